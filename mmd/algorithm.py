@@ -1,0 +1,88 @@
+"""The contract between an algorithm and `mmd.solver.solve`: init, step, policy.
+
+An algorithm is a frozen dataclass whose numbers (eta, alpha, ...) are pytree leaves, so that one compiled program serves a
+sweep over them and a sweep can be a `vmap`. Everything that changes from step to step is in the state that `init` and
+`step` return; everything worth reporting is computed from the state by `policy` and `diagnostics` and lives in the trace.
+All four are traceable; `resolve` runs on the host before tracing.
+
+Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve --algorithm` accepts and whose attribute
+`ALGORITHM` is the class.
+"""
+
+from typing import Any, NamedTuple, Protocol, Self
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mmd.game import Game
+
+ITERATES = ("last", "average", "polished")
+LAST, AVERAGE = 0, 1
+
+Pair = tuple[Float[Array, " S0"], Float[Array, " S1"]]
+
+
+class Candidate(NamedTuple):
+    """The policy that an algorithm would return now.
+
+    Attributes:
+        log_policy: log behavioural policies of both players.
+        nash_conv: its NashConv as the algorithm measured it (the certificate is computed elsewhere).
+        iterate: index into `ITERATES`.
+    """
+
+    log_policy: Pair
+    nash_conv: Float[Array, ""]
+    iterate: Int[Array, ""]
+
+
+class Diagnostics(NamedTuple):
+    """Further numbers for the trace; NaN where an algorithm has no such thing.
+
+    Attributes:
+        regularized_gap: duality gap of the regularised game that the algorithm is solving now.
+        average_nash_conv: NashConv of the average iterate.
+    """
+
+    regularized_gap: Float[Array, ""]
+    average_nash_conv: Float[Array, ""]
+
+
+class State(Protocol):
+    """What every algorithm's state carries; the rest is its own."""
+
+    iteration: Int[Array, ""]
+    gradient_evaluations: Int[Array, ""]
+
+
+class Algorithm(Protocol):
+    """An iterative method for two-player zero-sum games."""
+
+    def resolve(self, game: Game) -> Self:
+        """The same algorithm with every default that depends on the game filled in (host code).
+
+        Raises:
+            GameError: the algorithm is not defined on this game; the message says why.
+        """
+        ...
+
+    def init(self, game: Game) -> Any:
+        """The state before the first step."""
+        ...
+
+    def step(self, game: Game, state: Any) -> Any:
+        """One iteration."""
+        ...
+
+    def policy(self, game: Game, state: Any) -> Candidate:
+        """The policy that would be returned now."""
+        ...
+
+    def diagnostics(self, game: Game, state: Any) -> Diagnostics:
+        """Further numbers for the trace."""
+        ...
+
+
+def no_diagnostics() -> Diagnostics:
+    """For algorithms without regularised game and without average."""
+    return Diagnostics(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan))

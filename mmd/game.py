@@ -1,0 +1,320 @@
+"""Game: two treeplexes and a payoff operator. Every two-player zero-sum game with perfect recall has this form.
+
+The row player (0) maximises x^T A y + offset over its plans x, the column player (1) minimises it over its plans y. For an
+extensive-form game A is the sequence-form payoff matrix, chance probabilities included (von Stengel 1996); for a matrix
+game it is the payoff matrix, bordered by the empty sequences.
+
+Letters: S0, S1 sequences of the row and the column player; N non-zero payoffs. A `Game` is a pytree whose leaves are host
+(NumPy) float64 and int32 arrays, so it keeps its precision whatever the caller's JAX settings are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mmd.treeplex import Treeplex
+
+DENSE_CELLS = 90_000  # trees up to 300 x 300 sequences use a dense operator
+DENSE_SHARE = 0.25  # larger operators are dense from this share of non-zeros on
+MAX_BUCKETS = 16
+
+
+class GameError(ValueError):
+    """The input is not a game that this package can solve; the message says what, where and what instead."""
+
+
+class Entries(NamedTuple):
+    """Payoffs by coordinate, for code that wants the plain list."""
+
+    rows: Int[np.ndarray, " N"]
+    columns: Int[np.ndarray, " N"]
+    values: Float[np.ndarray, " N"]
+
+
+@dataclass(frozen=True)
+class PlayerLabels:
+    """Names for people: `infosets[j]`, and `actions[j][a]` in treeplex order. Any sequence will do, also a lazy one."""
+
+    infosets: Sequence[str]
+    actions: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a game is called and how its numbers read; not seen by any solver.
+
+    Attributes:
+        name: the game's name, with its parameters.
+        payoff_range: largest minus smallest payoff of an outcome, in the units of the input.
+        offset: added to x^T A y to give the value in the units of the input.
+        labels: names of the infosets and actions of both players; numbers where None.
+        symmetric: the game is a symmetric preference or margin game, whose equilibrium is a lottery over the labels.
+        facts: sentences worth reporting, such as who the Condorcet winner is.
+    """
+
+    name: str
+    payoff_range: float
+    offset: float = 0.0
+    labels: tuple[PlayerLabels, PlayerLabels] | None = None
+    symmetric: bool = False
+    facts: tuple[str, ...] = ()
+
+    # Two games of the same shape share one compiled program whatever they are called: as static data of the pytree, all
+    # descriptions are alike.
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Description)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Dense:
+    """Payoffs as a [S0, S1] array."""
+
+    matrix: Float[Array | np.ndarray, "S0 S1"]
+
+    def times(self, column_plan: Float[Array, " S1"]) -> Float[Array, " S0"]:
+        """A y."""
+        return self.matrix @ column_plan
+
+    def transposed_times(self, row_plan: Float[Array, " S0"]) -> Float[Array, " S1"]:
+        """A^T x."""
+        return row_plan @ self.matrix
+
+    def absolute(self) -> "Dense":
+        """|A|, entry by entry."""
+        return Dense(jnp.abs(self.matrix))
+
+    def entries(self) -> Entries:
+        """The non-zero payoffs."""
+        matrix = np.asarray(self.matrix, np.float64)
+        rows, columns = np.nonzero(matrix)
+        return Entries(rows, columns, matrix[rows, columns])
+
+
+class Bucket(NamedTuple):
+    """Rows of a sparse matrix with (about) the same number of non-zeros: indices and values [n, k]."""
+
+    indices: Int[Array | np.ndarray, "n k"]
+    values: Float[Array | np.ndarray, "n k"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Buckets:
+    """One direction of a sparse product: rows grouped by their number of non-zeros, then put back in order.
+
+    A gather, a multiply and a sum over the last axis for each bucket; faster on CPU and GPU than scattered sums.
+    `position[i]` is where row i comes out of the concatenated buckets; empty rows point one past the end.
+    """
+
+    buckets: tuple[Bucket, ...]
+    position: Int[Array | np.ndarray, " S"]
+
+    @classmethod
+    def build(cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n_rows: int) -> "Buckets":
+        """Group the rows of a matrix given by coordinates (no duplicates)."""
+        order = np.lexsort((columns, rows))
+        columns, values = columns[order], values[order]
+        counts = np.bincount(rows, minlength=n_rows)
+        starts = np.cumsum(counts) - counts
+        widths = _bucket_widths(counts)
+        position = np.full(n_rows, np.count_nonzero(counts), np.int32)
+        buckets, filled, below = [], 0, 0
+        for width in widths:
+            members = np.flatnonzero((counts > below) & (counts <= width))
+            slot = np.arange(width)
+            exists = slot < counts[members, None]
+            at = np.where(exists, starts[members, None] + slot, 0)
+            buckets.append(Bucket(np.where(exists, columns[at], 0).astype(np.int32), np.where(exists, values[at], 0.0)))
+            position[members] = filled + np.arange(len(members))
+            filled, below = filled + len(members), width
+        return cls(tuple(buckets), position)
+
+    def times(self, vector: Float[Array, " T"]) -> Float[Array, " S"]:
+        """The product with a vector."""
+        sums = [jnp.sum(b.values * vector[b.indices], axis=1) for b in self.buckets]
+        return jnp.concatenate([*sums, jnp.zeros(1, vector.dtype)])[self.position]
+
+    def absolute(self) -> "Buckets":
+        """The same with absolute values."""
+        return Buckets(tuple(Bucket(b.indices, jnp.abs(b.values)) for b in self.buckets), self.position)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sparse:
+    """Payoffs in compressed form, in both directions: 24 bytes a non-zero in float64."""
+
+    by_row: Buckets
+    by_column: Buckets
+
+    def times(self, column_plan: Float[Array, " S1"]) -> Float[Array, " S0"]:
+        """A y."""
+        return self.by_row.times(column_plan)
+
+    def transposed_times(self, row_plan: Float[Array, " S0"]) -> Float[Array, " S1"]:
+        """A^T x."""
+        return self.by_column.times(row_plan)
+
+    def absolute(self) -> "Sparse":
+        """|A|, entry by entry."""
+        return Sparse(self.by_row.absolute(), self.by_column.absolute())
+
+    def entries(self) -> Entries:
+        """The non-zero payoffs."""
+        position = np.asarray(self.by_row.position)
+        n_filled = sum(len(b.indices) for b in self.by_row.buckets)
+        row_at = np.empty(n_filled + 1, np.int64)
+        row_at[position] = np.arange(len(position))
+        widths = [np.shape(b.indices)[1] for b in self.by_row.buckets]
+        lengths = [np.shape(b.indices)[0] for b in self.by_row.buckets]
+        rows = np.repeat(row_at[:n_filled], np.repeat(widths, lengths))
+        columns = np.concatenate([np.asarray(b.indices).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0, np.int32)])
+        values = np.concatenate([np.asarray(b.values, np.float64).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0)])
+        kept = values != 0
+        return Entries(rows[kept], columns[kept].astype(np.int64), values[kept])
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Game:
+    """A two-player zero-sum game.
+
+    Attributes:
+        players: strategy spaces of the row (0) and the column player (1).
+        payoff: A, to the row player.
+        description: names and units.
+    """
+
+    players: tuple[Treeplex, Treeplex]
+    payoff: Dense | Sparse
+    description: Description = field(metadata={"static": True})
+
+    @classmethod
+    def from_matrix(
+        cls,
+        payoffs: Float[np.ndarray, "m n"],
+        *,
+        name: str = "matrix",
+        labels: tuple[Sequence[str], Sequence[str]] | None = None,
+        offset: float = 0.0,
+        symmetric: bool = False,
+        facts: tuple[str, ...] = (),
+    ) -> "Game":
+        """The matrix game in which the row player receives `payoffs[i, j]`.
+
+        Args:
+            payoffs: [m, n] finite payoffs to the row player.
+            name, offset, symmetric, facts: see `Description`.
+            labels: names of the m rows and the n columns.
+
+        Raises:
+            GameError: the array is not a finite, non-empty matrix, or the labels do not fit it.
+        """
+        payoffs = _checked_matrix(payoffs)
+        labels = labels or (_numbered(payoffs.shape[0]), _numbered(payoffs.shape[1]))
+        for n, given, player in zip(payoffs.shape, labels, ("row", "column"), strict=True):
+            if len(given) != n:
+                raise GameError(f"expected {n} labels for the {player} player, got {len(given)}")
+        bordered = np.zeros((payoffs.shape[0] + 1, payoffs.shape[1] + 1))
+        bordered[1:, 1:] = payoffs
+        described = Description(
+            name=name,
+            payoff_range=float(payoffs.max() - payoffs.min()),
+            offset=offset,
+            labels=(PlayerLabels(("row",), (tuple(labels[0]),)), PlayerLabels(("column",), (tuple(labels[1]),))),
+            symmetric=symmetric,
+            facts=facts,
+        )
+        return cls((Treeplex.simplex(payoffs.shape[0]), Treeplex.simplex(payoffs.shape[1])), Dense(bordered), described)
+
+    @classmethod
+    def from_entries(
+        cls, players: tuple[Treeplex, Treeplex], entries: Entries, description: Description
+    ) -> "Game":
+        """A game from its sequence-form payoffs by coordinate; entries at the same place are added.
+
+        Args:
+            players: the two strategy spaces.
+            entries: payoffs to the row player times chance probabilities, in treeplex numbering of sequences.
+            description: names and units.
+
+        Raises:
+            GameError: a payoff is NaN or infinite.
+        """
+        if not np.isfinite(entries.values).all():
+            raise GameError(f"{description.name}: expected finite payoffs, got NaN or infinity")
+        shape = (players[0].n_sequences, players[1].n_sequences)
+        cell = np.asarray(entries.rows, np.int64) * shape[1] + np.asarray(entries.columns, np.int64)
+        cell, inverse = np.unique(cell, return_inverse=True)
+        values = np.bincount(inverse, entries.values, minlength=len(cell))
+        rows, columns = np.divmod(cell, shape[1])
+        if shape[0] * shape[1] <= DENSE_CELLS or len(cell) >= DENSE_SHARE * shape[0] * shape[1]:
+            matrix = np.zeros(shape)
+            matrix[rows, columns] = values
+            return cls(players, Dense(matrix), description)
+        by_row = Buckets.build(rows, columns, values, shape[0])
+        return cls(players, Sparse(by_row, Buckets.build(columns, rows, values, shape[1])), description)
+
+    @property
+    def row(self) -> Treeplex:
+        """The row player's strategy space."""
+        return self.players[0]
+
+    @property
+    def column(self) -> Treeplex:
+        """The column player's strategy space."""
+        return self.players[1]
+
+    @property
+    def name(self) -> str:
+        """The game's name."""
+        return self.description.name
+
+    @property
+    def is_matrix(self) -> bool:
+        """Whether each player has a single information set."""
+        return all(player.n_infosets == 1 for player in self.players)
+
+    def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
+        """Payoff gradient of a player with respect to its own plan: A y for the row player, -A^T x for the column one."""
+        if player == 0:
+            return self.payoff.times(opponent_plan)
+        return -self.payoff.transposed_times(opponent_plan)
+
+    def astype(self, dtype: jnp.dtype) -> "Game":
+        """The same game with payoffs on the default device, in `dtype`."""
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if np.issubdtype(leaf.dtype, np.floating) else None), self)
+
+
+def _checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
+    try:
+        payoffs = np.array(payoffs, np.float64)
+    except (TypeError, ValueError):
+        raise GameError("expected a matrix of numbers with rows of equal length, got something else") from None
+    if payoffs.ndim != 2 or 0 in payoffs.shape:
+        raise GameError(f"expected a non-empty matrix of payoffs, got an array of shape {payoffs.shape}")
+    if not np.isfinite(payoffs).all():
+        row, column = np.argwhere(~np.isfinite(payoffs))[0]
+        raise GameError(f"expected finite payoffs, got {payoffs[row, column]} in row {row + 1}, column {column + 1}")
+    return payoffs
+
+
+def _numbered(n: int) -> tuple[str, ...]:
+    return tuple(str(i) for i in range(n))
+
+
+def _bucket_widths(counts: Int[np.ndarray, " S"]) -> list[int]:
+    """Upper bounds of the bucket sizes: the exact counts if they are few, else powers of two."""
+    exact = np.unique(counts[counts > 0])
+    if len(exact) <= MAX_BUCKETS:
+        return [int(width) for width in exact]
+    return sorted({int(2 ** np.ceil(np.log2(width))) for width in exact})

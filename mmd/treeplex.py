@@ -1,0 +1,412 @@
+"""Treeplex: the strategy space of one player, and the only sweeps over it.
+
+A treeplex is a tree of simplexes. Information set j hangs from a sequence (the player's last own action before j, or the
+empty sequence 0) and its actions are the next sequences. A matrix game is the treeplex with one information set.
+
+Letters, used everywhere: I information sets; S sequences, the empty one (index 0) included; A actions of an infoset.
+Order: infosets are sorted by (level, number of actions, parent sequence), where level counts the player's own earlier
+infosets, and the sequences of infoset j follow those of infoset j - 1. So a group of infosets with the same level and the
+same number of actions is a contiguous [n, A] block of any array over sequences, and sweeps need no ragged loops.
+
+Arrays over sequences have shape [S]: `log_policy` holds log behavioural probabilities (entry 0 is 0), `plan` holds
+realisation probabilities (entry 0 is 1, `plan[ja] = plan[parent(j)] * policy[ja]`).
+
+Source: Hoda, Gilpin, Pena, Sandholm 2010 (treeplex, dilated prox); Sokota et al. 2023, App. C.3 (MMD on sequence form).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mmd.simplex import masked_log_softmax
+from mmd.update import magnetic_step
+
+Rule = Callable[..., tuple[Array, Array | None]]
+
+MAX_UNROLLED_LEVELS = 48  # beyond this the compiled program would grow with the depth of the tree
+UNDERFLOW = 1e-290
+OVERFLOW = 500.0
+SERIES_BELOW = 0.03  # |d| under which exp(-d) - 1 + d is evaluated by its series: relative error < 1e-13 on both sides
+
+
+class Block(NamedTuple):
+    """A run of infosets with the same level and the same number of actions; offsets into the arrays [I] and [S]."""
+
+    level: int
+    n_actions: int
+    first_infoset: int
+    n_infosets: int
+    first_sequence: int
+
+    @property
+    def infosets(self) -> slice:
+        """Where the block lies in an array over infosets."""
+        return slice(self.first_infoset, self.first_infoset + self.n_infosets)
+
+    @property
+    def sequences(self) -> slice:
+        """Where the block lies in an array over sequences."""
+        return slice(self.first_sequence, self.first_sequence + self.n_infosets * self.n_actions)
+
+
+class Ordering(NamedTuple):
+    """How `Treeplex.build` renumbered: position in the treeplex -> caller's infoset, caller's sequence -> sequence."""
+
+    infosets: Int[np.ndarray, " I"]
+    sequences: Int[np.ndarray, " S"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Treeplex:
+    """One player's strategy space.
+
+    Attributes:
+        parent: [I] parent sequence of each infoset (0 = the empty sequence).
+        blocks: the (level, number of actions) groups, in order; static under jit.
+    """
+
+    parent: Int[Array | np.ndarray, " I"]
+    blocks: tuple[Block, ...] = field(metadata={"static": True})
+
+    @classmethod
+    def simplex(cls, n_actions: int) -> "Treeplex":
+        """The strategy space of a matrix game: one infoset with `n_actions` actions."""
+        return cls.build(np.zeros(1, np.int64), np.array([n_actions]))[0]
+
+    @classmethod
+    def build(
+        cls, parent: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]
+    ) -> tuple["Treeplex", Ordering]:
+        """Sort infosets into the treeplex order.
+
+        Args:
+            parent: parent sequence of each infoset, in the caller's numbering, in which the actions of infoset 0 are
+                sequences 1.., those of infoset 1 follow, and so on; 0 is the empty sequence.
+            n_actions: number of actions of each infoset (>= 1).
+
+        Returns:
+            The treeplex, and the renumbering that payoffs and labels must follow.
+        """
+        parent, n_actions = np.asarray(parent, np.int64), np.asarray(n_actions, np.int64)
+        first = 1 + np.concatenate([[0], np.cumsum(n_actions)])
+        owner = np.concatenate([[-1], np.repeat(np.arange(len(parent)), n_actions)])
+        level = _depth(owner[parent])
+        order = np.lexsort((parent, n_actions, level))
+        new_first = 1 + np.concatenate([[0], np.cumsum(n_actions[order])])
+        shift = np.empty(len(parent), np.int64)
+        shift[order] = new_first[:-1] - first[order]
+        sequences = np.arange(first[-1])
+        sequences[1:] += np.repeat(shift, n_actions)
+        blocks = _group(level[order], n_actions[order])
+        return cls(sequences[parent[order]].astype(np.int32), blocks), Ordering(order, sequences)
+
+    @property
+    def n_infosets(self) -> int:
+        """I."""
+        return self.blocks[-1].infosets.stop if self.blocks else 0
+
+    @property
+    def n_sequences(self) -> int:
+        """S, the empty sequence included."""
+        return self.blocks[-1].sequences.stop if self.blocks else 1
+
+    @property
+    def n_actions(self) -> Int[np.ndarray, " I"]:
+        """[I] number of actions of each infoset."""
+        return np.repeat([b.n_actions for b in self.blocks], [b.n_infosets for b in self.blocks]).astype(np.int64)
+
+    @property
+    def first_sequence(self) -> Int[np.ndarray, " I"]:
+        """[I] first sequence of each infoset."""
+        return 1 + np.cumsum(self.n_actions) - self.n_actions
+
+    @property
+    def levels(self) -> tuple[tuple[Block, ...], ...]:
+        """The blocks of each level, from the top."""
+        depth = self.blocks[-1].level + 1 if self.blocks else 0
+        return tuple(tuple(b for b in self.blocks if b.level == level) for level in range(depth))
+
+    # ---------------------------------------------------------------- the two sweeps
+
+    def bottom_up(
+        self,
+        leaves: Float[Array, " S"],
+        rule: Rule,
+        *,
+        infoset: tuple[Float[Array, " I"], ...] = (),
+        sequence: tuple[Float[Array, " S"], ...] = (),
+    ) -> tuple[Float[Array, ""], Array | None]:
+        """Fold values from the leaves to the root.
+
+        Args:
+            leaves: [S] what each sequence is worth by itself (a payoff gradient); children's values are added to it.
+            rule: `rule(q, *infoset, *sequence) -> (value, output)` at a group of n infosets with A actions: q is
+                [n, A] (own value plus children's), the infoset arrays come as [n], the sequence arrays as [n, A];
+                value [n] is passed to the parent sequences; output is [n], [n, A] or None.
+            infoset, sequence: arrays handed to the rule.
+
+        Returns:
+            The value of the empty sequence, and the outputs as one [I] or [S] array (0 at the empty sequence).
+        """
+        if len(self.levels) > MAX_UNROLLED_LEVELS:
+            return self._bottom_up_scanned(leaves, rule, infoset, sequence)
+        outputs: list[Array] = []
+        child_values: Array | None = None
+        for level in reversed(self.levels):
+            start, stop = level[0].first_sequence, level[-1].sequences.stop
+            q = leaves[start:stop] if child_values is None else leaves[start:stop] + child_values
+            above = self._level_start(level[0].level - 1)
+            child_values = jnp.zeros(start - above, leaves.dtype)
+            for block in reversed(level):
+                shape = (block.n_infosets, block.n_actions)
+                value, output = rule(
+                    q[block.first_sequence - start : block.sequences.stop - start].reshape(shape),
+                    *(a[block.infosets] for a in infoset),
+                    *(a[block.sequences].reshape(shape) for a in sequence),
+                )
+                child_values = child_values.at[self.parent[block.infosets] - above].add(value)
+                if output is not None:
+                    outputs.append(output)
+        root = leaves[0] if child_values is None else leaves[0] + child_values[0]
+        return root, _join(outputs, leaves.dtype)
+
+    def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
+        """The plan of a policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
+        policy = jnp.exp(log_policy)
+        if len(self.levels) > MAX_UNROLLED_LEVELS:
+            return self._top_down_scanned(policy)
+        above = jnp.ones(1, policy.dtype)
+        parts = [above]
+        for level in self.levels:
+            start = self._level_start(level[0].level - 1)
+            part = []
+            for block in level:
+                reach = above[self.parent[block.infosets] - start]
+                part.append((reach[:, None] * policy[block.sequences].reshape(-1, block.n_actions)).reshape(-1))
+            above = part[0] if len(part) == 1 else jnp.concatenate(part)
+            parts.append(above)
+        return jnp.concatenate(parts)
+
+    # ---------------------------------------------------------------- what the sweeps are for
+
+    def magnetic_step(
+        self,
+        log_policy: Float[Array, " S"],
+        log_magnet: Float[Array, " S"],
+        gradient: Float[Array, " S"],
+        eta: Float[Array, ""] | float,
+        alpha: Float[Array, ""] | float,
+        weights: Float[Array, " I"],
+    ) -> Float[Array, " S"]:
+        """The prox of MMD: argmax over plans of `<x, gradient> - alpha KL(x, magnet) - KL(x, policy) / eta`.
+
+        KL is the dilated one with infoset weights w_j; at infoset j this is `mmd.update.magnetic_step` with
+        `eta / w_j` and `alpha w_j`, and q the gradient plus the children's values (MMD paper, App. C.3).
+
+        Args:
+            log_policy, log_magnet: [S] normalised log-policies.
+            gradient: [S] payoff gradient with respect to the plan.
+            eta: step size, in 1 / payoff units. alpha: regularisation, in payoff units.
+            weights: [I] infoset weights w_j > 0.
+        """
+
+        def rule(q: Array, w: Array, current: Array, magnet: Array) -> tuple[Array, Array]:
+            step, value = magnetic_step(current, magnet, q, eta / w, alpha * w)
+            return value, step
+
+        _, step = self.bottom_up(gradient, rule, infoset=(weights,), sequence=(log_policy, log_magnet))
+        assert step is not None
+        return step
+
+    def best_response_value(self, gradient: Float[Array, " S"]) -> Float[Array, ""]:
+        """`max_x <x, gradient>` over plans."""
+        return self.bottom_up(gradient, lambda q: (jnp.max(q, axis=-1), None))[0]
+
+    def best_response(self, gradient: Float[Array, " S"]) -> tuple[Float[Array, ""], Float[Array, " S"]]:
+        """`max_x <x, gradient>`, and the regret `V_ja - max_a' V_ja' <= 0` of every sequence (0 at the empty one)."""
+
+        def rule(q: Array) -> tuple[Array, Array]:
+            best = jnp.max(q, axis=-1)
+            return best, q - best[:, None]
+
+        value, regret = self.bottom_up(gradient, rule)
+        assert regret is not None
+        return value, regret
+
+    def range_weights(self, bound: Float[Array, " S"], floor: float = 1e-9) -> Float[Array, " I"]:
+        """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, at least `floor`.
+
+        As dilated-entropy weights these precondition the prox: a step of size eta moves the log-policy of every infoset by
+        a comparable amount.
+        """
+
+        def rule(q: Array) -> tuple[Array, Array]:
+            weight = jnp.maximum(jnp.max(q, axis=-1), floor)
+            return weight, weight
+
+        weights = self.bottom_up(bound, rule)[1]
+        assert weights is not None
+        return weights
+
+    def bregman(
+        self,
+        plan: Float[Array, " S"],
+        log_policy: Float[Array, " S"],
+        log_reference: Float[Array, " S"],
+        weights: Float[Array, " S"] | float = 1.0,
+    ) -> Float[Array, ""]:
+        """Dilated KL `sum_j w_j plan[parent(j)] KL(policy_j, reference_j)`, without cancellation near 0.
+
+        Args:
+            plan, log_policy: [S] the first argument, in both forms.
+            log_reference: [S] the second argument.
+            weights: infoset weights, repeated over sequences.
+        """
+        difference = log_policy - log_reference
+        return jnp.sum(jnp.where(plan > 0, weights * plan * _exp_remainder(difference), 0.0))
+
+    def over_sequences(self, values: Float[Array, " I"]) -> Float[Array, " S"]:
+        """Repeat a value per infoset over its sequences (0 at the empty one)."""
+        parts = [jnp.repeat(values[block.infosets], block.n_actions) for block in self.blocks]
+        return jnp.concatenate([jnp.zeros(1, values.dtype), *parts])
+
+    def log_policy_of(self, plan: Float[Array, " S"], fallback: Float[Array, " S"]) -> Float[Array, " S"]:
+        """Log behavioural policy of a plan, `log(plan[ja] / plan[parent(j)])`.
+
+        Where the plan underflows (at or below 1e-290) the fallback stays, so that no infinity enters; every infoset is
+        renormalised.
+        """
+        reach = self.over_sequences(plan[self.parent])
+        seen = plan > UNDERFLOW
+        ratio = jnp.log(jnp.where(seen, plan, 1.0)) - jnp.log(jnp.where(seen, reach, 1.0))
+        return self.normalized(jnp.where(seen, ratio, fallback))
+
+    def normalized(self, logits: Float[Array, " S"]) -> Float[Array, " S"]:
+        """Log-softmax at every infoset."""
+        parts = [masked_log_softmax(logits[b.sequences].reshape(-1, b.n_actions)).reshape(-1) for b in self.blocks]
+        return jnp.concatenate([jnp.zeros(1, logits.dtype), *parts])
+
+    def uniform(self) -> Float[np.ndarray, " S"]:
+        """Log of the uniform behavioural policy."""
+        return np.concatenate([[0.0], np.repeat(-np.log(self.n_actions), self.n_actions)])
+
+    def dilated_center(self) -> Float[Array, " S"]:
+        """Log-policy that minimises the dilated entropy with unit weights: the magnet of MMD with psi as regulariser.
+
+        At an infoset, actions with more decisions below them are likelier, so on a tree this is not the uniform policy.
+        """
+        zeros = jnp.zeros(self.n_sequences)
+
+        def rule(q: Array) -> tuple[Array, Array]:
+            step, value = magnetic_step(jnp.zeros_like(q), jnp.zeros_like(q), q, 1.0, 0.0)
+            return value, step
+
+        center = self.bottom_up(zeros, rule)[1]
+        assert center is not None
+        return center
+
+    # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over levels
+
+    def _bottom_up_scanned(
+        self, leaves: Array, rule: Rule, infoset: tuple[Array, ...], sequence: tuple[Array, ...]
+    ) -> tuple[Array, Array | None]:
+        """`bottom_up` over levels padded to one shape; missing actions carry -inf, missing infosets a lone action."""
+        infosets, sequences, shape = self._padded()
+        parent = jnp.append(jnp.asarray(self.parent), self.n_sequences)
+        pad = [jnp.append(a, jnp.ones(1, a.dtype)) for a in infoset]
+        pad_sequence = [jnp.append(a, jnp.zeros(1, a.dtype)) for a in sequence]
+        legal = (sequences < self.n_sequences).at[:, :, 0].set(True)
+
+        def level(values: Array, index: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
+            of_infoset, of_sequence, exists = index
+            q = jnp.where(exists, values[of_sequence], -jnp.inf)
+            value, output = rule(q, *(a[of_infoset] for a in pad), *(a[of_sequence] for a in pad_sequence))
+            return values.at[parent[of_infoset]].add(value), output
+
+        start = jnp.append(leaves, jnp.zeros(1, leaves.dtype))
+        values, outputs = jax.lax.scan(level, start, (infosets, sequences, legal), reverse=True)
+        if outputs is None:
+            return values[0], None
+        per_sequence = outputs.ndim == len(shape)
+        size, index = (self.n_sequences, sequences) if per_sequence else (self.n_infosets, infosets)
+        joined = jnp.zeros(size + 1, outputs.dtype).at[index.reshape(-1)].set(outputs.reshape(-1))
+        return values[0], joined[:-1]
+
+    def _top_down_scanned(self, policy: Array) -> Array:
+        """`top_down` as one loop over levels."""
+        infosets, sequences, _ = self._padded()
+        parent = jnp.append(jnp.asarray(self.parent), self.n_sequences)
+        padded = jnp.append(policy, 0.0)
+
+        def level(plan: Array, index: tuple[Array, Array]) -> tuple[Array, None]:
+            of_infoset, of_sequence = index
+            return plan.at[of_sequence].set(plan[parent[of_infoset]][:, None] * padded[of_sequence]), None
+
+        start = jnp.zeros(self.n_sequences + 1, policy.dtype).at[0].set(1.0)
+        return jax.lax.scan(level, start, (infosets, sequences))[0][:-1]
+
+    def _padded(self) -> tuple[Array, Array, tuple[int, int, int]]:
+        """Infoset [L, W] and sequence [L, W, A] indices of every level; I and S mark what does not exist."""
+        levels = self.levels
+        width = max(sum(b.n_infosets for b in level) for level in levels)
+        n_actions = max(b.n_actions for b in self.blocks)
+        infosets = np.full((len(levels), width), self.n_infosets, np.int32)
+        sequences = np.full((len(levels), width, n_actions), self.n_sequences, np.int32)
+        for row, level in enumerate(levels):
+            at = 0
+            for b in level:
+                span = slice(at, at + b.n_infosets)
+                infosets[row, span] = np.arange(b.infosets.start, b.infosets.stop)
+                sequences[row, span, : b.n_actions] = np.arange(b.sequences.start, b.sequences.stop).reshape(-1, b.n_actions)
+                at += b.n_infosets
+        return jnp.asarray(infosets), jnp.asarray(sequences), sequences.shape
+
+    def _level_start(self, level: int) -> int:
+        """First sequence of a level; the level above the first holds the empty sequence alone."""
+        return 0 if level < 0 else self.levels[level][0].first_sequence
+
+
+def _join(outputs: list[Array], dtype: jnp.dtype) -> Array | None:
+    """Outputs of a bottom-up sweep (deepest block first) as one array over infosets [I] or sequences [S]."""
+    if not outputs:
+        return None
+    parts = [output.reshape(-1) for output in reversed(outputs)]
+    if outputs[0].ndim > 1:
+        parts.insert(0, jnp.zeros(1, dtype))
+    return jnp.concatenate(parts)
+
+
+def _exp_remainder(d: Array) -> Array:
+    """`exp(-d) - 1 + d >= 0`, by its series near 0 where the direct form cancels."""
+    series = d * d * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d / 720))))
+    return jnp.where(jnp.abs(d) < SERIES_BELOW, series, jnp.exp(-jnp.maximum(d, -OVERFLOW)) - 1.0 + d)
+
+
+def _depth(parent: Int[np.ndarray, " I"]) -> Int[np.ndarray, " I"]:
+    """Number of ancestors in a forest given by parent indices (-1 at roots), by pointer doubling."""
+    ancestor = np.asarray(parent).copy()
+    depth = (ancestor >= 0).astype(np.int64)
+    while (ancestor >= 0).any():
+        inner = ancestor >= 0
+        depth[inner] += depth[ancestor[inner]]
+        ancestor[inner] = ancestor[ancestor[inner]]
+    return depth
+
+
+def _group(level: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]) -> tuple[Block, ...]:
+    """Blocks of sorted infosets."""
+    if len(level) == 0:
+        return ()
+    starts = np.flatnonzero(np.diff(level, prepend=-1) | np.diff(n_actions, prepend=-1))
+    counts = np.diff(starts, append=len(level))
+    first_sequence = 1 + np.concatenate([[0], np.cumsum(n_actions)])[starts]
+    return tuple(
+        Block(int(level[i]), int(n_actions[i]), int(i), int(n), int(f))
+        for i, n, f in zip(starts, counts, first_sequence, strict=True)
+    )
