@@ -9,9 +9,8 @@ Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve -
 `ALGORITHM` is the class.
 """
 
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmd.game import Game
@@ -28,11 +27,13 @@ class Candidate(NamedTuple):
     Attributes:
         log_policy: log behavioural policies of both players.
         nash_conv: its NashConv as the algorithm measured it (the certificate is computed elsewhere).
+        value: the row player's payoff under it, without the game's offset.
         iterate: index into `ITERATES`.
     """
 
     log_policy: Pair
     nash_conv: Float[Array, ""]
+    value: Float[Array, ""]
     iterate: Int[Array, ""]
 
 
@@ -58,6 +59,8 @@ class State(Protocol):
 class Algorithm(Protocol):
     """An iterative method for two-player zero-sum games."""
 
+    name: ClassVar[str]
+
     def resolve(self, game: Game) -> Self:
         """The same algorithm with every default that depends on the game filled in (host code).
 
@@ -66,8 +69,8 @@ class Algorithm(Protocol):
         """
         ...
 
-    def init(self, game: Game) -> Any:
-        """The state before the first step."""
+    def init(self, game: Game, log_policy: Pair) -> Any:
+        """The state before the first step, at a pair of policies with full support."""
         ...
 
     def step(self, game: Game, state: Any) -> Any:
@@ -82,7 +85,3 @@ class Algorithm(Protocol):
         """Further numbers for the trace."""
         ...
 
-
-def no_diagnostics() -> Diagnostics:
-    """For algorithms without regularised game and without average."""
-    return Diagnostics(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan))

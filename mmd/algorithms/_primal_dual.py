@@ -1,0 +1,228 @@
+"""Restarted Bregman primal-dual steps: the machinery that `anchored` and `auto` share.
+
+One attempt, with s = (1 + rho) eta and the dilated KL of range weights as metric:
+
+    x+ = prox(x; A y),   y+ = prox(y; -(A^T x + 2/(1+rho) (A^T x+ - A^T x)))        prox with step s and magnet pull alpha
+
+rho is over-relaxation: in the dual (log) space a mirror step is theta + eta g, so relaxing it by 1 + rho is the same step
+with s, and the matching extrapolation is the one above. rho = 0 is primal-dual hybrid gradient (Chambolle & Pock 2016) in
+Bregman form. The step is accepted if `eta <= bar = (D(x+, x) + D(y+, y)) / |<x+ - x, A (y+ - y)>|`, and eta adapts either way
+(Applegate et al., PDLP, 2021). After a refusal the next iteration tries again with the smaller step, so one iteration is one
+gradient evaluation, accepted or not.
+
+Restarts follow the measured residual r_k = sqrt(D(z_k+1, z_k)): when it has fallen to `sufficient` times its value at the
+epoch's first step, or to `necessary` times and rises, or when the epoch is longer than `artificial` times all steps so far.
+At a restart the magnet moves to the restart point and the weights are measured anew there (one more gradient evaluation,
+with |A|). The metric changes only when the iterate is its own magnet, so no step mixes two metrics.
+
+Not proven: convergence with changing metric, adaptive step and over-relaxation together. The certificate makes it safe.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mmd import metrics
+from mmd.algorithm import Candidate, Diagnostics
+from mmd.game import Game
+from mmd.magnets import Halpern
+from mmd.metrics import Pair, Profile
+
+STANDSTILL = 1e-26  # squared distance under which a step is rounding noise: accept it, leave eta alone
+MAX_REFUSALS = 20
+MIN_ARTIFICIAL_EPOCH = 20
+
+
+class Metric(NamedTuple):
+    """Infoset weights of both players, per infoset [I] and repeated over sequences [S]."""
+
+    infosets: tuple[Float[Array, " I0"], Float[Array, " I1"]]
+    sequences: Pair
+
+
+class Epoch(NamedTuple):
+    """What is measured since the last restart; plans are summed with linear weights, `eta k`."""
+
+    steps: Int[Array, ""]
+    first_residual: Float[Array, ""]
+    last_residual: Float[Array, ""]
+    plan_sum: Pair
+    weight_sum: Float[Array, ""]
+
+
+class PrimalDualState(NamedTuple):
+    """The iterate, its magnet and metric, the step size, the epoch so far, and the best policy seen."""
+
+    iteration: Int[Array, ""]
+    gradient_evaluations: Int[Array, ""]
+    accepted: Int[Array, ""]
+    refused: Int[Array, ""]
+    eta: Float[Array, ""]
+    iterate: Profile
+    log_magnet: Pair
+    metric: Metric
+    epoch: Epoch
+    best: Candidate
+
+
+class Attempt(NamedTuple):
+    """A step that may be refused."""
+
+    iterate: Profile
+    accepted: Bool[Array, ""]
+    residual: Float[Array, ""]
+    eta: Float[Array, ""]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class PrimalDual:
+    """Base of `Anchored` and `Auto`, which choose the restart point and the policy to return.
+
+    Attributes:
+        relaxation: rho, over-relaxation of the step; above 0.7 it stops converging on trees.
+        magnet: how strongly the restart point pulls inside an epoch.
+        mixing: share of the uniform policy at which the metric is measured.
+        sufficient, necessary, artificial: restart rule, see the module.
+    """
+
+    name: ClassVar[str]
+
+    relaxation: float
+    magnet: Halpern
+    mixing: float = 0.1
+    sufficient: float = 0.3
+    necessary: float = 0.8
+    artificial: float = 0.36
+
+    def resolve(self, game: Game) -> Self:
+        """Nothing to fill in."""
+        return self
+
+    def init(self, game: Game, log_policy: Pair) -> PrimalDualState:
+        """Start at a policy with full support; costs two gradient evaluations."""
+        iterate = metrics.profile(game, log_policy)
+        metric, scale = self._measure(game, iterate)
+        zero, one = jnp.zeros((), int), jnp.ones((), iterate.plan[0].dtype)
+        epoch = _new_epoch(iterate.plan)
+        best = self._last(game, iterate)
+        return PrimalDualState(zero, zero + 2, zero, zero, one / scale, iterate, log_policy, metric, epoch, best)
+
+    def step(self, game: Game, state: PrimalDualState) -> PrimalDualState:
+        """One attempt; where the restart rule says so, a restart."""
+        attempt = self._attempt(game, state)
+        epoch, restart = self._account(state, attempt)
+        state = state._replace(
+            iteration=state.iteration + 1,
+            gradient_evaluations=state.gradient_evaluations + 1,
+            accepted=state.accepted + attempt.accepted,
+            refused=jnp.where(attempt.accepted, 0, state.refused + 1),
+            eta=attempt.eta,
+            iterate=_where(attempt.accepted, attempt.iterate, state.iterate),
+            epoch=epoch,
+        )
+        return jax.lax.cond(restart, lambda s: self._restart(game, s), lambda s: s, state)
+
+    def diagnostics(self, game: Game, state: PrimalDualState) -> Diagnostics:
+        """None: the magnet's pull fades, so there is no one regularised game."""
+        nan = jnp.full((), jnp.nan, state.eta.dtype)
+        return Diagnostics(nan, nan)
+
+    def _attempt(self, game: Game, state: PrimalDualState) -> Attempt:
+        """The step of the module docstring, and whether its length is admissible."""
+        row, column = game.players
+        at, metric = state.iterate, state.metric
+        size = (1 + self.relaxation) * state.eta
+        alpha = self.magnet.alpha(0.0, size, state.epoch.steps)
+        log_x = row.magnetic_step(
+            at.log_policy[0], state.log_magnet[0], at.gradient[0], size, alpha, metric.infosets[0]
+        )
+        x = row.top_down(log_x)
+        to_column = game.gradient(1, x)
+        extrapolated = at.gradient[1] + 2 / (1 + self.relaxation) * (to_column - at.gradient[1])
+        log_y = column.magnetic_step(
+            at.log_policy[1], state.log_magnet[1], extrapolated, size, alpha, metric.infosets[1]
+        )
+        y = column.top_down(log_y)
+        to_row = game.gradient(0, y)
+        moved = Profile((log_x, log_y), (x, y), (to_row, to_column))
+        distance = row.bregman(x, log_x, at.log_policy[0], metric.sequences[0])
+        distance += column.bregman(y, log_y, at.log_policy[1], metric.sequences[1])
+        interaction = jnp.abs(jnp.dot(x - at.plan[0], to_row - at.gradient[0]))
+        return self._judge(state, moved, distance, interaction)
+
+    def _judge(
+        self, state: PrimalDualState, moved: Profile, distance: Float[Array, ""], interaction: Float[Array, ""]
+    ) -> Attempt:
+        """PDLP's step rule; its counter is global, never reset at restarts."""
+        bar = jnp.where(interaction > 0, distance / interaction, jnp.inf)
+        n = (state.accepted + state.refused + 2).astype(state.eta.dtype)
+        standstill = distance < STANDSTILL
+        eta = jnp.where(standstill, state.eta, jnp.minimum((1 - n**-0.3) * bar, (1 + n**-0.6) * state.eta))
+        accepted = (state.eta <= bar) | (state.refused >= MAX_REFUSALS) | standstill
+        return Attempt(moved, accepted, jnp.sqrt(distance), eta)
+
+    def _account(self, state: PrimalDualState, attempt: Attempt) -> tuple[Epoch, Bool[Array, ""]]:
+        """The epoch with the attempt counted, and whether to restart."""
+        epoch = state.epoch
+        ok, r = attempt.accepted, attempt.residual
+        steps = epoch.steps + ok
+        weight = jnp.where(ok, state.eta * steps, 0.0)
+        first = jnp.where(ok & (steps == 1), r, epoch.first_residual)
+        fallen = r <= self.sufficient * first
+        turned = (r <= self.necessary * first) & (r > epoch.last_residual)
+        long = (steps >= self.artificial * (state.accepted + 1)) & (steps > MIN_ARTIFICIAL_EPOCH)
+        restart = ok & (((steps > 1) & (fallen | turned)) | long)
+        return Epoch(
+            steps,
+            first,
+            jnp.where(ok, r, epoch.last_residual),
+            tuple(s + weight * p for s, p in zip(epoch.plan_sum, attempt.iterate.plan, strict=True)),
+            epoch.weight_sum + weight,
+        ), restart
+
+    def _restart(self, game: Game, state: PrimalDualState) -> PrimalDualState:
+        """Begin a new epoch at the restart point."""
+        iterate, best, evaluations = self._restart_point(game, state)
+        metric, _ = self._measure(game, iterate)
+        return state._replace(
+            gradient_evaluations=state.gradient_evaluations + evaluations + 1,
+            iterate=iterate,
+            log_magnet=iterate.log_policy,
+            metric=metric,
+            epoch=_new_epoch(iterate.plan),
+            best=best,
+        )
+
+    def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
+        """Where to restart, the best policy seen, and the gradient evaluations that it took."""
+        raise NotImplementedError
+
+    def _measure(self, game: Game, at: Profile) -> tuple[Metric, Float[Array, ""]]:
+        """Range weights at a profile mixed with uniform play, divided by their joint mean; and that mean."""
+        size = game.payoff.absolute()
+        mixed = tuple(
+            (1 - self.mixing) * plan + self.mixing * player.top_down(jnp.asarray(player.uniform(), plan.dtype))
+            for player, plan in zip(game.players, at.plan, strict=True)
+        )
+        bounds = (size.times(mixed[1]), size.transposed_times(mixed[0]))
+        weights = tuple(player.range_weights(b) for player, b in zip(game.players, bounds, strict=True))
+        mean = (jnp.sum(weights[0]) + jnp.sum(weights[1])) / (weights[0].size + weights[1].size)
+        scaled = tuple(w / mean for w in weights)
+        return Metric(scaled, tuple(p.over_sequences(w) for p, w in zip(game.players, scaled, strict=True))), mean
+
+    def _last(self, game: Game, at: Profile) -> Candidate:
+        return Candidate(at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.zeros((), int))
+
+
+def _new_epoch(plan: Pair) -> Epoch:
+    infinity = jnp.full((), jnp.inf, plan[0].dtype)
+    zero = jnp.zeros((), plan[0].dtype)
+    return Epoch(jnp.zeros((), int), infinity, infinity, tuple(jnp.zeros_like(p) for p in plan), zero)
+
+
+def _where(condition: Bool[Array, ""], yes: Profile, no: Profile) -> Profile:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -1,0 +1,182 @@
+"""The magnet: where it starts and how it moves.
+
+With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it (a QRE).
+Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
+(Magnetic Preference Optimization, Wang et al. 2024, section 3; conceptual prox method).
+
+Two centres have names, and on a tree they are different magnets with different QREs: "dilated" minimises the dilated
+entropy (the regulariser of the MMD paper, Prop. 2.4), "uniform" is the uniform behavioural policy. On a simplex they
+coincide. Any policy with full support can be the centre as well.
+
+`llm_bridge` uses the same objects; there one iteration is one optimizer round and the magnet is a set of weights.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mmd.game import Game, GameError
+from mmd.policy import Policy
+
+Pair = tuple[Float[Array, " S0"], Float[Array, " S1"]]
+
+CENTERS = ("dilated", "uniform")
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class Magnet:
+    """A magnet that stays at its centre; the others say what they do instead.
+
+    Attributes:
+        center: "dilated", "uniform", a `Policy`, or a pair of log-policies ([S0], [S1]).
+    """
+
+    center: Any = "dilated"
+    regularizes: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_pytree_node_class(cls)
+
+    def tree_flatten(self) -> tuple[tuple, Any]:
+        """Numbers and arrays are leaves; the name of a centre and absent numbers are static."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        static = {name: v for name, v in values.items() if v is None or isinstance(v, str)}
+        return tuple(v for name, v in values.items() if name not in static), tuple(static.items())
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple, leaves: tuple) -> Self:
+        """Inverse of `tree_flatten`."""
+        named = dict(static)
+        rest = iter(leaves)
+        magnet = object.__new__(cls)
+        for f in fields(cls):
+            object.__setattr__(magnet, f.name, named[f.name] if f.name in named else next(rest))
+        return magnet
+
+    def resolve(self, game: Game) -> Self:
+        """The same magnet with a given policy checked against the game and turned into log-probabilities (host code).
+
+        Raises:
+            GameError: the centre is no known name, has the wrong size, or gives probability 0 to an action.
+        """
+        if isinstance(self.center, str):
+            if self.center not in CENTERS:
+                raise GameError(f"expected the magnet's centre to be one of {', '.join(CENTERS)}, got {self.center!r}")
+            return self
+        center = self.center
+        if isinstance(center, Policy):
+            with np.errstate(divide="ignore"):
+                center = tuple(np.log(p) for p in center.probabilities)
+        for player, log_policy in zip(game.players, center, strict=True):
+            if np.shape(log_policy) != (player.n_sequences,):
+                raise GameError(f"expected a magnet of shape ({player.n_sequences},), got {np.shape(log_policy)}")
+            if not np.isfinite(log_policy).all():
+                raise GameError("the magnet gives probability 0 to an action: mix it with a full-support policy first")
+        clone = jax.tree.map(lambda leaf: leaf, self)
+        object.__setattr__(clone, "center", tuple(np.asarray(log) for log in center))
+        return clone
+
+    def start(self, game: Game) -> Pair:
+        """The magnet's first place, as log-policies."""
+        if not isinstance(self.center, str):
+            return tuple(jnp.asarray(log) for log in self.center)
+        if self.center == "uniform":
+            return tuple(jnp.asarray(player.uniform()) for player in game.players)
+        return tuple(player.dilated_center() for player in game.players)
+
+    def alpha(
+        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        """Regularisation at a step.
+
+        Args:
+            alpha: the algorithm's alpha, in payoff units.
+            eta: the step size.
+            age: steps since the magnet last moved.
+        """
+        return jnp.asarray(alpha)
+
+    def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
+        """Whether the magnet is copied from the iterate after this step.
+
+        Args:
+            age: steps since it last moved, this one included.
+            step_size: square root of the Bregman distance that the step covered, over eta alpha.
+            distance: square root of the Bregman distance from the iterate to the magnet.
+        """
+        return jnp.asarray(False)
+
+    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair) -> Pair:
+        """Where a step drags the magnet, copies apart."""
+        return log_magnet
+
+
+class Fixed(Magnet):
+    """The magnet stays: linear convergence to its QRE is a theorem (`mmd.theory`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refresh(Magnet):
+    """The magnet is copied from the last iterate, every `every` steps or as soon as the inner game is solved well enough.
+
+    The measured rule refreshes when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`: what is left to
+    move within this regularised game is small against how far the magnet will jump. Copying every step is plain mirror
+    descent, whose last iterate cycles; refresh too early and the iteration diverges.
+
+    Attributes:
+        every: period in steps; None for the measured rule.
+        residual: the measured rule's factor, used where `every` is None.
+        center: first place.
+    """
+
+    center: Any = "dilated"
+    every: int | None = None
+    residual: float = 0.3
+
+    def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
+        """See the class."""
+        return step_size <= self.residual * distance if self.every is None else age >= self.every
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovingAverage(Magnet):
+    """The magnet drifts after the iterate: `log mu <- (1 - rate) log mu + rate log pi`, normalised (MMD paper, App. H.5).
+
+    Attributes:
+        rate: share of the new policy, in (0, 1].
+        center: first place.
+    """
+
+    center: Any = "dilated"
+    rate: float = 0.05
+
+    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair) -> Pair:
+        """See the class."""
+        return tuple(
+            player.normalized((1 - self.rate) * mu + self.rate * pi)
+            for player, mu, pi in zip(game.players, log_magnet, log_policy, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halpern(Magnet):
+    """The magnet stays and its pull fades: `alpha_k = strength / (eta (k + 1))`, k steps after the last move.
+
+    In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at strength 1.
+    The algorithm's own alpha is not used. Strength 0 switches the magnet off.
+    """
+
+    center: Any = "dilated"
+    strength: float = 1.0
+    regularizes: ClassVar[bool] = False
+
+    def alpha(
+        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]
+    ) -> Float[Array, ""]:
+        """See the class."""
+        return self.strength / (eta * (age + 1))

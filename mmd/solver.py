@@ -1,0 +1,332 @@
+"""solve(): the only time loop. Compiled chunks of iterations, a check every few, and a certificate before anything is claimed.
+
+A chunk runs on the device until the algorithm's own NashConv reaches the target, a limit is hit, or its rows are full. The
+host then looks at the clock, at the user and at the certificate. The algorithm's measurement only suggests to stop; the
+answer is `mmd.certificate`'s, in float64, by code that shares nothing with the iteration.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mmd.algorithm import ITERATES, Algorithm, Candidate
+from mmd.algorithms.auto import Auto
+from mmd.certificate import Certificate, certify
+from mmd.game import Game, GameError
+from mmd.metrics import Pair
+from mmd.polish import polish as polish_policy
+from mmd.policy import Policy
+from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
+
+DEFAULT_TOLERANCE = 1e-9  # of the payoff range
+FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
+CHUNK_ROWS = 256
+CHUNK_SECONDS = 0.2
+
+OnCheck = Callable[[dict[str, float]], None]
+
+
+class Rows(NamedTuple):
+    """A chunk's part of the trace: the first `count` of R rows are filled."""
+
+    count: Int[Array, ""]
+    work: Int[Array, "R 2"]  # iteration, gradient evaluations
+    numbers: Float[Array, "R 4"]  # NashConv, regularised gap, value, NashConv of the average
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: exploitability (payoff units), iterations, seconds of solving; iterations between checks."""
+
+    tolerance: float
+    max_iterations: int
+    time_limit: float | None
+    check_every: int
+
+    @classmethod
+    def checked(
+        cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
+    ) -> "Limits":
+        """The limits, with the default tolerance filled in; GameError names what is out of range."""
+        if tolerance is None:
+            tolerance = DEFAULT_TOLERANCE * game.description.payoff_range
+        if not tolerance >= 0:
+            raise GameError(f"expected a tolerance >= 0, got {tolerance}")
+        if max_iterations < 0:
+            raise GameError(f"expected max_iterations >= 0, got {max_iterations}")
+        if time_limit is not None and not time_limit > 0:
+            raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
+        if check_every < 1:
+            raise GameError(f"expected check_every >= 1, got {check_every}")
+        return cls(float(tolerance), int(max_iterations), time_limit, int(check_every))
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A policy, which iterate it is, and its certificate."""
+
+    policy: Policy
+    iterate: str
+    certificate: Certificate
+
+
+def solve(
+    game: Game,
+    algorithm: Algorithm | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 100_000,
+    time_limit: float | None = None,
+    dtype: str = "float64",
+    start: Policy | Pair | None = None,
+    on_check: OnCheck | None = None,
+    polish: bool = False,
+    check_every: int = 10,
+) -> Solution:
+    """Find a Nash equilibrium of a two-player zero-sum game, with a certificate.
+
+    Args:
+        game: the game.
+        algorithm: how; `Auto()` if None.
+        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-9 of the payoff range.
+        max_iterations: iterations allowed.
+        time_limit: seconds of solving allowed, compilation apart; None for no limit.
+        dtype: "float64" or "float32", of the iteration. Certificates are always float64.
+        start: first policy, with full support; uniform if None.
+        on_check: called on the host after every chunk with the newest row of the trace.
+        polish: also try the KL-projection polish (`mmd.polish`) whenever NashConv has fallen tenfold.
+        check_every: iterations between two rows of the trace.
+
+    Returns:
+        A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run with
+        the policy reached so far.
+
+    Raises:
+        GameError: an argument is out of range, or the algorithm is not defined on this game.
+    """
+    limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
+    if dtype not in ("float64", "float32"):
+        raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
+    algorithm = (algorithm or Auto()).resolve(game)
+    with jax.enable_x64(dtype == "float64"):
+        run = _Run(game, algorithm, limits, np.dtype(dtype), _start(game, start))
+        return run.until_done(on_check, polish)
+
+
+class _Run:
+    """The host side of one call of `solve`: what has been reached, and what to do next."""
+
+    def __init__(
+        self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: tuple[np.ndarray, np.ndarray]
+    ) -> None:
+        self.game, self.limits, self.dtype = game, limits, dtype
+        self.described = describe(algorithm)
+        self.trace: list[dict[str, float]] = []
+        self.seconds = {"compile": 0.0, "solve": 0.0}
+        self.polished: Certified | None = None
+        self.polish_report: dict[str, Any] | None = None
+        self.target = limits.tolerance
+        self.polish_at = np.inf
+        self.rows_wanted = 1
+        begun = time.perf_counter()
+        self.on_device = (jax.tree.map(lambda leaf: _on_device(leaf, dtype), algorithm), game.astype(dtype))
+        self.state = _init(*self.on_device, tuple(jnp.asarray(log, dtype) for log in start))
+        self._advance(check_every=0)
+        self.seconds = {"compile": time.perf_counter() - begun, "solve": 0.0}
+        self.trace[0]["seconds"] = 0.0
+
+    def until_done(self, on_check: OnCheck | None, polish: bool) -> Solution:
+        """Chunk after chunk until there is a reason to stop."""
+        try:
+            while (status := self._status(polish)) is None:
+                self._advance(self.limits.check_every)
+                if on_check is not None:
+                    on_check(self.trace[-1])
+        except KeyboardInterrupt:
+            status = Status.INTERRUPTED
+        return self._solution(status)
+
+    def _advance(self, check_every: int) -> None:
+        """One chunk: about CHUNK_SECONDS of iterations."""
+        goal = self.target if np.isinf(self.polish_at) else max(self.target, self.polish_at)
+        begun = time.perf_counter()
+        state, candidate, rows = _chunk(
+            *self.on_device, self.state, 2 * goal, self.limits.max_iterations, check_every, self.rows_wanted
+        )
+        rows = jax.device_get(rows)
+        elapsed = time.perf_counter() - begun
+        self._record(rows, elapsed)
+        if np.isfinite(float(candidate.nash_conv)) or not self.trace[1:]:
+            self.state, self.candidate = state, candidate
+        growth = 2.0 if elapsed < CHUNK_SECONDS / 2 else CHUNK_SECONDS / elapsed
+        self.rows_wanted = int(np.clip(self.rows_wanted * growth, 1, CHUNK_ROWS))
+
+    def _record(self, rows: Rows, elapsed: float) -> None:
+        """Append a chunk's rows; seconds inside a chunk are interpolated."""
+        count = int(rows.count)
+        for i in range(count):
+            nash_conv, regularized_gap, value, average = (float(v) for v in rows.numbers[i])
+            numbers = (
+                float(rows.work[i, 0]),
+                float(rows.work[i, 1]),
+                self.seconds["solve"] + elapsed * (i + 1) / count,
+                nash_conv / 2,
+                nash_conv,
+                regularized_gap,
+                value + self.game.description.offset,
+                average / 2,
+            )
+            self.trace.append(dict(zip(TRACE_COLUMNS, numbers, strict=True)))
+        self.seconds["solve"] += elapsed
+
+    def _status(self, polish: bool) -> Status | None:
+        """Why to stop now, or None to go on."""
+        newest = self.trace[-1]
+        if not np.isfinite(newest["nash_conv"]):
+            return Status.NONFINITE
+        if newest["exploitability"] <= self.target:
+            if self._certified().certificate.exploitability <= self.limits.tolerance:
+                return Status.CONVERGED
+            self.target /= 2  # the device's rounding was kinder than the certificate
+        if polish and newest["nash_conv"] <= 2 * min(self.polish_at, np.finfo(np.float64).max):
+            self._try_polish()
+            if self.polished and self.polished.certificate.exploitability <= self.limits.tolerance:
+                return Status.CONVERGED
+            self.polish_at = newest["exploitability"] / 10
+        floor = FLOAT32_FLOOR * self.game.description.payoff_range
+        if self.dtype == np.float32 and newest["exploitability"] <= floor:
+            return Status.PRECISION
+        if newest["iteration"] >= self.limits.max_iterations:
+            solved = newest["regularized_gap"] <= self.limits.tolerance
+            return Status.REGULARIZED if solved else Status.ITERATION_LIMIT
+        if self.limits.time_limit is not None and self.seconds["solve"] >= self.limits.time_limit:
+            return Status.TIME_LIMIT
+        return None
+
+    def _certified(self) -> Certified:
+        """The algorithm's policy of now, certified."""
+        policy = Policy.from_log(self.game, jax.device_get(self.candidate.log_policy))
+        iterate = ITERATES[int(self.candidate.iterate)]
+        return Certified(policy, iterate, certify(self.game, policy.probabilities))
+
+    def _try_polish(self) -> None:
+        begun = time.perf_counter()
+        report = polish_policy(self.game, self._certified().policy.probabilities)
+        elapsed = time.perf_counter() - begun
+        self.seconds["solve"] += elapsed
+        before = self.polish_report or {"tries": 0, "seconds": 0.0}
+        self.polish_report = {
+            "tries": before["tries"] + 1,
+            "seconds": before["seconds"] + elapsed,
+            "accepted": report.accepted,
+            "nash_conv_before": report.nash_conv_before,
+            "nash_conv_after": report.nash_conv_after,
+        }
+        if self.polished is None or report.nash_conv_after < self.polished.certificate.nash_conv:
+            policy = Policy(self.game, report.probabilities)
+            self.polished = Certified(policy, "polished", certify(self.game, policy.probabilities))
+
+    def _solution(self, status: Status) -> Solution:
+        """The better of the polished policy and the algorithm's, with everything that is known about the run."""
+        found = self._certified()
+        if self.polished and self.polished.certificate.nash_conv < found.certificate.nash_conv:
+            found = self.polished
+        newest = self.trace[-1]
+        return Solution(
+            game=self.game,
+            algorithm=self.described,
+            policy=found.policy,
+            iterate=found.iterate,
+            status=status,
+            tolerance=self.limits.tolerance,
+            value=found.certificate.value,
+            nash_conv=found.certificate.nash_conv,
+            regularized_gap=None if np.isnan(newest["regularized_gap"]) else newest["regularized_gap"],
+            iterations=int(newest["iteration"]),
+            gradient_evaluations=int(newest["gradient_evaluations"]),
+            seconds=self.seconds,
+            dtype=self.dtype.name,
+            trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
+            polish=self.polish_report,
+        )
+
+
+@jax.jit
+def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> Any:
+    return algorithm.init(game, log_policy)
+
+
+@jax.jit
+def _chunk(
+    algorithm: Algorithm,
+    game: Game,
+    state: Any,
+    goal: Float[Array, ""] | float,
+    max_iterations: Int[Array, ""] | int,
+    check_every: Int[Array, ""] | int,
+    rows_wanted: Int[Array, ""] | int,
+) -> tuple[Any, Candidate, Rows]:
+    """Iterate, with a row every `check_every` iterations, until NashConv <= goal, the limit, or the rows are full."""
+
+    def unfinished(carry: tuple[Any, Candidate, Rows]) -> Array:
+        state, candidate, rows = carry
+        # a NaN compares false: a run that is no longer finite ends here
+        going = (rows.count == 0) | ((candidate.nash_conv > goal) & (state.iteration < max_iterations))
+        return going & (rows.count < rows_wanted)
+
+    def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
+        state, _, rows = carry
+        until = jnp.minimum(state.iteration + check_every, max_iterations)
+        state = jax.lax.while_loop(lambda s: s.iteration < until, lambda s: algorithm.step(game, s), state)
+        candidate, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
+        numbers = (candidate.nash_conv, extra.regularized_gap, candidate.value, extra.average_nash_conv)
+        work = jnp.stack([state.iteration, state.gradient_evaluations])
+        at = rows.count
+        return state, candidate, Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
+
+    candidate = algorithm.policy(game, state)
+    empty = Rows(
+        jnp.zeros((), int), jnp.zeros((CHUNK_ROWS, 2), int), jnp.zeros((CHUNK_ROWS, 4), candidate.nash_conv.dtype)
+    )
+    return jax.lax.while_loop(unfinished, check, (state, candidate, empty))
+
+
+def describe(algorithm: Algorithm) -> dict[str, Any]:
+    """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
+    return {"name": algorithm.name} | {f.name: _plain(getattr(algorithm, f.name)) for f in fields(algorithm)}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if np.ndim(value) == 0:
+        return np.asarray(value).item()
+    return "a given policy"
+
+
+def _start(game: Game, start: Policy | Pair | None) -> tuple[np.ndarray, np.ndarray]:
+    """The first policy as log-probabilities, checked."""
+    if start is None:
+        return tuple(player.uniform() for player in game.players)
+    if isinstance(start, Policy):
+        with np.errstate(divide="ignore"):
+            start = tuple(np.log(p) for p in start.probabilities)
+    for player, log_policy in zip(game.players, start, strict=True):
+        if np.shape(log_policy) != (player.n_sequences,):
+            raise GameError(f"expected a start of shape ({player.n_sequences},), got {np.shape(log_policy)}")
+        if not np.isfinite(log_policy).all():
+            raise GameError("the start gives probability 0 to an action: mix it with a full-support policy first")
+    return tuple(np.asarray(log, np.float64) for log in start)
+
+
+def _on_device(leaf: Any, dtype: np.dtype) -> Array:
+    """A hyper-parameter as an array, so that another value does not compile another program."""
+    return jnp.asarray(leaf, int if isinstance(leaf, int) else dtype)
