@@ -1,0 +1,253 @@
+"""Tree and compile_tree: a finite extensive-form game as flat arrays, and its sequence form with every check.
+
+For a tree with perfect recall the sequence form (von Stengel 1996) is the payoff matrix over pairs of own sequences,
+
+    A[s0, s1] = sum of reach(z) * (u0(z) - c / 2) over the plays z that player 0 and 1 leave with the sequences s0 and s1,
+
+reach(z) the product of the chance probabilities on the way, and c the constant to which the payoffs sum. A play's payoff
+is the sum of the payoffs met along it. Everything that runs along paths is pointer doubling over the parent array, so that
+a tree costs O(N log depth) whatever its shape.
+
+Letters: N nodes, P players, I infosets, S sequences.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from games.labels import unique_labels
+from mmd.game import Description, Entries, Game, GameError, PlayerLabels
+from mmd.treeplex import Treeplex
+
+CHANCE = -1
+TERMINAL = -2
+PROBABILITY_TOLERANCE = 1e-9
+SUM_TOLERANCE = 1e-9  # of the payoff range, in the sum of both players' payoffs
+SHOWN_MOVES = 8
+
+
+@dataclass(frozen=True)
+class InfosetInfo:
+    """One information set of a `Tree`.
+
+    Attributes:
+        player: who decides: 0 row, 1 column, 2, ... (files may have more players than can be solved for).
+        label: its name; need not be unique.
+        actions: names of the actions.
+    """
+
+    player: int
+    label: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A finite extensive-form game as flat arrays, one entry a node; parents come before their children, node 0 is the root.
+
+    Attributes:
+        name: the game's name.
+        players: P names.
+        parent: [N] parent node, -1 at the root.
+        action: [N] which action (or chance outcome) of the parent leads here; 0 at the root.
+        infoset: [N] index into `infosets` at decision nodes, `CHANCE` or `TERMINAL` elsewhere.
+        probability: [N] probability of the edge into the node if its parent is a chance node, else 1.
+        payoffs: [N, P] payoff received on arrival at the node; a play's payoff is the sum along its path.
+        infosets: the information sets.
+    """
+
+    name: str
+    players: tuple[str, ...]
+    parent: Int[np.ndarray, " N"]
+    action: Int[np.ndarray, " N"]
+    infoset: Int[np.ndarray, " N"]
+    probability: Float[np.ndarray, " N"]
+    payoffs: Float[np.ndarray, "N P"]
+    infosets: tuple[InfosetInfo, ...]
+
+
+class _Sequences(NamedTuple):
+    """One player's side: its treeplex, the last own sequence [N] at each node, and its labels."""
+
+    treeplex: Treeplex
+    of_node: Int[np.ndarray, " N"]
+    labels: PlayerLabels
+
+
+def compile_tree(tree: Tree) -> Game:
+    """The sequence form of a two-player constant-sum tree with perfect recall.
+
+    `Description.offset` is half the constant to which the payoffs sum, so that values are in the row player's units.
+
+    Raises:
+        GameError: the arrays are not a tree; not two players; chance probabilities negative or not summing to 1; payoffs
+            not finite or without a constant sum; or imperfect recall. The message names the play or the infoset.
+    """
+    if len(tree.players) != 2:
+        raise GameError(f"{tree.name}: expected two players, got {len(tree.players)} ({', '.join(tree.players)})")
+    _check_structure(tree)
+    _check_chance(tree)
+    plays = np.flatnonzero(tree.infoset == TERMINAL)
+    payoffs, constant = _constant_sum(tree, plays)
+    sides = tuple(_sequences(tree, player) for player in (0, 1))
+    values = _along_paths(tree.parent, tree.probability, np.multiply)[plays] * (payoffs - constant / 2)
+    kept = values != 0
+    rows, columns = (side.of_node[plays[kept]] for side in sides)
+    description = Description(
+        name=tree.name,
+        payoff_range=float(payoffs.max() - payoffs.min()),
+        offset=constant / 2,
+        labels=(sides[0].labels, sides[1].labels),
+    )
+    return Game.from_entries(
+        (sides[0].treeplex, sides[1].treeplex), Entries(rows, columns, values[kept]), description
+    )
+
+
+# -------------------------------------------------------------------- checks
+
+
+def _check_structure(tree: Tree) -> None:
+    """Parents before children, one child an action, at least one node an infoset."""
+    n, parent, action = len(tree.parent), tree.parent[1:], tree.action[1:]
+    if n == 0 or tree.parent[0] != -1 or not ((parent >= 0) & (parent < np.arange(1, n))).all():
+        raise GameError(f"{tree.name}: expected node 0 to be the root and every other node to come after its parent")
+    unused = np.setdiff1d(np.arange(len(tree.infosets)), tree.infoset)
+    if unused.size:
+        raise GameError(f"{tree.name}: no node belongs to {_name(tree, unused[0])}")
+    children = np.bincount(parent, minlength=n)
+    n_actions = np.array([len(info.actions) for info in tree.infosets] + [0, 0])  # the last two: TERMINAL and CHANCE
+    expected = np.where(tree.infoset == CHANCE, children, n_actions[tree.infoset])
+    wrong = children != expected
+    order = np.lexsort((action, parent))
+    rank = np.arange(n - 1) - (np.cumsum(children) - children)[parent[order]]
+    wrong[parent[order][action[order] != rank]] = True
+    if wrong.any():
+        raise GameError(f"{tree.name}: expected one child for each action {_where(tree, np.flatnonzero(wrong)[0])}")
+
+
+def _check_chance(tree: Tree) -> None:
+    """Probabilities at least 0 and summing to 1 at every chance node."""
+    by_chance = np.append(False, tree.infoset[tree.parent[1:]] == CHANCE)
+    bad = np.flatnonzero(by_chance & ~(tree.probability >= 0))
+    if bad.size:
+        raise GameError(
+            f"{tree.name}: expected chance probabilities of at least 0, got {tree.probability[bad[0]]:g} "
+            f"for outcome {tree.action[bad[0]] + 1} {_where(tree, tree.parent[bad[0]])}"
+        )
+    total = np.bincount(tree.parent[by_chance], tree.probability[by_chance], minlength=len(tree.parent))
+    bad = np.flatnonzero((tree.infoset == CHANCE) & ~(np.abs(total - 1) <= PROBABILITY_TOLERANCE))
+    if bad.size:
+        raise GameError(
+            f"{tree.name}: expected chance probabilities that sum to 1, got {total[bad[0]]:.12g} {_where(tree, bad[0])}"
+        )
+
+
+def _constant_sum(tree: Tree, plays: Int[np.ndarray, " Z"]) -> tuple[Float[np.ndarray, " Z"], float]:
+    """The row player's payoff of each play, and the constant to which both players' payoffs sum."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        totals = _along_paths(tree.parent, tree.payoffs, np.add)[plays]
+    bad = np.flatnonzero(~np.isfinite(totals).all(axis=1))
+    if bad.size:
+        raise GameError(f"{tree.name}: expected finite payoffs, got {totals[bad[0]]} {_where(tree, plays[bad[0]])}")
+    sums = totals.sum(axis=1)
+    low, high = int(sums.argmin()), int(sums.argmax())
+    rounding = 8 * np.finfo(np.float64).eps * np.abs(totals).max()
+    tolerance = SUM_TOLERANCE * np.ptp(totals, axis=0).max() + rounding
+    if sums[high] - sums[low] > tolerance:
+        raise GameError(
+            f"{tree.name}: expected payoffs with a constant sum, got the sum {sums[low]:g} {_where(tree, plays[low])} "
+            f"and {sums[high]:g} {_where(tree, plays[high])}; general-sum games cannot be solved here"
+        )
+    constant = float(sums[low] + sums[high]) / 2
+    return totals[:, 0], constant if abs(constant) > tolerance else 0.0
+
+
+# -------------------------------------------------------------------- sequences
+
+
+def _sequences(tree: Tree, player: int) -> _Sequences:
+    """A player's treeplex, with perfect recall checked.
+
+    Recall is perfect exactly if all nodes of an infoset have the same last own sequence: by induction over the infosets
+    above, the whole own history is then the same.
+    """
+    mine = np.array([info.player == player for info in tree.infosets] + [False, False], bool)
+    own = np.flatnonzero(mine)
+    n_actions = np.array([len(tree.infosets[j].actions) for j in own], np.int64)
+    local = np.cumsum(mine) - 1
+    first = 1 + np.cumsum(n_actions) - n_actions
+    last_edge = _nearest(tree.parent, np.append(False, mine[tree.infoset[tree.parent[1:]]]))
+    taken = last_edge > 0
+    sequence = np.zeros(len(tree.parent), np.int64)
+    sequence[taken] = first[local[tree.infoset[tree.parent[last_edge[taken]]]]] + tree.action[last_edge[taken]]
+    nodes = np.flatnonzero(mine[tree.infoset])
+    infoset_of_node = local[tree.infoset[nodes]]
+    _, where_first = np.unique(infoset_of_node, return_index=True)
+    parent = sequence[nodes[where_first]]
+    forgetful = np.flatnonzero(sequence[nodes] != parent[infoset_of_node])
+    if forgetful.size:
+        _refuse_imperfect_recall(tree, nodes[where_first[infoset_of_node[forgetful[0]]]], nodes[forgetful[0]])
+    treeplex, ordering = Treeplex.build(parent, n_actions)
+    return _Sequences(treeplex, ordering.sequences[sequence], _labels([tree.infosets[j] for j in own[ordering.infosets]]))
+
+
+def _labels(infosets: list[InfosetInfo]) -> PlayerLabels:
+    unique = {actions: unique_labels(actions) for actions in {info.actions for info in infosets}}
+    return PlayerLabels(unique_labels(info.label for info in infosets), tuple(unique[info.actions] for info in infosets))
+
+
+def _refuse_imperfect_recall(tree: Tree, one: int, other: int) -> NoReturn:
+    """Raise for two nodes of one infoset whose player's own histories differ."""
+    infoset = tree.infoset[one]
+    above = _nearest(tree.parent, tree.infoset == infoset)[tree.parent[[one, other]]]
+    if (tree.infoset[above] == infoset).any():
+        raise GameError(f"{tree.name}: a play meets {_name(tree, infoset)} twice; solvable games have perfect recall")
+    raise GameError(
+        f"{tree.name}: expected perfect recall, but the player of {_name(tree, infoset)} reaches it after different own "
+        f"actions: {_where(tree, one)} and {_where(tree, other)}"
+    )
+
+
+# -------------------------------------------------------------------- paths
+
+
+def _along_paths(parent: Int[np.ndarray, " N"], values: np.ndarray, combine: np.ufunc) -> np.ndarray:
+    """Fold the values met from the root to each node, itself included."""
+    ancestor, values = parent.copy(), values.copy()
+    inner = np.flatnonzero(ancestor >= 0)
+    while inner.size:
+        values[inner] = combine(values[inner], values[ancestor[inner]])
+        ancestor[inner] = ancestor[ancestor[inner]]
+        inner = inner[ancestor[inner] >= 0]
+    return values
+
+
+def _nearest(parent: Int[np.ndarray, " N"], marked: Bool[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """The nearest marked node at or above each node; the root where there is none."""
+    nearest = np.where(marked, np.arange(len(parent)), np.maximum(parent, 0))
+    while True:
+        further = nearest[nearest]
+        if (further == nearest).all():
+            return nearest
+        nearest = further
+
+
+def _name(tree: Tree, infoset: int) -> str:
+    info = tree.infosets[infoset]
+    label = info.label.strip() or str(infoset + 1)
+    return f"information set {label!r} of player {tree.players[info.player]!r}"
+
+
+def _where(tree: Tree, node: int) -> str:
+    """A readable address of a node: the moves that lead to it."""
+    moves: list[str] = []
+    while tree.parent[node] >= 0 and len(moves) < SHOWN_MOVES:
+        infoset, action = tree.infoset[tree.parent[node]], tree.action[node]
+        at_chance = infoset == CHANCE
+        moves.append(f"chance {action + 1}" if at_chance else tree.infosets[infoset].actions[action] or str(action + 1))
+        node = tree.parent[node]
+    start = "... > " if tree.parent[node] >= 0 else ""
+    return f"after {start}{' > '.join(reversed(moves))}" if moves else "at the root"
