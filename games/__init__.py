@@ -1,0 +1,1 @@
+"""Games: data only, no algorithm."""

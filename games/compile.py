@@ -2,11 +2,11 @@
 
 For a tree with perfect recall the sequence form (von Stengel 1996) is the payoff matrix over pairs of own sequences,
 
-    A[s0, s1] = sum of reach(z) * (u0(z) - c / 2) over the plays z that player 0 and 1 leave with the sequences s0 and s1,
+    A[s0, s1] = sum of reach(z) * (u0(z) - c / 2) over the plays z in which s0 and s1 are the last own sequences,
 
-reach(z) the product of the chance probabilities on the way, and c the constant to which the payoffs sum. A play's payoff
-is the sum of the payoffs met along it. Everything that runs along paths is pointer doubling over the parent array, so that
-a tree costs O(N log depth) whatever its shape.
+reach(z) the product of the chance probabilities on the way, and c the constant to which the payoffs sum. A play's
+payoff is the sum of the payoffs met along it. Everything that runs along paths is pointer doubling over the parent
+array, so that a tree costs O(N log depth) whatever its shape.
 
 Letters: N nodes, P players, I infosets, S sequences.
 """
@@ -45,7 +45,9 @@ class InfosetInfo:
 
 @dataclass(frozen=True)
 class Tree:
-    """A finite extensive-form game as flat arrays, one entry a node; parents come before their children, node 0 is the root.
+    """A finite extensive-form game as flat arrays, one entry a node.
+
+    Parents come before their children; node 0 is the root.
 
     Attributes:
         name: the game's name.
@@ -82,8 +84,8 @@ def compile_tree(tree: Tree) -> Game:
     `Description.offset` is half the constant to which the payoffs sum, so that values are in the row player's units.
 
     Raises:
-        GameError: the arrays are not a tree; not two players; chance probabilities negative or not summing to 1; payoffs
-            not finite or without a constant sum; or imperfect recall. The message names the play or the infoset.
+        GameError: the arrays are not a tree; not two players; chance probabilities negative or not summing to 1;
+            payoffs not finite or without a constant sum; imperfect recall. The message names the play or the infoset.
     """
     if len(tree.players) != 2:
         raise GameError(f"{tree.name}: expected two players, got {len(tree.players)} ({', '.join(tree.players)})")
@@ -101,9 +103,7 @@ def compile_tree(tree: Tree) -> Game:
         offset=constant / 2,
         labels=(sides[0].labels, sides[1].labels),
     )
-    return Game.from_entries(
-        (sides[0].treeplex, sides[1].treeplex), Entries(rows, columns, values[kept]), description
-    )
+    return Game.from_entries((sides[0].treeplex, sides[1].treeplex), Entries(rows, columns, values[kept]), description)
 
 
 # -------------------------------------------------------------------- checks
@@ -191,12 +191,14 @@ def _sequences(tree: Tree, player: int) -> _Sequences:
     if forgetful.size:
         _refuse_imperfect_recall(tree, nodes[where_first[infoset_of_node[forgetful[0]]]], nodes[forgetful[0]])
     treeplex, ordering = Treeplex.build(parent, n_actions)
-    return _Sequences(treeplex, ordering.sequences[sequence], _labels([tree.infosets[j] for j in own[ordering.infosets]]))
+    infosets = [tree.infosets[j] for j in own[ordering.infosets]]
+    return _Sequences(treeplex, ordering.sequences[sequence], _labels(infosets))
 
 
 def _labels(infosets: list[InfosetInfo]) -> PlayerLabels:
+    names = unique_labels(info.label for info in infosets)
     unique = {actions: unique_labels(actions) for actions in {info.actions for info in infosets}}
-    return PlayerLabels(unique_labels(info.label for info in infosets), tuple(unique[info.actions] for info in infosets))
+    return PlayerLabels(names, tuple(unique[info.actions] for info in infosets))
 
 
 def _refuse_imperfect_recall(tree: Tree, one: int, other: int) -> NoReturn:
@@ -206,8 +208,8 @@ def _refuse_imperfect_recall(tree: Tree, one: int, other: int) -> NoReturn:
     if (tree.infoset[above] == infoset).any():
         raise GameError(f"{tree.name}: a play meets {_name(tree, infoset)} twice; solvable games have perfect recall")
     raise GameError(
-        f"{tree.name}: expected perfect recall, but the player of {_name(tree, infoset)} reaches it after different own "
-        f"actions: {_where(tree, one)} and {_where(tree, other)}"
+        f"{tree.name}: expected perfect recall, but {_name(tree, infoset)} is reached with different own histories, "
+        f"{_where(tree, one)} and {_where(tree, other)}"
     )
 
 

@@ -14,9 +14,7 @@ class GameFormatError(GameError):
         sentence: what is wrong, and what was expected.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], line: int | None, column: int | None, sentence: str
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], line: int | None, column: int | None, sentence: str) -> None:
         super().__init__(path, line, column, sentence)
         self.path, self.line, self.column, self.sentence = os.fspath(path), line, column, sentence
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 def unique_labels(labels: Iterable[str]) -> tuple[str, ...]:
-    """The labels, told apart: a blank one becomes its number, a repeated one gets a suffix, as in "B", "B (2)", "B (3)"."""
+    """The labels, told apart: a blank one becomes its number, a repeated one gets a suffix, as in "B", "B (2)"."""
     given = [str(label).strip() or str(i + 1) for i, label in enumerate(labels)]
     taken, result, last = set(given), [], {}
     for label in given:

@@ -1,0 +1,114 @@
+"""Rules: a game as readable host Python, and its expansion into a `Tree`.
+
+A game is an object with a handful of small functions of a state; states are plain immutable values. `game_of` walks
+every play once, depth first and without recursion, and compiles the result; a new game needs nothing but its rules.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
+from mmd.game import Game, GameError
+
+State = TypeVar("State")
+
+
+class Rules(Protocol[State]):
+    """What a game has to say about itself."""
+
+    @property
+    def name(self) -> str:
+        """The game's name, with its parameters."""
+        ...
+
+    def initial(self) -> State:
+        """The state in which the game starts."""
+        ...
+
+    def player(self, state: State) -> int:
+        """Who moves: 0 (row), 1 (column), `CHANCE` or `TERMINAL`."""
+        ...
+
+    def actions(self, state: State) -> Sequence[str]:
+        """The legal actions where a player moves; a function of the infoset alone."""
+        ...
+
+    def chance(self, state: State) -> Sequence[tuple[Hashable, float]]:
+        """Outcomes and their probabilities where chance moves."""
+        ...
+
+    def next(self, state: State, action: Hashable) -> State:
+        """The state after an action or a chance outcome."""
+        ...
+
+    def infoset(self, state: State) -> str:
+        """What the player to move knows, own actions included; one infoset is all states with the same answer."""
+        ...
+
+    def utility(self, state: State) -> tuple[float, float]:
+        """Payoffs to both players at the end."""
+        ...
+
+
+def game_of(rules: Rules) -> Game:
+    """The game that the rules describe.
+
+    Raises:
+        GameError: as `expand` and `games.compile.compile_tree`.
+    """
+    return compile_tree(expand(rules))
+
+
+def expand(rules: Rules) -> Tree:
+    """Every play of a game, as a tree in depth-first order.
+
+    Raises:
+        GameError: an infoset without actions, or one whose states disagree on the actions.
+    """
+    infosets: dict[tuple[int, str], int] = {}
+    infos: list[InfosetInfo] = []
+    nodes: list[tuple[int, int, float, int, tuple[float, float]]] = []
+    stack: list[tuple] = [(rules.initial(), -1, 0, 1.0)]
+    while stack:
+        state, parent, action, probability = stack.pop()
+        player, infoset, payoffs, branches = rules.player(state), TERMINAL, (0.0, 0.0), []
+        if player == TERMINAL:
+            payoffs = rules.utility(state)
+        elif player == CHANCE:
+            infoset, branches = CHANCE, rules.chance(state)
+        else:
+            key = (player, rules.infoset(state))
+            info = InfosetInfo(player, key[1], tuple(rules.actions(state)))
+            infoset = infosets.setdefault(key, len(infos))
+            if infoset == len(infos):
+                infos.append(info)
+            _check_actions(rules.name, infos[infoset], info)
+            branches = [(name, 1.0) for name in info.actions]
+        nodes_before = len(nodes)
+        nodes.append((parent, action, probability, infoset, payoffs))
+        for i in reversed(range(len(branches))):
+            outcome, likelihood = branches[i]
+            stack.append((rules.next(state, outcome), nodes_before, i, likelihood))
+    parents, actions, probabilities, members, payoffs = zip(*nodes, strict=True)
+    return Tree(
+        name=rules.name,
+        players=("row", "column"),
+        parent=np.array(parents),
+        action=np.array(actions),
+        infoset=np.array(members),
+        probability=np.array(probabilities, np.float64),
+        payoffs=np.array(payoffs, np.float64),
+        infosets=tuple(infos),
+    )
+
+
+def _check_actions(name: str, first: InfosetInfo, again: InfosetInfo) -> None:
+    if not again.actions:
+        raise GameError(f"{name}: information set {again.label!r} has no actions, expected at least one")
+    if first.actions != again.actions:
+        raise GameError(
+            f"{name}: expected the same actions at every state of information set {again.label!r}, "
+            f"got {', '.join(first.actions)} and {', '.join(again.actions)}"
+        )
