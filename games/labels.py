@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 
 
-def unique_labels(labels: Iterable[str]) -> tuple[str, ...]:
+def unique_labels(labels: Iterable[object]) -> tuple[str, ...]:
     """The labels, told apart: a blank one becomes its number, a repeated one gets a suffix, as in "B", "B (2)"."""
-    given = [str(label).strip() or str(i + 1) for i, label in enumerate(labels)]
+    # Half a surrogate pair is a legal JSON string that no file can be written with.
+    clean = [str(label).strip().encode(errors="replace").decode() for label in labels]
+    given = [label or str(i + 1) for i, label in enumerate(clean)]
     taken, result, last = set(given), [], {}
     for label in given:
         if label not in last:

@@ -5,7 +5,7 @@ every play once, depth first and without recursion, and compiles the result; a n
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from mmd.game import Game, GameError
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Rules(Protocol[State]):
     """What a game has to say about itself."""
 
