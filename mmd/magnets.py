@@ -12,7 +12,7 @@ coincide. Any policy with full support can be the centre as well.
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Magnet:
         return tuple(v for name, v in values.items() if name not in static), tuple(static.items())
 
     @classmethod
-    def tree_unflatten(cls, static: tuple, leaves: tuple) -> Self:
+    def tree_unflatten(cls, static: tuple, leaves: tuple) -> "Magnet":
         """Inverse of `tree_flatten`."""
         named = dict(static)
         rest = iter(leaves)
@@ -58,7 +58,7 @@ class Magnet:
             object.__setattr__(magnet, f.name, named[f.name] if f.name in named else next(rest))
         return magnet
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "Magnet":
         """The same magnet with a given policy checked against the game and turned into log-probabilities (host code).
 
         Raises:

@@ -19,7 +19,7 @@ Not proven: convergence with changing metric, adaptive step and over-relaxation 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ class PrimalDual:
     necessary: float = 0.8
     artificial: float = 0.36
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "PrimalDual":
         """Nothing to fill in."""
         return self
 

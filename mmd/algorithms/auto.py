@@ -13,7 +13,7 @@ What makes the answer safe is its certificate.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class Auto(PrimalDual):
     magnet: Halpern | None = None
     check_every: int = 10
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "Auto":
         """Choose the magnet's strength by the kind of game."""
         strength = MATRIX_STRENGTH if game.is_matrix else TREE_STRENGTH
         return self if self.magnet is not None else replace(self, magnet=Halpern(strength=strength))

@@ -13,7 +13,7 @@ the original game.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,7 @@ class MagneticMirrorDescent:
     alpha: float = 0.1
     magnet: magnets.Magnet = field(default_factory=magnets.Fixed)
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "MagneticMirrorDescent":
         """Fill in the step size; check the numbers.
 
         Raises:
