@@ -1,22 +1,23 @@
-"""A pair of behavioural policies with names: what users read, save and verify.
+"""A pair of behavioural policies with names: what users read and save. `mmd.policy_files` reads them back.
 
-Files: `.npz` (arrays `row` [S0 - 1] and `column` [S1 - 1] of probabilities in treeplex order, no pickle) and CSV with the
-columns player (row or column), infoset, action, probability.
+Files: `.npz` (arrays `row` [S0 - 1] and `column` [S1 - 1] of probabilities in treeplex order, no pickle) and CSV with
+the columns player (row or column), infoset, action, probability.
 """
 
 import csv
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mmd.game import Game, GameError
+from mmd.files import replacing
+from mmd.game import Game, PlayerLabels
+from mmd.treeplex import Treeplex
 
 MAX_NAMED_INFOSETS = 10_000
 PLAYERS = ("row", "column")
-SUM_TOLERANCE = 1e-6  # a policy file written with six digits is accepted, and renormalised
+COLUMNS = ("player", "infoset", "action", "probability")
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,15 @@ class Policy:
     @classmethod
     def from_log(cls, game: Game, log_policy: tuple[np.ndarray, np.ndarray]) -> "Policy":
         """From log-probabilities in any precision; every infoset is renormalised in float64."""
-        exact = tuple(np.exp(np.asarray(log, np.float64)) for log in log_policy)
-        return cls(game, tuple(_normalized(p, t) for p, t in zip(exact, game.players, strict=True)))
+        exact = (np.exp(np.asarray(log, np.float64)) for log in log_policy)
+        row, column = (normalized(p, t) for p, t in zip(exact, game.players, strict=True))
+        return cls(game, (row, column))
 
     def table(self) -> list[tuple[str, str, str, float]]:
         """Rows (player, infoset, action, probability), in treeplex order."""
         rows = []
         for player, probabilities, treeplex, labels in zip(
-            PLAYERS, self.probabilities, self.game.players, _labels(self.game), strict=True
+            PLAYERS, self.probabilities, self.game.players, labels_of(self.game), strict=True
         ):
             for j, (first, n) in enumerate(zip(treeplex.first_sequence, treeplex.n_actions, strict=True)):
                 for a in range(n):
@@ -50,7 +52,7 @@ class Policy:
         return rows
 
     def as_dict(self) -> dict[str, dict] | None:
-        """`{"row": ..., "column": ...}`: label -> probability for one-infoset games, else infoset -> {action: probability}.
+        """`{"row": ..., "column": ...}`, each infoset -> {action: probability}; in a matrix game action -> probability.
 
         A symmetric game also has `"lottery"`, the mean of both players' strategies. None above 10,000 infosets.
         """
@@ -65,7 +67,46 @@ class Policy:
                 nested["lottery"] = self.lottery()
         return nested
 
+    @classmethod
+    def random(cls, game: Game, seed: int) -> "Policy":
+        """Drawn uniformly from the simplex at every infoset; full support."""
+        rng = np.random.default_rng(seed)
+        row, column = (normalized(rng.exponential(size=t.n_sequences), t) for t in game.players)
+        return cls(game, (row, column))
+
     def lottery(self) -> dict[str, float]:
         """The mean of both players' strategies, by label: the maximal lottery of a symmetric game."""
         mean = (self.probabilities[0][1:] + self.probabilities[1][1:]) / 2
-        return dict(zip(_labels(self.game)[0].actions[0], mean.tolist(), strict=True))
+        return dict(zip(labels_of(self.game)[0].actions[0], mean.tolist(), strict=True))
+
+    def save_npz(self, path: str | os.PathLike[str]) -> None:
+        """Write the arrays `row` [S0 - 1] and `column` [S1 - 1]: exact, and no pickle."""
+        row, column = (probabilities[1:] for probabilities in self.probabilities)
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, row=row, column=column)
+
+    def save_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write `table()` under a header, with as many digits as float64 needs to read back the same."""
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(self.table())
+
+
+def labels_of(game: Game) -> tuple[PlayerLabels, PlayerLabels]:
+    """The game's labels; numbers where it has none."""
+    if game.description.labels is not None:
+        return game.description.labels
+    row, column = (
+        PlayerLabels([str(j) for j in range(p.n_infosets)], [[str(a) for a in range(n)] for n in p.n_actions])
+        for p in game.players
+    )
+    return row, column
+
+
+def normalized(probabilities: Float[np.ndarray, " S"], treeplex: Treeplex) -> Float[np.ndarray, " S"]:
+    """Scaled to sum 1 at every infoset; 1 at the empty sequence."""
+    if treeplex.n_infosets == 0:
+        return np.ones(1)
+    sums = np.add.reduceat(probabilities, treeplex.first_sequence)
+    return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])

@@ -1,0 +1,212 @@
+"""What the `mmd` command does, subcommand by subcommand. Everything that can be refused is refused before solving."""
+
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import games
+from mmd import algorithms, environment, policy_files, run_directory, tables
+from mmd.algorithm import Algorithm
+from mmd.certificate import certify
+from mmd.files import OutputError, prepare_file
+from mmd.game import Game, GameError
+from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
+from mmd.options import Command, Compare, Env, Games, Limits, Plot, Solve, UsageError, Verify
+from mmd.plot import FORMATS, plot_convergence
+from mmd.policy import Policy
+from mmd.policy_files import PolicyError
+from mmd.progress import progress
+from mmd.run_directory import RunError
+from mmd.solution import Solution, Status
+from mmd.solver import solve
+
+DONE, NOT_REACHED, INTERRUPTED = 0, 3, 130
+REFUSALS = (GameError, PolicyError, RunError, OutputError)
+OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
+TUNED = {"alpha", "eta", "magnet"}
+
+
+def run(command: Command, argv: Sequence[str]) -> int:
+    """Carry out a command and return the exit status.
+
+    Args:
+        command: what to do.
+        argv: the command line it was parsed from, to be recorded.
+
+    Raises:
+        UsageError: the input is bad; the message is one sentence.
+    """
+    carry_out: dict[type, Callable[[Any, Sequence[str]], int]] = {
+        Solve: _solve,
+        Verify: _verify,
+        Compare: _compare,
+        Plot: _plot,
+        Games: _games,
+        Env: _env,
+    }
+    try:
+        return carry_out[type(command)](command, ["mmd", *argv])
+    except REFUSALS as error:
+        raise UsageError(str(error)) from None
+
+
+def _solve(options: Solve, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    algorithm = _algorithm(options)
+    _prepare(options)
+    with _device(options.device):
+        solution = _run(game, algorithm, options, polish=options.polish)
+        if options.out is not None:
+            run_directory.save(solution, options.out, command=argv)
+    if options.plot is not None:
+        plot_convergence({algorithm.name: solution}, path=options.plot)
+    _say(tables.solution_lines(solution), quiet=options.quiet)
+    if solution.status is Status.INTERRUPTED:
+        return INTERRUPTED
+    return DONE if solution.converged else NOT_REACHED
+
+
+def _verify(options: Verify, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    policy = policy_files.load(options.policy, game)
+    _say(tables.certificate_lines(game, certify(game, policy.probabilities)))
+    return DONE
+
+
+def _compare(options: Compare, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    chosen = [algorithms.load(name.strip())().resolve(game) for name in options.algorithms.split(",")]
+    _prepare(options)
+    figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
+    for figure in figures:
+        _prepare_figure(figure)
+    solutions: dict[str, Solution] = {}
+    with _device(options.device):
+        for algorithm in chosen:
+            solution = _run(game, algorithm, options)
+            solutions[algorithm.name] = solution
+            if options.out is not None:
+                run_directory.save(solution, options.out / algorithm.name, command=argv)
+            if solution.status is Status.INTERRUPTED:
+                break
+    for figure in figures:
+        plot_convergence(solutions, path=figure)
+    _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+    return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
+
+
+def _plot(options: Plot, argv: Sequence[str]) -> int:
+    if not options.runs:
+        raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
+    _prepare_figure(options.out)
+    names = [path.resolve().name for path in options.runs]
+    labels = names if len(set(names)) == len(names) else map(str, options.runs)
+    plot_convergence(dict(zip(labels, options.runs, strict=True)), options.x, options.out)
+    _say([f"wrote {options.out}"])
+    return DONE
+
+
+def _games(options: Games, argv: Sequence[str]) -> int:
+    known = games.available()
+    width = max(map(len, known))
+    _say(f"{name.ljust(width)}  {description}" for name, description in known.items())
+    return DONE
+
+
+def _env(options: Env, argv: Sequence[str]) -> int:
+    versions = environment.versions((*environment.LIBRARIES, *OPTIONAL_LIBRARIES))
+    _say(f"{name} {version or 'not installed'}" for name, version in versions.items())
+    _say([f"commit {environment.commit() or 'unknown (not a checkout)'}", f"platform {platform.platform()}"])
+    for device in jax.devices():
+        float64 = "yes" if environment.has_float64(device) else "no"
+        _say([f"device {environment.describe(device)}, float64 {float64}"])
+    return DONE
+
+
+def _run(game: Game, algorithm: Algorithm, options: Limits, *, polish: bool = False) -> Solution:
+    start = None if options.seed is None else Policy.random(game, options.seed)
+    stream = None if options.quiet else sys.stderr
+    with progress(f"{game.name}, {algorithm.name}", options.max_iterations, stream) as on_check:
+        return solve(
+            game,
+            algorithm,
+            tolerance=options.tolerance,
+            max_iterations=options.max_iterations,
+            time_limit=options.time_limit,
+            dtype=options.dtype,
+            start=start,
+            on_check=on_check,
+            polish=polish,
+        )
+
+
+def _algorithm(options: Solve) -> Algorithm:
+    """The algorithm that was asked for, with the numbers that were given."""
+    algorithm = algorithms.load(options.algorithm)
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("alpha", "eta")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.magnet is not None or options.center != "dilated":
+        given["magnet"] = _magnet(options.magnet or "fixed", options.center)
+    if given and not set(signature(algorithm).parameters) >= TUNED:
+        flags = " or ".join(f"--{name}" for name in sorted(given))
+        raise UsageError(f"{options.algorithm} takes no {flags}: it chooses its own, try --algorithm mmd")
+    return algorithm(**given)
+
+
+def _magnet(text: str, center: str) -> Magnet:
+    """The magnet that `fixed`, `refresh`, `refresh=200`, `moving=0.05` or `halpern` means."""
+    kind, _, number = text.partition("=")
+    try:
+        match kind, number:
+            case "fixed", "":
+                return Fixed(center)
+            case "halpern", "":
+                return Halpern(center=center)
+            case "refresh", "":
+                return Refresh(center=center)
+            case "refresh", every if int(every) >= 1:
+                return Refresh(center=center, every=int(every))
+            case "moving", rate if 0 < float(rate) <= 1:
+                return MovingAverage(center=center, rate=float(rate))
+    except ValueError:
+        pass
+    known = "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 (a rate in (0, 1]) or halpern"
+    raise UsageError(f"expected --magnet to be {known}, got {text!r}")
+
+
+def _device(name: str | None) -> AbstractContextManager[Any]:
+    """A context in which arrays are put on the device called `cpu`, `gpu:1`, ..."""
+    if name is None:
+        return nullcontext()
+    kind, _, number = name.partition(":")
+    try:
+        return jax.default_device(jax.devices(kind)[int(number or 0)])
+    except (RuntimeError, IndexError, ValueError):
+        known = ", ".join(f"{device.platform}:{device.id}" for device in jax.devices())
+        raise UsageError(f"no device {name!r} here, expected cpu or one of {known}") from None
+
+
+def _prepare(options: Limits) -> None:
+    """Try every place where results will go."""
+    if options.out is not None:
+        run_directory.prepare(options.out)
+    if options.plot is not None:
+        _prepare_figure(options.plot)
+
+
+def _prepare_figure(path: Path) -> None:
+    if find_spec("matplotlib") is None:
+        raise UsageError("figures need matplotlib: pip install 'magnetic-mirror[plot]'")
+    prepare_file(path, FORMATS)
+
+
+def _say(lines: Iterable[str], *, quiet: bool = False) -> None:
+    if not quiet:
+        sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -1,0 +1,117 @@
+"""The `mmd` command: what can be typed, one dataclass a subcommand. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+
+class UsageError(ValueError):
+    """A command line that cannot be carried out; the message says why."""
+
+
+Spec = Annotated[Positional[str], arg(metavar="SPEC")]
+
+
+def _optional(metavar: str, default: str) -> object:
+    """How help shows an option that need not be given."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When to stop, where to run, what to write."""
+
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-9 of the payoff range")] = None
+    """Exploitability to reach, in payoff units."""
+    max_iterations: int = 100_000
+    """Iterations allowed."""
+    time_limit: Annotated[float | None, _optional("SECONDS", "none")] = None
+    """Seconds of solving allowed, compilation apart."""
+    device: Annotated[str | None, _optional("DEVICE", "JAX's choice")] = None
+    """Where to run: cpu, gpu or tpu, with a number as in gpu:1 if there are several."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Precision of the iteration. Certificates are always float64."""
+    seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
+    """Start from a random policy drawn with this seed."""
+    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw the exploitability against gradient evaluations, as .png, .svg or .pdf."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solve(Limits):
+    """Find a Nash equilibrium of a game, with a certificate."""
+
+    spec: Spec
+    """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, or a file (.json .csv .npy .nfg
+    .efg)."""
+    algorithm: str = "auto"
+    """auto, anchored, mmd, or another one of mmd/algorithms."""
+    alpha: Annotated[float | None, _optional("NUMBER", "0.1")] = None
+    """Regularisation towards the magnet, in payoff units (mmd only)."""
+    eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
+    """Step size, in 1 / payoff units (mmd only)."""
+    magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
+    """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
+    (rate) or halpern (mmd only)."""
+    center: Literal["dilated", "uniform"] = "dilated"
+    """Where the magnet starts; on trees the two are different magnets (mmd only)."""
+    polish: bool = False
+    """Also try the certified polish, which never makes the policy worse."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Certify a policy: its value, NashConv and each player's best response, by code the solvers do not share."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    policy: Annotated[Positional[Path], arg(metavar="POLICY")]
+    """policy.npz, CSV (columns player, infoset, action, probability) or a run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Limits):
+    """Run several algorithms on a game under the same limits."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    algorithms: str = "auto,anchored,mmd"
+    """Names, separated by commas."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the convergence of runs."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run directories, as `mmd solve --out` writes them."""
+    x: Literal["iterations", "gradient_evaluations", "seconds"] = "gradient_evaluations"
+    """The horizontal axis."""
+    out: Path = Path("convergence.png")
+    """The figure: .png, .svg or .pdf."""
+
+
+@dataclass(frozen=True)
+class Games:
+    """List the built-in games and their parameters."""
+
+
+@dataclass(frozen=True)
+class Env:
+    """Print versions and devices, for bug reports."""
+
+
+Command = (
+    Annotated[Solve, subcommand(name="solve")]
+    | Annotated[Verify, subcommand(name="verify")]
+    | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Plot, subcommand(name="plot")]
+    | Annotated[Games, subcommand(name="games")]
+    | Annotated[Env, subcommand(name="env")]
+)

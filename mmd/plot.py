@@ -1,0 +1,117 @@
+"""Figures: how the exploitability of the policy fell, for one run or several.
+
+Colours are Okabe and Ito's, told apart by markers as well; line styles say which iterate a curve is about. Values below
+the rounding floor (float64 eps times the payoff range) are drawn on it: differences there mean nothing.
+"""
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from mmd.files import replacing
+from mmd.run_directory import RunError, load_result, load_trace
+from mmd.solution import Solution, Trace
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FORMATS = (".png", ".svg", ".pdf")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
+STYLES = {"last": "-", "average": "--", "polished": "-"}
+X_AXES = {"iterations": "iteration", "gradient_evaluations": "gradient_evaluations", "seconds": "seconds"}
+X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
+
+X = Literal["iterations", "gradient_evaluations", "seconds"]
+Run = Solution | str | os.PathLike[str]
+
+
+class Curve(NamedTuple):
+    """What a figure needs of a run."""
+
+    game: str
+    payoff_range: float
+    tolerance: float
+    iterate: str
+    exploitability: float
+    trace: Trace
+
+    @classmethod
+    def of(cls, run: Run) -> "Curve":
+        """From a solution or a run directory."""
+        if isinstance(run, Solution):
+            game = run.game.description
+            return cls(game.name, game.payoff_range, run.tolerance, run.iterate, run.exploitability, run.trace)
+        known = load_result(run)
+        try:
+            return cls(**{field: known[field] for field in cls._fields[:-1]}, trace=load_trace(run))
+        except KeyError as error:
+            raise RunError(f"{run}: expected {error} in result.json, found none") from None
+
+    @property
+    def floor(self) -> float:
+        """Rounding floor of the exploitability."""
+        return float(np.finfo(np.float64).eps) * (self.payoff_range or 1.0)
+
+
+def plot_convergence(
+    runs: Mapping[str, Run], x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None
+) -> "Figure":
+    """Exploitability of the returned policy against work, on a logarithmic axis.
+
+    Args:
+        runs: label -> solution or run directory.
+        x: the work: "iterations", "gradient_evaluations" or "seconds".
+        path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
+
+    Raises:
+        RunError: a path is not a run directory.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    curves = {label: Curve.of(run) for label, run in runs.items()}
+    for (label, curve), color, marker in zip(curves.items(), itertools.cycle(COLORS), itertools.cycle(MARKERS)):
+        _draw(axes, label, curve, X_AXES[x], color, marker)
+    _draw_levels(axes, curves.values())
+    axes.set_yscale("log")
+    axes.set_xlabel(X_LABELS[x])
+    axes.set_ylabel("exploitability (NashConv / 2)")
+    axes.set_title(", ".join(dict.fromkeys(curve.game for curve in curves.values())), parse_math=False)
+    axes.grid(visible=True, alpha=0.3)
+    for text in axes.legend(handles=axes.get_lines(), fontsize="small").get_texts():
+        text.set_parse_math(False)
+    if path is not None:
+        with replacing(path) as part:
+            figure.savefig(part, dpi=300, format=Path(path).suffix[1:].lower())
+    return figure
+
+
+def _draw(axes: "Axes", label: str, curve: Curve, column: str, color: str, marker: str) -> None:
+    """One run: what would have been returned, the average iterate where there is one, and where a polish ended."""
+    work = curve.trace[column]
+    every = max(1, len(work) // 10)
+    drawn = {"color": color, "marker": marker, "markersize": 4, "markevery": every}
+    returned = np.maximum(curve.trace["exploitability"], curve.floor)
+    average = np.maximum(curve.trace["average_exploitability"], curve.floor)
+    said = "before the polish" if curve.iterate == "polished" else f"{curve.iterate} iterate"
+    axes.plot(work, returned, STYLES[curve.iterate], label=f"{label}, {said}", **drawn)
+    if np.isfinite(average).any():
+        axes.plot(work, average, STYLES["average"], label=f"{label}, average iterate", linewidth=0.8, **drawn)
+    if curve.iterate == "polished":
+        end = max(curve.exploitability, curve.floor)
+        axes.plot(work[-1:], [end], "*", color=color, markersize=11, label=f"{label}, polished")
+
+
+def _draw_levels(axes: "Axes", curves: Iterable[Curve]) -> None:
+    """The tolerances and the rounding floors, each drawn once."""
+    for level in sorted({curve.tolerance for curve in curves if curve.tolerance > 0}):
+        axes.axhline(level, color="0.4", linestyle=":", linewidth=1.0, label=f"tolerance {level:.2g}")
+    for level in sorted({curve.floor for curve in curves}):
+        axes.axhline(level, color="0.7", linestyle="-.", linewidth=1.0, label=f"rounding floor {level:.1g} (float64)")
