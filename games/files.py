@@ -83,7 +83,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise GameFormatError(path, None, None, f"the file cannot be read: {error.strerror}") from None
     if not content.strip():
-        raise GameFormatError(path, None, None, "the file is empty")
+        raise GameFormatError(path, 1, 1, "the file is empty")
     return content
 
 
