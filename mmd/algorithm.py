@@ -9,7 +9,7 @@ Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve -
 `ALGORITHM` is the class.
 """
 
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -49,6 +49,7 @@ class Diagnostics(NamedTuple):
     average_nash_conv: Float[Array, ""]
 
 
+@runtime_checkable
 class State(Protocol):
     """What every algorithm's state carries; the rest is its own."""
 
@@ -56,12 +57,13 @@ class State(Protocol):
     gradient_evaluations: Int[Array, ""]
 
 
+@runtime_checkable
 class Algorithm(Protocol):
     """An iterative method for two-player zero-sum games."""
 
     name: ClassVar[str]
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "Algorithm":
         """The same algorithm with every default that depends on the game filled in (host code).
 
         Raises:

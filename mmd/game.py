@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mmd.treeplex import Treeplex
@@ -290,7 +291,7 @@ class Game:
             return self.payoff.times(opponent_plan)
         return -self.payoff.transposed_times(opponent_plan)
 
-    def astype(self, dtype: jnp.dtype) -> "Game":
+    def astype(self, dtype: DTypeLike) -> "Game":
         """The same game with payoffs on the default device, in `dtype`."""
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if np.issubdtype(leaf.dtype, np.floating) else None), self)
 

@@ -21,6 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mmd.simplex import masked_log_softmax
@@ -29,6 +30,7 @@ from mmd.update import magnetic_step
 Rule = Callable[..., tuple[Array, Array | None]]
 
 MAX_UNROLLED_LEVELS = 48  # beyond this the compiled program would grow with the depth of the tree
+SMALLEST_WEIGHT = 1e-9  # of the largest entry of the bound
 UNDERFLOW = 1e-290
 OVERFLOW = 500.0
 SERIES_BELOW = 0.03  # |d| under which exp(-d) - 1 + d is evaluated by its series: relative error < 1e-13 on both sides
@@ -239,12 +241,17 @@ class Treeplex:
         assert regret is not None
         return value, regret
 
-    def range_weights(self, bound: Float[Array, " S"], floor: float = 1e-9) -> Float[Array, " I"]:
-        """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, at least `floor`.
+    def range_weights(self, bound: Float[Array, " S"]) -> Float[Array, " I"]:
+        """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, and never quite 0.
 
         As dilated-entropy weights these precondition the prox: a step of size eta moves the log-policy of every infoset by
-        a comparable amount.
+        a comparable amount. All weights are 1 where the bound is 0 everywhere.
+
+        Args:
+            bound: [S] bound (>= 0) on the payoff gradient, e.g. |A| y.
         """
+        largest = jnp.max(bound)
+        floor = jnp.where(largest > 0, SMALLEST_WEIGHT * largest, 1.0)
 
         def rule(q: Array) -> tuple[Array, Array]:
             weight = jnp.maximum(jnp.max(q, axis=-1), floor)
@@ -372,7 +379,7 @@ class Treeplex:
         return 0 if level < 0 else self.levels[level][0].first_sequence
 
 
-def _join(outputs: list[Array], dtype: jnp.dtype) -> Array | None:
+def _join(outputs: list[Array], dtype: DTypeLike) -> Array | None:
     """Outputs of a bottom-up sweep (deepest block first) as one array over infosets [I] or sequences [S]."""
     if not outputs:
         return None

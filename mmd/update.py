@@ -45,7 +45,7 @@ def magnetic_step(
         The new log-probabilities and the value of `magnetic_objective` there, which is what an information set is worth
         to the sequence above it (MMD paper, App. C.3).
     """
-    eta, alpha = jnp.asarray(eta)[..., None], jnp.asarray(alpha)[..., None]
+    eta, alpha = _per_action(eta), _per_action(alpha)
     denominator = 1.0 + eta * alpha
     logits = (log_policy + eta * alpha * log_magnet + eta * payoff) / denominator
     if legal is not None:
@@ -53,6 +53,11 @@ def magnetic_step(
     top = jnp.max(logits, axis=-1, keepdims=True)
     log_normalizer = top + jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1, keepdims=True))
     return logits - log_normalizer, (log_normalizer * denominator / eta)[..., 0]
+
+
+def _per_action(coefficient: Float[Array, "..."] | float) -> Array:
+    coefficient = jnp.asarray(coefficient)
+    return coefficient[..., None] if coefficient.ndim else coefficient
 
 
 def magnetic_objective(
