@@ -1,0 +1,143 @@
+"""The independent check: value and NashConv of a policy profile, recomputed from the game's data alone.
+
+    NashConv = max_x' x'^T A y - min_y' x^T A y' = (row player's gain) + (column player's gain),
+
+each gain being what a best response to the other's plan adds to the payoff (exploitability = NashConv / 2, OpenSpiel's
+convention). Best responses by backward induction over the sequence form (von Stengel 1996).
+
+NumPy in float64 only, with its own sweep; it shares no code with the solvers that it checks, and reads nothing but the
+payoffs by coordinate and which infoset hangs from which sequence.
+
+Letters as in `mmd.treeplex`: I infosets, S sequences of a player.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mmd.game import Game, GameError
+from mmd.treeplex import Treeplex
+
+PLAYERS = ("row", "column")
+SUM_TOLERANCE = 1e-6  # a probability vector written with seven digits still counts as one
+ROUNDING = 1e-12  # of the largest absolute payoff that a deviation can expect
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a policy profile is worth and how far it is from equilibrium.
+
+    Attributes:
+        value: payoff of the row player, in the units of the input (the game's offset included).
+        best_response_gains: what the row and the column player gain by their best deviation, in payoff units (>= 0).
+    """
+
+    value: float
+    best_response_gains: tuple[float, float]
+
+    @property
+    def nash_conv(self) -> float:
+        """Sum of both gains."""
+        return sum(self.best_response_gains)
+
+    @property
+    def exploitability(self) -> float:
+        """NashConv / 2."""
+        return self.nash_conv / 2
+
+
+def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]) -> Certificate:
+    """The certificate of a profile of behavioural policies.
+
+    Args:
+        game: the game.
+        probabilities: [S0], [S1] probability of each sequence's action at its infoset; entry 0 (the empty sequence) is
+            not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
+
+    Raises:
+        GameError: the probabilities are not a policy of this game; the message names player and infoset.
+        RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
+    """
+    row, column = game.players
+    x, y = (_plan(game.players[player], _checked(game, player, probabilities[player])) for player in (0, 1))
+    payoffs = game.payoff.entries()
+    to_row = _sums(payoffs.rows, payoffs.values * y[payoffs.columns], row)
+    to_column = -_sums(payoffs.columns, payoffs.values * x[payoffs.rows], column)
+    value = float(x @ to_row)
+    gains = (_best_response_value(row, to_row) - value, _best_response_value(column, to_column) + value)
+    sizes = np.abs(payoffs.values)
+    largest = max(
+        _best_response_value(row, _sums(payoffs.rows, sizes * y[payoffs.columns], row)),
+        _best_response_value(column, _sums(payoffs.columns, sizes * x[payoffs.rows], column)),
+    )
+    if not min(gains) >= -ROUNDING * largest:
+        raise RuntimeError(f"{game.name}: best responses gain {gains}, which cannot be negative; please report this")
+    return Certificate(value + game.description.offset, (max(gains[0], 0.0), max(gains[1], 0.0)))
+
+
+def _checked(game: Game, player: int, probabilities: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Probabilities of one player, scaled to sum exactly 1 at every infoset."""
+    treeplex, who = game.players[player], f"{game.name}: the {PLAYERS[player]} player"
+    probabilities = np.asarray(probabilities, np.float64)
+    if probabilities.shape != (treeplex.n_sequences,):
+        raise GameError(
+            f"{who} has {treeplex.n_sequences} sequences, the empty one included; "
+            f"expected as many probabilities, got an array of shape {probabilities.shape}"
+        )
+    bad = 1 + np.flatnonzero(~(np.isfinite(probabilities[1:]) & (probabilities[1:] >= 0)))
+    if len(bad):
+        place = _infoset_name(game, player, int(np.searchsorted(treeplex.first_sequence, bad[0], side="right")) - 1)
+        raise GameError(f"{who}, {place}: expected probabilities >= 0, got {probabilities[bad[0]]}")
+    if treeplex.n_infosets == 0:
+        return np.ones(1)
+    sums = np.add.reduceat(probabilities, treeplex.first_sequence)
+    off = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
+    if len(off):
+        place = _infoset_name(game, player, int(off[0]))
+        raise GameError(f"{who}, {place}: expected probabilities that sum to 1, got {sums[off[0]]}")
+    return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])
+
+
+def _infoset_name(game: Game, player: int, infoset: int) -> str:
+    """How a message names an infoset."""
+    labels = game.description.labels
+    return f"infoset {infoset}" if labels is None else f"infoset {labels[player].infosets[infoset]!r}"
+
+
+def _sums(
+    sequences: Int[np.ndarray, " N"], values: Float[np.ndarray, " N"], treeplex: Treeplex
+) -> Float[np.ndarray, " S"]:
+    """What falls on each sequence of a player."""
+    return np.bincount(sequences, values, minlength=treeplex.n_sequences)
+
+
+def _levels(treeplex: Treeplex) -> Iterator[tuple[slice, slice]]:
+    """Infosets and sequences of each level from the top: both contiguous, because infosets are sorted by level."""
+    first = treeplex.first_sequence
+    ends = first + treeplex.n_actions
+    owner = np.searchsorted(first, treeplex.parent, side="right") - 1  # infoset of the parent sequence, -1 if empty
+    above = np.maximum.accumulate(owner)
+    start = 0
+    while start < len(first):
+        stop = int(np.searchsorted(above, start))  # the next level begins where parents are of this one
+        yield slice(start, stop), slice(int(first[start]), int(ends[stop - 1]))
+        start = stop
+
+
+def _plan(treeplex: Treeplex, probabilities: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Realisation probabilities: products of the probabilities along each sequence."""
+    plan, parent, n_actions = probabilities.copy(), np.asarray(treeplex.parent), treeplex.n_actions
+    for infosets, sequences in _levels(treeplex):
+        plan[sequences] *= np.repeat(plan[parent[infosets]], n_actions[infosets])
+    return plan
+
+
+def _best_response_value(treeplex: Treeplex, gradient: Float[np.ndarray, " S"]) -> float:
+    """`max_x <x, gradient>` over plans, by backward induction."""
+    values, parent, first = gradient.copy(), np.asarray(treeplex.parent), treeplex.first_sequence
+    for infosets, sequences in reversed(list(_levels(treeplex))):
+        best = np.maximum.reduceat(values[sequences], first[infosets] - sequences.start)
+        np.add.at(values, parent[infosets], best)
+    return float(values[0])
