@@ -1,0 +1,52 @@
+# Everything that is run here. Only make and a Python >= 3.11 have to be there.
+#   make setup   the virtual environment .venv, with the versions of constraints.txt
+#   make demo    solve two games and draw their convergence, into runs/demo
+#   make test    the whole test suite          make lint   ruff and pyright
+#   make bench   the measurements              make docs   run the code of the docs, then build them
+#   make clean   remove what was built, the environment apart
+# Another interpreter: make setup PYTHON=/path/to/python3.12
+
+SHELL := /bin/bash
+BIN := .venv/bin
+PYTHON ?= python3.12 python3.11 python3 python
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+WORKERS ?= 2
+BENCHMARKS := $(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))
+
+.PHONY: setup demo test lint bench docs clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || for python in $(PYTHON); do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "creating .venv with $$("$$python" --version)"; "$$python" -m venv .venv; break; fi; done
+	@test -x $(BIN)/python || { echo "expected a Python >= 3.11 with venv, tried: $(PYTHON)" >&2; exit 1; }
+	$(PIP) --editable '.[plot,dev]'
+	@touch $@
+
+.venv/.installed-docs: .venv/.installed
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python -m benchmarks.demo
+
+test: setup
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: setup
+	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done
+
+docs: setup .venv/.installed-docs
+	$(BIN)/python -m pytest tests/test_docs.py
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+clean:
+	rm -rf runs build dist docs/_build .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

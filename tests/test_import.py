@@ -1,0 +1,92 @@
+"""What importing and using the library does to the process it happens in: nothing that was not asked for."""
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+IMPORT_EVERYTHING = """
+import importlib, json, pkgutil, sys
+import games, mmd
+for package in (mmd, games):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+import jax
+print(json.dumps({"modules": sorted(sys.modules), "x64": jax.config.jax_enable_x64}))
+"""
+
+SOLVE_IN_FLOAT32_PROCESS = """
+import json
+import jax, jax.numpy as jnp
+import games, mmd
+solution = mmd.solve(games.matrix.game([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]))
+exploitability = mmd.exploitability(solution.game, solution.policy)
+print(json.dumps({
+    "x64": jax.config.jax_enable_x64, "new_array": str(jnp.zeros(()).dtype), "dtype": solution.dtype,
+    "converged": solution.converged, "exploitability": [solution.exploitability, exploitability],
+}))
+"""
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run code in a fresh interpreter with none of this suite's settings."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", "MPL"))}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=ROOT,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+
+
+def test_importing_every_module_starts_no_backend_and_prints_nothing() -> None:
+    # With a platform that does not exist, whatever touches a device raises.
+    done = run(IMPORT_EVERYTHING, JAX_PLATFORMS="none")
+    report = json.loads(done.stdout)  # fails if anything else was printed
+    assert done.stderr == ""
+    assert report["x64"] is False
+    libraries = {name.split(".")[0] for name in report["modules"]}
+    assert not libraries & {"flax", "optax", "orbax", "transformers", "tokenizers", "torch", "matplotlib", "pyspiel"}
+
+
+def test_help_needs_no_jax() -> None:
+    code = "import sys; from mmd.cli import main; assert main(['--help']) == 0; assert 'jax' not in sys.modules"
+    assert "solve" in run(code).stdout
+
+
+def test_float64_certificates_in_a_process_that_never_asked_for_float64() -> None:
+    report = json.loads(run(SOLVE_IN_FLOAT32_PROCESS).stdout)
+    assert report["x64"] is False
+    assert report["new_array"] == "float32"
+    assert report["dtype"] == "float64"
+    assert report["converged"]
+    assert max(report["exploitability"]) <= 1e-9 * 6  # the default tolerance: 1e-9 of the payoff range
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    import games
+    import mmd
+
+    for package in (mmd, games):
+        for name in package.__all__:
+            assert inspect.getdoc(getattr(package, name)), f"{package.__name__}.{name} has no docstring"
+
+
+def test_every_algorithm_file_holds_one_algorithm_that_says_what_is_proven() -> None:
+    from mmd import algorithms
+
+    for module in pkgutil.iter_modules(algorithms.__path__):
+        if not module.name.startswith("_"):
+            found = importlib.import_module(f"mmd.algorithms.{module.name}")
+            assert found.ALGORITHM.name in algorithms.names()
+            assert "roven" in (found.__doc__ or ""), f"{module.name} does not say what is proven"
