@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mmd", "games")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# From the ground up; a module imports lower layers only. All of `mmd.algorithms` is one layer: an algorithm is a new file.
+# From the ground up; a module imports lower layers only. All algorithms are one layer: an algorithm is one new file.
 LAYERS = (
     {"simplex", "files", "environment", "progress", "options"},
     {"update"},
