@@ -116,7 +116,7 @@ def _check_structure(tree: Tree) -> None:
         raise GameError(f"{tree.name}: expected node 0 to be the root and every other node to come after its parent")
     unused = np.setdiff1d(np.arange(len(tree.infosets)), tree.infoset)
     if unused.size:
-        raise GameError(f"{tree.name}: no node belongs to {_name(tree, unused[0])}")
+        raise GameError(f"{tree.name}: no node belongs to {_name(tree, int(unused[0]))}")
     children = np.bincount(parent, minlength=n)
     n_actions = np.array([len(info.actions) for info in tree.infosets] + [0, 0])  # the last two: TERMINAL and CHANCE
     expected = np.where(tree.infoset == CHANCE, children, n_actions[tree.infoset])
@@ -125,23 +125,25 @@ def _check_structure(tree: Tree) -> None:
     rank = np.arange(n - 1) - (np.cumsum(children) - children)[parent[order]]
     wrong[parent[order][action[order] != rank]] = True
     if wrong.any():
-        raise GameError(f"{tree.name}: expected one child for each action {_where(tree, np.flatnonzero(wrong)[0])}")
+        raise GameError(f"{tree.name}: expected one child for each action {_where(tree, int(wrong.argmax()))}")
 
 
 def _check_chance(tree: Tree) -> None:
     """Probabilities at least 0 and summing to 1 at every chance node."""
     by_chance = np.append(False, tree.infoset[tree.parent[1:]] == CHANCE)
-    bad = np.flatnonzero(by_chance & ~(tree.probability >= 0))
-    if bad.size:
+    bad = by_chance & ~(tree.probability >= 0)
+    if bad.any():
+        node = int(bad.argmax())
         raise GameError(
-            f"{tree.name}: expected chance probabilities of at least 0, got {tree.probability[bad[0]]:g} "
-            f"for outcome {tree.action[bad[0]] + 1} {_where(tree, tree.parent[bad[0]])}"
+            f"{tree.name}: expected chance probabilities of at least 0, got {tree.probability[node]:g} "
+            f"for outcome {tree.action[node] + 1} {_where(tree, int(tree.parent[node]))}"
         )
     total = np.bincount(tree.parent[by_chance], tree.probability[by_chance], minlength=len(tree.parent))
-    bad = np.flatnonzero((tree.infoset == CHANCE) & ~(np.abs(total - 1) <= PROBABILITY_TOLERANCE))
-    if bad.size:
+    bad = (tree.infoset == CHANCE) & ~(np.abs(total - 1) <= PROBABILITY_TOLERANCE)
+    if bad.any():
+        node = int(bad.argmax())
         raise GameError(
-            f"{tree.name}: expected chance probabilities that sum to 1, got {total[bad[0]]:.12g} {_where(tree, bad[0])}"
+            f"{tree.name}: expected chance probabilities that sum to 1, got {total[node]:.12g} {_where(tree, node)}"
         )
 
 
@@ -149,17 +151,19 @@ def _constant_sum(tree: Tree, plays: Int[np.ndarray, " Z"]) -> tuple[Float[np.nd
     """The row player's payoff of each play, and the constant to which both players' payoffs sum."""
     with np.errstate(over="ignore", invalid="ignore"):
         totals = _along_paths(tree.parent, tree.payoffs, np.add)[plays]
-    bad = np.flatnonzero(~np.isfinite(totals).all(axis=1))
-    if bad.size:
-        raise GameError(f"{tree.name}: expected finite payoffs, got {totals[bad[0]]} {_where(tree, plays[bad[0]])}")
+    bad = ~np.isfinite(totals).all(axis=1)
+    if bad.any():
+        play = int(bad.argmax())
+        raise GameError(f"{tree.name}: expected finite payoffs, got {totals[play]} {_where(tree, int(plays[play]))}")
     sums = totals.sum(axis=1)
     low, high = int(sums.argmin()), int(sums.argmax())
     rounding = 8 * np.finfo(np.float64).eps * np.abs(totals).max()
     tolerance = SUM_TOLERANCE * np.ptp(totals, axis=0).max() + rounding
     if sums[high] - sums[low] > tolerance:
         raise GameError(
-            f"{tree.name}: expected payoffs with a constant sum, got the sum {sums[low]:g} {_where(tree, plays[low])} "
-            f"and {sums[high]:g} {_where(tree, plays[high])}; general-sum games cannot be solved here"
+            f"{tree.name}: expected payoffs with a constant sum, got the sum {sums[low]:g} "
+            f"{_where(tree, int(plays[low]))} and {sums[high]:g} {_where(tree, int(plays[high]))}; "
+            "general-sum games cannot be solved here"
         )
     constant = float(sums[low] + sums[high]) / 2
     return totals[:, 0], constant if abs(constant) > tolerance else 0.0
@@ -189,7 +193,8 @@ def _sequences(tree: Tree, player: int) -> _Sequences:
     parent = sequence[nodes[where_first]]
     forgetful = np.flatnonzero(sequence[nodes] != parent[infoset_of_node])
     if forgetful.size:
-        _refuse_imperfect_recall(tree, nodes[where_first[infoset_of_node[forgetful[0]]]], nodes[forgetful[0]])
+        one, other = nodes[where_first[infoset_of_node[forgetful[0]]]], nodes[forgetful[0]]
+        _refuse_imperfect_recall(tree, int(one), int(other))
     treeplex, ordering = Treeplex.build(parent, n_actions)
     infosets = [tree.infosets[j] for j in own[ordering.infosets]]
     return _Sequences(treeplex, ordering.sequences[sequence], _labels(infosets))
@@ -203,7 +208,7 @@ def _labels(infosets: list[InfosetInfo]) -> PlayerLabels:
 
 def _refuse_imperfect_recall(tree: Tree, one: int, other: int) -> NoReturn:
     """Raise for two nodes of one infoset whose player's own histories differ."""
-    infoset = tree.infoset[one]
+    infoset = int(tree.infoset[one])
     above = _nearest(tree.parent, tree.infoset == infoset)[tree.parent[[one, other]]]
     if (tree.infoset[above] == infoset).any():
         raise GameError(f"{tree.name}: a play meets {_name(tree, infoset)} twice; solvable games have perfect recall")
@@ -250,6 +255,6 @@ def _where(tree: Tree, node: int) -> str:
         infoset, action = tree.infoset[tree.parent[node]], tree.action[node]
         at_chance = infoset == CHANCE
         moves.append(f"chance {action + 1}" if at_chance else tree.infosets[infoset].actions[action] or str(action + 1))
-        node = tree.parent[node]
+        node = int(tree.parent[node])
     start = "... > " if tree.parent[node] >= 0 else ""
     return f"after {start}{' > '.join(reversed(moves))}" if moves else "at the root"

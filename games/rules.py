@@ -5,7 +5,7 @@ every play once, depth first and without recursion, and compiles the result; a n
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -40,7 +40,7 @@ class Rules(Protocol[State]):
         """Outcomes and their probabilities where chance moves."""
         ...
 
-    def next(self, state: State, action: Hashable) -> State:
+    def next(self, state: State, action: Any) -> State:
         """The state after an action or a chance outcome."""
         ...
 

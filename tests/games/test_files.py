@@ -1,0 +1,328 @@
+"""The JSON, CSV and NumPy readers: real data, round trips, and refusals with their place."""
+
+import codecs
+import contextlib
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from games import load
+from games.files import GameFormatError
+from tests.games import plain
+
+
+def payoffs_of(game) -> np.ndarray:
+    """The payoff matrix without the empty sequences."""
+    return plain.matrix_of(game)[1:, 1:]
+
+
+def labels_of(game) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    row, column = plain.labels(game)
+    return tuple(row.actions[0]), tuple(column.actions[0])
+
+
+def refused(path, content: str | bytes | None = None, options: str = "") -> GameFormatError:
+    if content is not None:
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(GameFormatError) as error:
+        load(f"{path}{options}")
+    assert str(error.value).startswith(str(path))
+    return error.value
+
+
+# -------------------------------------------------------------------- real data
+
+
+def test_every_real_preference_matrix_and_election_is_a_symmetric_game(data):
+    """Value 1/2 for preferences, 0 for margins; the equilibrium of those with a Condorcet winner is that winner."""
+    paths = sorted([*data.glob("llm/*.json"), *data.glob("elections/*.json")])
+    assert len(paths) == 12
+    for path in paths:
+        subset = "#subset=fully_observed_subset" if path.name == "chatbot_arena_20240329.json" else ""
+        game = load(f"{path}{subset}")
+        payoffs, names = payoffs_of(game), labels_of(game)[0]
+        np.testing.assert_allclose(plain.lp_value(game), game.description.offset, atol=1e-9)
+        best = payoffs.min(axis=1).argmax()
+        winner = f"{names[best]} beats every other: the Condorcet winner"
+        has_one = payoffs[best].min() == 0 and np.count_nonzero(payoffs[best] > 0) == len(names) - 1
+        assert game.description.facts == (winner if has_one else "no Condorcet winner",), path.name
+
+
+def test_condorcet_winners_of_real_elections(data):
+    """Two elections whose Condorcet winner lost the instant run-off, one without surprise; Arena models in a cycle."""
+
+    def facts(path: str) -> tuple[str, ...]:
+        return load(data / path).description.facts
+
+    assert facts("elections/us_vt_btv_2009_03_mayor.json")[0].startswith("Andy Montroll beats every other")
+    assert facts("elections/us_ak_2022_08_cd.json")[0].startswith("Begich, Nick beats every other")
+    assert facts("elections/us_me_2018_06_gov-primary-dem.json")[0].startswith("Janet T. Mills beats every other")
+    assert facts("llm/chatbot_arena_cyclic_subset.json") == ("no Condorcet winner",)
+
+
+def test_models_that_never_met_are_named_and_the_files_own_subset_is_offered(data):
+    error = refused(data / "llm/chatbot_arena_20240329.json")
+    assert "'claude-3-opus-20240229' and 'claude-2.0' were never compared" in str(error)
+    assert str(error).endswith("try #subset=fully_observed_subset")
+
+
+def test_subset_keeps_the_listed_models(data):
+    path = data / "llm/chatbot_arena_20240329.json"
+    raw = json.loads(path.read_text())
+    game = load(f"{path}#subset=fully_observed_subset")
+    members = raw["fully_observed_subset"]
+    assert labels_of(game)[0] == tuple(raw["names"][i] for i in members)
+    np.testing.assert_allclose(payoffs_of(game)[2, 5], raw["preference"][members[2]][members[5]] - 0.5, atol=1e-15)
+    assert game.name == "chatbot_arena_20240329.json#subset=fully_observed_subset"
+
+
+def test_judges_are_pooled_or_chosen(data):
+    path = data / "llm/mtbench_en_six_judges.json"
+    judges = json.loads(path.read_text())["judges"]
+    pooled = sum(np.array(judge["preference"]) for judge in judges.values()) / 6
+    np.testing.assert_allclose(payoffs_of(load(path)), pooled - 0.5, atol=1e-15)
+    one = np.array(judges["exaone_32B"]["preference"])
+    np.testing.assert_allclose(payoffs_of(load(f"{path}#judge=exaone_32B")), one - 0.5, atol=1e-15)
+    assert "no judge is called 'exaone_32b': try exaone_32B" in str(refused(path, options="#judge=exaone_32b"))
+
+
+def test_bot_table_as_it_stands_and_antisymmetrized(data):
+    path = data / "games/rrps_bots_43.json"
+    table = np.array(json.loads(path.read_text())["payoff"])
+    game = load(path)
+    np.testing.assert_array_equal(payoffs_of(game), table)
+    assert not game.description.symmetric
+    fair = load(f"{path}#antisymmetrized")
+    np.testing.assert_allclose(payoffs_of(fair), (table - table.T) / 2, atol=1e-12)
+    assert fair.description.symmetric
+    np.testing.assert_allclose(plain.lp_value(fair), 0.0, atol=1e-7)
+
+
+# -------------------------------------------------------------------- JSON
+
+
+def preference_file(**fields) -> str:
+    return json.dumps(
+        {"kind": "pairwise_preference", "names": ["x", "y"], "preference": [[None, 0.7], [0.3, None]], **fields}
+    )
+
+
+def test_election_margins_are_shares_of_the_ballots(tmp_path):
+    path = tmp_path / "vote.json"
+    counts = [[0, 6, 1], [2, 0, 5], [4, 3, 0]]
+    path.write_text(
+        json.dumps({"kind": "election_pairwise_counts", "names": list("abc"), "counts": counts, "ballots": 10})
+    )
+    np.testing.assert_allclose(payoffs_of(load(path)), [[0, 0.4, -0.3], [-0.4, 0, 0.2], [0.3, -0.2, 0]])
+
+
+def test_duplicate_and_unwritable_names_stay_apart(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text(preference_file(names=["bot", "bot"]))
+    assert labels_of(load(path))[0] == ("bot", "bot (2)")
+    path.write_text(preference_file(names=["\ud800", "y"]))
+    assert labels_of(load(path))[0] == ("?", "y")
+
+
+def test_broken_json_has_a_place(tmp_path):
+    error = refused(tmp_path / "a.json", '{"kind": "payoff_matrix",\n "names": ["a" "b"]}')
+    assert (error.line, error.column) == (2, 16)
+    assert str(error) == f"{tmp_path / 'a.json'}:2:16: not JSON: Expecting ',' delimiter"
+    error = refused(tmp_path / "a.json", codecs.BOM_UTF8 + b'{"kind":\n "\xff"}')
+    assert (error.line, error.column, error.sentence) == (2, 3, "expected UTF-8 text, got another byte")
+
+
+MALFORMED = [
+    ("", "the file is empty"),
+    (" \n", "the file is empty"),
+    ("[1, 2]", "expected a JSON object"),
+    ("[" * 100_000, "nested too deeply"),
+    ('{"kind": ' + "1" * 5_000 + "}", "not readable as JSON"),
+    (preference_file(kind="pairwise_preferences"), "got 'pairwise_preferences': try pairwise_preference"),
+    (preference_file(kind=None), 'expected a known "kind" of game, got None'),
+    (preference_file(kind=["x"]), 'expected a known "kind" of game'),
+    (preference_file(names="xy"), 'expected "names" to be a list of strings'),
+    (preference_file(names=["x", 2]), 'expected "names" to be a list of strings'),
+    (preference_file(names=[]), 'expected "names" to be a list of strings'),
+    (preference_file(preference=None), "expected 'preference' to be a list of 2 rows, one a name"),
+    (preference_file(preference=[[0.5, 0.5]]), "expected 'preference' to be a list of 2 rows"),
+    (preference_file(preference=[[0.5, 0.7], [0.3]]), "expected a list of 2 numbers in row 2 of 'preference'"),
+    (preference_file(preference=[[0.5, "0.7"], [0.3, 0.5]]), "expected a number in row 1, column 2 of 'preference'"),
+    (preference_file(preference=[[0.5, True], [0.3, 0.5]]), "expected a number in row 1, column 2"),
+    (preference_file(preference=[[0.5, 10**400], [0.3, 0.5]]), "expected a matrix of numbers"),
+    (preference_file(preference=[[0.5, 0.7], [0.4, 0.5]]), "got 0.7 + 0.4 for 'x' over 'y' (row 1, column 2)"),
+    (preference_file(preference=[[0.5, None], [0.4, 0.5]]), "'x' and 'y' were never compared"),
+    (preference_file(kind="payoff_matrix", payoff=[[0, float("nan")], [1, 0]]), "got nan in row 1, column 2"),
+    (preference_file(kind="payoff_matrix", payoff=[[0, 1e999], [1, 0]]), "got inf in row 1, column 2"),
+    (preference_file(kind="pairwise_preference_by_judge", judges=[]), 'expected "judges" to be an object'),
+    (preference_file(kind="pairwise_preference_by_judge", judges={"j": {}}), "expected 'preference' to be a list"),
+    (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]]), 'expected "ballots" to be'),
+    (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]], ballots=0), 'expected "ballots" to be'),
+    (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]], ballots=2), 'at most "ballots"'),
+    (preference_file(kind="election_pairwise_counts", counts=[[0, -1], [2, 0]], ballots=9), "at least 0"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), MALFORMED)
+def test_other_json_is_refused(tmp_path, content, message):
+    assert message in str(refused(tmp_path / "a.json", content))
+
+
+OPTIONS = [
+    ("#judge=x", "#judge does not apply to files of kind pairwise_preference, try #subset"),
+    ("#antisymmetrized", "#antisymmetrized does not apply to files of kind pairwise_preference"),
+    ("#subset=halve", "no list of indices is called 'halve': try half"),
+    ("#subset=twice", "no list of indices is called 'twice'"),
+    ("#subset=outside", "no list of indices is called 'outside'"),
+    ("#subset", "expected #subset=NAME, got #subset"),
+    ("#subset=", "expected #subset=NAME, got #subset="),
+    ("#subset=half#subset=half", "expected #subset once, got it twice"),
+    ("#antisymmetrized=yes", "expected #antisymmetrized, got #antisymmetrized=yes"),
+    ("#antisymetrized", "unknown option #antisymetrized: try antisymmetrized"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), OPTIONS)
+def test_options_that_do_not_fit_are_refused_by_name(tmp_path, options, message):
+    content = preference_file(half=[1], twice=[0, 0], outside=[2])
+    assert message in str(refused(tmp_path / "a.json", content, options))
+
+
+# -------------------------------------------------------------------- CSV
+
+
+finite = st.floats(-1e9, 1e9)
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map("n{}".format)
+
+
+@settings(max_examples=60)
+@given(data=st.data(), payoffs=arrays(float, array_shapes(min_dims=2, max_dims=2, max_side=5), elements=finite))
+def test_csv_round_trip(tmp_path_factory, data, payoffs):
+    """Any matrix, with or without names of rows and columns, is read back exactly; so is its .npy file."""
+    header, first_column = data.draw(st.booleans()), data.draw(st.booleans())
+    m, n = payoffs.shape
+    stripped = st.lists(names.map(str.strip), min_size=5, max_size=5, unique=True)
+    row_names, column_names = data.draw(stripped)[:m], data.draw(stripped)[:n]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
+    if header:
+        writer.writerow([*([""] if first_column else []), *column_names])
+    for name, row in zip(row_names, payoffs.tolist(), strict=True):
+        writer.writerow([*([name] if first_column else []), *map(repr, row)])
+    folder = tmp_path_factory.mktemp("csv")
+    path = folder / "game.csv"
+    path.write_bytes(data.draw(st.sampled_from([b"", codecs.BOM_UTF8])) + text.getvalue().encode())
+    counts = not header and not first_column and m == n + 1 and n > 1 and (np.diff(payoffs[0]) == 1).all()
+    if not counts:
+        game = load(path)
+        np.testing.assert_array_equal(payoffs_of(game), payoffs)
+        rows, columns = labels_of(game)
+        if header:
+            assert columns == tuple(column_names)
+        if first_column:
+            assert rows == tuple(row_names)
+        if header != first_column and m == n:
+            assert rows == columns
+    np.save(folder / "game.npy", payoffs)
+    np.testing.assert_array_equal(payoffs_of(load(folder / "game.npy")), payoffs)
+
+
+def test_csv_antisymmetrized(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("rock,paper\n1,4\n0,3\n")
+    game = load(f"{path}#antisymmetrized")
+    np.testing.assert_array_equal(payoffs_of(game), [[0, 2], [-2, 0]])
+    assert labels_of(game) == (("rock", "paper"), ("rock", "paper"))
+    assert "needs a square matrix, got 1 x 2" in str(refused(path, "1,2\n", "#antisymmetrized"))
+    assert "#judge does not apply to .csv files, try #antisymmetrized" in str(refused(path, "1,2\n", "#judge=x"))
+
+
+BAD_CSV = [
+    ("1,2\n3\n", 2, 2, "expected 2 cells as in line 1, got 1"),
+    ("1,2\n3,4,5\n", 2, 3, "expected 2 cells as in line 1, got 3"),
+    ("1,2\n3,x\n", 2, 2, "expected a number, got 'x' (names fill the first row, the first column, or both)"),
+    ("1,2\n\n3,\n", 3, 2, "expected a number, got an empty cell"),
+    ("1,2\n3,nan\n", 2, 2, "expected a finite number, got 'nan'"),
+    ("1,-inf\n3,4\n", 1, 2, "expected a finite number, got '-inf'"),
+    ("1,1e999\n", 1, 2, "expected a finite number, got '1e999'"),
+    ("1,n/a\n3,4\n", 1, 2, "expected a number, got 'n/a'"),
+    ("a,n/a\nb,4\n", 1, 2, "expected a number, got 'n/a'"),
+    ("gpt,7,llama\n0,1,2\n", 1, 1, "expected a number, got 'gpt'"),
+    (",a,2024\na,0,1\nb,-1,0\n", 1, 1, "expected a number, got an empty cell"),
+    (",0,1\n0,3,-1\n1,-1,1\n", 1, 1, "expected a number, got an empty cell"),
+    ("a,b\na,1\n3,4\n", 2, 1, "expected a number, got 'a'"),
+    ("0,1\n3,-1\n-1,1\n", 1, 1, "the first row counts its columns"),
+    ("1,2,3\n0,-1,3\n1,0,-1\n-3,1,0\n", 1, 1, "the first row counts its columns"),
+    ("a,b\n", 2, 1, "expected rows of numbers below the header"),
+    ("1;2\n3;4\n", 2, 1, "expected a number, got '3;4'"),
+    ('1,"2\n3,4\n', 2, None, "not CSV: unexpected end of data"),
+]
+
+
+@pytest.mark.parametrize(("content", "line", "column", "message"), BAD_CSV)
+def test_bad_csv_is_refused_with_its_place(tmp_path, content, line, column, message):
+    error = refused(tmp_path / "a.csv", content)
+    assert (error.line, error.column) == (line, column)
+    assert message in error.sentence
+
+
+@pytest.mark.parametrize("content", [b"", b"\n \n", codecs.BOM_UTF8, b'""\n'])
+def test_empty_csv_is_refused(tmp_path, content):
+    assert refused(tmp_path / "a.csv", content).sentence == "the file is empty"
+
+
+# -------------------------------------------------------------------- NumPy
+
+
+def saved(array: np.ndarray, *, pickled: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=pickled)
+    return buffer.getvalue()
+
+
+def archive() -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, a=np.eye(2))
+    return buffer.getvalue()
+
+
+# A header that promises 8 * 10^24 bytes.
+HUGE = saved(np.zeros((2, 2))).replace(b"(2, 2), }" + b" " * 24, b"(" + b"9" * 12 + b", " + b"9" * 12 + b"), }")
+
+BAD_NPY = [
+    (b"", "the file is empty"),
+    (b"not an array", "not a NumPy array of numbers"),
+    (saved(np.eye(3))[:-8], "not a NumPy array of numbers"),
+    (saved(np.array([[None]]), pickled=True), "not a NumPy array of numbers"),
+    (HUGE, "not a NumPy array of numbers"),
+    (archive(), "expected an array of real numbers, got an archive"),
+    (saved(np.array([["a"]])), "expected an array of real numbers, got <U1"),
+    (saved(np.eye(2) * 1j), "expected an array of real numbers, got complex128"),
+    (saved(np.arange(3.0)), "expected a non-empty matrix, got an array of shape (3,)"),
+    (saved(np.array([[1.0, np.nan]])), "got nan in row 1, column 2"),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BAD_NPY)
+def test_bad_npy_is_refused(tmp_path, content, message):
+    assert message in str(refused(tmp_path / "a.npy", content))
+
+
+def test_the_huge_header_is_one():
+    assert b"999999999999, 999999999999" in HUGE
+
+
+@pytest.mark.parametrize("suffix", ["json", "csv", "npy"])
+@settings(max_examples=60)
+@given(content=st.binary(max_size=200))
+def test_any_bytes_give_a_game_or_a_readable_error(tmp_path_factory, suffix, content):
+    path = tmp_path_factory.mktemp("fuzz") / f"a.{suffix}"
+    path.write_bytes(content)
+    with contextlib.suppress(GameFormatError):
+        assert np.isfinite(payoffs_of(load(path))).all()
