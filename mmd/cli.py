@@ -8,6 +8,7 @@ Exit status: 0 reached the tolerance (or done); 2 bad input, one sentence on std
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import sys
@@ -25,6 +26,8 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name) and return the exit status."""
     try:
         command = _parse(argv)
+        if command is None:
+            return 0
         from mmd import commands
 
         return commands.run(command, argv)
@@ -46,13 +49,11 @@ def entry() -> None:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE
-    except SystemExit as stop:  # --help
-        status = stop.code
     sys.exit(status)
 
 
-def _parse(argv: Sequence[str]) -> Command:
-    """The command, or a `UsageError` with what the parser would have printed in a box."""
+def _parse(argv: Sequence[str]) -> Command | None:
+    """The command; None if it was to print help; or a `UsageError` with what the parser would have printed in a box."""
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box):
@@ -66,16 +67,16 @@ def _parse(argv: Sequence[str]) -> Command:
     except SystemExit as stop:
         if stop.code:
             raise UsageError(_sentence(box.getvalue())) from None
-        raise
+        return None
 
 
 def _sentence(box: str) -> str:
-    """First paragraph of a box drawn by the parser, and its suggestion if it makes one."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    rows = [line.strip(" │|") for line in plain.splitlines()[1:-1]]
-    rule = next((i for i, row in enumerate(rows) if set(row) <= set("─-")), len(rows))
-    sentence = " ".join(rows[:rule])
-    suggestion = rows[rule + 1 : rule + 3]
-    if suggestion and suggestion[0].startswith("Perhaps you meant"):
-        sentence += f", perhaps you meant {suggestion[-1]}"
+    """First paragraph of a box drawn by the parser (in Unicode or ASCII), and its suggestion if it makes one."""
+    rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
+    ruled = itertools.groupby(rows, key=lambda row: row.strip("─-╰╯") != "")
+    first, *others = [list(paragraph) for is_text, paragraph in ruled if is_text]
+    sentence = " ".join(first)
+    for title, *suggestions in others:
+        if title.startswith("Perhaps you meant"):
+            sentence += f", perhaps you meant {suggestions[0]}"
     return f"{sentence} (try --help)"

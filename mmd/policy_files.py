@@ -9,7 +9,6 @@ import difflib
 import io
 import math
 import os
-import re
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -25,14 +24,14 @@ from mmd.policy import COLUMNS, PLAYERS, Policy, labels_of, normalized
 from mmd.treeplex import Treeplex
 
 SUM_TOLERANCE = 1e-6  # per action: what writing six digits may cost
-FIELD = re.compile(r'("(?:[^"]|"")*"|[^,]*)(,|$)')
 
 
 class PolicyError(ValueError):
     """A file is not a policy of the game; the message is `path:line:column: sentence`.
 
     Attributes:
-        path, line, column: where, counted from 1; None where there is no such place.
+        path, line, column: where, counted from 1 (the column of a CSV file is a field); None where there is no such
+            place.
     """
 
     def __init__(self, path: Path, sentence: str, line: int | None = None, column: int | None = None) -> None:
@@ -122,15 +121,14 @@ def _read_npz(path: Path, content: bytes, names: _Names) -> Float[np.ndarray, " 
 
 
 class _Record(NamedTuple):
-    """A row of the file by column name, its line, and where in the line each field starts (unless it spans lines)."""
+    """A row of the file by column name, in the order of the file, and the line where it starts."""
 
     path: Path
     line: int
     fields: dict[str, str]
-    starts: dict[str, int]
 
     def error(self, column: str, sentence: str) -> PolicyError:
-        return PolicyError(self.path, sentence, self.line, self.starts.get(column))
+        return PolicyError(self.path, sentence, self.line, 1 + list(self.fields).index(column))
 
 
 def _records(path: Path, content: bytes) -> list[_Record]:
@@ -139,8 +137,7 @@ def _records(path: Path, content: bytes) -> list[_Record]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise PolicyError(path, f"expected UTF-8 text, got something else at byte {error.start + 1}") from None
-    lines = list(io.StringIO(text, newline=""))
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     records, header, line = [], None, 1
     try:
         for values in reader:
@@ -149,9 +146,7 @@ def _records(path: Path, content: bytes) -> list[_Record]:
                 if sorted(header) != sorted(COLUMNS):
                     raise PolicyError(path, f"expected the header {','.join(COLUMNS)}, got {','.join(header)}", line)
             elif len(values) == len(header):
-                starts = _starts(lines[line - 1]) if line == reader.line_num else []
-                fields = dict(zip(header, values, strict=True))
-                records.append(_Record(path, line, fields, dict(zip(header, starts, strict=False))))
+                records.append(_Record(path, line, dict(zip(header, values, strict=True))))
             elif values:
                 raise PolicyError(path, f"expected {len(header)} fields, got {len(values)}", line)
             line = reader.line_num + 1
@@ -160,10 +155,6 @@ def _records(path: Path, content: bytes) -> list[_Record]:
     if header is None:
         raise PolicyError(path, "expected a policy, got an empty file")
     return records
-
-
-def _starts(line: str) -> list[int]:
-    return [match.start() + 1 for match in FIELD.finditer(line.rstrip("\r\n"))]
 
 
 def _read_csv(path: Path, records: list[_Record], names: _Names) -> Float[np.ndarray, " S"]:

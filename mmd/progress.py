@@ -1,9 +1,9 @@
-"""Progress of a run: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of a run, on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -14,27 +14,27 @@ OnCheck = Callable[[dict[str, float]], None]
 
 
 @contextmanager
-def progress(label: str, max_iterations: int, stream: TextIO | None) -> Iterator[OnCheck | None]:
+def progress(label: str, max_iterations: int, *, quiet: bool = False) -> Iterator[OnCheck | None]:
     """What `mmd.solve` should call after each check.
 
     Args:
         label: what is running.
         max_iterations: the length of the bar.
-        stream: where to report; nowhere if None.
+        quiet: report nothing.
     """
-    if stream is None:
+    if quiet:
         yield None
-    elif stream.isatty():
-        with _bar(label, max_iterations, stream) as on_check:
+    elif sys.stderr.isatty():
+        with _bar(label, max_iterations) as on_check:
             yield on_check
     else:
-        yield _lines(label, stream)
+        yield _lines(label)
 
 
 @contextmanager
-def _bar(label: str, max_iterations: int, stream: TextIO) -> Iterator[OnCheck]:
+def _bar(label: str, max_iterations: int) -> Iterator[OnCheck]:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[report]}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=stream), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=max_iterations, report="compiling")
 
         def on_check(row: dict[str, float]) -> None:
@@ -43,15 +43,15 @@ def _bar(label: str, max_iterations: int, stream: TextIO) -> Iterator[OnCheck]:
         yield on_check
 
 
-def _lines(label: str, stream: TextIO) -> OnCheck:
+def _lines(label: str) -> OnCheck:
     printed = time.monotonic()
 
     def on_check(row: dict[str, float]) -> None:
         nonlocal printed
         if time.monotonic() - printed >= SECONDS_BETWEEN_LINES:
             printed = time.monotonic()
-            stream.write(f"{label}: {_report(row)}\n")
-            stream.flush()
+            sys.stderr.write(f"{label}: {_report(row)}\n")
+            sys.stderr.flush()
 
     return on_check
 

@@ -194,7 +194,7 @@ class _Run:
             if self._certified().certificate.exploitability <= self.limits.tolerance:
                 return Status.CONVERGED
             self.target /= 2  # the device's rounding was kinder than the certificate
-        if polish and newest["nash_conv"] <= 2 * min(self.polish_at, np.finfo(np.float64).max):
+        if polish and newest["nash_conv"] <= 2 * self.polish_at:
             self._try_polish()
             if self.polished and self.polished.certificate.exploitability <= self.limits.tolerance:
                 return Status.CONVERGED

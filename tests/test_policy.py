@@ -68,19 +68,19 @@ def test_columns_may_come_in_any_order_with_a_byte_order_mark_and_windows_line_e
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("row,row,rock", "row,raw,rock", ":2:5: unknown infoset 'raw' of the row player, did you mean 'row'?"),
-        ("row,row,rock", "row,row,rook", ":2:9: unknown action 'rook' at infoset 'row', did you mean 'rock'?"),
+        ("row,row,rock", "row,raw,rock", ":2:2: unknown infoset 'raw' of the row player, did you mean 'row'?"),
+        ("row,row,rock", "row,row,rook", ":2:3: unknown action 'rook' at infoset 'row', did you mean 'rock'?"),
         ("row,row,rock", "rows,row,rock", ":2:1: expected the player to be row or column, got 'rows'"),
-        ("0.25", "-0.25", ":2:14: expected a probability, got '-0.25'"),
-        ("0.25", "nan", ":2:14: expected a probability, got 'nan'"),
-        ("0.25", "a quarter", ":2:14: expected a probability, got 'a quarter'"),
+        ("0.25", "-0.25", ":2:4: expected a probability, got '-0.25'"),
+        ("0.25", "nan", ":2:4: expected a probability, got 'nan'"),
+        ("0.25", "a quarter", ":2:4: expected a probability, got 'a quarter'"),
         ("0.25", "0.2", ":2: expected the probabilities at infoset 'row' of the row player to sum to 1, got 0.95"),
         ("0.25", "0.25,1", ":2: expected 4 fields, got 5"),
         ("rock,0.25", '"rock,0.25', ":5: expected comma-separated values (unexpected end of data)"),
         (
             "row,row,paper",
             "row,row,rock",
-            ":3:9: action 'rock' at infoset 'row' of the row player was given before, on line 2",
+            ":3:3: action 'rock' at infoset 'row' of the row player was given before, on line 2",
         ),
         (
             "column,column,right,0.5\n",
@@ -99,13 +99,14 @@ def test_a_csv_that_is_no_policy_of_the_game_is_refused_with_its_place(game, tmp
     assert refusal(tmp_path / "policy.csv", VALID.replace(old, new, 1), game) == expected
 
 
-def test_a_column_is_counted_in_characters_across_quoted_fields(tmp_path):
+def test_lines_are_those_of_the_file_where_a_label_spans_two(tmp_path):
     game = Game.from_matrix(np.zeros((2, 3)), labels=LABELS)
-    Policy.random(game, 0).save_csv(tmp_path / "policy.csv")
+    Policy(game, (np.array([1, 0.5, 0.5]), np.array([1, 0.5, 0.25, 0.25]))).save_csv(tmp_path / "policy.csv")
     good = (tmp_path / "policy.csv").read_text()
-    line = next(line for line in good.splitlines() if "go, or else" in line)
-    bad = good.replace(line, line.rsplit(",", 1)[0] + ",x")
-    assert f":4:{len(line.rsplit(',', 1)[0]) + 2}: expected a probability" in refusal(tmp_path / "b.csv", bad, game)
+    assert ":6:4: expected a probability, got 'x'" in refusal(
+        tmp_path / "a.csv", good.replace('Genf",0.25', 'Genf",x'), game
+    )
+    assert ":8:1: expected the player" in refusal(tmp_path / "b.csv", f"{good}both,column,wait,1\n", game)
 
 
 def test_files_that_are_not_text_or_not_there_are_refused(game, tmp_path):

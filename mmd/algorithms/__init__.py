@@ -1,6 +1,6 @@
 """One file per algorithm, each citing its paper; `mmd solve --algorithm NAME` finds them here.
 
-A module of this package is an algorithm if it has an attribute `ALGORITHM`, the class; the class attribute `name` is its
+A module of this package is an algorithm if its attribute `ALGORITHM` is one; the class attribute `name` is its
 public name. Modules with a leading underscore hold machinery that several algorithms share.
 """
 
@@ -9,12 +9,11 @@ import importlib
 import pkgutil
 from functools import cache
 
-from mmd.algorithm import Algorithm
 from mmd.game import GameError
 
 
 @cache
-def _by_name() -> dict[str, type[Algorithm]]:
+def _by_name() -> dict[str, type]:
     modules = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
     classes = (importlib.import_module(f"{__name__}.{module}").ALGORITHM for module in modules)
     return {algorithm.name: algorithm for algorithm in classes}
@@ -25,8 +24,8 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_by_name()))
 
 
-def load(name: str) -> type[Algorithm]:
-    """The class of an algorithm.
+def load(name: str) -> type:
+    """The class of an algorithm, a `mmd.algorithm.Algorithm`.
 
     Raises:
         GameError: there is no such algorithm; the message suggests the nearest name.
