@@ -11,7 +11,7 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(basename $(notdir $(wildcard benchmarks/[a-z]*.py)))
+BENCHMARKS := $(filter-out demo,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
 .PHONY: setup demo test lint bench docs clean
 
