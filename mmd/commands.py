@@ -132,7 +132,7 @@ def _env(options: Env, argv: Sequence[str]) -> int:
 
 def _run(game: Game, algorithm: Algorithm, options: Limits, *, polish: bool = False) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
-    with progress(f"{game.name}, {algorithm.name}", options.max_iterations, quiet=options.quiet) as on_check:
+    with progress(algorithm.name, options.max_iterations, quiet=options.quiet) as on_check:
         return solve(
             game,
             algorithm,

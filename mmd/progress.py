@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
 
 SECONDS_BETWEEN_LINES = 2.0
+BAR_WIDTH = 12  # leaves room for the numbers on a terminal of 80 columns
 
 OnCheck = Callable[[dict[str, float]], None]
 
@@ -33,7 +34,7 @@ def progress(label: str, max_iterations: int, *, quiet: bool = False) -> Iterato
 
 @contextmanager
 def _bar(label: str, max_iterations: int) -> Iterator[OnCheck]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[report]}"), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[report]}"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task(label, total=max_iterations, report="compiling")
 
@@ -58,4 +59,4 @@ def _lines(label: str) -> OnCheck:
 
 def _report(row: dict[str, float]) -> str:
     rate = row["iteration"] / row["seconds"] if row["seconds"] > 0 else 0.0
-    return f"iteration {row['iteration']:,.0f}, exploitability {row['exploitability']:.2e}, {rate:,.0f} iterations/s"
+    return f"iteration {row['iteration']:,.0f}, exploitability {row['exploitability']:.2e}, {rate:,.0f} it/s"

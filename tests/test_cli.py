@@ -334,7 +334,7 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
         assert on_check is not None
         on_check(ROW)
     assert "compiling" in screen.getvalue()
-    assert "iteration 1,200, exploitability 3.25e-04, 2,400 iterations/s" in screen.getvalue()
+    assert "iteration 1,200, exploitability 3.25e-04, 2,400 it/s" in screen.getvalue()
 
 
 def test_progress_is_a_line_every_two_seconds_elsewhere(monkeypatch, capsys):
@@ -345,8 +345,8 @@ def test_progress_is_a_line_every_two_seconds_elsewhere(monkeypatch, capsys):
         for k in range(4):
             on_check(ROW | {"iteration": 1000.0 * k})
     assert capsys.readouterr().err.splitlines() == [
-        "auto: iteration 1,000, exploitability 3.25e-04, 2,000 iterations/s",
-        "auto: iteration 3,000, exploitability 3.25e-04, 6,000 iterations/s",
+        "auto: iteration 1,000, exploitability 3.25e-04, 2,000 it/s",
+        "auto: iteration 3,000, exploitability 3.25e-04, 6,000 it/s",
     ]
 
 
