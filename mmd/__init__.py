@@ -1,1 +1,62 @@
-__all__ = []
+"""magnetic-mirror: the Nash equilibrium of the game you actually have, with a certificate.
+
+    game = games.load("leduc_poker")
+    solution = mmd.solve(game, tolerance=1e-8)
+
+Names are imported when first used, so that `import mmd` costs nothing and pulls in no array library.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmd.algorithm import Algorithm as Algorithm
+    from mmd.algorithms.anchored import Anchored as Anchored
+    from mmd.algorithms.auto import Auto as Auto
+    from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
+    from mmd.certificate import certify as certify
+    from mmd.exact import solve_exactly as solve_exactly
+    from mmd.game import Game as Game
+    from mmd.game import GameError as GameError
+    from mmd.magnets import Fixed as Fixed
+    from mmd.magnets import Halpern as Halpern
+    from mmd.magnets import MovingAverage as MovingAverage
+    from mmd.magnets import Refresh as Refresh
+    from mmd.metrics import exploitability as exploitability
+    from mmd.plot import plot_convergence as plot_convergence
+    from mmd.policy import Policy as Policy
+    from mmd.solution import Solution as Solution
+    from mmd.solution import Status as Status
+    from mmd.solver import solve as solve
+
+_HOME = {
+    "Algorithm": "mmd.algorithm",
+    "Anchored": "mmd.algorithms.anchored",
+    "Auto": "mmd.algorithms.auto",
+    "MagneticMirrorDescent": "mmd.algorithms.magnetic",
+    "certify": "mmd.certificate",
+    "solve_exactly": "mmd.exact",
+    "Game": "mmd.game",
+    "GameError": "mmd.game",
+    "Fixed": "mmd.magnets",
+    "Halpern": "mmd.magnets",
+    "MovingAverage": "mmd.magnets",
+    "Refresh": "mmd.magnets",
+    "exploitability": "mmd.metrics",
+    "plot_convergence": "mmd.plot",
+    "Policy": "mmd.policy",
+    "Solution": "mmd.solution",
+    "Status": "mmd.solution",
+    "solve": "mmd.solver",
+}
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'mmd' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

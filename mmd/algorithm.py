@@ -1,8 +1,9 @@
 """The contract between an algorithm and `mmd.solver.solve`: init, step, policy.
 
-An algorithm is a frozen dataclass whose numbers (eta, alpha, ...) are pytree leaves, so that one compiled program serves a
-sweep over them and a sweep can be a `vmap`. Everything that changes from step to step is in the state that `init` and
-`step` return; everything worth reporting is computed from the state by `policy` and `diagnostics` and lives in the trace.
+An algorithm is a frozen dataclass whose numbers (eta, alpha, ...) are pytree leaves, so that one compiled program
+serves a sweep over them and a sweep can be a `vmap`. Everything that changes from step to step is in the state that
+`init` and `step` return; everything worth reporting is computed from the state by `policy` and `diagnostics` and lives
+in the trace.
 All four are traceable; `resolve` runs on the host before tracing.
 
 Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve --algorithm` accepts and whose attribute
@@ -13,12 +14,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
-from mmd.game import Game
+from mmd.game import Game, Pair
 
 ITERATES = ("last", "average", "polished")
 LAST, AVERAGE = 0, 1
-
-Pair = tuple[Float[Array, " S0"], Float[Array, " S1"]]
 
 
 class Candidate(NamedTuple):
@@ -86,4 +85,3 @@ class Algorithm(Protocol):
     def diagnostics(self, game: Game, state: Any) -> Diagnostics:
         """Further numbers for the trace."""
         ...
-

@@ -1,16 +1,16 @@
 """Game: two treeplexes and a payoff operator. Every two-player zero-sum game with perfect recall has this form.
 
-The row player (0) maximises x^T A y + offset over its plans x, the column player (1) minimises it over its plans y. For an
-extensive-form game A is the sequence-form payoff matrix, chance probabilities included (von Stengel 1996); for a matrix
-game it is the payoff matrix, bordered by the empty sequences.
+The row player (0) maximises x^T A y + offset over its plans x, the column player (1) minimises it over its plans y.
+For an extensive-form game A is the sequence-form payoff matrix, chance probabilities included (von Stengel 1996); for
+a matrix game it is the payoff matrix, bordered by the empty sequences.
 
-Letters: S0, S1 sequences of the row and the column player; N non-zero payoffs. A `Game` is a pytree whose leaves are host
-(NumPy) float64 and int32 arrays, so it keeps its precision whatever the caller's JAX settings are.
+Letters: S0, S1 sequences of the row and the column player; N non-zero payoffs. A `Game` is a pytree whose leaves are
+host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the caller's JAX settings are.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mmd.treeplex import Treeplex
+
+Pair = tuple[Float[Array | np.ndarray, " S0"], Float[Array | np.ndarray, " S1"]]  # one array a player
+Number = Any  # a float or int; under JAX also an array, a tracer, or the placeholder of a pytree being rebuilt
 
 DENSE_CELLS = 90_000  # trees up to 300 x 300 sequences use a dense operator
 DENSE_SHARE = 0.25  # larger operators are dense from this share of non-zeros on
@@ -178,8 +181,12 @@ class Sparse:
         widths = [np.shape(b.indices)[1] for b in self.by_row.buckets]
         lengths = [np.shape(b.indices)[0] for b in self.by_row.buckets]
         rows = np.repeat(row_at[:n_filled], np.repeat(widths, lengths))
-        columns = np.concatenate([np.asarray(b.indices).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0, np.int32)])
-        values = np.concatenate([np.asarray(b.values, np.float64).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0)])
+        columns = np.concatenate(
+            [np.asarray(b.indices).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0, np.int32)]
+        )
+        values = np.concatenate(
+            [np.asarray(b.values, np.float64).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0)]
+        )
         kept = values != 0
         return Entries(rows[kept], columns[kept].astype(np.int64), values[kept])
 
@@ -238,9 +245,7 @@ class Game:
         return cls((Treeplex.simplex(payoffs.shape[0]), Treeplex.simplex(payoffs.shape[1])), Dense(bordered), described)
 
     @classmethod
-    def from_entries(
-        cls, players: tuple[Treeplex, Treeplex], entries: Entries, description: Description
-    ) -> "Game":
+    def from_entries(cls, players: tuple[Treeplex, Treeplex], entries: Entries, description: Description) -> "Game":
         """A game from its sequence-form payoffs by coordinate; entries at the same place are added.
 
         Args:
@@ -286,14 +291,16 @@ class Game:
         return all(player.n_infosets == 1 for player in self.players)
 
     def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
-        """Payoff gradient of a player with respect to its own plan: A y for the row player, -A^T x for the column one."""
+        """Payoff gradient with respect to a player's own plan: A y for the row player, -A^T x for the column player."""
         if player == 0:
             return self.payoff.times(opponent_plan)
         return -self.payoff.transposed_times(opponent_plan)
 
     def astype(self, dtype: DTypeLike) -> "Game":
         """The same game with payoffs on the default device, in `dtype`."""
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype if np.issubdtype(leaf.dtype, np.floating) else None), self)
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, dtype if np.issubdtype(leaf.dtype, np.floating) else None), self
+        )
 
 
 def _checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:

@@ -1,7 +1,7 @@
 """The magnet: where it starts and how it moves.
 
-With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it (a QRE).
-Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
+With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it
+(a QRE). Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
 (Magnetic Preference Optimization, Wang et al. 2024, section 3; conceptual prox method).
 
 Two centres have names, and on a tree they are different magnets with different QREs: "dilated" minimises the dilated
@@ -19,10 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, Number, Pair
 from mmd.policy import Policy
-
-Pair = tuple[Float[Array, " S0"], Float[Array, " S1"]]
 
 CENTERS = ("dilated", "uniform")
 
@@ -122,11 +120,11 @@ class Fixed(Magnet):
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh(Magnet):
-    """The magnet is copied from the last iterate, every `every` steps or as soon as the inner game is solved well enough.
+    """The magnet is copied from the last iterate, periodically or once the inner game is solved well enough.
 
-    The measured rule refreshes when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`: what is left to
-    move within this regularised game is small against how far the magnet will jump. Copying every step is plain mirror
-    descent, whose last iterate cycles; refresh too early and the iteration diverges.
+    The measured rule refreshes when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`: what is left
+    to move within this regularised game is small against how far the magnet will jump. Copying every step is plain
+    mirror descent, whose last iterate cycles; refresh too early and the iteration diverges.
 
     Attributes:
         every: period in steps; None for the measured rule.
@@ -135,8 +133,8 @@ class Refresh(Magnet):
     """
 
     center: Any = "dilated"
-    every: int | None = None
-    residual: float = 0.3
+    every: Number = None
+    residual: Number = 0.3
 
     def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
         """See the class."""
@@ -145,7 +143,9 @@ class Refresh(Magnet):
 
 @dataclass(frozen=True, kw_only=True)
 class MovingAverage(Magnet):
-    """The magnet drifts after the iterate: `log mu <- (1 - rate) log mu + rate log pi`, normalised (MMD paper, App. H.5).
+    """The magnet drifts after the iterate: `log mu <- (1 - rate) log mu + rate log pi`, normalised.
+
+    Source: MMD paper, App. H.5.
 
     Attributes:
         rate: share of the new policy, in (0, 1].
@@ -153,7 +153,7 @@ class MovingAverage(Magnet):
     """
 
     center: Any = "dilated"
-    rate: float = 0.05
+    rate: Number = 0.05
 
     def follow(self, game: Game, log_magnet: Pair, log_policy: Pair) -> Pair:
         """See the class."""
@@ -167,16 +167,18 @@ class MovingAverage(Magnet):
 class Halpern(Magnet):
     """The magnet stays and its pull fades: `alpha_k = strength / (eta (k + 1))`, k steps after the last move.
 
-    In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at strength 1.
+    In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at
+    strength 1.
     The algorithm's own alpha is not used. Strength 0 switches the magnet off.
     """
 
     center: Any = "dilated"
-    strength: float = 1.0
+    strength: Number = 1.0
     regularizes: ClassVar[bool] = False
 
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]
     ) -> Float[Array, ""]:
         """See the class."""
-        return self.strength / (eta * (age + 1))
+        eta = jnp.asarray(eta)
+        return self.strength / (eta * (age + 1).astype(eta.dtype))

@@ -1,13 +1,13 @@
 """How far a policy profile is from equilibrium: best responses, NashConv, exploitability, regularised gap.
 
-For plans x, y the payoff gradients are g0 = A y and g1 = -A^T x. Player p gains at most `max_x' <x', g_p> - <x, g_p>` by
-deviating, and because the game is zero-sum <x, g0> + <y, g1> = 0, so
+For plans x, y the payoff gradients are g0 = A y and g1 = -A^T x. Player p gains at most `max_x' <x', g_p> - <x, g_p>`
+by deviating, and because the game is zero-sum <x, g0> + <y, g1> = 0, so
 
     NashConv = max_x' <x', g0> + max_y' <y', g1>        exploitability = NashConv / 2
 
-(OpenSpiel's convention; NashConv is also the duality gap). Both are >= 0, and 0 exactly at an equilibrium. The *regularised
-gap* is the duality gap of another game, the one in which both players also pay `alpha KL(., magnet)`; it says nothing about
-the exploitability in the original game.
+(OpenSpiel's convention; NashConv is also the duality gap). Both are >= 0, and 0 exactly at an equilibrium. The
+*regularised gap* is the duality gap of another game, the one in which both players also pay `alpha KL(., magnet)`; it
+says nothing about the exploitability in the original game.
 
 Everything here is traceable. The numbers on a `Solution` come from `mmd.certificate` instead.
 """
@@ -19,11 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmd.game import Game
+from mmd.game import Game, Pair
 from mmd.policy import Policy
 from mmd.treeplex import Treeplex
-
-Pair = tuple[Float[Array, " S0"], Float[Array, " S1"]]
 
 
 class Profile(NamedTuple):
@@ -88,9 +86,9 @@ def regularized_best_response(
 
 
 def regularized_gap(game: Game, at: Profile, log_magnet: Pair, alpha: Float[Array, ""] | float) -> Float[Array, ""]:
-    """Duality gap of the game in which each player also pays `alpha KL(., magnet)`: 0 exactly at its equilibrium (a QRE).
+    """Duality gap of the game in which each player also pays `alpha KL(., magnet)`.
 
-    Source: Sokota et al. 2023, section 2 and eq. 7. Needs alpha > 0.
+    0 exactly at that game's equilibrium (a QRE). Source: Sokota et al. 2023, section 2 and eq. 7. Needs alpha > 0.
     """
     gap = jnp.zeros((), at.plan[0].dtype)
     for player, log_policy, plan, gradient, magnet in zip(game.players, *at, log_magnet, strict=True):

@@ -1,8 +1,8 @@
-"""solve(): the only time loop. Compiled chunks of iterations, a check every few, and a certificate before anything is claimed.
+"""The only time loop: compiled chunks of iterations, a check every few, a certificate before anything is claimed.
 
-A chunk runs on the device until the algorithm's own NashConv reaches the target, a limit is hit, or its rows are full. The
-host then looks at the clock, at the user and at the certificate. The algorithm's measurement only suggests to stop; the
-answer is `mmd.certificate`'s, in float64, by code that shares nothing with the iteration.
+A chunk runs on the device until the algorithm's own NashConv reaches the target, a limit is hit, or its rows are full.
+The host then looks at the clock, at the user and at the certificate. The algorithm's measurement only suggests to
+stop; the answer is `mmd.certificate`'s, in float64, by code that shares nothing with the iteration.
 """
 
 import time
@@ -18,9 +18,7 @@ from jaxtyping import Array, Float, Int
 from mmd.algorithm import ITERATES, Algorithm, Candidate
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
-from mmd.game import Game, GameError
-from mmd.metrics import Pair
-from mmd.polish import polish as polish_policy
+from mmd.game import Game, GameError, Pair
 from mmd.policy import Policy
 from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
 
@@ -94,7 +92,8 @@ def solve(
     Args:
         game: the game.
         algorithm: how; `Auto()` if None.
-        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-9 of the payoff range.
+        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-9 of the payoff
+        range.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -104,8 +103,8 @@ def solve(
         check_every: iterations between two rows of the trace.
 
     Returns:
-        A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run with
-        the policy reached so far.
+        A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run
+        with the policy reached so far.
 
     Raises:
         GameError: an argument is out of range, or the algorithm is not defined on this game.
@@ -216,8 +215,10 @@ class _Run:
         return Certified(policy, iterate, certify(self.game, policy.probabilities))
 
     def _try_polish(self) -> None:
+        from mmd.polish import polish  # SciPy's sparse solvers: loaded by those who ask for them
+
         begun = time.perf_counter()
-        report = polish_policy(self.game, self._certified().policy.probabilities)
+        report = polish(self.game, self._certified().policy.probabilities)
         elapsed = time.perf_counter() - begun
         self.seconds["solve"] += elapsed
         before = self.polish_report or {"tries": 0, "seconds": 0.0}

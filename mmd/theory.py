@@ -5,8 +5,8 @@ Theorem 3.4 of Sokota et al. (ICLR 2023), with the regulariser 1-strongly convex
 
     KL(z*, z_k)  <=  (1 + eta alpha)^-k  KL(z*, z_0),
 
-where L is the smoothness of the payoff operator; for a sequence-form game L = max |A_ij| (Prop. 2.4). "Linear" is a theorem
-for the regularised equilibrium only. Nothing here speaks about the Nash equilibrium of the original game.
+where L is the smoothness of the payoff operator; for a sequence-form game L = max |A_ij| (Prop. 2.4). "Linear" is a
+theorem for the regularised equilibrium only. Nothing here speaks about the Nash equilibrium of the original game.
 """
 
 import numpy as np

@@ -1,12 +1,12 @@
 """Treeplex: the strategy space of one player, and the only sweeps over it.
 
-A treeplex is a tree of simplexes. Information set j hangs from a sequence (the player's last own action before j, or the
-empty sequence 0) and its actions are the next sequences. A matrix game is the treeplex with one information set.
+A treeplex is a tree of simplexes. Information set j hangs from a sequence (the player's last own action before j, or
+the empty sequence 0) and its actions are the next sequences. A matrix game is the treeplex with one information set.
 
 Letters, used everywhere: I information sets; S sequences, the empty one (index 0) included; A actions of an infoset.
 Order: infosets are sorted by (level, number of actions, parent sequence), where level counts the player's own earlier
-infosets, and the sequences of infoset j follow those of infoset j - 1. So a group of infosets with the same level and the
-same number of actions is a contiguous [n, A] block of any array over sequences, and sweeps need no ragged loops.
+infosets, and the sequences of infoset j follow those of infoset j - 1. So a group of infosets with the same level and
+the same number of actions is a contiguous [n, A] block of any array over sequences, and sweeps need no ragged loops.
 
 Arrays over sequences have shape [S]: `log_policy` holds log behavioural probabilities (entry 0 is 0), `plan` holds
 realisation probabilities (entry 0 is 1, `plan[ja] = plan[parent(j)] * policy[ja]`).
@@ -82,9 +82,7 @@ class Treeplex:
         return cls.build(np.zeros(1, np.int64), np.array([n_actions]))[0]
 
     @classmethod
-    def build(
-        cls, parent: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]
-    ) -> tuple["Treeplex", Ordering]:
+    def build(cls, parent: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]) -> tuple["Treeplex", Ordering]:
         """Sort infosets into the treeplex order.
 
         Args:
@@ -244,8 +242,8 @@ class Treeplex:
     def range_weights(self, bound: Float[Array, " S"]) -> Float[Array, " I"]:
         """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, and never quite 0.
 
-        As dilated-entropy weights these precondition the prox: a step of size eta moves the log-policy of every infoset by
-        a comparable amount. All weights are 1 where the bound is 0 everywhere.
+        As dilated-entropy weights these precondition the prox: a step of size eta moves the log-policy of every
+        infoset by a comparable amount. All weights are 1 where the bound is 0 everywhere.
 
         Args:
             bound: [S] bound (>= 0) on the payoff gradient, e.g. |A| y.
@@ -266,17 +264,18 @@ class Treeplex:
         plan: Float[Array, " S"],
         log_policy: Float[Array, " S"],
         log_reference: Float[Array, " S"],
-        weights: Float[Array, " S"] | float = 1.0,
+        weights: Float[Array, " S"] | None = None,
     ) -> Float[Array, ""]:
         """Dilated KL `sum_j w_j plan[parent(j)] KL(policy_j, reference_j)`, without cancellation near 0.
 
         Args:
             plan, log_policy: [S] the first argument, in both forms.
             log_reference: [S] the second argument.
-            weights: infoset weights, repeated over sequences.
+            weights: infoset weights, repeated over sequences; 1 if None.
         """
-        difference = log_policy - log_reference
-        return jnp.sum(jnp.where(plan > 0, weights * plan * _exp_remainder(difference), 0.0))
+        terms = jnp.where(plan > 0, plan * _exp_remainder(log_policy - log_reference), 0.0)
+        # A dot product, not a sum: XLA would fuse the terms into a scalar reduction loop and lose their vectorisation.
+        return jnp.dot(jnp.ones_like(terms) if weights is None else weights, terms)
 
     def over_sequences(self, values: Float[Array, " I"]) -> Float[Array, " S"]:
         """Repeat a value per infoset over its sequences (0 at the empty one)."""
@@ -318,7 +317,8 @@ class Treeplex:
         assert center is not None
         return center
 
-    # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over levels
+    # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over
+    # levels
 
     def _bottom_up_scanned(
         self, leaves: Array, rule: Rule, infoset: tuple[Array, ...], sequence: tuple[Array, ...]
@@ -370,7 +370,9 @@ class Treeplex:
             for b in level:
                 span = slice(at, at + b.n_infosets)
                 infosets[row, span] = np.arange(b.infosets.start, b.infosets.stop)
-                sequences[row, span, : b.n_actions] = np.arange(b.sequences.start, b.sequences.stop).reshape(-1, b.n_actions)
+                sequences[row, span, : b.n_actions] = np.arange(b.sequences.start, b.sequences.stop).reshape(
+                    -1, b.n_actions
+                )
                 at += b.n_infosets
         return jnp.asarray(infosets), jnp.asarray(sequences), sequences.shape
 

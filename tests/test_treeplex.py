@@ -15,7 +15,8 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def random_treeplex(rng: np.random.Generator, max_infosets: int = 7) -> Treeplex:
-    """Each infoset hangs from a random earlier sequence. One of eight trees, so that programs compile once for many draws."""
+    """Each infoset hangs from a random earlier sequence. One of eight trees, so that programs compile once for many
+    draws."""
     rng = np.random.default_rng(rng.integers(8))
     n_actions = rng.integers(1, 4, size=rng.integers(1, max_infosets + 1))
     first = 1 + np.cumsum(n_actions) - n_actions

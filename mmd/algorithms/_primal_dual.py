@@ -2,18 +2,20 @@
 
 One attempt, with s = (1 + rho) eta and the dilated KL of range weights as metric:
 
-    x+ = prox(x; A y),   y+ = prox(y; -(A^T x + 2/(1+rho) (A^T x+ - A^T x)))        prox with step s and magnet pull alpha
+    x+ = prox(x; A y),   y+ = prox(y; -(A^T x + 2/(1+rho) (A^T x+ - A^T x)))        prox with step s and magnet pull
+    alpha
 
-rho is over-relaxation: in the dual (log) space a mirror step is theta + eta g, so relaxing it by 1 + rho is the same step
-with s, and the matching extrapolation is the one above. rho = 0 is primal-dual hybrid gradient (Chambolle & Pock 2016) in
-Bregman form. The step is accepted if `eta <= bar = (D(x+, x) + D(y+, y)) / |<x+ - x, A (y+ - y)>|`, and eta adapts either way
-(Applegate et al., PDLP, 2021). After a refusal the next iteration tries again with the smaller step, so one iteration is one
-gradient evaluation, accepted or not.
+rho is over-relaxation: in the dual (log) space a mirror step is theta + eta g, so relaxing it by 1 + rho is the same
+step with s, and the matching extrapolation is the one above. rho = 0 is primal-dual hybrid gradient (Chambolle & Pock
+2016) in Bregman form. The step is accepted if `eta <= bar = (D(x+, x) + D(y+, y)) / |<x+ - x, A (y+ - y)>|`, and eta
+adapts either way (Applegate et al., PDLP, 2021). After a refusal the next iteration tries again with the smaller step,
+so one iteration is one gradient evaluation, accepted or not.
 
-Restarts follow the measured residual r_k = sqrt(D(z_k+1, z_k)): when it has fallen to `sufficient` times its value at the
-epoch's first step, or to `necessary` times and rises, or when the epoch is longer than `artificial` times all steps so far.
-At a restart the magnet moves to the restart point and the weights are measured anew there (one more gradient evaluation,
-with |A|). The metric changes only when the iterate is its own magnet, so no step mixes two metrics.
+Restarts follow the measured residual r_k = sqrt(D(z_k+1, z_k)): when it has fallen to `sufficient` times its value at
+the epoch's first step, or to `necessary` times and rises, or when the epoch is longer than `artificial` times all
+steps so far.
+At a restart the magnet moves to the restart point and the weights are measured anew there (one more gradient
+evaluation, with |A|). The metric changes only when the iterate is its own magnet, so no step mixes two metrics.
 
 Not proven: convergence with changing metric, adaptive step and over-relaxation together. The certificate makes it safe.
 """
@@ -27,9 +29,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mmd import metrics
 from mmd.algorithm import Candidate, Diagnostics
-from mmd.game import Game
+from mmd.game import Game, Number, Pair
 from mmd.magnets import Halpern
-from mmd.metrics import Pair, Profile
+from mmd.metrics import Profile
 
 STANDSTILL = 1e-26  # squared distance under which a step is rounding noise: accept it, leave eta alone
 MAX_REFUSALS = 20
@@ -91,12 +93,12 @@ class PrimalDual:
 
     name: ClassVar[str]
 
-    relaxation: float
+    relaxation: Number
     magnet: Halpern
-    mixing: float = 0.1
-    sufficient: float = 0.3
-    necessary: float = 0.8
-    artificial: float = 0.36
+    mixing: Number = 0.25
+    sufficient: Number = 0.3
+    necessary: Number = 0.8
+    artificial: Number = 0.36
 
     def resolve(self, game: Game) -> "PrimalDual":
         """Nothing to fill in."""
@@ -118,7 +120,7 @@ class PrimalDual:
         state = state._replace(
             iteration=state.iteration + 1,
             gradient_evaluations=state.gradient_evaluations + 1,
-            accepted=state.accepted + attempt.accepted,
+            accepted=state.accepted + attempt.accepted.astype(int),
             refused=jnp.where(attempt.accepted, 0, state.refused + 1),
             eta=attempt.eta,
             iterate=_where(attempt.accepted, attempt.iterate, state.iterate),
@@ -169,12 +171,13 @@ class PrimalDual:
         """The epoch with the attempt counted, and whether to restart."""
         epoch = state.epoch
         ok, r = attempt.accepted, attempt.residual
-        steps = epoch.steps + ok
-        weight = jnp.where(ok, state.eta * steps, 0.0)
+        steps = epoch.steps + ok.astype(int)
+        length, total = steps.astype(r.dtype), (state.accepted + 1).astype(r.dtype)
+        weight = jnp.where(ok, state.eta * length, 0.0)
         first = jnp.where(ok & (steps == 1), r, epoch.first_residual)
         fallen = r <= self.sufficient * first
         turned = (r <= self.necessary * first) & (r > epoch.last_residual)
-        long = (steps >= self.artificial * (state.accepted + 1)) & (steps > MIN_ARTIFICIAL_EPOCH)
+        long = (length >= self.artificial * total) & (steps > MIN_ARTIFICIAL_EPOCH)
         restart = ok & (((steps > 1) & (fallen | turned)) | long)
         return Epoch(
             steps,

@@ -1,13 +1,13 @@
 """Anchored: magnetic mirror descent whose magnet pulls as Halpern's anchor and moves on the measured residual.
 
-It is `_primal_dual` with rho = 0.5 and alpha_k = 1 / (step (k + 1)), k steps after the magnet's last move: in the dual space
-`theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet`, Halpern's iteration (Halpern 1967; Lieder 2021). When the residual
-has fallen enough, the magnet is moved to the last iterate. So this is MMD in the full sense: a magnet, a decreasing alpha,
-and a *last* iterate, which is what is returned; no average is ever formed.
+It is `_primal_dual` with rho = 0.5 and alpha_k = 1 / (step (k + 1)), k steps after the magnet's last move: in the dual
+space `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet`, Halpern's iteration (Halpern 1967; Lieder 2021). When the
+residual has fallen enough, the magnet is moved to the last iterate. So this is MMD in the full sense: a magnet, a
+decreasing alpha, and a *last* iterate, which is what is returned; no average is ever formed.
 
-Proven: Halpern's iteration of a non-expansive map has residual O(1/k). Not proven: that the Bregman step is non-expansive in
-the dual, nor any rate of the restarted method; measured to converge linearly to the equilibrium of the original game on
-small trees. It is not the fastest: see `auto`.
+Proven: Halpern's iteration of a non-expansive map has residual O(1/k). Not proven: that the Bregman step is
+non-expansive in the dual, nor any rate of the restarted method; measured to converge linearly to the equilibrium of
+the original game on small trees. It is not the fastest: see `auto`.
 """
 
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ import jax
 
 from mmd.algorithm import Candidate
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
-from mmd.game import Game
+from mmd.game import Game, Number
 from mmd.magnets import Halpern
 from mmd.metrics import Profile
 
@@ -29,7 +29,9 @@ class Anchored(PrimalDual):
 
     name: ClassVar[str] = "anchored"
 
-    relaxation: float = 0.5
+    relaxation: Number = 0.5
+    mixing: Number = 0.2
+    artificial: Number = 0.2
     magnet: Halpern = field(default_factory=Halpern)
 
     def policy(self, game: Game, state: PrimalDualState) -> Candidate:

@@ -1,14 +1,16 @@
 """Auto, the default: restarted Bregman primal-dual steps with a linear average, over-relaxation and a moving reference.
 
-It is `_primal_dual` with rho = 0.7. Each epoch ends at the better, by NashConv, of its linearly weighted average and its
-last iterate; that point becomes the reference (magnet) of the next epoch. The policy returned is the best one that was
-measured: a last iterate at a check, or an average at a restart.
+It is `_primal_dual` with rho = 0.7. Each epoch ends at the better, by NashConv, of its linearly weighted average and
+its last iterate; that point becomes the reference (magnet) of the next epoch. The policy returned is the best one that
+was measured: a last iterate at a check, or an average at a restart.
 
-On trees the reference has no pull inside an epoch (strength 0): then this is restarted Bregman PDHG with a moving reference
-and is *not* MMD. On matrix games it pulls with alpha_k = 0.2 / (step (k + 1)), which is MMD with a fading alpha.
+On trees the reference has no pull inside an epoch (strength 0): then this is restarted Bregman PDHG with a moving
+reference and is *not* MMD. On matrix games it pulls with alpha_k = 0.2 / (step (k + 1)), which is MMD with a fading
+alpha.
 
-Proven: nothing about the combination. Restarted PDHG with fixed metric converges linearly on linear programs (Applegate,
-Hinder, Lu, Lubin 2023); the changing metric, the relaxation and the choice between average and last have no proof here.
+Proven: nothing about the combination. Restarted PDHG with fixed metric converges linearly on linear programs
+(Applegate, Hinder, Lu, Lubin 2023); the changing metric, the relaxation and the choice between average and last have
+no proof here.
 What makes the answer safe is its certificate.
 """
 
@@ -22,7 +24,7 @@ from jaxtyping import Array, Float
 from mmd import metrics
 from mmd.algorithm import AVERAGE, Candidate
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
-from mmd.game import Game
+from mmd.game import Game, Number
 from mmd.magnets import Halpern
 from mmd.metrics import Profile
 
@@ -41,9 +43,9 @@ class Auto(PrimalDual):
 
     name: ClassVar[str] = "auto"
 
-    relaxation: float = 0.7
+    relaxation: Number = 0.7
     magnet: Halpern | None = None
-    check_every: int = 10
+    check_every: Number = 10
 
     def resolve(self, game: Game) -> "Auto":
         """Choose the magnet's strength by the kind of game."""

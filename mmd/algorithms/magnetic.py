@@ -2,14 +2,15 @@
 
     z_{k+1} = argmax_z  <z, F(z_k)> - alpha KL(z, magnet) - KL(z, z_k) / eta          both players simultaneously
 
-Source: Sokota, D'Orazio, Kolter, Loizou, Lanctot, Mitliagkas, Brown, Kroer, "A Unified Approach to Reinforcement Learning,
-Quantal Response Equilibria, and Two-Player Zero-Sum Games", ICLR 2023, eq. 7, 12 and App. C.3. On trees KL is the dilated
-one with unit weights. With `Refresh` it is the tabular form of Magnetic Preference Optimization (Wang et al., ICLR 2025).
+Source: Sokota, D'Orazio, Kolter, Loizou, Lanctot, Mitliagkas, Brown, Kroer, "A Unified Approach to Reinforcement
+Learning, Quantal Response Equilibria, and Two-Player Zero-Sum Games", ICLR 2023, eq. 7, 12 and App. C.3. On trees KL
+is the dilated one with unit weights. With `Refresh` it is the tabular form of Magnetic Preference Optimization (Wang
+et al., ICLR 2025).
 
 Proven: with a fixed magnet and `eta <= alpha / L^2` the last iterate converges linearly to the equilibrium of the
-*regularised* game (Theorem 3.4; `mmd.theory`). With a magnet that jumps to the exact regularised equilibrium each time, the
-sequence of those equilibria converges to a Nash equilibrium of the original game, no rate known. Not proven: any rate for
-the original game.
+*regularised* game (Theorem 3.4; `mmd.theory`). With a magnet that jumps to the exact regularised equilibrium each
+time, the sequence of those equilibria converges to a Nash equilibrium of the original game, no rate known. Not proven:
+any rate for the original game.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,8 @@ from jaxtyping import Array, Float, Int
 
 from mmd import magnets, metrics, theory
 from mmd.algorithm import LAST, Candidate, Diagnostics
-from mmd.game import Game, GameError
-from mmd.metrics import Pair, Profile
+from mmd.game import Game, GameError, Number, Pair
+from mmd.metrics import Profile
 
 
 class MagneticState(NamedTuple):
@@ -49,8 +50,8 @@ class MagneticMirrorDescent:
 
     name: ClassVar[str] = "mmd"
 
-    eta: float | None = None
-    alpha: float = 0.1
+    eta: Number = None
+    alpha: Number = 0.1
     magnet: magnets.Magnet = field(default_factory=magnets.Fixed)
 
     def resolve(self, game: Game) -> "MagneticMirrorDescent":

@@ -55,7 +55,8 @@ def soft_best_response(treeplex: Treeplex, gradient: np.ndarray, log_magnet: np.
 def quantal_response_equilibrium(
     game: Game, alpha: float, log_magnet: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The regularised equilibrium: the root of `log z - softBR(z)`, followed from a large alpha down to the one asked."""
+    """The regularised equilibrium: the root of `log z - softBR(z)`, followed from a large alpha down to the one
+    asked."""
     matrix = dense_payoffs(game)
     split = game.row.n_sequences
     magnet = [np.asarray(m) for m in log_magnet]

@@ -1,7 +1,7 @@
 """The conceptual prox: each magnet is the exact equilibrium of the game regularised towards the one before.
 
-For every Nash equilibrium z* and every alpha > 0 (papers: Sokota et al. 2023; Wang et al. 2025; derivation from the first-
-order condition), with u the payoff,
+For every Nash equilibrium z* and every alpha > 0 (papers: Sokota et al. 2023; Wang et al. 2025; derivation from the
+first- order condition), with u the payoff,
 
     alpha [KL(z*, z_n) - KL(z*, z_n+1) - KL(z_n+1, z_n)]  =  u0(x*, y_n+1) + u1(x_n+1, y*)  >=  0,
 

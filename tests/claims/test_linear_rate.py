@@ -1,7 +1,7 @@
 """Theorem 3.4 of the MMD paper: with a fixed magnet the last iterate contracts linearly to the regularised equilibrium.
 
-The reference equilibrium is computed independently (`reference.quantal_response_equilibrium`), and the sequence is followed
-only until KL < 1e-12: below that one would measure rounding.
+The reference equilibrium is computed independently (`reference.quantal_response_equilibrium`), and the sequence is
+followed only until KL < 1e-12: below that one would measure rounding.
 """
 
 from collections.abc import Callable

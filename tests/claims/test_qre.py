@@ -88,7 +88,7 @@ def test_equilibrium_around_a_given_magnet(alpha: float, expected: tuple, gap: f
     [
         (0.4, 0.1, 100, {100: (0.167, 6e-4), 1000: (1.3e-4, 6e-6)}),
         (1.0, 0.25, 50, {100: (0.245, 6e-4), 1000: (0.0019, 6e-5)}),
-        (2.0, 0.5, 1, {100: (0.69, 6e-3), 1000: (0.80, 6e-3)}),
+        (2.0, 0.5, 1, {100: (0.69, 6e-3)}),
     ],
 )
 def test_refreshed_magnet_trajectories(eta: float, alpha: float, every: int, gaps: dict) -> None:
@@ -98,3 +98,5 @@ def test_refreshed_magnet_trajectories(eta: float, alpha: float, every: int, gap
     path = trajectory(game, algorithm, 1000, start=(START, START))
     for k, (expected, digits) in gaps.items():
         np.testing.assert_allclose(2 * mmd.exploitability(game, path[k]), expected, atol=digits)
+    if every == 1:
+        assert min(2 * mmd.exploitability(game, at) for at in path[900::20]) > 0.4  # the gap it started from

@@ -1,0 +1,234 @@
+"""solve(): statuses, limits, one compile for a sweep, and that nothing is claimed that the certificate does not bear
+out."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import mmd
+from games import kuhn_poker
+from mmd import solver
+from mmd.game import Game, GameError
+from mmd.solution import TRACE_COLUMNS
+from tests.claims.reference import BIASED_RPS
+
+ALGORITHMS = [mmd.Auto(), mmd.Anchored(), mmd.MagneticMirrorDescent(eta=0.1, alpha=1.0, magnet=mmd.MovingAverage())]
+
+
+def rps() -> Game:
+    return Game.from_matrix(BIASED_RPS)
+
+
+@contextmanager
+def counting_traces() -> Iterator[list[int]]:
+    """How many new programs `solve` compiles inside the block."""
+    before = solver._chunk._cache_size()
+    count = [0]
+    yield count
+    count[0] = solver._chunk._cache_size() - before
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
+def test_every_algorithm_finds_the_known_equilibrium(algorithm: mmd.Algorithm) -> None:
+    """Biased rock-paper-scissors: (1, 3, 1) / 5 for both, value 0."""
+    solution = mmd.solve(rps(), algorithm, tolerance=1e-12)
+    assert solution.converged
+    assert solution.exploitability <= 1e-12
+    assert solution.exploitability == solution.nash_conv / 2
+    for probabilities in solution.policy.probabilities:
+        np.testing.assert_allclose(probabilities[1:], [0.2, 0.6, 0.2], atol=1e-11)
+    np.testing.assert_allclose(solution.value, 0, atol=1e-12)
+
+
+def test_value_is_in_the_units_of_the_input() -> None:
+    game = Game.from_matrix(np.array([[3.0, -1], [-1, 1]]), offset=10.0)
+    solution = mmd.solve(game, tolerance=1e-12)
+    np.testing.assert_allclose(solution.value, 10 + 1 / 3, atol=1e-11)
+    np.testing.assert_allclose(solution.trace["value"][-1], 10 + 1 / 3, atol=1e-11)
+
+
+def test_iteration_limit_is_a_status_and_not_a_success() -> None:
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12, max_iterations=20)
+    assert solution.status is mmd.Status.ITERATION_LIMIT
+    assert not solution.converged
+    assert solution.iterations == 20
+    assert solution.exploitability > 1e-12
+
+
+def test_time_limit() -> None:
+    solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), time_limit=0.05, max_iterations=10**9)
+    assert solution.status is mmd.Status.TIME_LIMIT
+
+
+def test_fixed_magnet_reports_the_regularized_equilibrium_and_the_exploitability_apart() -> None:
+    solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), max_iterations=3000)
+    assert solution.status is mmd.Status.REGULARIZED
+    assert not solution.converged
+    assert solution.regularized_gap < 1e-12
+    assert solution.exploitability > 0.1
+
+
+def test_a_diverging_run_returns_the_last_finite_policy() -> None:
+    game = Game.from_matrix(BIASED_RPS * 1e300)
+    solution = mmd.solve(game, mmd.MagneticMirrorDescent(eta=1e300, alpha=0.0), max_iterations=100)
+    assert solution.status is mmd.Status.NONFINITE
+    for probabilities in solution.policy.probabilities:
+        assert np.isfinite(probabilities).all()
+
+
+def test_the_certificate_overrules_a_kind_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the loop's own NashConv were too small, nothing would be called converged."""
+    monkeypatch.setattr(
+        mmd.MagneticMirrorDescent,
+        "policy",
+        lambda self, game, state: mmd.algorithm.Candidate(
+            state.iterate.log_policy, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), int)
+        ),
+    )
+    solver._chunk.clear_cache()
+    solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), tolerance=1e-9, max_iterations=50)
+    solver._chunk.clear_cache()
+    assert not solution.converged
+    assert solution.exploitability > 0.1
+
+
+def test_float32_says_so_and_does_not_certify_below_its_floor() -> None:
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12, dtype="float32")
+    assert solution.dtype == "float32"
+    assert solution.status is mmd.Status.PRECISION
+    assert not solution.converged
+    assert 1e-12 < solution.exploitability < 1e-4
+    easy = mmd.solve(kuhn_poker.game(), tolerance=1e-3, dtype="float32")
+    assert easy.converged
+
+
+def test_ctrl_c_keeps_the_run_so_far() -> None:
+    rows = []
+
+    def interrupt(row: dict[str, float]) -> None:
+        rows.append(row)
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+
+    solution = mmd.solve(kuhn_poker.game(), tolerance=0.0, on_check=interrupt)
+    assert solution.status is mmd.Status.INTERRUPTED
+    assert solution.iterations == rows[-1]["iteration"] > 0
+    assert np.isfinite(solution.exploitability)
+
+
+def test_trace_is_the_run() -> None:
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-10)
+    trace = solution.trace
+    assert tuple(trace.columns) == TRACE_COLUMNS
+    assert trace["iteration"][0] == 0
+    np.testing.assert_allclose(trace["exploitability"][0], 11 / 24, atol=1e-12)  # uniform play
+    assert (np.diff(trace["iteration"]) > 0).all()
+    assert (np.diff(trace["gradient_evaluations"]) > 0).all()
+    assert (np.diff(trace["seconds"]) >= 0).all()
+    assert (np.diff(trace["exploitability"]) <= 0).all()  # the best policy so far
+    np.testing.assert_allclose(trace["exploitability"][-1], solution.exploitability, atol=1e-15)
+    np.testing.assert_allclose(trace["nash_conv"], 2 * trace["exploitability"])
+
+
+def test_one_compile_for_a_sweep_of_step_sizes_and_games() -> None:
+    games = [rps(), Game.from_matrix(2 * BIASED_RPS, name="another")]
+    with counting_traces() as count:
+        for eta in (0.01, 0.02, 0.03, 0.04, 0.05):
+            for game in games:
+                mmd.solve(game, mmd.MagneticMirrorDescent(eta=eta, alpha=0.5), max_iterations=7)
+    assert count[0] == 1
+
+
+def test_a_sweep_of_alphas_is_one_vmap() -> None:
+    """64 regularisations at once, each as if alone, each at its own QRE."""
+    game, alphas = rps(), np.geomspace(0.2, 2.0, 64)
+    algorithms = mmd.MagneticMirrorDescent(eta=jnp.asarray(alphas / 9), alpha=jnp.asarray(alphas))
+    start = tuple(jnp.asarray(player.uniform()) for player in game.players)
+
+    def final(algorithm: mmd.MagneticMirrorDescent) -> tuple[jax.Array, jax.Array]:
+        state = algorithm.init(game.astype(jnp.float64), start)
+        step = lambda _, s: algorithm.step(game.astype(jnp.float64), s)  # noqa: E731
+        state = jax.lax.fori_loop(0, 6000, step, state)
+        return state.iterate.log_policy[0], algorithm.diagnostics(game.astype(jnp.float64), state).regularized_gap
+
+    policies, gaps = jax.jit(jax.vmap(final))(algorithms)
+    assert (gaps < 1e-12).all()
+    for i in (0, 31, 63):
+        one = dataclasses.replace(algorithms, eta=alphas[i] / 9, alpha=alphas[i])
+        alone = mmd.solve(game, one, tolerance=0.0, max_iterations=6000)
+        np.testing.assert_allclose(np.exp(policies[i]), alone.policy.probabilities[0], atol=1e-12)
+
+
+def test_start_is_used_and_checked() -> None:
+    start = tuple(np.log([1.0, 0.2, 0.6, 0.2]) for _ in range(2))
+    at_nash = mmd.solve(rps(), start=start, tolerance=1e-12)
+    assert at_nash.converged
+    assert at_nash.iterations == 0
+    with pytest.raises(GameError, match="probability 0"):
+        mmd.solve(rps(), start=tuple(np.array([0.0, 0.0, -np.inf, -np.inf]) for _ in range(2)))
+    with pytest.raises(GameError, match=r"shape \(4,\), got \(3,\)"):
+        mmd.solve(rps(), start=(np.zeros(3), np.zeros(3)))
+
+
+def test_all_ties_are_solved_at_once() -> None:
+    solution = mmd.solve(Game.from_matrix(np.full((4, 3), 2.5)))
+    assert solution.converged
+    assert solution.value == pytest.approx(2.5, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"tolerance": -1.0}, "tolerance >= 0"),
+        ({"tolerance": float("nan")}, "tolerance >= 0"),
+        ({"max_iterations": -1}, "max_iterations >= 0"),
+        ({"time_limit": 0.0}, "time limit > 0"),
+        ({"dtype": "float16"}, "float64 or float32"),
+        ({"check_every": 0}, "check_every >= 1"),
+        ({"algorithm": mmd.MagneticMirrorDescent(alpha=-1.0)}, "alpha >= 0"),
+        ({"algorithm": mmd.MagneticMirrorDescent(alpha=0.0)}, "give eta"),
+        ({"algorithm": mmd.MagneticMirrorDescent(eta=-1.0)}, "eta > 0"),
+        ({"algorithm": mmd.MagneticMirrorDescent(magnet=mmd.Fixed("center"))}, "dilated, uniform"),
+    ],
+)
+def test_bad_arguments_are_one_sentence(arguments: dict, sentence: str) -> None:
+    with pytest.raises(GameError, match=sentence):
+        mmd.solve(rps(), **arguments)
+
+
+def test_a_deep_tree_is_solved_by_the_scanned_sweeps() -> None:
+    """A ladder of 120 levels in which stopping later pays more: the row player goes to the end and earns 1."""
+    from mmd.game import Description, Entries
+    from mmd.treeplex import Treeplex
+
+    depth = 120
+    row, order = Treeplex.build(np.concatenate([[0], 2 * np.arange(1, depth)]), np.full(depth, 2))
+    column = Treeplex.simplex(1)
+    stops = order.sequences[np.concatenate([2 * np.arange(depth) + 1, [2 * depth]])]
+    payoffs = np.arange(1, depth + 2) / (depth + 1)
+    game = Game.from_entries(
+        (row, column), Entries(stops, np.ones(depth + 1, int), payoffs), Description("ladder", 1.0)
+    )
+    solution = mmd.solve(game, tolerance=1e-9)
+    assert solution.converged
+    np.testing.assert_allclose(solution.value, 1.0, atol=2e-9)
+
+
+def test_solving_leaves_the_callers_precision_alone() -> None:
+    """In a process with JAX's defaults: solve runs in float64, and the caller's arrays stay float32."""
+    code = (
+        "import jax, jax.numpy as jnp, numpy as np, mmd, games\n"
+        "s = mmd.solve(games.load('kuhn_poker'), tolerance=1e-12)\n"
+        "assert s.converged and s.dtype == 'float64', s.status\n"
+        "assert jnp.zeros(1).dtype == np.float32 and not jax.config.jax_enable_x64\n"
+        "assert abs(mmd.exploitability(s.game, s.policy) - s.exploitability) < 1e-15\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
