@@ -1,0 +1,146 @@
+"""The documentation runs: its Python, its commands, its links; and it knows every public name.
+
+On each page ```python blocks are executed in order in one namespace, ```console blocks by a shell, all in one empty
+folder. Output shown below a command must be printed by it, with `...` for any text.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+TARGETS = {"setup", "demo", "test", "lint", "bench", "docs", "clean"}
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+    line: int
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text("utf-8")
+    return [Block(m[1], m[2], text.count("\n", 0, m.start()) + 2) for m in FENCE.finditer(text)]
+
+
+def executable(page: Path) -> bool:
+    return any(block.language in ("python", "console") for block in blocks(page))
+
+
+def run_python(page: Path, block: Block, namespace: dict[str, object]) -> None:
+    source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own lines
+    exec(compile(source, str(page), "exec"), namespace)
+
+
+def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None:
+    """Run the lines that start with `$ ` and compare what is shown below them with what they print."""
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        if command.startswith("make "):
+            assert set(command.split()[1:]) <= TARGETS, command
+            done = subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+        else:
+            done = subprocess.run(
+                command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+            )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        for line in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
+            pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
+            assert any(map(pattern.fullmatch, printed)), f"{command}\nexpected {line!r} in\n{done.stdout}"
+
+
+@pytest.fixture
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A shell in which `mmd` is this checkout's, run without the suite's settings."""
+    programs = tmp_path_factory.mktemp("bin")
+    (programs / "mmd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmd "$@"\n')
+    (programs / "mmd").chmod(0o755)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    return clean | {"PATH": f"{programs}{os.pathsep}{clean['PATH']}", "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if {b.language for b in blocks(p)} & {"python", "console"}], ids=name_of
+)
+def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "docs"}
+    for block in blocks(page):
+        if block.language == "python":
+            run_python(page, block, namespace)
+        elif block.language == "console":
+            run_console(block, tmp_path, environment)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and MyST make it."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in LINK.findall(FENCE.sub("", page.read_text("utf-8"))):
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE)
+            assert anchor in map(slug, headings), f"{page.name} links to {link}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text("utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = str(page.relative_to(ROOT / "docs").with_suffix(""))
+        assert name == "index" or f"\n{name}\n" in index, f"docs/index.md does not list {name}"
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    import games
+    import mmd
+
+    listed = set(re.findall(r"`((?:mmd|games)\.\w+)`", (ROOT / "docs" / "reference.md").read_text("utf-8")))
+    public = {f"{package.__name__}.{name}" for package in (mmd, games) for name in package.__all__}
+    assert public <= listed
+    for name in listed - public:
+        __import__(name)
+
+
+def test_one_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+    newest = re.search(r"^## \[?([\d.]+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == version
+
+
+def test_constraints_hold_names_versions_and_markers_only() -> None:
+    pin = re.compile(r'[a-z0-9-]+==[0-9][0-9a-z.]*(; python_version (<|>=) "3\.\d+")?')
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        assert line.startswith("#") or pin.fullmatch(line), line
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_its_tolerances(environment: dict[str, str], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.demo", "--out", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a 0.363636, b 0.272727, c 0.363636" in done.stdout  # (4, 3, 4) / 11
+    for figure in ("leduc_poker.png", "leduc_poker.svg", "preference_cycle.png", "preference_cycle.svg"):
+        assert (tmp_path / figure).stat().st_size > 10_000
