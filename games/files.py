@@ -15,6 +15,7 @@ import difflib
 import io
 import json
 import os
+import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -266,7 +267,7 @@ def _load_npy(path: Path, name: str, chosen: dict[str, str]) -> Game:
     content = read_bytes(path)
     try:
         payoffs = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, MemoryError) as error:
+    except (ValueError, EOFError, OSError, MemoryError, tokenize.TokenError) as error:
         raise GameError(f"not a NumPy array of numbers: {str(error).splitlines()[0]}") from None
     if not isinstance(payoffs, np.ndarray) or payoffs.dtype.kind not in "biuf":
         raise GameError(f"expected an array of real numbers, got {getattr(payoffs, 'dtype', 'an archive')}")
