@@ -142,7 +142,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print, store."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Time of one iteration, beside NumPy/SciPy.")
     parser.add_argument("--games", nargs="+", default=["kuhn_poker", "leduc_poker"])
     parser.add_argument("--repeats", type=int, default=7)
     arguments = parser.parse_args()

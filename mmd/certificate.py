@@ -96,7 +96,7 @@ def _checked(game: Game, player: int, probabilities: Float[np.ndarray, " S"]) ->
     off = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE)
     if len(off):
         place = _infoset_name(game, player, int(off[0]))
-        raise GameError(f"{who}, {place}: expected probabilities that sum to 1, got {sums[off[0]]}")
+        raise GameError(f"{who}, {place}: expected probabilities that sum to 1, got {sums[off[0]]:.9g}")
     return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])
 
 
@@ -110,7 +110,8 @@ def _sums(
     sequences: Int[np.ndarray, " N"], values: Float[np.ndarray, " N"], treeplex: Treeplex
 ) -> Float[np.ndarray, " S"]:
     """What falls on each sequence of a player."""
-    return np.bincount(sequences, values, minlength=treeplex.n_sequences)
+    sums = np.bincount(sequences, values, minlength=treeplex.n_sequences)
+    return sums.astype(np.float64)  # of nothing, bincount makes integers
 
 
 def _levels(treeplex: Treeplex) -> Iterator[tuple[slice, slice]]:

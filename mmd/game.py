@@ -20,7 +20,8 @@ from jaxtyping import Array, Float, Int
 
 from mmd.treeplex import Treeplex
 
-Pair = tuple[Float[Array | np.ndarray, " S0"], Float[Array | np.ndarray, " S1"]]  # one array a player
+Pair = tuple[Float[Array, " _"], ...]  # the row player's, the column player's
+HostPair = tuple[Float[np.ndarray, " _"], ...]
 Number = Any  # a float or int; under JAX also an array, a tracer, or the placeholder of a pytree being rebuilt
 
 DENSE_CELLS = 90_000  # trees up to 300 x 300 sequences use a dense operator
@@ -86,11 +87,11 @@ class Dense:
 
     def times(self, column_plan: Float[Array, " S1"]) -> Float[Array, " S0"]:
         """A y."""
-        return self.matrix @ column_plan
+        return jnp.matmul(self.matrix, column_plan)
 
     def transposed_times(self, row_plan: Float[Array, " S0"]) -> Float[Array, " S1"]:
         """A^T x."""
-        return row_plan @ self.matrix
+        return jnp.matmul(row_plan, self.matrix)
 
     def absolute(self) -> "Dense":
         """|A|, entry by entry."""

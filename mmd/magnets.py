@@ -1,7 +1,8 @@
 """The magnet: where it starts and how it moves.
 
 With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it
-(a QRE). Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
+(QRE).
+Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
 (Magnetic Preference Optimization, Wang et al. 2024, section 3; conceptual prox method).
 
 Two centres have names, and on a tree they are different magnets with different QREs: "dilated" minimises the dilated

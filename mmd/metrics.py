@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mmd.game import Game, Pair
+from mmd.game import Game, HostPair, Pair
 from mmd.policy import Policy
 from mmd.treeplex import Treeplex
 
@@ -51,10 +51,10 @@ def best_response(game: Game, player: int, opponent_plan: Float[Array, " T"]) ->
 
 def nash_conv(game: Game, gradient: Pair) -> Float[Array, ""]:
     """NashConv of the profile whose payoff gradients are given: two best-response sweeps, no product with A."""
-    return sum(player.best_response_value(g) for player, g in zip(game.players, gradient, strict=True))
+    return game.row.best_response(gradient[0])[0] + game.column.best_response(gradient[1])[0]
 
 
-def exploitability(game: Game, policy: Policy | Pair) -> float:
+def exploitability(game: Game, policy: Policy | Pair | HostPair) -> float:
     """Exploitability (NashConv / 2) of a policy, in payoff units, computed in float64.
 
     Args:
@@ -97,7 +97,7 @@ def regularized_gap(game: Game, at: Profile, log_magnet: Pair, alpha: Float[Arra
     return gap
 
 
-def _as_log(policy: Policy | Pair) -> Pair:
+def _as_log(policy: Policy | Pair | HostPair) -> Pair:
     if isinstance(policy, Policy):
         with np.errstate(divide="ignore"):
             return tuple(jnp.asarray(np.log(p)) for p in policy.probabilities)

@@ -18,7 +18,7 @@ Letters as in `mmd.treeplex`; J = 1 + I, the whole game and then its infosets.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ RESIDUAL = 3e-16  # ends them, and so does one that falls by less than to this s
 STALLED = 0.9
 
 Plans = tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]
+Values = tuple[Float[np.ndarray, " J0"], Float[np.ndarray, " J1"]]
 Face = tuple[Bool[np.ndarray, " S0"], Bool[np.ndarray, " S1"]]
 
 
@@ -101,13 +102,13 @@ class _Point(NamedTuple):
 
     Attributes:
         probabilities, plans: [S] behavioural policies and plans.
-        values: [1 + I] what a best response is worth, in the whole game and at each infoset.
+        values: [J] what a best response is worth, in the whole game and at each infoset.
         regrets: [S] what a sequence is worth minus what its infoset is worth (<= 0).
     """
 
     probabilities: Plans
     plans: Plans
-    values: tuple[Float[np.ndarray, " J0"], Float[np.ndarray, " J1"]]
+    values: Values
     regrets: Plans
 
 
@@ -129,18 +130,18 @@ class _Form:
 
     def point(self, probabilities: Plans) -> _Point:
         """The profile with best responses to it."""
-        plans = self.swept(_plan, probabilities)
+        plans = self.plans(probabilities)
         gradients = (self.payoffs[0] @ plans[1], self.payoffs[1] @ plans[0])
-        values = self.swept(_best, gradients)
+        values = self.best(gradients)
         row, column = (g - e.T @ v for g, e, v in zip(gradients, self.constraints, values, strict=True))
         return _Point(probabilities, plans, values, (row, column))
 
     def ranges(self, plans: Plans) -> Plans:
         """Gradient range of each sequence's infoset, [S], measured with some uniform play mixed in."""
         row, column = (np.exp(player.uniform()) for player in self.players)
-        even = self.swept(_plan, (row, column))
+        even = self.plans((row, column))
         x, y = ((1 - MIXING) * plan + MIXING * other for plan, other in zip(plans, even, strict=True))
-        ranges = self.swept(_best, (abs(self.payoffs[0]) @ y, abs(self.payoffs[1]) @ x))
+        ranges = self.best((abs(self.payoffs[0]) @ y, abs(self.payoffs[1]) @ x))
         row, column = (
             np.concatenate([r[:1], np.repeat(r[1:], player.n_actions)])
             for r, player in zip(ranges, self.players, strict=True)
@@ -149,13 +150,19 @@ class _Form:
 
     def closed(self, face: Face) -> Face:
         """The sequences of which no part is missing from a face: the plan of its indicator says which."""
-        row, column = self.swept(_plan, (face[0].astype(np.float64), face[1].astype(np.float64)))
+        row, column = self.plans((face[0].astype(np.float64), face[1].astype(np.float64)))
         return row > 0, column > 0
 
-    def swept(self, sweep: Callable[..., Array], arrays: Plans) -> Plans:
-        """A compiled sweep of each player's treeplex, in float64 whatever the caller's settings."""
+    def plans(self, probabilities: Plans) -> Plans:
+        """Plans of behavioural policies; like `best`, in float64 whatever the caller's settings."""
         with jax.enable_x64(True):
-            row, column = (np.asarray(sweep(p, a)) for p, a in zip(self.players, arrays, strict=True))
+            row, column = (np.asarray(_plan(p, a)) for p, a in zip(self.players, probabilities, strict=True))
+        return row, column
+
+    def best(self, gradients: Plans) -> Values:
+        """What best responses are worth."""
+        with jax.enable_x64(True):
+            row, column = (np.asarray(_best(p, a)) for p, a in zip(self.players, gradients, strict=True))
         return row, column
 
 

@@ -8,7 +8,7 @@ stop; the answer is `mmd.certificate`'s, in float64, by code that shares nothing
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from mmd.algorithm import ITERATES, Algorithm, Candidate
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
-from mmd.game import Game, GameError, Pair
+from mmd.game import Game, GameError, HostPair, Pair
 from mmd.policy import Policy
 from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
 
@@ -31,9 +31,9 @@ OnCheck = Callable[[dict[str, float]], None]
 
 
 class Rows(NamedTuple):
-    """A chunk's part of the trace: the first `count` of R rows are filled."""
+    """A chunk's part of the trace: the first `filled` of R rows are filled."""
 
-    count: Int[Array, ""]
+    filled: Int[Array, ""]
     work: Int[Array, "R 2"]  # iteration, gradient evaluations
     numbers: Float[Array, "R 4"]  # NashConv, regularised gap, value, NashConv of the average
 
@@ -82,7 +82,7 @@ def solve(
     max_iterations: int = 100_000,
     time_limit: float | None = None,
     dtype: str = "float64",
-    start: Policy | Pair | None = None,
+    start: Policy | Pair | HostPair | None = None,
     on_check: OnCheck | None = None,
     polish: bool = False,
     check_every: int = 10,
@@ -121,9 +121,7 @@ def solve(
 class _Run:
     """The host side of one call of `solve`: what has been reached, and what to do next."""
 
-    def __init__(
-        self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: tuple[np.ndarray, np.ndarray]
-    ) -> None:
+    def __init__(self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: HostPair) -> None:
         self.game, self.limits, self.dtype = game, limits, dtype
         self.described = describe(algorithm)
         self.trace: list[dict[str, float]] = []
@@ -168,7 +166,7 @@ class _Run:
 
     def _record(self, rows: Rows, elapsed: float) -> None:
         """Append a chunk's rows; seconds inside a chunk are interpolated."""
-        count = int(rows.count)
+        count = int(rows.filled)
         for i in range(count):
             nash_conv, regularized_gap, value, average = (float(v) for v in rows.numbers[i])
             numbers = (
@@ -278,8 +276,8 @@ def _chunk(
     def unfinished(carry: tuple[Any, Candidate, Rows]) -> Array:
         state, candidate, rows = carry
         # a NaN compares false: a run that is no longer finite ends here
-        going = (rows.count == 0) | ((candidate.nash_conv > goal) & (state.iteration < max_iterations))
-        return going & (rows.count < rows_wanted)
+        going = (rows.filled == 0) | ((candidate.nash_conv > goal) & (state.iteration < max_iterations))
+        return going & (rows.filled < rows_wanted)
 
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
         state, _, rows = carry
@@ -288,7 +286,7 @@ def _chunk(
         candidate, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
         numbers = (candidate.nash_conv, extra.regularized_gap, candidate.value, extra.average_nash_conv)
         work = jnp.stack([state.iteration, state.gradient_evaluations])
-        at = rows.count
+        at = rows.filled
         return state, candidate, Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
 
     candidate = algorithm.policy(game, state)
@@ -300,7 +298,8 @@ def _chunk(
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:
     """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
-    return {"name": algorithm.name} | {f.name: _plain(getattr(algorithm, f.name)) for f in fields(algorithm)}
+    names = (f.name for f in fields(cast("Any", algorithm)))
+    return {"name": algorithm.name} | {name: _plain(getattr(algorithm, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
@@ -313,7 +312,7 @@ def _plain(value: Any) -> Any:
     return "a given policy"
 
 
-def _start(game: Game, start: Policy | Pair | None) -> tuple[np.ndarray, np.ndarray]:
+def _start(game: Game, start: Policy | Pair | HostPair | None) -> HostPair:
     """The first policy as log-probabilities, checked."""
     if start is None:
         return tuple(player.uniform() for player in game.players)

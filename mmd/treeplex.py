@@ -24,16 +24,14 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mmd.simplex import masked_log_softmax
+from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
 
-Rule = Callable[..., tuple[Array, Array | None]]
+Rule = Callable[..., tuple[Array, Array]]
 
 MAX_UNROLLED_LEVELS = 48  # beyond this the compiled program would grow with the depth of the tree
 SMALLEST_WEIGHT = 1e-9  # of the largest entry of the bound
 UNDERFLOW = 1e-290
-OVERFLOW = 500.0
-SERIES_BELOW = 0.03  # |d| under which exp(-d) - 1 + d is evaluated by its series: relative error < 1e-13 on both sides
 
 
 class Block(NamedTuple):
@@ -132,8 +130,6 @@ class Treeplex:
         depth = self.blocks[-1].level + 1 if self.blocks else 0
         return tuple(tuple(b for b in self.blocks if b.level == level) for level in range(depth))
 
-    # ---------------------------------------------------------------- the two sweeps
-
     def bottom_up(
         self,
         leaves: Float[Array, " S"],
@@ -141,14 +137,14 @@ class Treeplex:
         *,
         infoset: tuple[Float[Array, " I"], ...] = (),
         sequence: tuple[Float[Array, " S"], ...] = (),
-    ) -> tuple[Float[Array, ""], Array | None]:
+    ) -> tuple[Float[Array, ""], Array]:
         """Fold values from the leaves to the root.
 
         Args:
             leaves: [S] what each sequence is worth by itself (a payoff gradient); children's values are added to it.
             rule: `rule(q, *infoset, *sequence) -> (value, output)` at a group of n infosets with A actions: q is
                 [n, A] (own value plus children's), the infoset arrays come as [n], the sequence arrays as [n, A];
-                value [n] is passed to the parent sequences; output is [n], [n, A] or None.
+                value [n] is passed to the parent sequences; output is [n] or [n, A].
             infoset, sequence: arrays handed to the rule.
 
         Returns:
@@ -171,8 +167,7 @@ class Treeplex:
                     *(a[block.sequences].reshape(shape) for a in sequence),
                 )
                 child_values = child_values.at[self.parent[block.infosets] - above].add(value)
-                if output is not None:
-                    outputs.append(output)
+                outputs.append(output)
         root = leaves[0] if child_values is None else leaves[0] + child_values[0]
         return root, _join(outputs, leaves.dtype)
 
@@ -192,8 +187,6 @@ class Treeplex:
             above = part[0] if len(part) == 1 else jnp.concatenate(part)
             parts.append(above)
         return jnp.concatenate(parts)
-
-    # ---------------------------------------------------------------- what the sweeps are for
 
     def magnetic_step(
         self,
@@ -220,13 +213,7 @@ class Treeplex:
             step, value = magnetic_step(current, magnet, q, eta / w, alpha * w)
             return value, step
 
-        _, step = self.bottom_up(gradient, rule, infoset=(weights,), sequence=(log_policy, log_magnet))
-        assert step is not None
-        return step
-
-    def best_response_value(self, gradient: Float[Array, " S"]) -> Float[Array, ""]:
-        """`max_x <x, gradient>` over plans."""
-        return self.bottom_up(gradient, lambda q: (jnp.max(q, axis=-1), None))[0]
+        return self.bottom_up(gradient, rule, infoset=(weights,), sequence=(log_policy, log_magnet))[1]
 
     def best_response(self, gradient: Float[Array, " S"]) -> tuple[Float[Array, ""], Float[Array, " S"]]:
         """`max_x <x, gradient>`, and the regret `V_ja - max_a' V_ja' <= 0` of every sequence (0 at the empty one)."""
@@ -235,9 +222,7 @@ class Treeplex:
             best = jnp.max(q, axis=-1)
             return best, q - best[:, None]
 
-        value, regret = self.bottom_up(gradient, rule)
-        assert regret is not None
-        return value, regret
+        return self.bottom_up(gradient, rule)
 
     def range_weights(self, bound: Float[Array, " S"]) -> Float[Array, " I"]:
         """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, and never quite 0.
@@ -255,9 +240,7 @@ class Treeplex:
             weight = jnp.maximum(jnp.max(q, axis=-1), floor)
             return weight, weight
 
-        weights = self.bottom_up(bound, rule)[1]
-        assert weights is not None
-        return weights
+        return self.bottom_up(bound, rule)[1]
 
     def bregman(
         self,
@@ -273,7 +256,7 @@ class Treeplex:
             log_reference: [S] the second argument.
             weights: infoset weights, repeated over sequences; 1 if None.
         """
-        terms = jnp.where(plan > 0, plan * _exp_remainder(log_policy - log_reference), 0.0)
+        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), 0.0)
         # A dot product, not a sum: XLA would fuse the terms into a scalar reduction loop and lose their vectorisation.
         return jnp.dot(jnp.ones_like(terms) if weights is None else weights, terms)
 
@@ -307,22 +290,19 @@ class Treeplex:
 
         At an infoset, actions with more decisions below them are likelier, so on a tree this is not the uniform policy.
         """
-        zeros = jnp.zeros(self.n_sequences)
 
         def rule(q: Array) -> tuple[Array, Array]:
             step, value = magnetic_step(jnp.zeros_like(q), jnp.zeros_like(q), q, 1.0, 0.0)
             return value, step
 
-        center = self.bottom_up(zeros, rule)[1]
-        assert center is not None
-        return center
+        return self.bottom_up(jnp.zeros(self.n_sequences), rule)[1]
 
     # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over
     # levels
 
     def _bottom_up_scanned(
         self, leaves: Array, rule: Rule, infoset: tuple[Array, ...], sequence: tuple[Array, ...]
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[Array, Array]:
         """`bottom_up` over levels padded to one shape; missing actions carry -inf, missing infosets a lone action."""
         infosets, sequences, shape = self._padded()
         parent = jnp.append(jnp.asarray(self.parent), self.n_sequences)
@@ -330,7 +310,7 @@ class Treeplex:
         pad_sequence = [jnp.append(a, jnp.zeros(1, a.dtype)) for a in sequence]
         legal = (sequences < self.n_sequences).at[:, :, 0].set(True)
 
-        def level(values: Array, index: tuple[Array, Array, Array]) -> tuple[Array, Array | None]:
+        def level(values: Array, index: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             of_infoset, of_sequence, exists = index
             q = jnp.where(exists, values[of_sequence], -jnp.inf)
             value, output = rule(q, *(a[of_infoset] for a in pad), *(a[of_sequence] for a in pad_sequence))
@@ -338,8 +318,6 @@ class Treeplex:
 
         start = jnp.append(leaves, jnp.zeros(1, leaves.dtype))
         values, outputs = jax.lax.scan(level, start, (infosets, sequences, legal), reverse=True)
-        if outputs is None:
-            return values[0], None
         per_sequence = outputs.ndim == len(shape)
         size, index = (self.n_sequences, sequences) if per_sequence else (self.n_infosets, infosets)
         joined = jnp.zeros(size + 1, outputs.dtype).at[index.reshape(-1)].set(outputs.reshape(-1))
@@ -381,20 +359,14 @@ class Treeplex:
         return 0 if level < 0 else self.levels[level][0].first_sequence
 
 
-def _join(outputs: list[Array], dtype: DTypeLike) -> Array | None:
+def _join(outputs: list[Array], dtype: DTypeLike) -> Array:
     """Outputs of a bottom-up sweep (deepest block first) as one array over infosets [I] or sequences [S]."""
     if not outputs:
-        return None
+        return jnp.zeros(1, dtype)
     parts = [output.reshape(-1) for output in reversed(outputs)]
     if outputs[0].ndim > 1:
         parts.insert(0, jnp.zeros(1, dtype))
     return jnp.concatenate(parts)
-
-
-def _exp_remainder(d: Array) -> Array:
-    """`exp(-d) - 1 + d >= 0`, by its series near 0 where the direct form cancels."""
-    series = d * d * (1 / 2 - d * (1 / 6 - d * (1 / 24 - d * (1 / 120 - d / 720))))
-    return jnp.where(jnp.abs(d) < SERIES_BELOW, series, jnp.exp(-jnp.maximum(d, -OVERFLOW)) - 1.0 + d)
 
 
 def _depth(parent: Int[np.ndarray, " I"]) -> Int[np.ndarray, " I"]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ from tests.claims.reference import BIASED_RPS
 
 ALGORITHMS = [mmd.Auto(), mmd.Anchored(), mmd.MagneticMirrorDescent(eta=0.1, alpha=1.0, magnet=mmd.MovingAverage())]
 
+_CHUNK: Any = solver._chunk
+
 
 def rps() -> Game:
     return Game.from_matrix(BIASED_RPS)
@@ -29,10 +32,10 @@ def rps() -> Game:
 @contextmanager
 def counting_traces() -> Iterator[list[int]]:
     """How many new programs `solve` compiles inside the block."""
-    before = solver._chunk._cache_size()
+    before = _CHUNK._cache_size()
     count = [0]
     yield count
-    count[0] = solver._chunk._cache_size() - before
+    count[0] = _CHUNK._cache_size() - before
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda a: a.name)
@@ -71,6 +74,7 @@ def test_fixed_magnet_reports_the_regularized_equilibrium_and_the_exploitability
     solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), max_iterations=3000)
     assert solution.status is mmd.Status.REGULARIZED
     assert not solution.converged
+    assert solution.regularized_gap is not None
     assert solution.regularized_gap < 1e-12
     assert solution.exploitability > 0.1
 
@@ -92,9 +96,9 @@ def test_the_certificate_overrules_a_kind_device(monkeypatch: pytest.MonkeyPatch
             state.iterate.log_policy, jnp.zeros(()), jnp.zeros(()), jnp.zeros((), int)
         ),
     )
-    solver._chunk.clear_cache()
+    _CHUNK.clear_cache()
     solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), tolerance=1e-9, max_iterations=50)
-    solver._chunk.clear_cache()
+    _CHUNK.clear_cache()
     assert not solution.converged
     assert solution.exploitability > 0.1
 

@@ -20,6 +20,7 @@ evaluation, with |A|). The metric changes only when the iterate is its own magne
 Not proven: convergence with changing metric, adaptive step and over-relaxation together. The certificate makes it safe.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
@@ -41,7 +42,7 @@ MIN_ARTIFICIAL_EPOCH = 20
 class Metric(NamedTuple):
     """Infoset weights of both players, per infoset [I] and repeated over sequences [S]."""
 
-    infosets: tuple[Float[Array, " I0"], Float[Array, " I1"]]
+    infosets: Pair
     sequences: Pair
 
 
@@ -79,14 +80,13 @@ class Attempt(NamedTuple):
     eta: Float[Array, ""]
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class PrimalDual:
+class PrimalDual(ABC):
     """Base of `Anchored` and `Auto`, which choose the restart point and the policy to return.
 
     Attributes:
         relaxation: rho, over-relaxation of the step; above 0.7 it stops converging on trees.
-        magnet: how strongly the restart point pulls inside an epoch.
+        strength: how strongly the restart point pulls inside an epoch (`mmd.Halpern`).
         mixing: share of the uniform policy at which the metric is measured.
         sufficient, necessary, artificial: restart rule, see the module.
     """
@@ -94,7 +94,7 @@ class PrimalDual:
     name: ClassVar[str]
 
     relaxation: Number
-    magnet: Halpern
+    strength: Number
     mixing: Number = 0.25
     sufficient: Number = 0.3
     necessary: Number = 0.8
@@ -138,7 +138,7 @@ class PrimalDual:
         row, column = game.players
         at, metric = state.iterate, state.metric
         size = (1 + self.relaxation) * state.eta
-        alpha = self.magnet.alpha(0.0, size, state.epoch.steps)
+        alpha = Halpern(strength=self.strength).alpha(0.0, size, state.epoch.steps)
         log_x = row.magnetic_step(
             at.log_policy[0], state.log_magnet[0], at.gradient[0], size, alpha, metric.infosets[0]
         )
@@ -200,9 +200,13 @@ class PrimalDual:
             best=best,
         )
 
+    @abstractmethod
+    def policy(self, game: Game, state: PrimalDualState) -> Candidate:
+        """The policy that would be returned now."""
+
+    @abstractmethod
     def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
         """Where to restart, the best policy seen, and the gradient evaluations that it took."""
-        raise NotImplementedError
 
     def _measure(self, game: Game, at: Profile) -> tuple[Metric, Float[Array, ""]]:
         """Range weights at a profile mixed with uniform play, divided by their joint mean; and that mean."""

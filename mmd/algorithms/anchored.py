@@ -10,7 +10,7 @@ non-expansive in the dual, nor any rate of the restarted method; measured to con
 the original game on small trees. It is not the fastest: see `auto`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
@@ -18,7 +18,6 @@ import jax
 from mmd.algorithm import Candidate
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
 from mmd.game import Game, Number
-from mmd.magnets import Halpern
 from mmd.metrics import Profile
 
 
@@ -32,7 +31,7 @@ class Anchored(PrimalDual):
     relaxation: Number = 0.5
     mixing: Number = 0.2
     artificial: Number = 0.2
-    magnet: Halpern = field(default_factory=Halpern)
+    strength: Number = 1.0
 
     def policy(self, game: Game, state: PrimalDualState) -> Candidate:
         """The last iterate."""

@@ -25,7 +25,6 @@ from mmd import metrics
 from mmd.algorithm import AVERAGE, Candidate
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
 from mmd.game import Game, Number
-from mmd.magnets import Halpern
 from mmd.metrics import Profile
 
 MATRIX_STRENGTH, TREE_STRENGTH = 0.2, 0.0
@@ -37,20 +36,20 @@ class Auto(PrimalDual):
     """The default engine; returns the best certified policy met. No number needs tuning.
 
     Attributes:
-        magnet: pull of the restart point; None for the default of the game's kind (see the module).
+        strength: pull of the restart point; None for the default of the game's kind (see the module).
         check_every: iterations between two measurements of the last iterate.
     """
 
     name: ClassVar[str] = "auto"
 
     relaxation: Number = 0.7
-    magnet: Halpern | None = None
+    strength: Number = None
     check_every: Number = 10
 
     def resolve(self, game: Game) -> "Auto":
         """Choose the magnet's strength by the kind of game."""
-        strength = MATRIX_STRENGTH if game.is_matrix else TREE_STRENGTH
-        return self if self.magnet is not None else replace(self, magnet=Halpern(strength=strength))
+        by_kind = MATRIX_STRENGTH if game.is_matrix else TREE_STRENGTH
+        return self if self.strength is not None else replace(self, strength=by_kind)
 
     def step(self, game: Game, state: PrimalDualState) -> PrimalDualState:
         """One attempt and perhaps a restart; every `check_every` iterations the last iterate competes for the best."""

@@ -1,5 +1,7 @@
 """Independent NumPy/SciPy definitions that the claims are checked against; nothing here uses the package's sweeps."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def dilated_kl(treeplex: Treeplex, log_p: np.ndarray, log_q: np.ndarray) -> floa
     return float(np.sum((plan_of(treeplex, log_p) * (log_p - log_q))[1:]))
 
 
-def kl_to(game: Game, target: tuple[np.ndarray, np.ndarray], at: tuple[np.ndarray, np.ndarray]) -> float:
+def kl_to(game: Game, target: tuple[np.ndarray, ...], at: tuple[np.ndarray, ...]) -> float:
     """Sum of both players' `KL(target, at)`."""
     return sum(dilated_kl(t, np.asarray(p), np.asarray(q)) for t, p, q in zip(game.players, target, at, strict=True))
 
@@ -53,8 +55,8 @@ def soft_best_response(treeplex: Treeplex, gradient: np.ndarray, log_magnet: np.
 
 
 def quantal_response_equilibrium(
-    game: Game, alpha: float, log_magnet: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+    game: Game, alpha: float, log_magnet: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, ...]:
     """The regularised equilibrium: the root of `log z - softBR(z)`, followed from a large alpha down to the one
     asked."""
     matrix = dense_payoffs(game)
@@ -74,7 +76,7 @@ def quantal_response_equilibrium(
     return logs[:split], logs[split:]
 
 
-def trajectory(game: Game, algorithm: object, n_steps: int, start: tuple | None = None) -> list[tuple]:
+def trajectory(game: Game, algorithm: Any, n_steps: int, start: tuple | None = None) -> list[tuple]:
     """Log-policies of an algorithm's iterates 0..n_steps, from uniform play unless a start is given."""
     algorithm = algorithm.resolve(game)
     start = start or tuple(player.uniform() for player in game.players)

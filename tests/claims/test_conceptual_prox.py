@@ -13,6 +13,7 @@ import pytest
 
 from games import kuhn_poker
 from mmd.game import Game
+from mmd.policy import labels_of
 from tests.claims.reference import BIASED_RPS, dense_payoffs, kl_to, plan_of, quantal_response_equilibrium
 
 
@@ -58,7 +59,7 @@ def _kuhn_equilibrium(game: Game, bluff: float) -> tuple[np.ndarray, np.ndarray]
     """Log-policies; probability 0 is written as 1e-30, which moves no number here."""
     tables = ({infoset: bet(bluff) for infoset, bet in KUHN_ROW.items()}, KUHN_COLUMN)
     policies = []
-    for player, labels, table in zip(game.players, game.description.labels, tables, strict=True):
+    for player, labels, table in zip(game.players, labels_of(game), tables, strict=True):
         policy = np.ones(player.n_sequences)
         for j, infoset in enumerate(labels.infosets):
             for a, action in enumerate(labels.actions[j]):

@@ -27,6 +27,7 @@ def test_converges_to_the_published_qre(alpha: float) -> None:
     )
     for probabilities in solution.policy.probabilities:
         np.testing.assert_allclose(probabilities[1:], QRES[alpha], atol=1e-8)
+    assert solution.regularized_gap is not None
     assert solution.regularized_gap < 1e-14
     assert solution.exploitability > 1e-2  # the equilibrium of another game
 
