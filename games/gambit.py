@@ -91,11 +91,11 @@ def parse_efg(text: str, *, name: str) -> Tree:
     return Tree(
         name=name,
         players=players,
-        parent=np.asarray(body.parent),
-        action=np.asarray(body.action),
-        infoset=np.asarray(body.infoset),
-        probability=np.asarray(body.probability),
-        payoffs=np.asarray(body.payoffs).reshape(-1, len(players))[np.asarray(body.outcome)],
+        parent=np.frombuffer(body.parent, np.int64),
+        action=np.frombuffer(body.action, np.int64),
+        infoset=np.frombuffer(body.infoset, np.int64),
+        probability=np.frombuffer(body.probability),
+        payoffs=np.frombuffer(body.payoffs).reshape(-1, len(players))[np.frombuffer(body.outcome, np.int32)],
         infosets=tuple(body.infosets),
     )
 
@@ -129,7 +129,7 @@ def parse_nfg(text: str, *, name: str) -> StrategicForm:
 def _matrix_game(form: StrategicForm, name: str) -> Game:
     """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset."""
     if len(form.players) != 2:
-        raise GameError(f"{name}: expected two players, got {len(form.players)} ({', '.join(form.players)})")
+        raise GameError(f"{name}: expected two players, got {len(form.players)} ({', '.join(map(repr, form.players))})")
     row, column = form.payoffs
     sums = row + column
     low, high = (np.unravel_index(at, sums.shape) for at in (sums.argmin(), sums.argmax()))
@@ -149,7 +149,7 @@ def _matrix_game(form: StrategicForm, name: str) -> Game:
 
 def _title_and_players(tokens: Tokens) -> tuple[str, tuple[str, ...]]:
     title, start = tokens.text("the title"), tokens.start
-    players = tokens.names("player")
+    players = tokens.names("players")
     if len(players) > MAX_PLAYERS:
         raise tokens.error(f"expected at most {MAX_PLAYERS} players, got {len(players)}", start)
     return title, players
@@ -172,7 +172,7 @@ def _strategies(tokens: Tokens, n_players: int) -> tuple[list[int], tuple[tuple[
     for player in range(1, n_players + 1):
         start = tokens.start
         if named:
-            names.append(tokens.names(f"strategy of player {player}"))
+            names.append(tokens.names(f"strategies of player {player}"))
             counts.append(len(names[-1]))
         else:
             counts.append(tokens.integer(f"the number of strategies of player {player} of {n_players}", 1))
@@ -188,7 +188,7 @@ def _strategies(tokens: Tokens, n_players: int) -> tuple[list[int], tuple[tuple[
 def _payoff_cells(tokens: Tokens, n_cells: int, n_players: int) -> Float[np.ndarray, "cells P"]:
     n = n_cells * n_players
     values = array("d", (tokens.number(f"payoff {i} of {n}") for i in range(1, n + 1)))
-    return np.asarray(values).reshape(n_cells, n_players)
+    return np.frombuffer(values).reshape(n_cells, n_players)
 
 
 def _outcome_cells(tokens: Tokens, n_cells: int, n_players: int) -> Float[np.ndarray, "cells P"]:
@@ -203,7 +203,7 @@ def _outcome_cells(tokens: Tokens, n_cells: int, n_players: int) -> Float[np.nda
     n = len(table) // n_players - 1
     what = f"an outcome from 0 to {n} for cell"
     cells = array("i", (tokens.integer(f"{what} {i} of {n_cells}", 0, n) for i in range(1, n_cells + 1)))
-    return np.asarray(table).reshape(-1, n_players)[np.asarray(cells)]
+    return np.frombuffer(table).reshape(-1, n_players)[np.frombuffer(cells, np.int32)]
 
 
 # -------------------------------------------------------------------- extensive games
@@ -240,10 +240,16 @@ class _TreeBody:
             self.probability.append(odds[-1][action] if odds[-1] else 1.0)
             taken[-1] += 1
             if taken[-1] == n_branches[-1]:
-                above.pop(), taken.pop(), n_branches.pop(), odds.pop()
+                above.pop()
+                taken.pop()
+                n_branches.pop()
+                odds.pop()
             n_actions, chances = self._node()
             if n_actions:
-                above.append(node), taken.append(0), n_branches.append(n_actions), odds.append(chances)
+                above.append(node)
+                taken.append(0)
+                n_branches.append(n_actions)
+                odds.append(chances)
 
     def _node(self) -> tuple[int, tuple[float, ...]]:
         """Read one node; returns its number of actions and, at a chance node, their probabilities."""
@@ -299,7 +305,7 @@ class _TreeBody:
         start, which = tokens.start, f"information set {number} of player {player + 1}"
         if not tokens.at("{"):
             raise tokens.unexpected(f"'{{' and the actions of {which}, which is new here")
-        actions = tokens.names("action")
+        actions = tokens.names("actions")
         if known is None:
             known = self._infoset_at[player][number] = len(self.infosets)
             self.infosets.append(InfosetInfo(player, label, self._shared.setdefault(actions, actions)))

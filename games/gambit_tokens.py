@@ -11,13 +11,14 @@ from games.files import GameFormatError
 
 MAX_NUMBER = 1e100  # sums of payoffs along any path stay finite
 
+# Possessive quantifiers (++, *+) never go back over what they matched: every match is linear in its length.
 END, TEXT, BRACE, WORD = 0, 1, 2, 3  # kinds of token; the groups of TOKEN
 TOKEN = re.compile(r'[\s,]*+(?:"([^"\\]*+(?:\\.[^"\\]*+)*+)"|([{}])|([^\s{},"]++))', re.DOTALL)
 SEPARATOR = re.compile(r"[\s,]*+")
 ESCAPE = re.compile(r'\\(["\\])')
 INTEGER = re.compile(r"[0-9]{1,18}")
-DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-FRACTION = re.compile(r"[+-]?[0-9]+/[0-9]+")
+DECIMAL = re.compile(r"[+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?")
+FRACTION = re.compile(r"[+-]?[0-9]++/[0-9]++")
 
 
 class Tokens:
@@ -100,11 +101,11 @@ class Tokens:
 
     def names(self, of: str) -> tuple[str, ...]:
         """Pass a list of one or more texts in braces."""
-        self.brace("{", f"'{{' and the name of each {of}")
-        names = [self.text(f"the name of a {of}")]
+        self.brace("{", f"'{{' and the names of the {of}")
+        names = [self.text(f"a name for one of the {of}")]
         while self.kind == TEXT:
             names.append(self.text(""))
-        self.brace("}", f"the name of another {of} or '}}'")
+        self.brace("}", f"another name for one of the {of}, or '}}'")
         return tuple(names)
 
     def integer(self, what: str, low: int, high: int = 10**18) -> int:
