@@ -10,9 +10,11 @@ never reached, other equilibria) stays as it was. One sparse factorisation, refi
 rounding.
 
 The guess: a sequence is used if its probability exceeds c times its regret per gradient range of its infoset, for a few
-values of c; then it is corrected by what the projection shows. A wrong guess costs time only: a result is kept only if
-the independent certificate (`mmd.certificate`) says that NashConv fell. That a guess is right is measured, not proven:
-on Leduc from NashConv of about 3e-5 on. Exact zeros come out: an iteration in log space must not start from the result.
+values of c; then it is corrected by what the projection shows. It needs a point near the relative interior of the face,
+where what is not used costs something; entropic iterates tend to one, and near a vertex it fails. A wrong guess costs
+time only: a result is kept only if the independent certificate (`mmd.certificate`) says that NashConv fell. What starts
+are near enough is measured, not proven: on Leduc those from a NashConv of 3e-5 on, on copies of it with perturbed
+payoffs from 2e-4 to 3e-6 on. Exact zeros come out, so an iteration in log space must not start from the result.
 
 Letters as in `mmd.treeplex`; J = 1 + I, the whole game and then its infosets.
 """
@@ -34,7 +36,7 @@ from mmd.game import Game
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
 
-CUTS = (10.0, 3.0, 30.0, 1.0)  # values of c, the one that is right most often first
+CUTS = (10.0, 3.0, 30.0, 1.0, 0.1, 0.01)  # values of c, the one that is right most often first
 CORRECTIONS = 3  # projections for each of them
 MIXING = 0.1  # share of uniform play in the plans at which gradient ranges are measured, as in `mmd.algorithms`
 NEGLIGIBLE = 1e-12  # of a probability, or of max |A|: no evidence against a sequence

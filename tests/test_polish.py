@@ -1,0 +1,137 @@
+"""The polish: it never makes a policy worse, finishes where it should, and leaves open what the game leaves open."""
+
+import numpy as np
+import pytest
+
+import games
+import mmd
+from mmd.certificate import certify
+from mmd.exact import solve_exactly
+from mmd.game import Description, Entries, Game, GameError
+from mmd.polish import polish
+from tests.test_certificate import plan_of, random_policy
+from tests.test_treeplex import random_treeplex
+
+Policies = tuple[np.ndarray, np.ndarray]
+
+
+def near_equilibrium(game: Game, noise: Policies, share: float) -> Policies:
+    """An exact equilibrium with some noise at every infoset."""
+    row, column = ((1 - share) * p + share * q for p, q in zip(solve_exactly(game).probabilities, noise, strict=True))
+    return row, column
+
+
+def scaled(game: Game, factor: float) -> Game:
+    rows, columns, values = game.payoff.entries()
+    return Game.from_entries(game.players, Entries(rows, columns, factor * values), game.description)
+
+
+def random_pair(rng: np.random.Generator) -> tuple[Game, Policies]:
+    """A matrix or tree with ties, and policies anywhere between an equilibrium and noise."""
+    if rng.random() < 0.5:
+        shape = rng.choice([2, 5, 9], size=2)
+        game = Game.from_matrix(rng.integers(-2, 3, size=shape) + rng.choice([0, 1e-3]) * rng.normal(size=shape))
+    else:
+        players = (random_treeplex(rng), random_treeplex(rng))
+        shape = players[0].n_sequences, players[1].n_sequences
+        matrix = rng.integers(-2, 3, size=shape) * rng.choice([1e-6, 1.0, 1e6])
+        rows, columns = np.nonzero(matrix)
+        entries = Entries(rows, columns, matrix[rows, columns])
+        game = Game.from_entries(players, entries, Description("random", payoff_range=1.0))
+    noise = random_policy(rng, game.row), random_policy(rng, game.column)
+    return game, near_equilibrium(game, noise, share=10.0 ** -rng.integers(0, 7))
+
+
+def test_never_worse(rng: np.random.Generator) -> None:
+    """On 100 games and policies, whatever the guess was; and the report says what the certificate says."""
+    accepted = 0
+    for _ in range(100):
+        game, policies = random_pair(rng)
+        report = polish(game, policies)
+        before, after = certify(game, policies).nash_conv, certify(game, report.probabilities).nash_conv
+        assert after <= before
+        assert (report.nash_conv_before, report.nash_conv_after) == (before, after)
+        assert report.accepted == (after < before)
+        if not report.accepted:
+            assert report.probabilities is policies
+        accepted += report.accepted
+    assert accepted > 80  # these games are small: most are finished
+
+
+def test_kuhn_is_finished_from_afar() -> None:
+    """From where the default engine first has an exploitability of 5e-3."""
+    game = games.load("kuhn_poker")
+    report = polish(game, mmd.solve(game, tolerance=5e-3).policy.probabilities)
+    assert report.accepted
+    assert report.nash_conv_before > 1e-4
+    assert report.nash_conv_after <= 1e-15
+    np.testing.assert_allclose(certify(game, report.probabilities).value, -1 / 18, atol=1e-15)
+
+
+@pytest.fixture(scope="module")
+def leduc() -> tuple[Game, Policies]:
+    """Where the default engine first has an exploitability of 5e-6."""
+    game = games.load("leduc_poker")
+    return game, mmd.solve(game, tolerance=5e-6).policy.probabilities
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
+def test_leduc_is_finished_in_any_unit(leduc: tuple[Game, Policies], factor: float) -> None:
+    game, policies = scaled(leduc[0], factor), leduc[1]
+    report = polish(game, policies)
+    assert report.nash_conv_before > 1e-6 * factor
+    assert report.nash_conv_after <= 1e-14 * factor
+    assert report.faces == 1
+    np.testing.assert_allclose(
+        certify(game, report.probabilities).value, -0.0856064240780 * factor, atol=1e-12 * factor
+    )
+
+
+def test_actions_outside_the_equilibrium_get_probability_zero() -> None:
+    """Biased rock, paper, scissors with a fourth action that loses to everything."""
+    payoffs = np.array([[0.0, -1, 3, 9], [1, 0, -1, 9], [-3, 1, 0, 9], [-9, -9, -9, 0]])
+    game = Game.from_matrix(payoffs)
+    start = np.array([1, 0.21, 0.57, 0.21, 0.01])
+    report = polish(game, (start, start))
+    for policy in report.probabilities:
+        assert policy[4] == 0.0
+        np.testing.assert_allclose(policy[1:4], [0.2, 0.6, 0.2], atol=1e-15)
+
+
+def test_what_the_face_leaves_open_is_projected_and_not_forced_to_a_vertex() -> None:
+    """Paper occurs twice: any split of its 3/5 is an equilibrium, and the projection scales the split that was given.
+
+    The metric is diag(1 / x0), in which moving a sum by d moves each part in proportion to itself.
+    """
+    payoffs = np.array([[0.0, -1, 3], [1, 0, -1], [1, 0, -1], [-3, 1, 0]])
+    start = np.array([1, 0.21, 0.42, 0.17, 0.2])
+    report = polish(Game.from_matrix(payoffs), (start, np.array([1, 0.21, 0.59, 0.2])))
+    row = report.probabilities[0]
+    assert report.nash_conv_after <= 1e-15
+    np.testing.assert_allclose(row[[1, 4]], [0.2, 0.2], atol=1e-15)
+    np.testing.assert_allclose(row[[2, 3]], [0.6 * 42 / 59, 0.6 * 17 / 59], rtol=1e-6)
+
+
+def test_play_off_the_path_stays_as_it_was(leduc: tuple[Game, Policies]) -> None:
+    """Of infosets that only a player's own error reaches, the projection of its plan says nothing."""
+    game, given = leduc
+    report = polish(game, given)
+    for player, before, after in zip(game.players, given, report.probabilities, strict=True):
+        plan = plan_of(player, after)
+        unreached = np.repeat(plan[player.parent] == 0, player.n_actions)
+        assert unreached.sum() > 100
+        np.testing.assert_array_equal(after[1:][unreached], before[1:][unreached])
+        assert np.count_nonzero(after[1:][~unreached] == 0) > 50
+
+
+def test_an_equilibrium_is_left_alone() -> None:
+    game = games.load("kuhn_poker")
+    report = polish(game, solve_exactly(game).probabilities)
+    assert not report.accepted
+    assert report.faces == 0
+
+
+def test_what_is_no_policy_is_refused() -> None:
+    game = Game.from_matrix(np.eye(2))
+    with pytest.raises(GameError, match=r"sum to 1, got 0\.5"):
+        polish(game, (np.array([1, 0.25, 0.25]), np.array([1, 0.5, 0.5])))
