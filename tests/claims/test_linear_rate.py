@@ -62,8 +62,8 @@ def test_last_iterate_contracts_as_the_theorem_says(
     eta = theory.largest_step(game, alpha)
     expected = np.log1p(eta * alpha)
     holds, rate = contraction(game, alpha, eta, target, n_steps=int(40 / expected) + 50)
-    record_property("fitted_rate", rate)
-    record_property("theorem_rate", expected)
+    record_property("fitted_rate", float(rate))
+    record_property("theorem_rate", float(expected))
     assert holds
     assert rate >= expected
 
