@@ -1,4 +1,4 @@
-"""What Gambit's files may cost to read: time linear in their length, memory at most twenty times it, no deep recursion."""
+"""What Gambit's files may cost to read: time linear in their length, memory of twenty times it, no deep recursion."""
 
 import json
 import subprocess
