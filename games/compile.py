@@ -248,13 +248,18 @@ def _name(tree: Tree, infoset: int) -> str:
     return f"information set {label!r} of player {tree.players[info.player]!r}"
 
 
+def _action(tree: Tree, infoset: int, action: int) -> str:
+    label = tree.infosets[infoset].actions[action]
+    return " ".join(label.split()) or str(action + 1)
+
+
 def _where(tree: Tree, node: int) -> str:
     """A readable address of a node: the moves that lead to it."""
     moves: list[str] = []
     while tree.parent[node] >= 0 and len(moves) < SHOWN_MOVES:
         infoset, action = tree.infoset[tree.parent[node]], tree.action[node]
         at_chance = infoset == CHANCE
-        moves.append(f"chance {action + 1}" if at_chance else tree.infosets[infoset].actions[action] or str(action + 1))
+        moves.append(f"chance {action + 1}" if at_chance else _action(tree, infoset, action))
         node = int(tree.parent[node])
     start = "... > " if tree.parent[node] >= 0 else ""
     return f"after {start}{' > '.join(reversed(moves))}" if moves else "at the root"

@@ -24,7 +24,7 @@ Source: "Game representation formats", documentation of Gambit (Savani and Turoc
 import math
 import os
 from array import array
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -65,9 +65,11 @@ def load(path: str | os.PathLike[str]) -> Game:
         GameError: a well-formed file whose game is not for two players, not constant-sum, or of imperfect recall.
     """
     path, name = Path(path), os.fspath(path)
-    if path.suffix.lower() == ".nfg":
-        return _matrix_game(parse_nfg(read_text(path), name=name), name)
-    return compile_tree(parse_efg(read_text(path), name=name))
+    text = read_text(path)
+    is_table = path.suffix.lower() == ".nfg"
+    game = _matrix_game(parse_nfg(text, name=name), name) if is_table else compile_tree(parse_efg(text, name=name))
+    # errors name the file as it was typed, results by its bare name
+    return replace(game, description=replace(game.description, name=path.name))
 
 
 def parse_efg(text: str, *, name: str) -> Tree:

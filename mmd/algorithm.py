@@ -12,6 +12,8 @@ Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve -
 
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmd.game import Game, Pair
@@ -34,6 +36,11 @@ class Candidate(NamedTuple):
     nash_conv: Float[Array, ""]
     value: Float[Array, ""]
     iterate: Int[Array, ""]
+
+
+def smaller(a: Candidate, b: Candidate) -> Candidate:
+    """The candidate with the smaller NashConv; b in a tie, or where a is not a number."""
+    return jax.tree.map(lambda x, y: jnp.where(a.nash_conv < b.nash_conv, x, y), a, b)
 
 
 class Diagnostics(NamedTuple):
@@ -61,6 +68,7 @@ class Algorithm(Protocol):
     """An iterative method for two-player zero-sum games."""
 
     name: ClassVar[str]
+    keeps_best: ClassVar[bool]  # whether the best policy measured so far is returned, or the newest
 
     def resolve(self, game: Game) -> "Algorithm":
         """The same algorithm with every default that depends on the game filled in (host code).

@@ -233,6 +233,9 @@ class Game:
         for n, given, player in zip(payoffs.shape, labels, ("row", "column"), strict=True):
             if len(given) != n:
                 raise GameError(f"expected {n} labels for the {player} player, got {len(given)}")
+            if len(set(given)) != n:
+                twice = next(label for label in given if list(given).count(label) > 1)
+                raise GameError(f"expected different labels for the {player} player's actions, got {twice!r} twice")
         bordered = np.zeros((payoffs.shape[0] + 1, payoffs.shape[1] + 1))
         bordered[1:, 1:] = payoffs
         described = Description(

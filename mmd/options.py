@@ -23,7 +23,7 @@ def _optional(metavar: str, default: str) -> object:
 class Limits:
     """When to stop, where to run, what to write."""
 
-    tolerance: Annotated[float | None, _optional("NUMBER", "1e-9 of the payoff range")] = None
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-11 of the payoff range")] = None
     """Exploitability to reach, in payoff units."""
     max_iterations: int = 100_000
     """Iterations allowed."""

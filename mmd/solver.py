@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithm import ITERATES, Algorithm, Candidate
+from mmd.algorithm import ITERATES, Algorithm, Candidate, smaller
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
 from mmd.game import Game, GameError, HostPair, Pair
 from mmd.policy import Policy
 from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
 
-DEFAULT_TOLERANCE = 1e-9  # of the payoff range
+DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 CHUNK_ROWS = 256
 CHUNK_SECONDS = 0.2
@@ -133,7 +133,7 @@ class _Run:
         self.rows_wanted = 1
         begun = time.perf_counter()
         self.on_device = (jax.tree.map(lambda leaf: _on_device(leaf, dtype), algorithm), game.astype(dtype))
-        self.state = _init(*self.on_device, tuple(jnp.asarray(log, dtype) for log in start))
+        self.state, self.candidate = _init(*self.on_device, tuple(jnp.asarray(log, dtype) for log in start))
         self._advance(check_every=0)
         self.seconds = {"compile": time.perf_counter() - begun, "solve": 0.0}
         self.trace[0]["seconds"] = 0.0
@@ -154,7 +154,13 @@ class _Run:
         goal = self.target if np.isinf(self.polish_at) else max(self.target, self.polish_at)
         begun = time.perf_counter()
         state, candidate, rows = _chunk(
-            *self.on_device, self.state, 2 * goal, self.limits.max_iterations, check_every, self.rows_wanted
+            *self.on_device,
+            self.state,
+            self.candidate,
+            2 * goal,
+            self.limits.max_iterations,
+            check_every,
+            self.rows_wanted,
         )
         rows = jax.device_get(rows)
         elapsed = time.perf_counter() - begun
@@ -257,8 +263,10 @@ class _Run:
 
 
 @jax.jit
-def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> Any:
-    return algorithm.init(game, log_policy)
+def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> tuple[Any, Candidate]:
+    """The first state, and a candidate that any policy is better than."""
+    nothing = jnp.full((), jnp.inf, log_policy[0].dtype)
+    return algorithm.init(game, log_policy), Candidate(log_policy, nothing, nothing, jnp.zeros((), int))
 
 
 @jax.jit
@@ -266,6 +274,7 @@ def _chunk(
     algorithm: Algorithm,
     game: Game,
     state: Any,
+    candidate: Candidate,
     goal: Float[Array, ""] | float,
     max_iterations: Int[Array, ""] | int,
     check_every: Int[Array, ""] | int,
@@ -280,16 +289,16 @@ def _chunk(
         return going & (rows.filled < rows_wanted)
 
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
-        state, _, rows = carry
+        state, so_far, rows = carry
         until = jnp.minimum(state.iteration + check_every, max_iterations)
         state = jax.lax.while_loop(lambda s: s.iteration < until, lambda s: algorithm.step(game, s), state)
-        candidate, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
+        newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
+        candidate = smaller(newest, so_far) if algorithm.keeps_best else newest
         numbers = (candidate.nash_conv, extra.regularized_gap, candidate.value, extra.average_nash_conv)
         work = jnp.stack([state.iteration, state.gradient_evaluations])
         at = rows.filled
         return state, candidate, Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
 
-    candidate = algorithm.policy(game, state)
     empty = Rows(
         jnp.zeros((), int), jnp.zeros((CHUNK_ROWS, 2), int), jnp.zeros((CHUNK_ROWS, 4), candidate.nash_conv.dtype)
     )

@@ -57,7 +57,7 @@ class Epoch(NamedTuple):
 
 
 class PrimalDualState(NamedTuple):
-    """The iterate, its magnet and metric, the step size, the epoch so far, and the best policy seen."""
+    """The iterate, its magnet and metric, the step size, the epoch, the best restart point, and uniform plans."""
 
     iteration: Int[Array, ""]
     gradient_evaluations: Int[Array, ""]
@@ -69,6 +69,7 @@ class PrimalDualState(NamedTuple):
     metric: Metric
     epoch: Epoch
     best: Candidate
+    uniform: Pair
 
 
 class Attempt(NamedTuple):
@@ -107,11 +108,16 @@ class PrimalDual(ABC):
     def init(self, game: Game, log_policy: Pair) -> PrimalDualState:
         """Start at a policy with full support; costs two gradient evaluations."""
         iterate = metrics.profile(game, log_policy)
-        metric, scale = self._measure(game, iterate)
+        uniform = tuple(
+            p.top_down(jnp.asarray(p.uniform(), p_log.dtype)) for p, p_log in zip(game.players, log_policy, strict=True)
+        )
+        metric, scale = self._measure(game, iterate, uniform)
         zero, one = jnp.zeros((), int), jnp.ones((), iterate.plan[0].dtype)
         epoch = _new_epoch(iterate.plan)
-        best = self._last(game, iterate)
-        return PrimalDualState(zero, zero + 2, zero, zero, one / scale, iterate, log_policy, metric, epoch, best)
+        best = self._measured(game, iterate)
+        return PrimalDualState(
+            zero, zero + 2, zero, zero, one / scale, iterate, log_policy, metric, epoch, best, uniform
+        )
 
     def step(self, game: Game, state: PrimalDualState) -> PrimalDualState:
         """One attempt; where the restart rule says so, a restart."""
@@ -190,7 +196,7 @@ class PrimalDual(ABC):
     def _restart(self, game: Game, state: PrimalDualState) -> PrimalDualState:
         """Begin a new epoch at the restart point."""
         iterate, best, evaluations = self._restart_point(game, state)
-        metric, _ = self._measure(game, iterate)
+        metric, _ = self._measure(game, iterate, state.uniform)
         return state._replace(
             gradient_evaluations=state.gradient_evaluations + evaluations + 1,
             iterate=iterate,
@@ -208,12 +214,11 @@ class PrimalDual(ABC):
     def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
         """Where to restart, the best policy seen, and the gradient evaluations that it took."""
 
-    def _measure(self, game: Game, at: Profile) -> tuple[Metric, Float[Array, ""]]:
+    def _measure(self, game: Game, at: Profile, uniform: Pair) -> tuple[Metric, Float[Array, ""]]:
         """Range weights at a profile mixed with uniform play, divided by their joint mean; and that mean."""
         size = game.payoff.absolute()
         mixed = tuple(
-            (1 - self.mixing) * plan + self.mixing * player.top_down(jnp.asarray(player.uniform(), plan.dtype))
-            for player, plan in zip(game.players, at.plan, strict=True)
+            (1 - self.mixing) * plan + self.mixing * even for plan, even in zip(at.plan, uniform, strict=True)
         )
         bounds = (size.times(mixed[1]), size.transposed_times(mixed[0]))
         weights = tuple(player.range_weights(b) for player, b in zip(game.players, bounds, strict=True))
@@ -221,7 +226,8 @@ class PrimalDual(ABC):
         scaled = tuple(w / mean for w in weights)
         return Metric(scaled, tuple(p.over_sequences(w) for p, w in zip(game.players, scaled, strict=True))), mean
 
-    def _last(self, game: Game, at: Profile) -> Candidate:
+    def _measured(self, game: Game, at: Profile) -> Candidate:
+        """A profile as a candidate."""
         return Candidate(at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.zeros((), int))
 
 

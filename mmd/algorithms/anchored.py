@@ -27,6 +27,7 @@ class Anchored(PrimalDual):
     """The Halpern-magnet engine; returns the last iterate. No number needs tuning."""
 
     name: ClassVar[str] = "anchored"
+    keeps_best: ClassVar[bool] = False
 
     relaxation: Number = 0.5
     mixing: Number = 0.2
@@ -35,7 +36,7 @@ class Anchored(PrimalDual):
 
     def policy(self, game: Game, state: PrimalDualState) -> Candidate:
         """The last iterate."""
-        return self._last(game, state.iterate)
+        return self._measured(game, state.iterate)
 
     def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
         """The last iterate."""

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd import metrics
-from mmd.algorithm import AVERAGE, Candidate
+from mmd.algorithm import AVERAGE, LAST, Candidate, smaller
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
 from mmd.game import Game, Number
 from mmd.metrics import Profile
@@ -37,41 +37,31 @@ class Auto(PrimalDual):
 
     Attributes:
         strength: pull of the restart point; None for the default of the game's kind (see the module).
-        check_every: iterations between two measurements of the last iterate.
     """
 
     name: ClassVar[str] = "auto"
+    keeps_best: ClassVar[bool] = True
 
     relaxation: Number = 0.7
     strength: Number = None
-    check_every: Number = 10
 
     def resolve(self, game: Game) -> "Auto":
-        """Choose the magnet's strength by the kind of game."""
+        """Choose the reference's pull by the kind of game."""
         by_kind = MATRIX_STRENGTH if game.is_matrix else TREE_STRENGTH
         return self if self.strength is not None else replace(self, strength=by_kind)
 
-    def step(self, game: Game, state: PrimalDualState) -> PrimalDualState:
-        """One attempt and perhaps a restart; every `check_every` iterations the last iterate competes for the best."""
-        state = super().step(game, state)
-        check = state.iteration % self.check_every == 0
-        return state._replace(best=jax.lax.cond(check, lambda s: self._better(game, s), lambda s: s.best, state))
-
     def policy(self, game: Game, state: PrimalDualState) -> Candidate:
-        """The best policy measured so far."""
-        return state.best
-
-    def _better(self, game: Game, state: PrimalDualState) -> Candidate:
-        return _smaller(self._last(game, state.iterate), state.best)
+        """The better of the last iterate and the best restart point so far."""
+        return smaller(self._measured(game, state.iterate), state.best)
 
     def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
         """The better of the epoch's average and its last iterate."""
-        last, average = state.iterate, self._average(game, state)
-        of_last = self._last(game, last)
-        of_average = self._last(game, average)._replace(iterate=jnp.full((), AVERAGE))
-        best = _smaller(of_average, _smaller(of_last, state.best))
-        better = of_average.nash_conv < of_last.nash_conv
-        return jax.tree.map(lambda a, b: jnp.where(better, a, b), average, last), best, 1
+        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), state.iterate, self._average(game, state))
+        gaps = jax.vmap(lambda gradient: metrics.nash_conv(game, gradient))(both.gradient)
+        which = jnp.where(gaps[1] < gaps[0], AVERAGE, LAST)
+        point = jax.tree.map(lambda leaf: leaf[which], both)
+        candidate = Candidate(point.log_policy, gaps[which], metrics.value(point), which)
+        return point, smaller(candidate, state.best), 1
 
     def _average(self, game: Game, state: PrimalDualState) -> Profile:
         def log_policy(player: int) -> Float[Array, " S"]:
@@ -79,11 +69,6 @@ class Auto(PrimalDual):
             return game.players[player].log_policy_of(mean, state.iterate.log_policy[player])
 
         return metrics.profile(game, (log_policy(0), log_policy(1)))
-
-
-def _smaller(a: Candidate, b: Candidate) -> Candidate:
-    """The candidate with the smaller NashConv; b in a tie, or where a is not a number."""
-    return jax.tree.map(lambda x, y: jnp.where(a.nash_conv < b.nash_conv, x, y), a, b)
 
 
 ALGORITHM = Auto

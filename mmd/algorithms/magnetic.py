@@ -49,6 +49,7 @@ class MagneticMirrorDescent:
     """
 
     name: ClassVar[str] = "mmd"
+    keeps_best: ClassVar[bool] = False
 
     eta: Number = None
     alpha: Number = 0.1
@@ -94,7 +95,9 @@ class MagneticMirrorDescent:
     def policy(self, game: Game, state: MagneticState) -> Candidate:
         """The last iterate."""
         at = state.iterate
-        return Candidate(at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.asarray(LAST))
+        return Candidate(
+            at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.full((), LAST, int)
+        )
 
     def diagnostics(self, game: Game, state: MagneticState) -> Diagnostics:
         """The gap of the game regularised towards the current magnet."""

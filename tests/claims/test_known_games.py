@@ -1,0 +1,72 @@
+"""Kuhn and Leduc poker: values, and how many gradient evaluations the engines may take from uniform play, no flags."""
+
+import numpy as np
+import pytest
+
+import games
+import mmd
+from benchmarks.convergence import evaluations_to, exploitability_at, perturbed
+from mmd.algorithm import Algorithm
+
+KUHN_VALUE = -1 / 18
+LEDUC_VALUE = -0.0856064240780
+
+
+@pytest.mark.parametrize(("algorithm", "budget"), [(mmd.Auto(), 400), (mmd.Anchored(), 500)], ids=["auto", "anchored"])
+def test_kuhn(algorithm: Algorithm, budget: int) -> None:
+    solution = mmd.solve(games.load("kuhn_poker"), algorithm, tolerance=1e-12)
+    assert solution.converged
+    assert solution.gradient_evaluations <= budget
+    np.testing.assert_allclose(solution.value, KUHN_VALUE, atol=1e-11)
+    assert solution.iterate == "last" or algorithm.name == "auto"
+
+
+def test_leduc_by_the_default() -> None:
+    solution = mmd.solve(games.load("leduc_poker"), tolerance=1e-9)
+    assert solution.converged
+    np.testing.assert_allclose(solution.value, LEDUC_VALUE, atol=1e-9)
+    to_1e6, to_1e9 = evaluations_to(solution, 1e-6), evaluations_to(solution, 1e-9)
+    assert to_1e6 is not None
+    assert to_1e6 <= 6500
+    assert to_1e9 is not None
+    assert to_1e9 <= 15_000
+
+
+def test_leduc_by_the_last_iterate_of_anchored() -> None:
+    solution = mmd.solve(games.load("leduc_poker"), mmd.Anchored(), tolerance=1e-6)
+    assert solution.converged
+    assert solution.iterate == "last"
+    assert solution.gradient_evaluations <= 12_000
+    np.testing.assert_allclose(solution.value, LEDUC_VALUE, atol=1e-6)
+
+
+def test_leduc_polished() -> None:
+    solution = mmd.solve(games.load("leduc_poker"), tolerance=1e-13, polish=True)
+    assert solution.converged
+    assert solution.iterate == "polished"
+    assert solution.gradient_evaluations <= 9000
+    np.testing.assert_allclose(solution.value, LEDUC_VALUE, atol=1e-12)
+
+
+def test_perturbed_copies_of_leduc() -> None:
+    """Ten games that nothing was tuned on, symmetric in nothing."""
+    leduc = games.load("leduc_poker")
+    reached = [
+        exploitability_at(mmd.solve(perturbed(leduc, seed), tolerance=0.0, max_iterations=6000), 6000)
+        for seed in range(10)
+    ]
+    assert np.median(reached) <= 5e-5
+
+
+def test_the_magnets_center_matters_on_a_tree() -> None:
+    """Two centres, two QREs: the published caution about dilated entropy and uniform play."""
+    game = games.load("kuhn_poker")
+    values = {}
+    for center in ("dilated", "uniform"):
+        algorithm = mmd.MagneticMirrorDescent(alpha=0.1, magnet=mmd.Fixed(center))
+        solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=20_000)
+        assert solution.regularized_gap is not None
+        assert solution.regularized_gap < 1e-13
+        values[center] = solution.exploitability
+    assert abs(values["dilated"] - values["uniform"]) > 1e-3
+    np.testing.assert_allclose(values["dilated"], 0.104, atol=6e-4)  # as other published implementations measure
