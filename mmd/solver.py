@@ -293,6 +293,7 @@ def _chunk(
         until = jnp.minimum(state.iteration + check_every, max_iterations)
         state = jax.lax.while_loop(lambda s: s.iteration < until, lambda s: algorithm.step(game, s), state)
         newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
+        newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, so_far)  # no weak types: one program
         candidate = smaller(newest, so_far) if algorithm.keeps_best else newest
         numbers = (candidate.nash_conv, extra.regularized_gap, candidate.value, extra.average_nash_conv)
         work = jnp.stack([state.iteration, state.gradient_evaluations])
