@@ -257,7 +257,7 @@ def _where(tree: Tree, node: int) -> str:
     """A readable address of a node: the moves that lead to it."""
     moves: list[str] = []
     while tree.parent[node] >= 0 and len(moves) < SHOWN_MOVES:
-        infoset, action = tree.infoset[tree.parent[node]], tree.action[node]
+        infoset, action = int(tree.infoset[tree.parent[node]]), int(tree.action[node])
         at_chance = infoset == CHANCE
         moves.append(f"chance {action + 1}" if at_chance else _action(tree, infoset, action))
         node = int(tree.parent[node])

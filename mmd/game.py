@@ -193,7 +193,7 @@ class Sparse:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Game:
     """A two-player zero-sum game.
 
@@ -273,6 +273,14 @@ class Game:
             return cls(players, Dense(matrix), description)
         by_row = Buckets.build(rows, columns, values, shape[0])
         return cls(players, Sparse(by_row, Buckets.build(columns, rows, values, shape[1])), description)
+
+    def __repr__(self) -> str:
+        infosets, sequences = (" + ".join(f"{n:,}" for n in counts) for counts in zip(*self._sizes(), strict=True))
+        kind = type(self.payoff).__name__.lower()
+        return f"Game({self.name}: {infosets} infosets, {sequences} sequences, {kind} payoffs)"
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        return [(player.n_infosets, player.n_sequences) for player in self.players]
 
     @property
     def row(self) -> Treeplex:

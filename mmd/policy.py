@@ -20,7 +20,7 @@ PLAYERS = ("row", "column")
 COLUMNS = ("player", "infoset", "action", "probability")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Policy:
     """Behavioural policies of both players.
 
@@ -39,6 +39,9 @@ class Policy:
         exact = (np.exp(np.asarray(log, np.float64)) for log in log_policy)
         row, column = (normalized(p, t) for p, t in zip(exact, game.players, strict=True))
         return cls(game, (row, column))
+
+    def __repr__(self) -> str:
+        return f"Policy({self.as_dict()})" if self.game.is_matrix else f"Policy(of {self.game!r})"
 
     def table(self) -> list[tuple[str, str, str, float]]:
         """Rows (player, infoset, action, probability), in treeplex order."""

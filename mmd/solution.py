@@ -38,7 +38,7 @@ TRACE_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """One row a check, as columns.
 
@@ -49,6 +49,9 @@ class Trace:
 
     columns: dict[str, Float[np.ndarray, " checks"]]
 
+    def __repr__(self) -> str:
+        return f"Trace({len(self)} checks of {', '.join(self.columns)})"
+
     def __getitem__(self, column: str) -> Float[np.ndarray, " checks"]:
         return self.columns[column]
 
@@ -56,7 +59,7 @@ class Trace:
         return len(self.columns["iteration"])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Solution:
     """A policy profile with its certificate.
 
@@ -93,6 +96,12 @@ class Solution:
     dtype: str
     trace: Trace
     polish: dict[str, Any] | None = field(default=None)
+
+    def __repr__(self) -> str:
+        return (
+            f"Solution({self.game.name} by {self.algorithm['name']}: value {self.value:.10g}, exploitability "
+            f"{self.exploitability:.2e} ({self.iterate} iterate); {self.status.value})"
+        )
 
     @property
     def exploitability(self) -> float:

@@ -109,6 +109,10 @@ def solve(
     Raises:
         GameError: an argument is out of range, or the algorithm is not defined on this game.
     """
+    if not isinstance(game, Game):
+        raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
+    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
+        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")

@@ -233,6 +233,15 @@ def test_solving_leaves_the_callers_precision_alone() -> None:
         "assert s.converged and s.dtype == 'float64', s.status\n"
         "assert jnp.zeros(1).dtype == np.float32 and not jax.config.jax_enable_x64\n"
         "assert abs(mmd.exploitability(s.game, s.policy) - s.exploitability) < 1e-15\n"
+        "print(s.game, s, s.policy, s.trace)\n"
+        "for wrong in (('leduc_poker',), (s.game, 'auto'), (s.game, mmd.Auto)):\n"
+        "    try:\n"
+        "        mmd.solve(*wrong)\n"
+        "    except mmd.GameError as error:\n"
+        "        print(error)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+    assert "6 + 6 infosets, 13 + 13 sequences" in done.stdout
+    assert done.stdout.count("expected") == 3
+    assert len(done.stdout) < 2000  # nothing prints its arrays

@@ -93,6 +93,7 @@ class PrimalDual(ABC):
     """
 
     name: ClassVar[str]
+    keeps_best: ClassVar[bool]
 
     relaxation: Number
     strength: Number
