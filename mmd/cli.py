@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import tyro
 from tyro.conf import FlagCreatePairsOff
@@ -43,6 +44,7 @@ def entry() -> None:
     """The console script."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show is no reason to fail
+    _keep_compiled_programs()
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()
@@ -50,6 +52,20 @@ def entry() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE
     sys.exit(status)
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles in the user's cache folder, so that a game of known shape starts at once next time.
+
+    `JAX_COMPILATION_CACHE_DIR` says where else; set to nothing it keeps nothing.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magnetic-mirror" / "jax"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(OSError, RuntimeError):  # no home, or nowhere to write: compile every time
+            cache.mkdir(parents=True, exist_ok=True)
+            if os.access(cache, os.W_OK):
+                os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+                os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 
 def _parse(argv: Sequence[str]) -> Command | None:

@@ -135,16 +135,13 @@ class _Run:
         self.target = limits.tolerance
         self.polish_at = np.inf
         self.rows_wanted = 1
-        begun = time.perf_counter()
         self.on_device = (jax.tree.map(lambda leaf: _on_device(leaf, dtype), algorithm), game.astype(dtype))
-        self.state, self.candidate = _init(*self.on_device, tuple(jnp.asarray(log, dtype) for log in start))
-        self._advance(check_every=0)
-        self.seconds = {"compile": time.perf_counter() - begun, "solve": 0.0}
-        self.trace[0]["seconds"] = 0.0
+        self.candidate = _unmeasured(tuple(jnp.asarray(log, dtype) for log in start))
 
     def until_done(self, on_check: OnCheck | None, polish: bool) -> Solution:
         """Chunk after chunk until there is a reason to stop."""
         try:
+            self._compile()
             while (status := self._status(polish)) is None:
                 self._advance(self.limits.check_every)
                 if on_check is not None:
@@ -152,6 +149,14 @@ class _Run:
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         return self._solution(status)
+
+    def _compile(self) -> None:
+        """Compile, and measure the start: the first row of the trace."""
+        begun = time.perf_counter()
+        self.state = _init(*self.on_device, self.candidate.log_policy)
+        self._advance(check_every=0)
+        self.seconds = {"compile": time.perf_counter() - begun, "solve": 0.0}
+        self.trace[0]["seconds"] = 0.0
 
     def _advance(self, check_every: int) -> None:
         """One chunk: about CHUNK_SECONDS of iterations."""
@@ -246,7 +251,7 @@ class _Run:
         found = self._certified()
         if self.polished and self.polished.certificate.nash_conv < found.certificate.nash_conv:
             found = self.polished
-        newest = self.trace[-1]
+        newest = self.trace[-1] if self.trace else dict.fromkeys(TRACE_COLUMNS, 0.0) | {"regularized_gap": np.nan}
         return Solution(
             game=self.game,
             algorithm=self.described,
@@ -266,11 +271,15 @@ class _Run:
         )
 
 
+def _unmeasured(log_policy: Pair) -> Candidate:
+    """A policy as a candidate that any measured one is better than."""
+    infinity = jnp.full((), jnp.inf, log_policy[0].dtype)
+    return Candidate(log_policy, infinity, infinity, jnp.zeros((), int))
+
+
 @jax.jit
-def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> tuple[Any, Candidate]:
-    """The first state, and a candidate that any policy is better than."""
-    nothing = jnp.full((), jnp.inf, log_policy[0].dtype)
-    return algorithm.init(game, log_policy), Candidate(log_policy, nothing, nothing, jnp.zeros((), int))
+def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> Any:
+    return algorithm.init(game, log_policy)
 
 
 @jax.jit

@@ -367,6 +367,16 @@ def test_help_is_instant_and_imports_no_jax():
     assert "--max-iterations" in done.stdout
 
 
+def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(tmp_path):
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    line = [*COMMAND, "solve", CYCLE, "--quiet"]
+    subprocess.run(line, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": ""}, check=True)
+    assert not list(tmp_path.iterdir())
+    subprocess.run(line, cwd=ROOT, env=environment, check=True)
+    assert list(tmp_path.glob("magnetic-mirror/jax/*chunk*"))
+
+
 def test_ctrl_c_ends_with_130_and_the_run_so_far_saved(tmp_path):
     run = tmp_path / "run"
     line = [*COMMAND, "solve", CYCLE, *HOPELESS, "--max-iterations", "1000000000", "--out", str(run)]

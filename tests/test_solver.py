@@ -127,6 +127,17 @@ def test_ctrl_c_keeps_the_run_so_far() -> None:
     assert np.isfinite(solution.exploitability)
 
 
+def test_ctrl_c_while_compiling_returns_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(solver, "_chunk", interrupt)
+    solution = mmd.solve(kuhn_poker.game())
+    assert solution.status is mmd.Status.INTERRUPTED
+    assert solution.iterations == 0
+    np.testing.assert_allclose(solution.exploitability, 11 / 24, atol=1e-15)  # uniform play, certified
+
+
 def test_trace_is_the_run() -> None:
     solution = mmd.solve(kuhn_poker.game(), tolerance=1e-10)
     trace = solution.trace
