@@ -12,16 +12,15 @@ coincide. Any policy with full support can be the centre as well.
 `llm_bridge` uses the same objects; there one iteration is one optimizer round and the magnet is a set of weights.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mmd.game import Game, GameError, Number, Pair
-from mmd.policy import Policy
+from mmd.policy import full_support
 
 CENTERS = ("dilated", "uniform")
 
@@ -67,18 +66,7 @@ class Magnet:
             if self.center not in CENTERS:
                 raise GameError(f"expected the magnet's centre to be one of {', '.join(CENTERS)}, got {self.center!r}")
             return self
-        center = self.center
-        if isinstance(center, Policy):
-            with np.errstate(divide="ignore"):
-                center = tuple(np.log(p) for p in center.probabilities)
-        for player, log_policy in zip(game.players, center, strict=True):
-            if np.shape(log_policy) != (player.n_sequences,):
-                raise GameError(f"expected a magnet of shape ({player.n_sequences},), got {np.shape(log_policy)}")
-            if not np.isfinite(log_policy).all():
-                raise GameError("the magnet gives probability 0 to an action: mix it with a full-support policy first")
-        clone = jax.tree.map(lambda leaf: leaf, self)
-        object.__setattr__(clone, "center", tuple(np.asarray(log) for log in center))
-        return clone
+        return replace(self, center=full_support(game, self.center, "magnet"))
 
     def start(self, game: Game) -> Pair:
         """The magnet's first place, as log-policies."""

@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from mmd.game import Game, HostPair, Pair
-from mmd.policy import Policy
+from mmd.policy import Policy, as_log
 from mmd.treeplex import Treeplex
 
 
@@ -62,7 +61,7 @@ def exploitability(game: Game, policy: Policy | Pair | HostPair) -> float:
         policy: a `Policy`, or a pair of log behavioural policies ([S0], [S1]).
     """
     with jax.enable_x64(True):
-        log_policy = _as_log(policy)
+        log_policy = tuple(jnp.asarray(log) for log in as_log(policy))
         game = game.astype(jnp.float64)
         return float(nash_conv(game, profile(game, log_policy).gradient)) / 2
 
@@ -95,10 +94,3 @@ def regularized_gap(game: Game, at: Profile, log_magnet: Pair, alpha: Float[Arra
         best, _ = regularized_best_response(player, gradient, magnet, alpha)
         gap += best - jnp.dot(plan, gradient) + alpha * player.bregman(plan, log_policy, magnet)
     return gap
-
-
-def _as_log(policy: Policy | Pair | HostPair) -> Pair:
-    if isinstance(policy, Policy):
-        with np.errstate(divide="ignore"):
-            return tuple(jnp.asarray(np.log(p)) for p in policy.probabilities)
-    return tuple(jnp.asarray(p, jnp.float64) for p in policy)

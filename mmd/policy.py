@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmd.files import replacing
-from mmd.game import Game, PlayerLabels
+from mmd.game import Game, GameError, HostPair, Pair, PlayerLabels
 from mmd.treeplex import Treeplex
 
 MAX_NAMED_INFOSETS = 10_000
@@ -113,3 +113,31 @@ def normalized(probabilities: Float[np.ndarray, " S"], treeplex: Treeplex) -> Fl
         return np.ones(1)
     sums = np.add.reduceat(probabilities, treeplex.first_sequence)
     return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])
+
+
+def as_log(policy: Policy | Pair | HostPair) -> HostPair:
+    """Log-probabilities of both players, on the host in float64; -inf where a probability is 0."""
+    if isinstance(policy, Policy):
+        with np.errstate(divide="ignore"):
+            return tuple(np.log(p) for p in policy.probabilities)
+    return tuple(np.asarray(log, np.float64) for log in policy)
+
+
+def full_support(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair:
+    """Log-probabilities of a policy that gives every action of the game a positive probability.
+
+    Args:
+        game: whose infosets the policy must fit.
+        policy: the policy.
+        role: what it is for, named in the refusal.
+
+    Raises:
+        GameError: a size is wrong, or a probability is 0 or no number.
+    """
+    log_policy = as_log(policy)
+    for player, log in zip(game.players, log_policy, strict=True):
+        if log.shape != (player.n_sequences,):
+            raise GameError(f"expected a {role} of shape ({player.n_sequences},), got {log.shape}")
+        if not np.isfinite(log).all():
+            raise GameError(f"the {role} gives probability 0 to an action: mix it with a full-support policy first")
+    return log_policy

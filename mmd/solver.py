@@ -19,7 +19,7 @@ from mmd.algorithm import ITERATES, Algorithm, Candidate, smaller
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
 from mmd.game import Game, GameError, HostPair, Pair
-from mmd.policy import Policy
+from mmd.policy import Policy, full_support
 from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
 
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
@@ -117,8 +117,10 @@ def solve(
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
     algorithm = (algorithm or Auto()).resolve(game)
+    uniform = tuple(player.uniform() for player in game.players)
+    start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
-        run = _Run(game, algorithm, limits, np.dtype(dtype), _start(game, start))
+        run = _Run(game, algorithm, limits, np.dtype(dtype), start)
         return run.until_done(on_check, polish)
 
 
@@ -333,21 +335,6 @@ def _plain(value: Any) -> Any:
     if np.ndim(value) == 0:
         return np.asarray(value).item()
     return "a given policy"
-
-
-def _start(game: Game, start: Policy | Pair | HostPair | None) -> HostPair:
-    """The first policy as log-probabilities, checked."""
-    if start is None:
-        return tuple(player.uniform() for player in game.players)
-    if isinstance(start, Policy):
-        with np.errstate(divide="ignore"):
-            start = tuple(np.log(p) for p in start.probabilities)
-    for player, log_policy in zip(game.players, start, strict=True):
-        if np.shape(log_policy) != (player.n_sequences,):
-            raise GameError(f"expected a start of shape ({player.n_sequences},), got {np.shape(log_policy)}")
-        if not np.isfinite(log_policy).all():
-            raise GameError("the start gives probability 0 to an action: mix it with a full-support policy first")
-    return tuple(np.asarray(log, np.float64) for log in start)
 
 
 def _on_device(leaf: Any, dtype: np.dtype) -> Array:
