@@ -8,7 +8,7 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
-STYLES = {"last": "-", "average": "--", "polished": "-"}
+BEST = "best so far"  # of an algorithm that returns the best policy it measured, be it a last iterate or an average
+STYLES = {"last": "-", "average": "--", "polished": "-", BEST: (0, (6, 1, 1, 1))}
 X_AXES = {"iterations": "iteration", "gradient_evaluations": "gradient_evaluations", "seconds": "seconds"}
 X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 
@@ -39,6 +40,7 @@ class Curve(NamedTuple):
     tolerance: float
     iterate: str
     exploitability: float
+    algorithm: dict[str, Any]
     trace: Trace
 
     @classmethod
@@ -46,7 +48,9 @@ class Curve(NamedTuple):
         """From a solution or a run directory."""
         if isinstance(run, Solution):
             game = run.game.description
-            return cls(game.name, game.payoff_range, run.tolerance, run.iterate, run.exploitability, run.trace)
+            return cls(
+                game.name, game.payoff_range, run.tolerance, run.iterate, run.exploitability, run.algorithm, run.trace
+            )
         known = load_result(run)
         try:
             return cls(**{field: known[field] for field in cls._fields[:-1]}, trace=load_trace(run))
@@ -100,8 +104,9 @@ def _draw(axes: "Axes", label: str, curve: Curve, column: str, color: str, marke
     drawn = {"color": color, "marker": marker, "markersize": 4, "markevery": every}
     returned = np.maximum(curve.trace["exploitability"], curve.floor)
     average = np.maximum(curve.trace["average_exploitability"], curve.floor)
-    said = "before the polish" if curve.iterate == "polished" else f"{curve.iterate} iterate"
-    axes.plot(work, returned, STYLES[curve.iterate], label=f"{label}, {said}", **drawn)
+    kept = BEST if curve.algorithm.get("keeps_best") else curve.iterate
+    said = "before the polish" if curve.iterate == "polished" else kept if kept == BEST else f"{kept} iterate"
+    axes.plot(work, returned, linestyle=STYLES[kept], label=f"{label}, {said}", **drawn)
     if np.isfinite(average).any():
         axes.plot(work, average, STYLES["average"], label=f"{label}, average iterate", linewidth=0.8, **drawn)
     if curve.iterate == "polished":

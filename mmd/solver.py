@@ -324,7 +324,9 @@ def _chunk(
 def describe(algorithm: Algorithm) -> dict[str, Any]:
     """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
     names = (f.name for f in fields(cast("Any", algorithm)))
-    return {"name": algorithm.name} | {name: _plain(getattr(algorithm, name)) for name in names}
+    return {"name": algorithm.name, "keeps_best": algorithm.keeps_best} | {
+        name: _plain(getattr(algorithm, name)) for name in names
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -71,9 +71,12 @@ def _aligned(rows: Rows) -> list[str]:
     return [f"  {name.ljust(width)}  {text}" for name, text in rows]
 
 
+UNSAID = {"name", "keeps_best"}
+
+
 def _described(algorithm: Mapping[str, Any]) -> str:
     """`name (option value, ...)`."""
-    options = ", ".join(f"{name} {_short(value)}" for name, value in algorithm.items() if name != "name")
+    options = ", ".join(f"{name} {_short(value)}" for name, value in algorithm.items() if name not in UNSAID)
     return f"{algorithm['name']} ({options})" if options else algorithm["name"]
 
 

@@ -8,6 +8,7 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
+import mmd
 from mmd import run_directory
 from mmd.game import Game
 from mmd.plot import FORMATS, plot_convergence
@@ -96,6 +97,14 @@ def test_the_tolerance_is_drawn_where_it_is_and_once():
     figure = plot_convergence({"a": made([1.0], tolerance=3e-5), "b": made([0.5], tolerance=3e-5)})
     (drawn,) = [line for label, line in lines(figure).items() if label.startswith("tolerance")]
     np.testing.assert_allclose(y_of(drawn), [3e-5, 3e-5])
+
+
+def test_best_so_far_is_not_called_an_iterate():
+    """`auto` returns the best of last iterates and averages: its curve is neither."""
+    run = mmd.solve(Game.from_matrix(PAYOFFS), tolerance=1e-6)
+    drawn = lines(plot_convergence({"auto": run}))
+    assert drawn["auto, best so far"].get_linestyle() not in {"-"}
+    assert not any(label.endswith("iterate") for label in drawn)
 
 
 def test_last_and_average_iterate_are_told_apart_by_line_style():
