@@ -1,6 +1,10 @@
-"""Labels: names that survive becoming the keys of a dictionary."""
+"""Labels: names that survive becoming the keys of a dictionary, and names that are worked out when asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, overload
+
+Label = TypeVar("Label", covariant=True)
 
 
 def unique_labels(labels: Iterable[object]) -> tuple[str, ...]:
@@ -21,3 +25,30 @@ def unique_labels(labels: Iterable[object]) -> tuple[str, ...]:
         taken.add(name)
         result.append(name)
     return tuple(result)
+
+
+@dataclass(frozen=True)
+class LazyLabels(Sequence[Label]):
+    """`length` labels, each worked out when asked for: those of millions of infosets cost nothing.
+
+    Attributes:
+        length: how many.
+        label: the label of a number from 0 to length - 1.
+    """
+
+    length: int
+    label: Callable[[int], Label]
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Label: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Label]: ...
+
+    def __getitem__(self, index: int | slice) -> Label | Sequence[Label]:
+        if isinstance(index, slice):
+            return [self.label(j) for j in range(self.length)[index]]
+        return self.label(range(self.length)[index])

@@ -3,7 +3,9 @@
 Nothing here uses the compiled arrays of `mmd` except `lp_value`, which reads the sequence form as numbers.
 """
 
+import sys
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -115,6 +117,53 @@ def lp_value(game: Game) -> float:
 def labels(game: Game) -> tuple[PlayerLabels, PlayerLabels]:
     assert game.description.labels is not None
     return game.description.labels
+
+
+def by_name(game: Game) -> tuple[list[dict], dict]:
+    """The game without its numbering: each player's infosets -> (parent sequence, actions), and payoffs by sequences.
+
+    A sequence is called (infoset, action), the empty one "".
+    """
+    structure, sequences = [], []
+    for treeplex, names in zip(game.players, labels(game), strict=True):
+        called: list = [""]
+        for infoset, actions in zip(names.infosets, names.actions, strict=True):
+            called += [(infoset, action) for action in actions]
+        assert len(set(called)) == len(called) == treeplex.n_sequences
+        parents = [called[parent] for parent in treeplex.parent]
+        structure.append(dict(zip(names.infosets, zip(parents, map(tuple, names.actions), strict=True), strict=True)))
+        sequences.append(called)
+    entries = game.payoff.entries()
+    rows, columns = ([called[i] for i in at] for called, at in zip(sequences, entries[:2], strict=True))
+    return structure, dict(zip(zip(rows, columns, strict=True), entries.values.tolist(), strict=True))
+
+
+def assert_same_game(one: Game, other: Game) -> None:
+    """The same infosets, actions and payoffs, entry by entry, whatever their numbers."""
+    (structure, payoffs), (other_structure, other_payoffs) = by_name(one), by_name(other)
+    assert structure == other_structure
+    assert payoffs.keys() == other_payoffs.keys()
+    np.testing.assert_allclose([payoffs[at] - value for at, value in other_payoffs.items()], 0.0, atol=1e-15)
+    assert one.name == other.name
+    assert one.description.payoff_range == other.description.payoff_range
+    assert one.description.offset == other.description.offset
+
+
+def python_calls(work: Callable[[], object]) -> int:
+    """How many Python functions are called while working."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return calls
 
 
 def constraints(treeplex: Treeplex) -> np.ndarray:
