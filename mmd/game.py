@@ -126,8 +126,9 @@ class Buckets:
     @classmethod
     def build(cls, rows: np.ndarray, columns: np.ndarray, values: np.ndarray, n_rows: int) -> "Buckets":
         """Group the rows of a matrix given by coordinates (no duplicates)."""
-        order = np.lexsort((columns, rows))
-        columns, values = columns[order], values[order]
+        if not (np.diff(rows) >= 0).all():
+            order = np.argsort(rows, kind="stable")
+            columns, values = columns[order], values[order]
         counts = np.bincount(rows, minlength=n_rows)
         starts = np.cumsum(counts) - counts
         widths = _bucket_widths(counts)
@@ -264,8 +265,10 @@ class Game:
             raise GameError(f"{description.name}: expected finite payoffs, got NaN or infinity")
         shape = (players[0].n_sequences, players[1].n_sequences)
         cell = np.asarray(entries.rows, np.int64) * shape[1] + np.asarray(entries.columns, np.int64)
-        cell, inverse = np.unique(cell, return_inverse=True)
-        values = np.bincount(inverse, entries.values, minlength=len(cell))
+        values = np.asarray(entries.values, np.float64)
+        if not (np.diff(cell) > 0).all():
+            cell, inverse = np.unique(cell, return_inverse=True)
+            values = np.bincount(inverse, values, minlength=len(cell))
         rows, columns = np.divmod(cell, shape[1])
         if shape[0] * shape[1] <= DENSE_CELLS or len(cell) >= DENSE_SHARE * shape[0] * shape[1]:
             matrix = np.zeros(shape)

@@ -50,8 +50,9 @@ class Policy:
             PLAYERS, self.probabilities, self.game.players, labels_of(self.game), strict=True
         ):
             for j, (first, n) in enumerate(zip(treeplex.first_sequence, treeplex.n_actions, strict=True)):
+                infoset, actions = labels.infosets[j], labels.actions[j]  # may be worked out on demand
                 for a in range(n):
-                    rows.append((player, labels.infosets[j], labels.actions[j][a], float(probabilities[first + a])))
+                    rows.append((player, infoset, actions[a], float(probabilities[first + a])))
         return rows
 
     def as_dict(self) -> dict[str, dict] | None:
