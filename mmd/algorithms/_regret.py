@@ -23,7 +23,7 @@ check is not counted, since the iteration does not need it.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -64,7 +64,7 @@ class RegretMinimizer(ABC):
 
     Attributes:
         averaging: p >= 0, the weight of iteration t in the average is t^p: 0 uniform, 1 linear, 2 quadratic.
-        iterate: whether the average or the last iterate is returned; only the average has a guarantee.
+        iterate: "average" or "last", which of them is returned; only the average has a guarantee.
     """
 
     name: ClassVar[str]
@@ -72,9 +72,9 @@ class RegretMinimizer(ABC):
     simultaneous: ClassVar[bool] = False
 
     averaging: Number
-    iterate: Literal["average", "last"] = field(default="average", metadata={"static": True})
+    iterate: str = field(default=ITERATES[AVERAGE], metadata={"static": True})
 
-    def resolve(self, game: Game) -> Self:
+    def resolve(self, game: Game) -> "RegretMinimizer":
         """Nothing to fill in.
 
         Raises:
@@ -82,7 +82,7 @@ class RegretMinimizer(ABC):
         """
         if not self.averaging >= 0:
             raise GameError(f"expected averaging >= 0 (weights t^averaging), got {self.averaging}")
-        if self.iterate not in ("average", "last"):
+        if self.iterate not in (ITERATES[AVERAGE], ITERATES[LAST]):
             raise GameError(f"expected iterate to be 'average' or 'last', got {self.iterate!r}")
         return self
 

@@ -2,8 +2,8 @@
 
     R_t = R_t-1 + r_t        pi_t+1 = [R_t]+ / sum [R_t]+        at every infoset (`_regret` defines r)
 
-Source: Zinkevich, Johanson, Bowling, Piccione, "Regret Minimization in Games with Incomplete Information", NeurIPS 2007.
-On a matrix game it is regret matching (Hart & Mas-Colell 2000).
+Source: Zinkevich, Johanson, Bowling, Piccione, "Regret Minimization in Games with Incomplete Information", NeurIPS
+2007. On a matrix game it is regret matching (Hart & Mas-Colell 2000).
 
 Proven: the exploitability of the *average* iterate is O(1 / sqrt T), with a constant linear in the payoff range and the
 number of infosets. The last iterate need not converge: it moves around the equilibrium.

@@ -9,8 +9,8 @@ iteration t proportional to t^c. Here a = 3/2, b = 0 (negative regrets are halve
 Source: Brown & Sandholm, "Solving Imperfect-Information Games via Discounted Regret Minimization", AAAI 2019. On a
 matrix game it is discounted regret matching.
 
-Proven: with these numbers the exploitability of the weighted *average* iterate is O(1 / sqrt T). The last iterate is not
-proven to converge.
+Proven: with these numbers the exploitability of the weighted *average* iterate is O(1 / sqrt T). The last iterate is
+not proven to converge.
 
 Deviations: none.
 """

@@ -8,8 +8,9 @@ Source: Farina, Kroer, Sandholm, "Faster Game Solving via Predictive Blackwell A
 Matching and Mirror Descent", AAAI 2021. On a matrix game it is predictive RM+.
 
 Proven: the exploitability of the *average* iterate is O(1 / sqrt T), and less the better the predictions are. Neither a
-faster rate nor the last iterate is proven (predictive RM+ fails on a 3 x 3 matrix: Cai et al., arXiv:2311.00676),
-though on Kuhn poker the last iterate is at 1e-12 after 100 iterations and on Leduc poker far behind the average.
+faster rate nor the last iterate is proven; with simultaneous updates the last iterate of predictive RM+ fails on a
+3 x 3 matrix (Cai et al., arXiv:2311.00676). Measured with alternating updates, as here: on Kuhn poker the last iterate
+is at 1e-12 after 100 iterations, on Leduc poker it is far behind the average.
 
 Deviations: none; the prediction m, which the paper leaves open, is each infoset's last instantaneous regret.
 """
