@@ -1,0 +1,69 @@
+"""The README's measured numbers are those of the stored results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def result(name: str) -> dict[str, Any]:
+    return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+
+
+def readme_row(start: str) -> str:
+    rows = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if line.startswith(f"| {start}")]
+    assert len(rows) == 1, start
+    return rows[0]
+
+
+@pytest.mark.parametrize(
+    ("row", "algorithm"), [("Leduc poker by the default", "auto"), ("the same by the last iterate", "anchored")]
+)
+def test_evaluations(row: str, algorithm: str) -> None:
+    run = next(r for r in result("convergence")["runs"] if (r["game"], r["algorithm"]) == ("leduc_poker", algorithm))
+    reached = run["evaluations_to"]
+    assert f"| {reached['1e-06']:,} / {reached['1e-09']:,} |" in readme_row(row)
+
+
+def test_polish() -> None:
+    run = next(r for r in result("convergence")["runs"] if r["algorithm"] == "auto + polish")
+    row = readme_row("Leduc poker with the polish")
+    assert f"to {run['exploitability']:.1e} | {run['gradient_evaluations']:,} |" in row
+
+
+def test_perturbed_copies() -> None:
+    copies = result("convergence")["perturbed_leduc"]
+    expected = f"{copies['median']:.1e} (worst {max(copies['exploitability']):.1e})"
+    assert expected in readme_row("ten perturbed copies")
+
+
+def test_iteration() -> None:
+    leduc = next(r for r in result("iteration")["results"] if r["game"] == "leduc_poker")
+    ratios = leduc["times_faster_than_scipy"]
+    assert f"{ratios['mmd']:.1f} / {ratios['auto']:.1f} times faster" in readme_row("one iteration on Leduc")
+    assert ratios["mmd"] >= 2.3
+    assert ratios["auto"] >= 1.3
+
+
+def test_compilation_against_the_linear_program() -> None:
+    stored = result("convergence")
+    first = next(r for r in stored["runs"] if (r["game"], r["algorithm"]) == ("leduc_poker", "auto"))
+    assert first["seconds"]["compile"] > stored["leduc_linear_program"]["seconds"]
+    assert "the linear program takes less" in readme_row("first call on Leduc poker")
+
+
+def test_random_games() -> None:
+    games = result("random_games")["results"]
+    converged = sum(g["status"] == "CONVERGED" for g in games)
+    assert not any(g["false_converged"] for g in games)
+    assert max(g["value_error_of_scale"] for g in games) <= 1e-8
+    assert f"{converged} reach 1e-9, none claims to falsely" in readme_row(f"{len(games)} random matrix games")
+
+
+def test_real_data() -> None:
+    tables = result("real_data")["results"]
+    assert all(t["status"] == "CONVERGED" and t["distance_to_optimal_face"] <= 1e-6 for t in tables)
+    assert readme_row(f"{len(tables)} real preference tables")
