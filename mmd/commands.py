@@ -22,7 +22,7 @@ from mmd.options import Command, Compare, Env, Games, Limits, Plot, Solve, Usage
 from mmd.plot import FORMATS, plot_convergence
 from mmd.policy import Policy
 from mmd.policy_files import PolicyError
-from mmd.progress import progress
+from mmd.progress import interruptible, progress
 from mmd.run_directory import RunError
 from mmd.solution import Solution, Status
 from mmd.solver import solve
@@ -132,7 +132,8 @@ def _env(options: Env, argv: Sequence[str]) -> int:
 
 def _run(game: Game, algorithm: Algorithm, options: Limits, *, polish: bool = False) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
-    with progress(algorithm.name, options.max_iterations, quiet=options.quiet) as on_check:
+    shown = progress(algorithm.name, options.max_iterations, quiet=options.quiet)
+    with shown as show, interruptible(show) as on_check:
         return solve(
             game,
             algorithm,

@@ -1,9 +1,12 @@
 """Progress of a run, on stderr: a bar on a terminal, a plain line every few seconds elsewhere."""
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -30,6 +33,35 @@ def progress(label: str, max_iterations: int, *, quiet: bool = False) -> Iterato
             yield on_check
     else:
         yield _lines(label)
+
+
+@contextmanager
+def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
+    """An `on_check` that raises KeyboardInterrupt once Ctrl-C was pressed: between two chunks, where nothing is lost.
+
+    Python itself raises it wherever it stands, also inside callbacks of the garbage collector, which swallow it. A
+    second Ctrl-C does that.
+    """
+    pressed: list[int] = []
+
+    def remember(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    def check(row: dict[str, float]) -> None:
+        if on_check is not None:
+            on_check(row)
+        if pressed:
+            raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()  # no other thread may set handlers
+    before = signal.signal(signal.SIGINT, remember) if in_main else None
+    try:
+        yield check
+    finally:
+        if in_main:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mmd.algorithms.magnetic import MagneticMirrorDescent
 from mmd.cli import main
 from mmd.magnets import Fixed, Halpern, MovingAverage, Refresh
 from mmd.options import Solve
+from mmd.solution import TRACE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "mmd"]
@@ -375,6 +376,19 @@ def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(t
     assert not list(tmp_path.iterdir())
     subprocess.run(line, cwd=ROOT, env=environment, check=True)
     assert list(tmp_path.glob("magnetic-mirror/jax/*chunk*"))
+
+
+def test_ctrl_c_waits_for_the_end_of_a_chunk_where_nothing_can_swallow_it():
+    row = dict.fromkeys(TRACE_COLUMNS, 0.0)
+    handler = signal.getsignal(signal.SIGINT)
+    with progress.interruptible(None) as on_check:
+        on_check(row)
+        signal.raise_signal(signal.SIGINT)  # not here, where it might be lost
+        with pytest.raises(KeyboardInterrupt):
+            on_check(row)
+        with pytest.raises(KeyboardInterrupt):  # the impatient are heard at once
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_ctrl_c_ends_with_130_and_the_run_so_far_saved(tmp_path):
