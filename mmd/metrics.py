@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd.game import Game, HostPair, Pair
-from mmd.policy import Policy, as_log
+from mmd.policy import Policy, fitting
 from mmd.treeplex import Treeplex
 
 
@@ -59,9 +59,12 @@ def exploitability(game: Game, policy: Policy | Pair | HostPair) -> float:
     Args:
         game: the game.
         policy: a `Policy`, or a pair of log behavioural policies ([S0], [S1]).
+
+    Raises:
+        GameError: the policy does not fit the game.
     """
     with jax.enable_x64(True):
-        log_policy = tuple(jnp.asarray(log) for log in as_log(policy))
+        log_policy = tuple(jnp.asarray(log) for log in fitting(game, policy, "policy"))
         game = game.astype(jnp.float64)
         return float(nash_conv(game, profile(game, log_policy).gradient)) / 2
 

@@ -135,10 +135,17 @@ def full_support(game: Game, policy: Policy | Pair | HostPair, role: str) -> Hos
     Raises:
         GameError: a size is wrong, or a probability is 0 or no number.
     """
+    log_policy = fitting(game, policy, role)
+    if not all(np.isfinite(log).all() for log in log_policy):
+        raise GameError(f"the {role} gives probability 0 to an action: mix it with a full-support policy first")
+    return log_policy
+
+
+def fitting(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair:
+    """Log-probabilities of a policy, whose sizes must be the game's; see `full_support`."""
     log_policy = as_log(policy)
-    for player, log in zip(game.players, log_policy, strict=True):
-        if log.shape != (player.n_sequences,):
-            raise GameError(f"expected a {role} of shape ({player.n_sequences},), got {log.shape}")
-        if not np.isfinite(log).all():
-            raise GameError(f"the {role} gives probability 0 to an action: mix it with a full-support policy first")
+    sizes = [(player.n_sequences,) for player in game.players]
+    if [log.shape for log in log_policy] != sizes:
+        got = " and ".join(str(log.shape) for log in log_policy)
+        raise GameError(f"expected a {role} of shape {sizes[0]} and {sizes[1]}, got {got}")
     return log_policy

@@ -24,6 +24,7 @@ from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
 
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
+MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
 CHUNK_ROWS = 256
 CHUNK_SECONDS = 0.2
 
@@ -56,8 +57,8 @@ class Limits:
             tolerance = DEFAULT_TOLERANCE * game.description.payoff_range
         if not tolerance >= 0:
             raise GameError(f"expected a tolerance >= 0, got {tolerance}")
-        if max_iterations < 0:
-            raise GameError(f"expected max_iterations >= 0, got {max_iterations}")
+        if not 0 <= max_iterations <= MOST_ITERATIONS:
+            raise GameError(f"expected max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}")
         if time_limit is not None and not time_limit > 0:
             raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
         if check_every < 1:

@@ -188,8 +188,14 @@ def test_start_is_used_and_checked() -> None:
     assert at_nash.iterations == 0
     with pytest.raises(GameError, match="probability 0"):
         mmd.solve(rps(), start=tuple(np.array([0.0, 0.0, -np.inf, -np.inf]) for _ in range(2)))
-    with pytest.raises(GameError, match=r"shape \(4,\), got \(3,\)"):
+    with pytest.raises(GameError, match=r"shape \(4,\) and \(4,\), got \(3,\)"):
         mmd.solve(rps(), start=(np.zeros(3), np.zeros(3)))
+
+
+def test_a_policy_of_another_game_is_refused() -> None:
+    policy = mmd.solve(kuhn_poker.game(), tolerance=1e-3).policy
+    with pytest.raises(GameError, match=r"expected a policy of shape \(4,\) and \(4,\), got \(13,\) and \(13,\)"):
+        mmd.exploitability(rps(), policy)
 
 
 def test_all_ties_are_solved_at_once() -> None:
@@ -204,6 +210,7 @@ def test_all_ties_are_solved_at_once() -> None:
         ({"tolerance": -1.0}, "tolerance >= 0"),
         ({"tolerance": float("nan")}, "tolerance >= 0"),
         ({"max_iterations": -1}, "max_iterations >= 0"),
+        ({"max_iterations": 10**20}, "at most 2147483647"),
         ({"time_limit": 0.0}, "time limit > 0"),
         ({"dtype": "float16"}, "float64 or float32"),
         ({"check_every": 0}, "check_every >= 1"),

@@ -61,6 +61,8 @@ class MagneticMirrorDescent:
         Raises:
             GameError: alpha is negative, eta is not positive, or alpha is 0 and eta is not given.
         """
+        if not isinstance(self.magnet, magnets.Magnet):
+            raise GameError(f"expected a magnet such as mmd.Fixed() or mmd.Refresh(every=200), got {self.magnet!r}")
         if not self.alpha >= 0:
             raise GameError(f"expected alpha >= 0, got {self.alpha}")
         if self.eta is None and self.alpha == 0:
