@@ -256,7 +256,7 @@ BAD_INPUT = [
     ("solve kuhn_poker --algorithm mmd --magnet drifting", "got 'drifting'"),
     ("solve kuhn_poker --algorithm mmd --alpha -1", "expected alpha >= 0, got -1"),
     ("solve kuhn_poker --tolerance nan", "expected a tolerance >= 0, got nan"),
-    ("solve kuhn_poker --max-iterations -1", "expected max_iterations >= 0, got -1"),
+    ("solve kuhn_poker --max-iterations -1", "expected max_iterations >= 0 and at most 2147483647, got -1"),
     ("solve kuhn_poker --max-iterations many", "--max-iterations"),
     ("solve kuhn_poker --time-limit 0", "expected a time limit > 0 seconds"),
     ("solve kuhn_poker --device abacus", "no device 'abacus' here, expected cpu"),
