@@ -10,10 +10,12 @@ Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve -
 `ALGORITHM` is the class.
 """
 
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from dataclasses import fields, is_dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mmd.game import Game, Pair
@@ -93,3 +95,21 @@ class Algorithm(Protocol):
     def diagnostics(self, game: Game, state: Any) -> Diagnostics:
         """Further numbers for the trace."""
         ...
+
+
+def describe(algorithm: Algorithm) -> dict[str, Any]:
+    """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
+    names = (f.name for f in fields(cast("Any", algorithm)))
+    return {"name": algorithm.name, "keeps_best": algorithm.keeps_best} | {
+        name: _plain(getattr(algorithm, name)) for name in names
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if np.ndim(value) == 0:
+        return np.asarray(value).item()
+    return "a given policy"

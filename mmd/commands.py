@@ -15,6 +15,7 @@ import games
 from mmd import algorithms, environment, policy_files, run_directory, tables
 from mmd.algorithm import Algorithm
 from mmd.certificate import certify
+from mmd.checkpoint import CheckpointError
 from mmd.files import OutputError, prepare_file
 from mmd.game import Game, GameError
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
@@ -28,7 +29,7 @@ from mmd.solution import Solution, Status
 from mmd.solver import solve
 
 DONE, NOT_REACHED, INTERRUPTED = 0, 3, 130
-REFUSALS = (GameError, PolicyError, RunError, OutputError)
+REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
 TUNED = {"alpha", "eta", "magnet"}
 
@@ -60,9 +61,15 @@ def run(command: Command, argv: Sequence[str]) -> int:
 def _solve(options: Solve, argv: Sequence[str]) -> int:
     game = games.load(options.spec)
     algorithm = _algorithm(options)
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out: expected the folder of the run to go on from")
     _prepare(options)
+    checkpoint = options.out and options.out / run_directory.CHECKPOINT
+    if options.resume and checkpoint is not None and not options.quiet:
+        known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
+        sys.stderr.write(f"{known}\n")
     with _device(options.device):
-        solution = _run(game, algorithm, options, polish=options.polish)
+        solution = _run(game, algorithm, options, polish=options.polish, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
     if options.plot is not None:
@@ -130,7 +137,15 @@ def _env(options: Env, argv: Sequence[str]) -> int:
     return DONE
 
 
-def _run(game: Game, algorithm: Algorithm, options: Limits, *, polish: bool = False) -> Solution:
+def _run(
+    game: Game,
+    algorithm: Algorithm,
+    options: Limits,
+    *,
+    polish: bool = False,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
     shown = progress(algorithm.name, options.max_iterations, quiet=options.quiet)
     with shown as show, interruptible(show) as on_check:
@@ -144,6 +159,8 @@ def _run(game: Game, algorithm: Algorithm, options: Limits, *, polish: bool = Fa
             start=start,
             on_check=on_check,
             polish=polish,
+            checkpoint=checkpoint,
+            resume=resume,
         )
 
 

@@ -1,7 +1,8 @@
 """Output files: checked before the work starts, replaced as a whole when it is done.
 
 A run that took an hour must not fail at its last line because a folder is read-only, and a reader must never see half a
-file: `prepare_folder` and `prepare_file` try the place first, `replacing` writes beside the target and renames.
+file: `prepare_folder` and `prepare_file` try the place first, `replacing` writes beside the target and renames, and
+`discard_parts` clears away what a process that was killed in between has left.
 """
 
 import os
@@ -62,3 +63,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def discard_parts(path: str | os.PathLike[str]) -> None:
+    """Remove what `replacing(path)` left in processes that were killed."""
+    path = Path(path)
+    for part in path.parent.iterdir():
+        if part.name.startswith(f".{path.name}.") and part.name.endswith(".part"):
+            part.unlink(missing_ok=True)

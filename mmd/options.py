@@ -63,6 +63,8 @@ class Solve(Limits):
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
     polish: bool = False
     """Also try the certified polish, which never makes the policy worse."""
+    resume: bool = False
+    """Go on from checkpoint.npz in the folder of --out, if it is there; tolerance and limits may be others."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A run on disk: `result.json`, `trace.csv`, `policy.npz`, `policy.csv` and `environment.json`.
 
 Each file is replaced as a whole and `result.json` comes last, so a directory that has one is complete. What is not a
-number is null in JSON and an empty cell in `trace.csv`.
+number is null in JSON and an empty cell in `trace.csv`. While it runs, `mmd solve` also keeps a `checkpoint.npz` there
+(`mmd.checkpoint`).
 """
 
 import csv
@@ -20,6 +21,7 @@ from mmd.files import prepare_folder, replacing
 from mmd.solution import TRACE_COLUMNS, Solution, Trace
 
 SCHEMA_VERSION = 1
+CHECKPOINT = "checkpoint.npz"
 COUNTS = ("iteration", "gradient_evaluations")
 NEVER_LEFT_OUT = TRACE_COLUMNS[:-1]
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from mmd.certificate import Certificate
 from mmd.game import Game
 from mmd.policy import Policy
 
@@ -36,6 +37,15 @@ TRACE_COLUMNS = (
     "value",
     "average_exploitability",
 )
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A policy, which iterate it is, and its certificate."""
+
+    policy: Policy
+    iterate: str
+    certificate: Certificate
 
 
 @dataclass(frozen=True, repr=False)

@@ -3,24 +3,29 @@
 A chunk runs on the device until the algorithm's own NashConv reaches the target, a limit is hit, or its rows are full.
 The host then looks at the clock, at the user and at the certificate. The algorithm's measurement only suggests to
 stop; the answer is `mmd.certificate`'s, in float64, by code that shares nothing with the iteration.
+
+The clock decides how long chunks are and when a checkpoint is written, and no number depends on either: checks are at
+multiples of `check_every`, and a chunk ends at the first check at which the host may have something to do.
 """
 
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithm import ITERATES, Algorithm, Candidate, smaller
+from mmd.algorithm import ITERATES, Algorithm, Candidate, describe, smaller
 from mmd.algorithms.auto import Auto
-from mmd.certificate import Certificate, certify
+from mmd.certificate import certify
+from mmd.checkpoint import Checkpoint, Reached
 from mmd.game import Game, GameError, HostPair, Pair
 from mmd.policy import Policy, full_support
-from mmd.solution import TRACE_COLUMNS, Solution, Status, Trace
+from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
@@ -66,15 +71,6 @@ class Limits:
         return cls(float(tolerance), int(max_iterations), time_limit, int(check_every))
 
 
-@dataclass(frozen=True)
-class Certified:
-    """A policy, which iterate it is, and its certificate."""
-
-    policy: Policy
-    iterate: str
-    certificate: Certificate
-
-
 def solve(
     game: Game,
     algorithm: Algorithm | None = None,
@@ -87,14 +83,16 @@ def solve(
     on_check: OnCheck | None = None,
     polish: bool = False,
     check_every: int = 10,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Solution:
     """Find a Nash equilibrium of a two-player zero-sum game, with a certificate.
 
     Args:
         game: the game.
         algorithm: how; `Auto()` if None.
-        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-9 of the payoff
-        range.
+        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-11 of the payoff
+            range.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -102,6 +100,9 @@ def solve(
         on_check: called on the host after every chunk with the newest row of the trace.
         polish: also try the KL-projection polish (`mmd.polish`) whenever NashConv has fallen tenfold.
         check_every: iterations between two rows of the trace.
+        checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
+        resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
+            limits and `polish` may be others than before; iterations and seconds count from the first start.
 
     Returns:
         A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run
@@ -109,6 +110,8 @@ def solve(
 
     Raises:
         GameError: an argument is out of range, or the algorithm is not defined on this game.
+        OutputError: the checkpoint cannot be written.
+        CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     if not isinstance(game, Game):
         raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
@@ -117,68 +120,103 @@ def solve(
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
+    if resume and checkpoint is None:
+        raise GameError("expected a checkpoint to resume from, got none: name its file")
     algorithm = (algorithm or Auto()).resolve(game)
     uniform = tuple(player.uniform() for player in game.players)
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
-        run = _Run(game, algorithm, limits, np.dtype(dtype), start)
-        return run.until_done(on_check, polish)
+        run = _Run(game, algorithm, limits, np.dtype(dtype), start, polish)
+        if checkpoint is not None:
+            kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
+            run.keep(kept, resume=resume)
+        return run.until_done(on_check)
 
 
 class _Run:
     """The host side of one call of `solve`: what has been reached, and what to do next."""
 
-    def __init__(self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: HostPair) -> None:
-        self.game, self.limits, self.dtype = game, limits, dtype
-        self.described = describe(algorithm)
-        self.trace: list[dict[str, float]] = []
-        self.seconds = {"compile": 0.0, "solve": 0.0}
-        self.polished: Certified | None = None
-        self.polish_report: dict[str, Any] | None = None
-        self.target = limits.tolerance
-        self.polish_at = np.inf
-        self.rows_wanted = 1
+    def __init__(
+        self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: HostPair, polish: bool
+    ) -> None:
+        self.game, self.algorithm, self.limits, self.dtype, self.polish = game, algorithm, limits, dtype, polish
+        self.floor = FLOAT32_FLOOR * game.description.payoff_range if dtype == np.float32 else -np.inf
         self.on_device = (jax.tree.map(lambda leaf: _on_device(leaf, dtype), algorithm), game.astype(dtype))
-        self.candidate = _unmeasured(tuple(jnp.asarray(log, dtype) for log in start))
+        candidate = _unmeasured(tuple(jnp.asarray(log, dtype) for log in start))
+        seconds = {"compile": 0.0, "solve": 0.0}
+        self.at = Reached(None, candidate, 0, seconds, limits.tolerance, target=limits.tolerance)
+        self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
+        self.trace: list[dict[str, float]] = []
+        self.rows_wanted = 1
+        self.checkpoint: Checkpoint | None = None
 
-    def until_done(self, on_check: OnCheck | None, polish: bool) -> Solution:
+    def keep(self, checkpoint: Checkpoint, *, resume: bool) -> None:
+        """Save to a checkpoint from now on, and go on from it if it is there and that is asked for."""
+        self.checkpoint = checkpoint
+        if not resume:
+            checkpoint.discard()
+            return
+        state = jax.eval_shape(_init, *self.on_device, self.at.candidate.log_policy)
+        found = checkpoint.load(self.game, self.at._replace(state=state))
+        if found is not None:
+            reached, self.trace = found
+            tolerance = self.limits.tolerance
+            if reached.tolerance != tolerance:
+                reached = reached._replace(tolerance=tolerance, target=tolerance)
+            self.at = self.after_chunk = reached
+
+    def until_done(self, on_check: OnCheck | None) -> Solution:
         """Chunk after chunk until there is a reason to stop."""
         try:
             self._compile()
-            while (status := self._status(polish)) is None:
-                self._advance(self.limits.check_every)
+            while (status := self._status()) is None:
+                self._advance(self.limits.max_iterations)
                 if on_check is not None:
                     on_check(self.trace[-1])
+                if self.checkpoint is not None:
+                    self.checkpoint.save_if_due(self.after_chunk, self.trace)
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
+            self.at = self.after_chunk
+            del self.trace[self.at.rows :]
+        if self.checkpoint is not None and self.trace and status is not Status.NONFINITE:
+            self.checkpoint.save(self.after_chunk, self.trace)
         return self._solution(status)
 
     def _compile(self) -> None:
-        """Compile, and measure the start: the first row of the trace."""
+        """Compile, and measure the start: the first row of the trace. A resumed run has it and only compiles."""
         begun = time.perf_counter()
-        self.state = _init(*self.on_device, self.candidate.log_policy)
-        self._advance(check_every=0)
-        self.seconds = {"compile": time.perf_counter() - begun, "solve": 0.0}
+        before = self.at.seconds
+        if self.trace:
+            self.rows_wanted = 0
+        else:
+            self.at = self.at._replace(state=_init(*self.on_device, self.at.candidate.log_policy))
+        self._advance(max_iterations=0)
         self.trace[0]["seconds"] = 0.0
+        elapsed = time.perf_counter() - begun
+        self.at = self.after_chunk = self.at._replace(seconds=before | {"compile": before["compile"] + elapsed})
 
-    def _advance(self, check_every: int) -> None:
+    def _advance(self, max_iterations: int) -> None:
         """One chunk: about CHUNK_SECONDS of iterations."""
-        goal = self.target if np.isinf(self.polish_at) else max(self.target, self.polish_at)
+        at = self.at
+        polish_at = at.polish_at if self.polish and at.polish_at is not None else 0.0
         begun = time.perf_counter()
         state, candidate, rows = _chunk(
             *self.on_device,
-            self.state,
-            self.candidate,
-            2 * goal,
-            self.limits.max_iterations,
-            check_every,
+            at.state,
+            at.candidate,
+            2 * max(at.target, self.floor, polish_at),
+            max_iterations,
+            self.limits.check_every,
             self.rows_wanted,
         )
         rows = jax.device_get(rows)
         elapsed = time.perf_counter() - begun
         self._record(rows, elapsed)
-        if np.isfinite(float(candidate.nash_conv)) or not self.trace[1:]:
-            self.state, self.candidate = state, candidate
+        seconds = at.seconds | {"solve": at.seconds["solve"] + elapsed}
+        self.at = self.after_chunk = at._replace(
+            state=state, candidate=candidate, rows=len(self.trace), seconds=seconds
+        )
         growth = 2.0 if elapsed < CHUNK_SECONDS / 2 else CHUNK_SECONDS / elapsed
         self.rows_wanted = int(np.clip(self.rows_wanted * growth, 1, CHUNK_ROWS))
 
@@ -190,7 +228,7 @@ class _Run:
             numbers = (
                 float(rows.work[i, 0]),
                 float(rows.work[i, 1]),
-                self.seconds["solve"] + elapsed * (i + 1) / count,
+                self.at.seconds["solve"] + elapsed * (i + 1) / count,
                 nash_conv / 2,
                 nash_conv,
                 regularized_gap,
@@ -198,66 +236,67 @@ class _Run:
                 average / 2,
             )
             self.trace.append(dict(zip(TRACE_COLUMNS, numbers, strict=True)))
-        self.seconds["solve"] += elapsed
 
-    def _status(self, polish: bool) -> Status | None:
+    def _status(self) -> Status | None:
         """Why to stop now, or None to go on."""
         newest = self.trace[-1]
         if not np.isfinite(newest["nash_conv"]):
             return Status.NONFINITE
-        if newest["exploitability"] <= self.target:
+        if newest["exploitability"] <= self.at.target:
             if self._certified().certificate.exploitability <= self.limits.tolerance:
                 return Status.CONVERGED
-            self.target /= 2  # the device's rounding was kinder than the certificate
-        if polish and newest["nash_conv"] <= 2 * self.polish_at:
+            self.at = self.at._replace(target=self.at.target / 2)  # the device was kinder than the certificate
+        if self.polish and (self.at.polish_at is None or newest["exploitability"] <= self.at.polish_at):
             self._try_polish()
-            if self.polished and self.polished.certificate.exploitability <= self.limits.tolerance:
-                return Status.CONVERGED
-            self.polish_at = newest["exploitability"] / 10
-        floor = FLOAT32_FLOOR * self.game.description.payoff_range
-        if self.dtype == np.float32 and newest["exploitability"] <= floor:
+            self.at = self.at._replace(polish_at=newest["exploitability"] / 10)
+        if self.at.polished and self.at.polished.certificate.exploitability <= self.limits.tolerance:
+            return Status.CONVERGED
+        if newest["exploitability"] <= self.floor:
             return Status.PRECISION
         if newest["iteration"] >= self.limits.max_iterations:
             solved = newest["regularized_gap"] <= self.limits.tolerance
             return Status.REGULARIZED if solved else Status.ITERATION_LIMIT
-        if self.limits.time_limit is not None and self.seconds["solve"] >= self.limits.time_limit:
+        if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
             return Status.TIME_LIMIT
         return None
 
     def _certified(self) -> Certified:
         """The algorithm's policy of now, certified."""
-        policy = Policy.from_log(self.game, jax.device_get(self.candidate.log_policy))
-        iterate = ITERATES[int(self.candidate.iterate)]
+        policy = Policy.from_log(self.game, jax.device_get(self.at.candidate.log_policy))
+        iterate = ITERATES[int(self.at.candidate.iterate)]
         return Certified(policy, iterate, certify(self.game, policy.probabilities))
 
     def _try_polish(self) -> None:
         from mmd.polish import polish  # SciPy's sparse solvers: loaded by those who ask for them
 
         begun = time.perf_counter()
-        report = polish(self.game, self._certified().policy.probabilities)
+        found = polish(self.game, self._certified().policy.probabilities)
         elapsed = time.perf_counter() - begun
-        self.seconds["solve"] += elapsed
-        before = self.polish_report or {"tries": 0, "seconds": 0.0}
-        self.polish_report = {
+        at = self.at
+        before = at.polish_report or {"tries": 0, "seconds": 0.0}
+        report = {
             "tries": before["tries"] + 1,
             "seconds": before["seconds"] + elapsed,
-            "accepted": report.accepted,
-            "nash_conv_before": report.nash_conv_before,
-            "nash_conv_after": report.nash_conv_after,
+            "accepted": found.accepted,
+            "nash_conv_before": found.nash_conv_before,
+            "nash_conv_after": found.nash_conv_after,
         }
-        if self.polished is None or report.nash_conv_after < self.polished.certificate.nash_conv:
-            policy = Policy(self.game, report.probabilities)
-            self.polished = Certified(policy, "polished", certify(self.game, policy.probabilities))
+        polished = at.polished
+        if polished is None or found.nash_conv_after < polished.certificate.nash_conv:
+            policy = Policy(self.game, found.probabilities)
+            polished = Certified(policy, "polished", certify(self.game, policy.probabilities))
+        seconds = at.seconds | {"solve": at.seconds["solve"] + elapsed}
+        self.at = at._replace(seconds=seconds, polished=polished, polish_report=report)
 
     def _solution(self, status: Status) -> Solution:
         """The better of the polished policy and the algorithm's, with everything that is known about the run."""
         found = self._certified()
-        if self.polished and self.polished.certificate.nash_conv < found.certificate.nash_conv:
-            found = self.polished
+        if self.at.polished and self.at.polished.certificate.nash_conv < found.certificate.nash_conv:
+            found = self.at.polished
         newest = self.trace[-1] if self.trace else dict.fromkeys(TRACE_COLUMNS, 0.0) | {"regularized_gap": np.nan}
         return Solution(
             game=self.game,
-            algorithm=self.described,
+            algorithm=describe(self.algorithm),
             policy=found.policy,
             iterate=found.iterate,
             status=status,
@@ -267,10 +306,10 @@ class _Run:
             regularized_gap=None if np.isnan(newest["regularized_gap"]) else newest["regularized_gap"],
             iterations=int(newest["iteration"]),
             gradient_evaluations=int(newest["gradient_evaluations"]),
-            seconds=self.seconds,
+            seconds=self.at.seconds,
             dtype=self.dtype.name,
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
-            polish=self.polish_report,
+            polish=self.at.polish_report,
         )
 
 
@@ -296,22 +335,23 @@ def _chunk(
     check_every: Int[Array, ""] | int,
     rows_wanted: Int[Array, ""] | int,
 ) -> tuple[Any, Candidate, Rows]:
-    """Iterate, with a row every `check_every` iterations, until NashConv <= goal, the limit, or the rows are full."""
+    """Iterate, with a row at multiples of `check_every`, until NashConv <= goal, the limit, or the rows are full."""
 
     def unfinished(carry: tuple[Any, Candidate, Rows]) -> Array:
-        state, candidate, rows = carry
-        # a NaN compares false: a run that is no longer finite ends here
-        going = (rows.filled == 0) | ((candidate.nash_conv > goal) & (state.iteration < max_iterations))
-        return going & (rows.filled < rows_wanted)
+        state, _, rows = carry
+        nash_conv = rows.numbers[rows.filled - 1, 0]
+        going = (nash_conv > goal) & jnp.isfinite(nash_conv) & (state.iteration < max_iterations)
+        return ((rows.filled == 0) | going) & (rows.filled < rows_wanted)
 
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
         state, so_far, rows = carry
-        until = jnp.minimum(state.iteration + check_every, max_iterations)
+        until = jnp.minimum((state.iteration // check_every + 1) * check_every, max_iterations)
         state = jax.lax.while_loop(lambda s: s.iteration < until, lambda s: algorithm.step(game, s), state)
         newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
         newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, so_far)  # no weak types: one program
-        candidate = smaller(newest, so_far) if algorithm.keeps_best else newest
-        numbers = (candidate.nash_conv, extra.regularized_gap, candidate.value, extra.average_nash_conv)
+        newest = smaller(newest, so_far) if algorithm.keeps_best else newest
+        numbers = (newest.nash_conv, extra.regularized_gap, newest.value, extra.average_nash_conv)
+        candidate = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(newest.nash_conv), new, old), newest, so_far)
         work = jnp.stack([state.iteration, state.gradient_evaluations])
         at = rows.filled
         return state, candidate, Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
@@ -320,24 +360,6 @@ def _chunk(
         jnp.zeros((), int), jnp.zeros((CHUNK_ROWS, 2), int), jnp.zeros((CHUNK_ROWS, 4), candidate.nash_conv.dtype)
     )
     return jax.lax.while_loop(unfinished, check, (state, candidate, empty))
-
-
-def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
-    names = (f.name for f in fields(cast("Any", algorithm)))
-    return {"name": algorithm.name, "keeps_best": algorithm.keeps_best} | {
-        name: _plain(getattr(algorithm, name)) for name in names
-    }
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
-    if np.ndim(value) == 0:
-        return np.asarray(value).item()
-    return "a given policy"
 
 
 def _on_device(leaf: Any, dtype: np.dtype) -> Array:

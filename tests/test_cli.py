@@ -60,7 +60,7 @@ def test_solve_certifies_the_cycle_and_writes_what_it_prints(work, capsys):
         ["0.272727", "b"],
     ]
     run = work / "runs" / "cycle"
-    names = {"result.json", "trace.csv", "policy.npz", "policy.csv", "environment.json"}
+    names = {"result.json", "trace.csv", "policy.npz", "policy.csv", "environment.json", "checkpoint.npz"}
     assert {file.name for file in run.iterdir()} == names
     assert (work / "figures" / "cycle.svg").is_file()
     result = result_of(run)
@@ -262,6 +262,7 @@ BAD_INPUT = [
     ("solve kuhn_poker --device abacus", "no device 'abacus' here, expected cpu"),
     ("solve kuhn_poker --device cpu:99", "no device 'cpu:99' here"),
     ("solve kuhn_poker --dtype float16", "float64"),
+    ("solve kuhn_poker --resume", "--resume needs --out"),
     ("solve kuhn_poker --max-iteration 3", "perhaps you meant --max-iterations"),
     ("solve kuhn_poker --plot figure.bmp", "expected a file name that ends in .png or .svg or .pdf"),
     ("solve kuhn_poker --out nan.csv", "nan.csv: expected a folder to write to, got a file"),

@@ -16,7 +16,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # From the ground up; a module imports lower layers only. All algorithms are one layer: an algorithm is one new file.
 LAYERS = (
-    {"simplex", "files", "environment", "progress", "options"},
+    {"simplex", "blocks", "files", "environment", "progress", "options"},
     {"update"},
     {"treeplex"},
     {"game"},
@@ -24,6 +24,7 @@ LAYERS = (
     {"policy_files", "theory", "metrics", "magnets", "exact", "polish"},
     {"algorithms"},
     {"solution"},
+    {"checkpoint"},
     {"solver", "run_directory", "tables"},
     {"plot"},
     {"commands"},
