@@ -24,6 +24,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mmd.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels
 from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
 
@@ -32,26 +33,6 @@ Rule = Callable[..., tuple[Array, Array]]
 MAX_UNROLLED_LEVELS = 48  # beyond this the compiled program would grow with the depth of the tree
 SMALLEST_WEIGHT = 1e-9  # of the largest entry of the bound
 UNDERFLOW = 1e-290
-
-
-class Block(NamedTuple):
-    """A run of infosets with the same level and the same number of actions; offsets into the arrays [I] and [S]."""
-
-    level: int
-    n_actions: int
-    first_infoset: int
-    n_infosets: int
-    first_sequence: int
-
-    @property
-    def infosets(self) -> slice:
-        """Where the block lies in an array over infosets."""
-        return slice(self.first_infoset, self.first_infoset + self.n_infosets)
-
-    @property
-    def sequences(self) -> slice:
-        """Where the block lies in an array over sequences."""
-        return slice(self.first_sequence, self.first_sequence + self.n_infosets * self.n_actions)
 
 
 class Ordering(NamedTuple):
@@ -68,10 +49,14 @@ class Treeplex:
 
     Attributes:
         parent: [I] parent sequence of each infoset (0 = the empty sequence).
+        first_sequence: [I] first sequence of each infoset.
+        owner: [S] infoset of each sequence (of the empty one: 0, which nothing may rely on).
         blocks: the (level, number of actions) groups, in order; static under jit.
     """
 
     parent: Int[Array | np.ndarray, " I"]
+    first_sequence: Int[Array | np.ndarray, " I"]
+    owner: Int[Array | np.ndarray, " S"]
     blocks: tuple[Block, ...] = field(metadata={"static": True})
 
     @classmethod
@@ -94,15 +79,18 @@ class Treeplex:
         parent, n_actions = np.asarray(parent, np.int64), np.asarray(n_actions, np.int64)
         first = 1 + np.concatenate([[0], np.cumsum(n_actions)])
         owner = np.concatenate([[-1], np.repeat(np.arange(len(parent)), n_actions)])
-        level = _depth(owner[parent])
+        level = depth_of(owner[parent])
         order = np.lexsort((parent, n_actions, level))
         new_first = 1 + np.concatenate([[0], np.cumsum(n_actions[order])])
         shift = np.empty(len(parent), np.int64)
         shift[order] = new_first[:-1] - first[order]
         sequences = np.arange(first[-1])
         sequences[1:] += np.repeat(shift, n_actions)
-        blocks = _group(level[order], n_actions[order])
-        return cls(sequences[parent[order]].astype(np.int32), blocks), Ordering(order, sequences)
+        counts = n_actions[order]
+        owner = np.concatenate([[0], np.repeat(np.arange(len(parent)), counts)])
+        above = sequences[parent[order]].astype(np.int32)
+        treeplex = cls(above, new_first[:-1].astype(np.int32), owner.astype(np.int32), in_blocks(level[order], counts))
+        return treeplex, Ordering(order, sequences)
 
     @property
     def n_infosets(self) -> int:
@@ -120,15 +108,14 @@ class Treeplex:
         return np.repeat([b.n_actions for b in self.blocks], [b.n_infosets for b in self.blocks]).astype(np.int64)
 
     @property
-    def first_sequence(self) -> Int[np.ndarray, " I"]:
-        """[I] first sequence of each infoset."""
-        return 1 + np.cumsum(self.n_actions) - self.n_actions
-
-    @property
     def levels(self) -> tuple[tuple[Block, ...], ...]:
         """The blocks of each level, from the top."""
-        depth = self.blocks[-1].level + 1 if self.blocks else 0
-        return tuple(tuple(b for b in self.blocks if b.level == level) for level in range(depth))
+        return in_levels(self.blocks)
+
+    @property
+    def groups(self) -> tuple[tuple[Group, ...], ...]:
+        """The groups of each level, from the top."""
+        return in_groups(self.blocks)
 
     def bottom_up(
         self,
@@ -154,22 +141,21 @@ class Treeplex:
             return self._bottom_up_scanned(leaves, rule, infoset, sequence)
         outputs: list[Array] = []
         child_values: Array | None = None
-        for level in reversed(self.levels):
-            start, stop = level[0].first_sequence, level[-1].sequences.stop
+        for level in reversed(self.groups):
+            start, stop = level[0].sequences.start, level[-1].sequences.stop
             q = leaves[start:stop] if child_values is None else leaves[start:stop] + child_values
             above = self._level_start(level[0].level - 1)
             child_values = jnp.zeros(start - above, leaves.dtype)
-            for block in reversed(level):
-                shape = (block.n_infosets, block.n_actions)
+            for group in reversed(level):
                 value, output = rule(
-                    q[block.first_sequence - start : block.sequences.stop - start].reshape(shape),
-                    *(a[block.infosets] for a in infoset),
-                    *(a[block.sequences].reshape(shape) for a in sequence),
+                    self._rows(q, group, start, -jnp.inf),
+                    *(a[group.infosets] for a in infoset),
+                    *(self._rows(a, group, 0, 0.0) for a in sequence),
                 )
-                child_values = child_values.at[self.parent[block.infosets] - above].add(value)
-                outputs.append(output)
+                child_values = child_values.at[self.parent[group.infosets] - above].add(value)
+                outputs.append(output if output.ndim == 1 else self._flat(output, group))
         root = leaves[0] if child_values is None else leaves[0] + child_values[0]
-        return root, _join(outputs, leaves.dtype)
+        return root, _join(outputs, self.n_infosets, leaves.dtype)
 
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of a policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
@@ -178,15 +164,19 @@ class Treeplex:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
         parts = [above]
-        for level in self.levels:
+        for level in self.groups:
             start = self._level_start(level[0].level - 1)
-            part = []
-            for block in level:
-                reach = above[self.parent[block.infosets] - start]
-                part.append((reach[:, None] * policy[block.sequences].reshape(-1, block.n_actions)).reshape(-1))
-            above = part[0] if len(part) == 1 else jnp.concatenate(part)
-            parts.append(above)
+            parts.append(jnp.concatenate([self._extend(above, policy, group, start) for group in level]))
+            above = parts[-1]
         return jnp.concatenate(parts)
+
+    def _extend(self, above: Array, policy: Array, group: Group, start: int) -> Array:
+        """Plan of a group's sequences; `above` is the plan of the level above, whose first sequence is `start`."""
+        if group.padded:
+            parent = jnp.asarray(self.parent)[jnp.asarray(self.owner)[group.sequences]]
+            return above[parent - start] * policy[group.sequences]
+        reach = above[self.parent[group.infosets] - start]
+        return (reach[:, None] * policy[group.sequences].reshape(-1, group.n_actions)).reshape(-1)
 
     def magnetic_step(
         self,
@@ -262,7 +252,7 @@ class Treeplex:
 
     def over_sequences(self, values: Float[Array, " I"]) -> Float[Array, " S"]:
         """Repeat a value per infoset over its sequences (0 at the empty one)."""
-        parts = [jnp.repeat(values[block.infosets], block.n_actions) for block in self.blocks]
+        parts = [self._spread(values[group.infosets], group) for level in self.groups for group in level]
         return jnp.concatenate([jnp.zeros(1, values.dtype), *parts])
 
     def log_policy_of(self, plan: Float[Array, " S"], fallback: Float[Array, " S"]) -> Float[Array, " S"]:
@@ -278,7 +268,8 @@ class Treeplex:
 
     def normalized(self, logits: Float[Array, " S"]) -> Float[Array, " S"]:
         """Log-softmax at every infoset."""
-        parts = [masked_log_softmax(logits[b.sequences].reshape(-1, b.n_actions)).reshape(-1) for b in self.blocks]
+        groups = [group for level in self.groups for group in level]
+        parts = [self._flat(masked_log_softmax(self._rows(logits, g, 0, -jnp.inf)), g) for g in groups]
         return jnp.concatenate([jnp.zeros(1, logits.dtype), *parts])
 
     def uniform(self) -> Float[np.ndarray, " S"]:
@@ -296,6 +287,34 @@ class Treeplex:
             return value, step
 
         return self.bottom_up(jnp.zeros(self.n_sequences), rule)[1]
+
+    # ---------------------------------------------------------------- a group as rows of actions, and back
+
+    def _rows(self, values: Array, group: Group, start: int, missing: float) -> Array:
+        """[n, A] of an array over sequences that begins at sequence `start`; padding holds `missing`."""
+        if not group.padded:
+            return values[group.sequences.start - start : group.sequences.stop - start].reshape(-1, group.n_actions)
+        action = jnp.arange(group.n_actions, dtype=np.int32)[None]
+        first = jnp.asarray(self.first_sequence)[group.infosets, None]
+        last = jnp.append(first[1:, 0], group.sequences.stop)[:, None] - 1
+        at = first + action
+        inside = values.at[jnp.minimum(at, last) - start].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        return jnp.where(at <= last, inside, missing)
+
+    def _flat(self, rows: Array, group: Group) -> Array:
+        """Rows [n, A] of a group back as an array over its sequences."""
+        if not group.padded:
+            return rows.reshape(-1)
+        owner = jnp.asarray(self.owner)[group.sequences]
+        sequence = jnp.arange(group.sequences.start, group.sequences.stop, dtype=np.int32)
+        at = (owner - group.infosets.start) * group.n_actions + sequence - jnp.asarray(self.first_sequence)[owner]
+        return rows.reshape(-1).at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
+
+    def _spread(self, values: Array, group: Group) -> Array:
+        """A value per infoset of a group, repeated over its sequences."""
+        if not group.padded:
+            return jnp.repeat(values, group.n_actions)
+        return values[jnp.asarray(self.owner)[group.sequences] - group.infosets.start]
 
     # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over
     # levels
@@ -359,35 +378,9 @@ class Treeplex:
         return 0 if level < 0 else self.levels[level][0].first_sequence
 
 
-def _join(outputs: list[Array], dtype: DTypeLike) -> Array:
-    """Outputs of a bottom-up sweep (deepest block first) as one array over infosets [I] or sequences [S]."""
-    if not outputs:
-        return jnp.zeros(1, dtype)
-    parts = [output.reshape(-1) for output in reversed(outputs)]
-    if outputs[0].ndim > 1:
+def _join(outputs: list[Array], n_infosets: int, dtype: DTypeLike) -> Array:
+    """Outputs of a bottom-up sweep (deepest group first) as one array over infosets [I] or sequences [S]."""
+    parts = outputs[::-1]
+    if sum(len(part) for part in parts) > n_infosets:
         parts.insert(0, jnp.zeros(1, dtype))
     return jnp.concatenate(parts)
-
-
-def _depth(parent: Int[np.ndarray, " I"]) -> Int[np.ndarray, " I"]:
-    """Number of ancestors in a forest given by parent indices (-1 at roots), by pointer doubling."""
-    ancestor = np.asarray(parent).copy()
-    depth = (ancestor >= 0).astype(np.int64)
-    while (ancestor >= 0).any():
-        inner = ancestor >= 0
-        depth[inner] += depth[ancestor[inner]]
-        ancestor[inner] = ancestor[ancestor[inner]]
-    return depth
-
-
-def _group(level: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]) -> tuple[Block, ...]:
-    """Blocks of sorted infosets."""
-    if len(level) == 0:
-        return ()
-    starts = np.flatnonzero(np.diff(level, prepend=-1) | np.diff(n_actions, prepend=-1))
-    counts = np.diff(starts, append=len(level))
-    first_sequence = 1 + np.concatenate([[0], np.cumsum(n_actions)])[starts]
-    return tuple(
-        Block(int(level[i]), int(n_actions[i]), int(i), int(n), int(f))
-        for i, n, f in zip(starts, counts, first_sequence, strict=True)
-    )

@@ -45,6 +45,8 @@ def magnetic_step(
         The new log-probabilities and the value of `magnetic_objective` there, which is what an information set is worth
         to the sequence above it (MMD paper, App. C.3).
     """
+    if payoff.shape[-1] == 1:
+        return jnp.zeros_like(payoff), payoff[..., 0]  # nothing to choose: no exponential, no logarithm
     eta, alpha = _per_action(eta), _per_action(alpha)
     denominator = 1.0 + eta * alpha
     logits = (log_policy + eta * alpha * log_magnet + eta * payoff) / denominator

@@ -1,6 +1,8 @@
 """Sweeps over random treeplexes, against definitions evaluated the slow way."""
 
-import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise, product
 
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmd import blocks
 from mmd import treeplex as treeplex_module
 from mmd.treeplex import Treeplex
 
@@ -46,7 +49,7 @@ def dilated_kl(treeplex: Treeplex, log_p: np.ndarray, log_q: np.ndarray, weights
 
 
 def pure_policies(treeplex: Treeplex) -> list[np.ndarray]:
-    choices = itertools.product(*(range(n) for n in treeplex.n_actions))
+    choices = product(*(range(n) for n in treeplex.n_actions))
     policies = []
     for choice in choices:
         policy = np.zeros(treeplex.n_sequences)
@@ -70,10 +73,24 @@ def test_build_keeps_the_tree(seed: int) -> None:
     assert (built.parent < built.first_sequence).all()
 
 
-@pytest.mark.parametrize("unrolled_levels", [48, 0], ids=["unrolled", "scanned"])
+@contextmanager
+def laid_out(layout: str) -> Iterator[None]:
+    """Sweep over blocks as they are, over one padded group a level, or over levels in a loop."""
+    with pytest.MonkeyPatch.context() as patch:
+        if layout == "padded":
+            patch.setattr(blocks, "MAX_BLOCKS", 0)
+            patch.setattr(blocks, "GROUP_ENTRIES", 1e12)
+        if layout == "scanned":
+            patch.setattr(treeplex_module, "MAX_UNROLLED_LEVELS", 0)
+        blocks.in_groups.cache_clear()
+        yield
+    blocks.in_groups.cache_clear()
+
+
+@pytest.mark.parametrize("layout", ["blocks", "padded", "scanned"])
 @settings(max_examples=25)
 @given(seed=SEEDS)
-def test_prox_is_the_maximizer(unrolled_levels: int, seed: int) -> None:
+def test_prox_is_the_maximizer(layout: str, seed: int) -> None:
     """No plan does better than the returned one on <x, g> - alpha KL(x, magnet) - KL(x, policy) / eta."""
     rng = np.random.default_rng(seed)
     treeplex = random_treeplex(rng)
@@ -87,8 +104,7 @@ def test_prox_is_the_maximizer(unrolled_levels: int, seed: int) -> None:
         pull = alpha * dilated_kl(treeplex, log_policy, np.asarray(magnet), weights)
         return float(plan @ gradient) - pull - dilated_kl(treeplex, log_policy, np.asarray(policy), weights) / eta
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(treeplex_module, "MAX_UNROLLED_LEVELS", unrolled_levels)
+    with laid_out(layout):
         step = np.asarray(
             treeplex.magnetic_step(policy, magnet, jnp.asarray(gradient), eta, alpha, jnp.asarray(weights))
         )
@@ -118,9 +134,10 @@ def test_plans_and_best_responses_by_enumeration(seed: int) -> None:
     np.testing.assert_allclose(plan_of(treeplex, greedy) @ gradient, enumerated, atol=1e-12)
 
 
+@pytest.mark.parametrize("layout", ["padded", "scanned"])
 @settings(max_examples=15)
-@given(SEEDS)
-def test_scanned_sweeps_equal_unrolled_ones(seed: int) -> None:
+@given(seed=SEEDS)
+def test_the_layout_of_a_sweep_does_not_matter(layout: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     treeplex = random_treeplex(rng, max_infosets=14)
     log_policy = random_policy(rng, treeplex)
@@ -128,13 +145,29 @@ def test_scanned_sweeps_equal_unrolled_ones(seed: int) -> None:
 
     def sweeps() -> list[jnp.ndarray]:
         value, regret = treeplex.best_response(gradient)
-        return [treeplex.top_down(log_policy), value, regret, treeplex.range_weights(jnp.abs(gradient))]
+        weights = treeplex.range_weights(jnp.abs(gradient))
+        repeated = np.repeat(weights, treeplex.n_actions)
+        np.testing.assert_array_equal(treeplex.over_sequences(weights)[1:], repeated)
+        return [treeplex.top_down(log_policy), value, regret, weights, treeplex.normalized(gradient)]
 
-    unrolled = sweeps()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(treeplex_module, "MAX_UNROLLED_LEVELS", 0)
-        for a, b in zip(unrolled, sweeps(), strict=True):
+    with laid_out("blocks"):
+        expected = sweeps()
+    with laid_out(layout):
+        for a, b in zip(expected, sweeps(), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-14)
+
+
+def test_groups_cover_a_level_and_pad_only_where_blocks_are_many() -> None:
+    """Liar's dice has a level with 11 numbers of actions; cutting it costs less than its blocks and than one group."""
+    counts = np.repeat(np.arange(1, 12), np.arange(66, 0, -6))
+    treeplex = Treeplex.build(np.zeros(len(counts), int), counts)[0]
+    (level,) = treeplex.groups
+    assert level[0].infosets.start == 0
+    assert level[-1].infosets.stop == treeplex.n_infosets
+    assert all(a.sequences.stop == b.sequences.start for a, b in pairwise(level))
+    assert len(level) < 11
+    few = Treeplex.build(np.zeros(4, int), np.array([2, 2, 3, 5]))[0]
+    assert [group.padded for group in few.groups[0]] == [False, False, False]
 
 
 @given(SEEDS, st.sampled_from([1e-9, 1e-6, 1e-3, 1e-1, 3.0]))
