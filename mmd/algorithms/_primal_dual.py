@@ -1,4 +1,4 @@
-"""Restarted Bregman primal-dual steps: the machinery that `anchored` and `auto` share.
+"""Restarted Bregman primal-dual steps: the machinery that `anchored`, `auto` and `averaged` share.
 
 One attempt, with s = (1 + rho) eta and the dilated KL of range weights as metric:
 
@@ -47,7 +47,7 @@ class Metric(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What is measured since the last restart; plans are summed with linear weights, `eta k`."""
+    """What is measured since the last restart; plans are summed with the weights of `PrimalDual._average_weight`."""
 
     steps: Int[Array, ""]
     first_residual: Float[Array, ""]
@@ -83,7 +83,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PrimalDual(ABC):
-    """Base of `Anchored` and `Auto`, which choose the restart point and the policy to return.
+    """Base of `Anchored`, `Auto` and `Averaged`, which choose the restart point and the policy to return.
 
     Attributes:
         relaxation: rho, over-relaxation of the step; above 0.7 it stops converging on trees.
@@ -168,9 +168,8 @@ class PrimalDual(ABC):
     ) -> Attempt:
         """PDLP's step rule; its counter is global, never reset at restarts."""
         bar = jnp.where(interaction > 0, distance / interaction, jnp.inf)
-        n = (state.accepted + state.refused + 2).astype(state.eta.dtype)
         standstill = distance < STANDSTILL
-        eta = jnp.where(standstill, state.eta, jnp.minimum((1 - n**-0.3) * bar, (1 + n**-0.6) * state.eta))
+        eta = jnp.where(standstill, state.eta, next_step(state.eta, bar, state.accepted + state.refused))
         accepted = (state.eta <= bar) | (state.refused >= MAX_REFUSALS) | standstill
         return Attempt(moved, accepted, jnp.sqrt(distance), eta)
 
@@ -180,7 +179,7 @@ class PrimalDual(ABC):
         ok, r = attempt.accepted, attempt.residual
         steps = epoch.steps + ok.astype(int)
         length, total = steps.astype(r.dtype), (state.accepted + 1).astype(r.dtype)
-        weight = jnp.where(ok, state.eta * length, 0.0)
+        weight = jnp.where(ok, state.eta * self._average_weight(length), 0.0)
         first = jnp.where(ok & (steps == 1), r, epoch.first_residual)
         fallen = r <= self.sufficient * first
         turned = (r <= self.necessary * first) & (r > epoch.last_residual)
@@ -207,6 +206,10 @@ class PrimalDual(ABC):
             best=best,
         )
 
+    def _average_weight(self, k: Float[Array, ""]) -> Float[Array, ""]:
+        """Weight, times eta, of an epoch's k-th step in its average: linear."""
+        return k
+
     @abstractmethod
     def policy(self, game: Game, state: PrimalDualState) -> Candidate:
         """The policy that would be returned now."""
@@ -230,6 +233,12 @@ class PrimalDual(ABC):
     def _measured(self, game: Game, at: Profile) -> Candidate:
         """A profile as a candidate."""
         return Candidate(at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.zeros((), int))
+
+
+def next_step(eta: Float[Array, ""], bar: Float[Array, ""], attempts: Int[Array, ""]) -> Float[Array, ""]:
+    """PDLP's rule: the next step size after `attempts` earlier ones, where `bar` is the longest that was admissible."""
+    n = (attempts + 2).astype(eta.dtype)
+    return jnp.minimum((1 - n**-0.3) * bar, (1 + n**-0.6) * eta)
 
 
 def _new_epoch(plan: Pair) -> Epoch:
