@@ -1,0 +1,158 @@
+"""Gradient evaluations and seconds to an exploitability: every algorithm on every family, from the uniform policy.
+
+    python -m benchmarks.race [--games leduc_poker ...] [--seconds 120] [--table]
+
+One run gives both iterates of a method that has two; its better one counts. `auto` and `anchored` run first, to 1e-9.
+A rival may take three times the gradient evaluations that `auto` took to 1e-9 (at least 3,000) and `--seconds` of
+solving; a dash means "not within that". Evaluations do not depend on the machine, seconds do, and compilation is not
+in them. HiGHS, on the sparse sequence form, is in its own column: it is exact, and for small games it is the tool to
+use. Games given are measured anew and the others kept: benchmarks/results/race.json.
+"""
+
+import argparse
+import json
+import time
+from typing import Any
+
+import numpy as np
+
+import games
+import mmd
+from benchmarks.report import RESULTS, environment, print_table, store
+from mmd import algorithms
+from mmd.algorithm import AVERAGE, ITERATES, LAST
+from mmd.solution import Trace
+
+MARKS = (1e-3, 1e-6, 1e-9)
+GAMES = (
+    "kuhn_poker",
+    "leduc_poker",
+    "leduc_poker:ranks=5",
+    "leduc_poker:ranks=9",
+    "goofspiel:cards=4",
+    "goofspiel:cards=5",
+    "goofspiel:cards=6",
+    "liars_dice:faces=4",
+    "liars_dice:faces=5",
+    "liars_dice:faces=6",
+    "battleship",
+    "dark_hex",
+)
+OURS = ("auto", "anchored")
+FAMILY = ("cfr", "cfr+", "dcfr", "pcfr+", "pdcfr+", "rtcfr+")
+
+
+def first_below(trace: Trace, column: str) -> dict[str, dict[str, float] | None]:
+    """Mark -> evaluations and seconds when a column of the trace was first at most the mark."""
+    found: dict[str, dict[str, float] | None] = {}
+    for mark in MARKS:
+        reached = np.flatnonzero(trace[column] <= mark)
+        at = None if not len(reached) else reached[0]
+        found[f"{mark:.0e}"] = (
+            None
+            if at is None
+            else {"evaluations": int(trace["gradient_evaluations"][at]), "seconds": float(trace["seconds"][at])}
+        )
+    return found
+
+
+def run(game: mmd.Game, name: str, limit: int, seconds: float) -> dict[str, Any]:
+    """One algorithm on one game, each of its iterates."""
+    kind = algorithms.load(name)
+    has_average = not kind.keeps_best and "iterate" in getattr(kind, "__dataclass_fields__", {})
+    algorithm = kind(iterate=ITERATES[LAST]) if has_average else kind()
+    solution = mmd.solve(game, algorithm, tolerance=MARKS[-1], max_iterations=limit, time_limit=seconds)
+    iterates = {"best" if kind.keeps_best else ITERATES[LAST]: first_below(solution.trace, "exploitability")}
+    if has_average:
+        iterates[ITERATES[AVERAGE]] = first_below(solution.trace, "average_exploitability")
+    return {
+        "iterates": iterates,
+        "status": str(solution.status),
+        "value": solution.value,
+        "exploitability": solution.exploitability,
+        "gradient_evaluations": solution.gradient_evaluations,
+        "seconds": solution.seconds,
+    }
+
+
+def race(spec: str, seconds: float) -> dict[str, Any]:
+    """All algorithms on one game."""
+    game = games.load(spec)
+    runs = {name: run(game, name, 60_000, 4 * seconds) for name in OURS}
+    limit = max(3_000, 3 * runs["auto"]["gradient_evaluations"])
+    for name in algorithms.names():
+        if name not in OURS:
+            runs[name] = run(game, name, limit, seconds)
+            print(f"  {spec} {name}: {runs[name]['exploitability']:.1e}", flush=True)
+    begun = time.perf_counter()
+    exact = mmd.solve_exactly(game)
+    return {
+        "game": spec,
+        "sequences": [player.n_sequences for player in game.players],
+        "runs": runs,
+        "rival_limit": {"gradient_evaluations": limit, "seconds": seconds},
+        "exact": {"value": exact.certificate.value, "seconds": time.perf_counter() - begun},
+        "environment": environment(),
+    }
+
+
+def evaluations(runs: dict[str, Any], names: list[str], mark: str) -> tuple[int, str] | None:
+    """Fewest evaluations to the mark among some algorithms' iterates, and whose they are."""
+    found = [
+        (marks[mark]["evaluations"], f"{name} ({iterate})")
+        for name in names
+        for iterate, marks in runs[name]["iterates"].items()
+        if marks[mark]
+    ]
+    return min(found) if found else None
+
+
+def summarize(measured: dict[str, Any]) -> list[list[str]]:
+    """A line for each game and mark: ours, the best rival, and HiGHS."""
+    rows = []
+    for spec, result in measured.items():
+        runs = result["runs"]
+        rivals = [name for name in runs if name not in OURS]
+        for mark in (f"{m:.0e}" for m in MARKS):
+            ours = [evaluations(runs, [name], mark) for name in OURS]
+            family = evaluations(runs, [name for name in rivals if name in FAMILY], mark)
+            other = evaluations(runs, [name for name in rivals if name not in FAMILY], mark)
+            taken = runs["auto"]["iterates"]["best"][mark]
+            cells = [f"{o[0]}" if o else "-" for o in ours] + [f"{r[0]} {r[1]}" if r else "-" for r in (family, other)]
+            wall = f"{taken['seconds']:.2f}" if taken else "-"
+            rows.append([spec, mark, *cells, wall, f"{result['exact']['seconds']:.2f}"])
+    return rows
+
+
+def score(measured: dict[str, Any], mark: str = "1e-06") -> dict[str, int]:
+    """Games on which `auto` needs fewer evaluations than the best CFR-family iterate, and at most half."""
+    fewer = half = 0
+    for result in measured.values():
+        ours = evaluations(result["runs"], ["auto"], mark)
+        family = evaluations(result["runs"], [name for name in FAMILY if name in result["runs"]], mark)
+        theirs = family[0] if family else np.inf
+        fewer += ours is not None and ours[0] < theirs
+        half += ours is not None and 2 * ours[0] <= theirs
+    return {"games": len(measured), "fewer": fewer, "at_most_half": half}
+
+
+def main() -> None:
+    """Measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", nargs="+", default=list(GAMES))
+    parser.add_argument("--seconds", type=float, default=120.0, help="of solving allowed to a rival")
+    parser.add_argument("--table", action="store_true", help="only print what is stored")
+    arguments = parser.parse_args()
+    path = RESULTS / "race.json"
+    measured = json.loads(path.read_text())["games"] if path.exists() else {}
+    for spec in () if arguments.table else arguments.games:
+        measured[spec] = race(spec, arguments.seconds)
+        measured = {name: measured[name] for name in sorted(measured, key=lambda s: (s not in GAMES, s))}
+        store("race", {"games": measured, "score_to_1e-06": score(measured)})
+    header = ("game", "to", "auto", "anchored", "best of CFR family", "best of the others", "auto s", "HiGHS s")
+    print_table(header, summarize(measured))
+    print(score(measured))
+
+
+if __name__ == "__main__":
+    main()
