@@ -5,7 +5,6 @@ one called by the module's name alone. So a new game is a new file, and nothing 
 """
 
 import importlib
-import importlib.util
 import inspect
 import os
 import pkgutil
@@ -26,7 +25,7 @@ def load(spec: str | os.PathLike[str]) -> Game:
     Args:
         spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`;
             a .json, .csv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`; or
-            `openspiel:NAME`.
+            `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel.
 
     Raises:
         GameError: no such game, parameters it does not have or allow, or a file that holds no solvable game (then a
@@ -35,7 +34,7 @@ def load(spec: str | os.PathLike[str]) -> Game:
     spec = os.fspath(spec)
     family, _, parameters = spec.partition(":")
     if family == "openspiel":
-        raise _no_openspiel(spec)
+        return importlib.import_module("games.openspiel").load(parameters)
     if family in _modules() and _built_in(family):
         return _load_built_in(family, parameters)
     path, *options = [spec] if os.path.exists(spec) else spec.split("#")
@@ -113,9 +112,3 @@ def _convert(family: str, parameter: inspect.Parameter, text: str) -> object:
         return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         raise GameError(f"{family}: expected {parameter.name} to be of type {kind.__name__}, got {text!r}") from None
-
-
-def _no_openspiel(spec: str) -> GameError:
-    if importlib.util.find_spec("pyspiel") is None:
-        return GameError(f"{spec} needs OpenSpiel: try pip install 'magnetic-mirror[openspiel]'")
-    return GameError(f"{spec}: OpenSpiel games cannot be read yet, try a built-in game or a .efg file")

@@ -1,6 +1,5 @@
 """games.load: specs of built-in games and files, and what is said about those that name nothing."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -51,13 +50,6 @@ def test_unknown_games_and_parameters_suggest_the_nearest(spec, message):
     with pytest.raises(GameError) as error:
         games.load(spec)
     assert str(error.value).startswith(message)
-
-
-def test_openspiel_is_an_extra():
-    if importlib.util.find_spec("pyspiel"):
-        pytest.skip("OpenSpiel is installed")
-    with pytest.raises(GameError, match=r"openspiel:leduc_poker needs OpenSpiel: try pip install .*\[openspiel\]"):
-        games.load("openspiel:leduc_poker")
 
 
 def test_paths_that_hold_no_game(tmp_path):
