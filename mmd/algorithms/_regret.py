@@ -1,4 +1,4 @@
-"""Counterfactual regret minimisation: the machinery that `cfr`, `cfr+`, `dcfr` and `pcfr+` share.
+"""Counterfactual regret minimisation: the machinery that `cfr`, `cfr+`, `dcfr`, `pcfr+` and `pdcfr+` share.
 
 At every infoset j of a player, with the payoff gradient g against the opponent's plan and the player's current policy
 pi, one bottom-up sweep gives the counterfactual values of the actions and their instantaneous regrets:
@@ -127,7 +127,7 @@ class RegretMinimizer(ABC):
         treeplex = game.players[player]
         observed = instantaneous_regrets(treeplex, game.gradient(player, opponent), seat.log_policy)
         regrets = self._accumulate(seat.regrets, observed, t)
-        log_policy = proportional(treeplex, self._target(regrets, observed))
+        log_policy = proportional(treeplex, self._target(regrets, observed, t))
         plan = treeplex.top_down(log_policy)
         return Seat(regrets, log_policy, plan, seat.average + share * (plan - seat.average))
 
@@ -137,7 +137,9 @@ class RegretMinimizer(ABC):
     ) -> Float[Array, " S"]:
         """R after iteration t."""
 
-    def _target(self, regrets: Float[Array, " S"], observed: Float[Array, " S"]) -> Float[Array, " S"]:
+    def _target(
+        self, regrets: Float[Array, " S"], observed: Float[Array, " S"], t: Float[Array, ""]
+    ) -> Float[Array, " S"]:
         """What the next policy matches: the regrets, unless a method predicts the next ones."""
         return regrets
 

@@ -34,7 +34,9 @@ class PredictiveCFRPlus(CFRPlus):
 
     averaging: Number = 2.0
 
-    def _target(self, regrets: Float[Array, " S"], observed: Float[Array, " S"]) -> Float[Array, " S"]:
+    def _target(
+        self, regrets: Float[Array, " S"], observed: Float[Array, " S"], t: Float[Array, ""]
+    ) -> Float[Array, " S"]:
         return regrets + observed
 
 
