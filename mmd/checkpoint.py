@@ -79,7 +79,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, of: str, identity: dict[str, Any]) -> None:
         self.path, self.of, self.identity = path, of, identity
-        self.saved: Reached | None = None
+        self.saved_rows = 0
         self.due_at = time.monotonic() + SECONDS_BETWEEN
 
     @classmethod
@@ -145,8 +145,9 @@ class Checkpoint:
         on_device = {"state": template.state, "candidate": template.candidate}
         self._check_arrays(run, content, _named(on_device))
         restored = jax.tree_util.tree_map_with_path(lambda path, _: jnp.asarray(content[_name(path)]), on_device)
-        self.saved = Reached(**restored, polished=polished, **run["host"])
-        return self.saved, [dict(zip(TRACE_COLUMNS, row, strict=True)) for row in trace.tolist()]
+        reached = Reached(**restored, polished=polished, **run["host"])
+        self.saved_rows = reached.rows
+        return reached, [dict(zip(TRACE_COLUMNS, row, strict=True)) for row in trace.tolist()]
 
     def save_if_due(self, reached: Reached, trace: Rows) -> None:
         """Write a checkpoint if the last one is some seconds old, or more if writing takes long."""
@@ -154,7 +155,7 @@ class Checkpoint:
             self.save(reached, trace)
 
     def save(self, reached: Reached, trace: Rows) -> None:
-        """Replace the checkpoint, unless it is of this very point.
+        """Replace the checkpoint, unless nothing has been reached since.
 
         Args:
             reached: the point.
@@ -163,7 +164,7 @@ class Checkpoint:
         Raises:
             OutputError: the file cannot be written; the one before is untouched.
         """
-        if reached is self.saved:
+        if reached.rows == self.saved_rows:
             return
         begun = time.monotonic()
         arrays = _named({"state": reached.state, "candidate": reached.candidate})
@@ -179,7 +180,7 @@ class Checkpoint:
             size = sum(array.nbytes for array in arrays.values())
             reason = f"{error.strerror}; about {size:,} bytes are needed, the checkpoint before is untouched"
             raise OutputError(f"{self.path}: cannot write the checkpoint ({reason})") from None
-        self.saved = reached
+        self.saved_rows = reached.rows
         ended = time.monotonic()
         self.due_at = ended + max(SECONDS_BETWEEN, (ended - begun) / WRITING_SHARE)
 
