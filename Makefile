@@ -3,6 +3,7 @@
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make test    the whole test suite          make lint   ruff and pyright
 #   make bench   the measurements              make docs   run the code of the docs, then build them
+#   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
 #   make clean   remove what was built, the environment apart
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
@@ -11,9 +12,9 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(filter-out demo,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+BENCHMARKS := $(filter-out demo openspiel_counts,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
-.PHONY: setup demo test lint bench docs clean
+.PHONY: setup demo test lint bench peers bench-peers docs clean
 
 setup: .venv/.installed
 
@@ -42,6 +43,13 @@ lint: setup
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done
+
+peers:
+	benchmarks/peers/setup.sh
+
+bench-peers: setup peers
+	.peers/openspiel/bin/python -m benchmarks.openspiel_counts
+	$(BIN)/python -m benchmarks.peers
 
 docs: setup .venv/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -8,7 +8,6 @@ the ratios are not. Results: benchmarks/results/iteration.json.
 
 import argparse
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import scipy.sparse
 import games
 import mmd
 from benchmarks.report import environment, print_table, store
+from benchmarks.timing import seconds_per_step
 from mmd import theory
 from mmd.game import Game
 from mmd.treeplex import Treeplex
@@ -115,18 +115,6 @@ class JaxRun:
     def run(self, n_steps: int) -> None:
         """Advance by `n_steps`."""
         self.state = jax.block_until_ready(self.advance(self.game, self.state, n_steps))
-
-
-def seconds_per_step(run: Callable[[int], None], at_least: float = 0.25) -> float:
-    """Time a run long enough to trust the clock."""
-    n_steps = 16
-    while True:
-        begun = time.perf_counter()
-        run(n_steps)
-        elapsed = time.perf_counter() - begun
-        if elapsed >= at_least:
-            return elapsed / n_steps
-        n_steps = int(n_steps * min(10, max(2, 1.2 * at_least / max(elapsed, 1e-9))))
 
 
 def measure(name: str, repeats: int) -> dict[str, Any]:
