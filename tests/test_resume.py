@@ -129,7 +129,7 @@ def test_a_process_killed_ten_times_at_random_writes_the_same_run(tmp_path: Path
 def test_a_run_killed_again_and_again_ends_as_one_that_was_not(game: Game, arguments: dict, path: Path) -> None:
     alone = solve(game, **arguments)
     lives = 0
-    while (resumed := solve_until(5, game, checkpoint=path, resume=True, **arguments)) is None:
+    while (resumed := solve_until(3, game, checkpoint=path, resume=True, **arguments)) is None:
         lives += 1
     assert lives >= 2
     assert_same(resumed, alone)
