@@ -12,6 +12,7 @@ Letters: N nodes, P players, I infosets, S sequences.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -94,16 +95,19 @@ def compile_tree(tree: Tree) -> Game:
     plays = np.flatnonzero(tree.infoset == TERMINAL)
     payoffs, constant = _constant_sum(tree, plays)
     sides = tuple(_sequences(tree, player) for player in (0, 1))
-    values = _along_paths(tree.parent, tree.probability, np.multiply)[plays] * (payoffs - constant / 2)
+    reach = _along_paths(tree.parent, tree.probability, np.multiply)[plays]
+    values = reach * (payoffs - constant / 2)
     kept = values != 0
-    rows, columns = (side.of_node[plays[kept]] for side in sides)
+    rows, columns = (side.of_node[plays].astype(np.int32) for side in sides)
     description = Description(
         name=tree.name,
         payoff_range=float(payoffs.max() - payoffs.min()),
         offset=constant / 2,
         labels=(sides[0].labels, sides[1].labels),
+        plays=partial(Entries, rows, columns, reach),
     )
-    return Game.from_entries((sides[0].treeplex, sides[1].treeplex), Entries(rows, columns, values[kept]), description)
+    entries = Entries(rows[kept], columns[kept], values[kept])
+    return Game.from_entries((sides[0].treeplex, sides[1].treeplex), entries, description)
 
 
 # -------------------------------------------------------------------- checks

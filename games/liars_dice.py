@@ -17,6 +17,7 @@ Letters: B bids; M = 2^B sets of bids; H hands; I infosets.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 from typing import NamedTuple
 
@@ -46,17 +47,10 @@ def game(faces: int = 6, dice: int = 1) -> Game:
     name = f"liars_dice:faces={faces},dice={dice}"
     n_hands = math.comb(faces + dice - 1, dice)
     check_memory(name, (2**rules.n_bids - 1) * n_hands**2)
-    hands = np.array(list(combinations_with_replacement(range(1, faces + 1), dice)))
-    sides = (_side(rules, 0, hands), _side(rules, 1, hands))
-    made = np.arange(1, 2**rules.n_bids)
-    # [M - 1, H, H]; the last bidder is player 0 after an odd number of bids.
-    values = _payoffs(rules, hands)[np.bitwise_count(made) % 2, _bit_length(made) - 1]
-    shape = values.shape
-    rows = np.broadcast_to(sides[0].sequence[1:, :, None], shape).reshape(-1)
-    columns = np.broadcast_to(sides[1].sequence[1:, None, :], shape).reshape(-1)
-    description = Description(name=name, payoff_range=2.0, labels=(sides[0].labels, sides[1].labels))
-    players = (sides[0].treeplex, sides[1].treeplex)
-    return Game.from_entries(players, Entries(rows, columns, values.reshape(-1)), description)
+    (row, column), entries = _sequence_form(rules)
+    labels = (row.labels, column.labels)
+    description = Description(name=name, payoff_range=2.0, labels=labels, plays=partial(_plays, rules))
+    return Game.from_entries((row.treeplex, column.treeplex), entries, description)
 
 
 class _Rules(NamedTuple):
@@ -71,6 +65,25 @@ class _Rules(NamedTuple):
     def bid(self, number: int) -> str:
         """The name of a bid."""
         return f"{number // self.faces + 1}x{number % self.faces + 1}"
+
+
+def _sequence_form(rules: "_Rules") -> tuple[tuple["_Side", "_Side"], Entries]:
+    """Both players, and the payoffs; every play has a pair of last sequences to itself."""
+    hands = np.array(list(combinations_with_replacement(range(1, rules.faces + 1), rules.dice)))
+    sides = (_side(rules, 0, hands), _side(rules, 1, hands))
+    made = np.arange(1, 2**rules.n_bids)
+    # [M - 1, H, H]; the last bidder is player 0 after an odd number of bids.
+    values = _payoffs(rules, hands)[np.bitwise_count(made) % 2, _bit_length(made) - 1]
+    shape = values.shape
+    rows = np.broadcast_to(sides[0].sequence[1:, :, None], shape).reshape(-1)
+    columns = np.broadcast_to(sides[1].sequence[1:, None, :], shape).reshape(-1)
+    return sides, Entries(rows, columns, values.reshape(-1))
+
+
+def _plays(rules: "_Rules") -> Entries:
+    """How likely each play is made by chance: somebody wins 1."""
+    entries = _sequence_form(rules)[1]
+    return entries._replace(values=np.abs(entries.values))
 
 
 class _Side(NamedTuple):

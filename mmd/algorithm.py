@@ -98,8 +98,11 @@ class Algorithm(Protocol):
 
 
 def describe(algorithm: Algorithm) -> dict[str, Any]:
-    """Name and hyper-parameters of an algorithm, as plain numbers and strings."""
-    names = (f.name for f in fields(cast("Any", algorithm)))
+    """Name and hyper-parameters of an algorithm, as plain numbers and strings.
+
+    What `resolve` derives from the game alone, a field with the metadata "derived", is left out.
+    """
+    names = (f.name for f in fields(cast("Any", algorithm)) if not f.metadata.get("derived"))
     return {"name": algorithm.name, "keeps_best": algorithm.keeps_best} | {
         name: _plain(getattr(algorithm, name)) for name in names
     }

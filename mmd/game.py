@@ -10,7 +10,7 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 
 import functools
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -63,6 +63,8 @@ class Description:
         labels: names of the infosets and actions of both players; numbers where None.
         symmetric: the game is a symmetric preference or margin game, whose equilibrium is a lottery over the labels.
         facts: sentences worth reporting, such as who the Condorcet winner is.
+        plays: works out the payoffs by coordinate of the same game if every play paid 1: how likely chance makes each
+            pair of last own sequences. For algorithms that need more than payoffs; None if it is not known.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Description:
     labels: tuple[PlayerLabels, PlayerLabels] | None = None
     symmetric: bool = False
     facts: tuple[str, ...] = ()
+    plays: Callable[[], Entries] | None = None
 
     # Two games of the same shape share one compiled program whatever they are called: as static data of the pytree, all
     # descriptions are alike.
@@ -259,6 +262,7 @@ class Game:
             labels=(PlayerLabels(("row",), (tuple(labels[0]),)), PlayerLabels(("column",), (tuple(labels[1]),))),
             symmetric=symmetric,
             facts=facts,
+            plays=functools.partial(_every_pair, payoffs.shape),
         )
         return cls((Treeplex.simplex(payoffs.shape[0]), Treeplex.simplex(payoffs.shape[1])), Dense(bordered), described)
 
@@ -342,6 +346,11 @@ def _checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
         row, column = np.argwhere(~np.isfinite(payoffs))[0]
         raise GameError(f"expected finite payoffs, got {payoffs[row, column]} in row {row + 1}, column {column + 1}")
     return payoffs
+
+
+def _every_pair(shape: tuple[int, int]) -> Entries:
+    rows, columns = np.indices(shape).reshape(2, -1) + 1  # after the empty sequences
+    return Entries(rows, columns, np.ones(rows.size))
 
 
 def _numbered(n: int) -> tuple[str, ...]:
