@@ -23,6 +23,7 @@ from games import openspiel
 from games.compile import TERMINAL, compile_tree
 from mmd.game import Game
 
+BATTLESHIP = "board_height=2,board_width=2,num_shots=2"
 PAIRS = {  # ours -> OpenSpiel's
     "kuhn_poker": "kuhn_poker",
     "leduc_poker": "leduc_poker",
@@ -33,6 +34,10 @@ PAIRS = {  # ours -> OpenSpiel's
     "liars_dice:faces=2,dice=2": "liars_dice(dice_sides=2,numdice=2)",
     "goofspiel:cards=4": "goofspiel(num_cards=4,imp_info=True,points_order=descending)",
     "goofspiel:cards=5": "goofspiel(num_cards=5,imp_info=True,points_order=descending)",
+    "battleship": f"battleship({BATTLESHIP},ship_sizes=[1;2],ship_values=[1;2],allow_repeated_shots=False)",
+    "battleship:ships=1,values=1,repeats=True": f"battleship({BATTLESHIP},ship_sizes=[1],ship_values=[1])",
+    "dark_hex:rules=abrupt": "dark_hex(num_rows=2,num_cols=2,gameversion=adh)",
+    "dark_hex:rules=classical": "dark_hex(num_rows=2,num_cols=2,gameversion=cdh)",
 }
 TOLERANCE = 1e-10
 PYTHON_NODES = 60_000  # OpenSpiel's Python best response takes seconds up to here

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "test", "lint", "bench", "docs", "clean"}
+TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "docs", "clean"}
 
 
 class Block(NamedTuple):

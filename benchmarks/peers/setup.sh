@@ -10,9 +10,14 @@ peers="${PEERS:-.peers}"
 python="${PYTHON:-python3.11}"
 python312="${PYTHON312:-python3.12}"
 
-# environment NAME PYTHON: creates it, unless it was completed before
-environment() {
-    test ! -e "$peers/$1/.complete" || return 1
+# missing NAME: whether the environment was never completed
+missing() {
+    test ! -e "$peers/$1/.complete"
+}
+
+# create NAME PYTHON
+create() {
+    "$2" -c "import venv" || { echo "expected a Python with venv for $1, tried: $2" >&2; exit 1; }
     echo "creating $peers/$1 with $("$2" --version)"
     "$2" -m venv --clear "$peers/$1"
 }
@@ -22,15 +27,18 @@ install() {
     "$peers/$1/bin/python" -m pip install --quiet --disable-pip-version-check "${@:2}"
 }
 
-if environment openspiel "$python"; then
+if missing openspiel; then
+    create openspiel "$python"
     install openspiel --constraint constraints.txt "open_spiel==2.0.2" --editable . pytest hypothesis beartype
     touch "$peers/openspiel/.complete"
 fi
-if environment liteefg "$python"; then
+if missing liteefg; then
+    create liteefg "$python"
     install liteefg "LiteEFG==1.0.0" "open_spiel==2.0.2" "jax==0.7.2" "jaxlib==0.7.2" "numpy==2.4.6" "pandas==3.1.1"
     touch "$peers/liteefg/.complete"
 fi
-if environment noregret "$python312"; then
+if missing noregret; then
+    create noregret "$python312"
     install noregret "open_spiel==1.6.15" "numpy==2.5.5" "scipy==1.17.1" "ordered-set==4.1.0" "orjson==3.13.0" \
         "pokerkit==0.7.7" "tqdm==4.70.1" "gurobipy==13.0.3"
     install noregret --no-deps "noregret==0.0.0.dev17"

@@ -1,8 +1,10 @@
-"""openspiel:NAME, first with a stand-in for OpenSpiel that plays our own rules, then with OpenSpiel where installed."""
+"""openspiel:NAME, first with a stand-in for OpenSpiel that has Kuhn poker, then with OpenSpiel where installed."""
 
+import json
 import random
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,62 +13,60 @@ import pytest
 
 import games
 import mmd
-from games import kuhn_poker, leduc_poker, openspiel
+from games import kuhn_poker, openspiel
 from games.compile import CHANCE, TERMINAL
-from games.rules import Rules, expand
 from mmd.game import GameError
 from tests.games import plain
 
-KUHN = kuhn_poker.KuhnPoker(3)
-PLAYERS = {TERMINAL: openspiel.TERMINAL_PLAYER, CHANCE: openspiel.CHANCE_PLAYER, 0: 0, 1: 1}
-
-
-def action_number(index: int) -> int:
-    """OpenSpiel numbers the actions of a whole game: those of an infoset ascend, with gaps."""
-    return 3 * index + 1
+PASS, BET = 1, 4  # OpenSpiel numbers the actions of a whole game: those of an infoset ascend, with gaps
+CARDS, ENDS = "JQK", ("pp", "pbp", "pbb", "bp", "bb")
 
 
 @dataclass(frozen=True)
-class State:
-    """A state of our own rules that answers as a `pyspiel.State` does: moves are numbers."""
+class Kuhn:
+    """A state of Kuhn poker that answers as a `pyspiel.State` does: moves are numbers."""
 
-    rules: Any
-    state: Any
+    dealt: tuple[int, ...] = ()
+    bets: str = ""
 
     def current_player(self) -> int:
-        return PLAYERS[self.rules.player(self.state)]
+        if len(self.dealt) < 2:
+            return openspiel.CHANCE_PLAYER
+        return openspiel.TERMINAL_PLAYER if self.bets in ENDS else len(self.bets) % 2
 
     def legal_actions(self) -> list[int]:
-        return [action_number(i) for i in range(len(self.rules.actions(self.state)))]
+        return [PASS, BET]
 
     def chance_outcomes(self) -> list[tuple[int, float]]:
-        return [(i, probability) for i, (_, probability) in enumerate(self.rules.chance(self.state))]
+        left = [card for card in range(3) if card not in self.dealt]
+        return [(card, 1 / len(left)) for card in left]
 
     def information_state_string(self) -> str:
-        return self.rules.infoset(self.state)
+        return f"{CARDS[self.dealt[len(self.bets) % 2]]}|{self.bets}"
 
     def action_to_string(self, action: int) -> str:
-        return self.rules.actions(self.state)[self.legal_actions().index(action)]
+        return {PASS: "pass", BET: "bet"}[action]
 
-    def child(self, action: int) -> "State":
-        at_chance = self.rules.player(self.state) == CHANCE
-        move = self.rules.chance(self.state)[action][0] if at_chance else self.action_to_string(action)
-        return State(self.rules, self.rules.next(self.state, move))
+    def child(self, action: int) -> "Kuhn":
+        if len(self.dealt) < 2:
+            return replace(self, dealt=(*self.dealt, action))
+        return replace(self, bets=self.bets + {PASS: "p", BET: "b"}[action])
 
     def returns(self) -> tuple[float, float]:
-        return self.rules.utility(self.state)
+        first_wins = self.bets == "bp" if self.bets.endswith("bp") else self.dealt[0] > self.dealt[1]
+        won = 2.0 if self.bets.endswith("bb") else 1.0
+        return (won, -won) if first_wins else (-won, won)
 
 
-def root_of(rules: Rules) -> State:
-    return State(rules, rules.initial())
-
-
-@pytest.mark.parametrize("rules", [kuhn_poker.KuhnPoker(4), leduc_poker.LeducPoker(2, 2)], ids=lambda rules: rules.name)
-def test_the_walk_meets_every_play(rules):
-    ours, walked = expand(rules), openspiel.walk(root_of(rules), rules.name)
-    for field in ("parent", "action", "infoset", "probability", "payoffs"):
-        np.testing.assert_array_equal(getattr(walked, field), getattr(ours, field))
-    assert walked.infosets == ours.infosets
+def test_the_walk_is_depth_first_in_the_order_of_the_moves():
+    """The first deal is J to player 0 and Q to player 1: 3 + 2 moves of chance and players lead to the first end."""
+    tree = openspiel.walk(Kuhn(), "kuhn")
+    assert tree.parent[:9].tolist() == [-1, 0, 1, 2, 3, 3, 5, 5, 2]
+    assert tree.action[:9].tolist() == [0, 0, 0, 0, 0, 1, 0, 1, 1]
+    assert [info.label for info in tree.infosets[:4]] == ["J|", "Q|p", "J|pb", "Q|b"]
+    assert tree.infoset[:9].tolist() == [CHANCE, CHANCE, 0, 1, TERMINAL, 2, TERMINAL, TERMINAL, 3]
+    np.testing.assert_allclose(tree.probability[:4], [1, 1 / 3, 1 / 2, 1])
+    assert tree.payoffs[[4, 6, 7]].tolist() == [[-1, 1], [-1, 1], [-2, 2]]
 
 
 # -------------------------------------------------------------------- sizes
@@ -74,7 +74,7 @@ def test_the_walk_meets_every_play(rules):
 
 def test_the_walk_stops_at_its_limit():
     """Kuhn poker has 58 nodes."""
-    root = root_of(KUHN)
+    root = Kuhn()
     assert len(openspiel.walk(root, "kuhn", max_nodes=58).parent) == 58
     with pytest.raises(GameError) as error:
         openspiel.walk(root, "kuhn", max_nodes=57)
@@ -83,7 +83,7 @@ def test_the_walk_stops_at_its_limit():
 
 def test_probes_estimate_the_number_of_nodes_without_bias():
     """Kuhn poker has 58 nodes, and its plays have different lengths; the mean is tested to four standard errors."""
-    root, rng = root_of(KUHN), random.Random(1)
+    root, rng = Kuhn(), random.Random(1)
     sizes = [openspiel._probe(root, rng, cap=10**6) for _ in range(1_000)]
     error = np.std(sizes) / np.sqrt(len(sizes))
     assert abs(np.mean(sizes) - 58) < 4 * error < 6
@@ -92,25 +92,20 @@ def test_probes_estimate_the_number_of_nodes_without_bias():
 def test_large_trees_are_refused_before_the_walk():
     """A play of 3,000 moves with 2 actions each: 2^3001 - 1 nodes."""
 
-    class Long:
-        name = "long"
+    @dataclass(frozen=True)
+    class Long(Kuhn):
+        depth: int = 0
 
-        def initial(self) -> int:
-            return 0
+        def current_player(self) -> int:
+            return self.depth % 2 if self.depth < 3_000 else openspiel.TERMINAL_PLAYER
 
-        def player(self, state: int) -> int:
-            return state % 2 if state < 3_000 else TERMINAL
-
-        def actions(self, state: int) -> tuple[str, ...]:
-            return ("left", "right")
-
-        def next(self, state: int, action: str) -> int:
-            return state + 1
+        def child(self, action: int) -> Kuhn:
+            return Long(depth=self.depth + 1)
 
     with pytest.raises(GameError) as error:
-        openspiel.check_size(root_of(Long()), "long", max_nodes=1_000)
+        openspiel.check_size(Long(), "long", max_nodes=1_000)
     assert str(error.value) == "long has more than about 1e+05 nodes, expected at most 1,000: try smaller parameters"
-    openspiel.check_size(root_of(KUHN), "kuhn", max_nodes=58)
+    openspiel.check_size(Kuhn(), "kuhn", max_nodes=58)
 
 
 # -------------------------------------------------------------------- refusals
@@ -129,9 +124,8 @@ class SpielError(RuntimeError):
 
 @dataclass(frozen=True)
 class SpielGame:
-    """A `pyspiel.Game` of our own rules, with what its type says."""
+    """A `pyspiel.Game` of Kuhn poker, with what its type says."""
 
-    rules: Any = KUHN
     players: int = 2
     utility: str = "zero"
     chance_mode: str = "explicit"
@@ -144,10 +138,10 @@ class SpielGame:
     def get_type(self) -> "SpielGame":
         return self
 
-    def new_initial_state(self) -> State:
+    def new_initial_state(self) -> Kuhn:
         if self.dynamics == "simultaneous":
             raise SpielError("simultaneous")
-        return root_of(self.rules)
+        return Kuhn()
 
 
 GAMES = {
@@ -186,7 +180,7 @@ def stand_in(monkeypatch):
         SpielError=SpielError,
         registered_names=lambda: [name for name in GAMES if "(" not in name],
         load_game=load_game,
-        convert_to_turn_based=lambda game: SpielGame(game.rules),
+        convert_to_turn_based=lambda game: SpielGame(),
     )
     monkeypatch.setitem(sys.modules, "pyspiel", module)
 
@@ -226,24 +220,24 @@ def test_a_small_machine_walks_less(monkeypatch):
 
 
 def test_states_of_an_infoset_have_the_same_actions():
-    class Cheat(kuhn_poker.KuhnPoker):
-        def actions(self, state: kuhn_poker.State) -> tuple[str, ...]:
-            return ("pass",) if state.cards == (0, 1) else ("pass", "bet")
+    class Cheat(Kuhn):
+        def legal_actions(self) -> list[int]:
+            return [PASS] if self.dealt == (0, 1) else [PASS, BET]
 
     with pytest.raises(GameError) as error:
-        openspiel.walk(root_of(Cheat(3)), "cheat")
+        openspiel.walk(Cheat(), "cheat")
     assert str(error.value) == (
         "cheat: expected the same actions at every state of information set 'J|', got pass, bet and pass"
     )
 
 
 def test_an_infoset_needs_an_action():
-    class Stuck(kuhn_poker.KuhnPoker):
-        def actions(self, state: kuhn_poker.State) -> tuple[str, ...]:
-            return ()
+    class Stuck(Kuhn):
+        def legal_actions(self) -> list[int]:
+            return []
 
     with pytest.raises(GameError, match=r"stuck: information set 'J\|' has no actions"):
-        openspiel.walk(root_of(Stuck(3)), "stuck")
+        openspiel.walk(Stuck(), "stuck")
 
 
 def test_only_games_from_there_have_policies_there():
@@ -269,12 +263,12 @@ class TabularPolicy:
         self.legal_actions_mask = np.array([[i in s.legal_actions() for i in range(5)] for s in self.states])
         self.action_probability_array = self.legal_actions_mask / 2
 
-    def _decisions(self, state: State) -> list[State]:
+    def _decisions(self, state: Kuhn) -> list[Kuhn]:
         moves = [move for move, _ in openspiel._moves(state, state.current_player())]
         below = [s for move in moves for s in self._decisions(state.child(move))]
         return below if state.current_player() < 0 else [state, *below]
 
-    def action_probabilities(self, state: State, player: int) -> dict[int, float]:
+    def action_probabilities(self, state: Kuhn, player: int) -> dict[int, float]:
         assert state.current_player() == player
         row = self.action_probability_array[self.state_lookup[state.information_state_string()]]
         return {action: row[action] for action in state.legal_actions() if row[action] > 0}
@@ -289,10 +283,35 @@ def test_policies_keep_their_places(stand_in, monkeypatch):
     for sent in (policy, always_bet):
         tabular = openspiel.tabular_policy(sent)
         for _, infoset, action, probability in sent.table():
-            number = action_number(["pass", "bet"].index(action))
+            number = {"pass": PASS, "bet": BET}[action]
             assert tabular.action_probability_array[tabular.state_lookup[infoset], number] == probability
         for back, there in zip(openspiel.probabilities_of(game, tabular), sent.probabilities, strict=True):
             np.testing.assert_array_equal(back, there)
+
+
+# -------------------------------------------------------------------- our families beside OpenSpiel's trees
+
+STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "openspiel_counts.json"
+COMPARED = {result["game"]: result for result in json.loads(STORED.read_text("utf-8"))["results"]}
+EVERY_FAMILY = {"kuhn_poker", "leduc_poker", "battleship", "dark_hex:rules=abrupt", "dark_hex:rules=classical"} | {
+    *(f"liars_dice:faces={faces}" for faces in (3, 4, 5, 6)),
+    *(f"goofspiel:cards={cards}" for cards in (4, 5)),
+}
+
+
+def test_every_family_was_found_equal():
+    assert set(COMPARED) >= EVERY_FAMILY
+    assert all(value is True for result in COMPARED.values() for value in result["equal"].values())
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_was_compared_is_still_what_is_built(name):
+    game, stored = games.load(name), COMPARED[name]
+    assert [player.n_infosets for player in game.players] == stored["infosets"]
+    assert [player.n_sequences for player in game.players] == stored["sequences"]
+    assert [len(game.payoff.entries().values)] == stored["payoffs"]
+    uniform = tuple(np.exp(player.uniform()) for player in game.players)
+    np.testing.assert_allclose(mmd.certify(game, uniform).nash_conv, stored["uniform_nash_conv"], rtol=0, atol=1e-10)
 
 
 # -------------------------------------------------------------------- with OpenSpiel
