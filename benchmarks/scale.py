@@ -22,6 +22,7 @@ import mmd
 from benchmarks.report import RESULTS, environment, print_table, store
 from games.memory import BYTES_PER_PAYOFF
 from mmd import algorithms
+from mmd.game import Sparse
 
 GAMES = ("liars_dice:faces=9", "liars_dice:faces=10")
 GOAL = 1e-3
@@ -39,6 +40,7 @@ def measure(spec: str, name: str, seconds: float) -> dict[str, Any]:
     begun = time.perf_counter()
     game = games.load(spec)
     built, build_peak = time.perf_counter() - begun, peak_bytes()
+    assert isinstance(game.payoff, Sparse)
     payoffs = sum(int(np.count_nonzero(bucket.values)) for bucket in game.payoff.by_row.buckets)
     kind = algorithms.load(name)
     solution = mmd.solve(game, kind(), tolerance=GOAL, time_limit=seconds, check_every=10)
