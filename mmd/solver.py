@@ -363,5 +363,6 @@ def _chunk(
 
 
 def _on_device(leaf: Any, dtype: np.dtype) -> Array:
-    """A hyper-parameter as an array, so that another value does not compile another program."""
-    return jnp.asarray(leaf, int if isinstance(leaf, int) else dtype)
+    """A hyper-parameter as an array (indices stay integers), so that another value does not compile another program."""
+    array = np.asarray(leaf)
+    return jnp.asarray(array, dtype if np.issubdtype(array.dtype, np.floating) else None)
