@@ -20,9 +20,9 @@ from games.compile import CHANCE, TERMINAL
 from mmd import algorithms, treeplex
 from mmd.algorithm import Algorithm
 from mmd.cli import main
-from mmd.game import HostPair, Pair
 from mmd.policy import Policy, as_log, normalized
 from mmd.run_directory import load_result
+from tests.plays import by_infoset
 
 FAMILY = ("cfr", "cfr+", "dcfr", "pcfr+", "pdcfr+")
 PLAYERS = (0, 1)
@@ -158,13 +158,6 @@ class Walker:
 
     def average(self) -> dict[str, np.ndarray]:
         return {label: s / s.sum() if s.any() else np.full(2, 0.5) for label, s in self.summed.items()}
-
-
-def by_infoset(game: mmd.Game, log_policy: Pair | HostPair) -> dict[str, np.ndarray]:
-    named: dict[str, list[float]] = {}
-    for _, infoset, _, probability in Policy.from_log(game, jax.device_get(log_policy)).table():
-        named.setdefault(infoset, []).append(probability)
-    return {label: np.array(probabilities) for label, probabilities in named.items()}
 
 
 @pytest.mark.parametrize("name", FAMILY)

@@ -1,0 +1,133 @@
+"""Behavioural-form MMD against a walk over all plays of Kuhn poker, known curves and the agent QRE.
+
+The curves (certified exploitability of the last iterate) are those of an independent NumPy implementation on
+OpenSpiel's trees, with the paper's settings.
+"""
+
+from collections.abc import Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import games
+import mmd
+from games import kuhn_poker, matrix
+from mmd.algorithms.behavioral import BehavioralMirrorDescent
+from mmd.game import Description, Game, HostPair
+from mmd.policy import Policy, as_log
+from tests.claims.reference import BIASED_RPS, trajectory
+from tests.plays import advance, by_infoset, conditional_values
+
+MOVING = BehavioralMirrorDescent()
+ANNEALED = BehavioralMirrorDescent(eta=1.0, alpha=1.0, annealed=True, magnet=mmd.Fixed("uniform"))
+FLOOR = 1e-10
+
+
+def last_iterates(
+    game: Game, algorithm: BehavioralMirrorDescent, iterations: Iterable[int], start: HostPair | None = None
+) -> list[HostPair]:
+    """Log-policies after some iterations, from uniform play unless a start is given."""
+    algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
+    start = start or tuple(player.uniform() for player in game.players)
+    state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
+    for iteration in iterations:
+        state = advance(algorithm, game.astype(jnp.float64), state, iteration)
+        found.append(jax.device_get(state.iterate.log_policy))
+    return found
+
+
+def floored(p: np.ndarray) -> np.ndarray:
+    return np.maximum(p, FLOOR) / np.maximum(p, FLOOR).sum()
+
+
+@pytest.mark.parametrize("algorithm", [MOVING, ANNEALED], ids=["moving", "annealed"])
+def test_ten_iterations_are_those_of_a_walk_over_plays(algorithm: BehavioralMirrorDescent) -> None:
+    game = kuhn_poker.game()
+    start = as_log(Policy.random(game, seed=1))
+    policy = by_infoset(game, start)
+    magnet = {label: np.full(2, 0.5) for label in policy}
+    rate = 0.0 if algorithm.annealed else 0.05
+    for t, found in enumerate(last_iterates(game, algorithm, range(1, 11), start), start=1):
+        fading = t**-0.5 if algorithm.annealed else 1.0
+        eta, alpha = algorithm.eta * fading, algorithm.alpha * fading
+        for label, q in conditional_values(policy, lambda play, player: play.payoffs[player]).items():
+            p = (policy[label] * magnet[label] ** (eta * alpha) * np.exp(eta * q)) ** (1 / (1 + eta * alpha))
+            policy[label] = floored(p / p.sum())
+            magnet[label] = floored(magnet[label] ** (1 - rate) * policy[label] ** rate)
+        for label, probabilities in by_infoset(game, found).items():
+            np.testing.assert_allclose(probabilities, policy[label], atol=1e-12, err_msg=f"{label} at {t}")
+
+
+CURVES = {
+    ("kuhn_poker", ANNEALED): {1: 0.2264183, 10: 0.11782, 100: 0.029129, 1_000: 0.0050593, 10_000: 0.0012226},
+    ("kuhn_poker", MOVING): {1: 0.3973358, 10: 0.20413, 100: 0.094125, 1_000: 0.0036634, 10_000: 3.8e-11},
+    ("liars_dice:faces=4", MOVING): {1: 0.6365782, 10: 0.51678, 100: 0.19109, 1_000: 0.014639},
+}
+
+
+@pytest.mark.parametrize(("spec", "algorithm"), CURVES, ids=["kuhn annealed", "kuhn moving", "liar's dice moving"])
+def test_known_curves(spec: str, algorithm: BehavioralMirrorDescent) -> None:
+    game, known = games.load(spec), CURVES[spec, algorithm]
+    for log_policy, (iteration, expected) in zip(last_iterates(game, algorithm, known), known.items(), strict=True):
+        found = mmd.certify(game, tuple(np.exp(log) for log in log_policy)).exploitability
+        digits = 1e-2 if expected < 1e-9 else 5e-5 if iteration > 1 else 5e-7  # as many as are known
+        np.testing.assert_allclose(found, expected, rtol=digits, err_msg=f"after {iteration}")
+
+
+def test_the_fixed_point_is_the_agent_qre() -> None:
+    """Temperature 0.1: the MMD authors' table, computed by Gambit, and two closed forms.
+
+    Facing a bet a jack loses 2 by calling and 1 by folding; a king wins 2 or loses 1.
+    """
+    game = kuhn_poker.game()
+    algorithm = BehavioralMirrorDescent(eta=0.1, alpha=0.1, magnet=mmd.Fixed("uniform"))
+    (found,) = last_iterates(game, algorithm, (20_000,))
+    passes = {label: probabilities[0] for label, probabilities in by_infoset(game, found).items()}
+    known = {"J|": 0.810138, "Q|": 0.863075, "K|": 0.408414, "Q|pb": 0.454542}
+    known |= {"J|p": 0.677836, "Q|p": 0.966148, "K|p": 0.056583, "Q|b": 0.569925}
+    for label, expected in known.items():
+        np.testing.assert_allclose(passes[label], expected, atol=6e-7, err_msg=label)
+    for label in ("J|b", "J|pb"):
+        np.testing.assert_allclose(passes[label], 1 / (1 + np.exp(-1 / 0.1)), rtol=1e-9)
+    for label in ("K|b", "K|pb"):
+        np.testing.assert_allclose(passes[label], max(1 / (1 + np.exp(3 / 0.1)), FLOOR), rtol=1e-9)
+
+
+def test_on_a_matrix_it_is_magnetic_mirror_descent() -> None:
+    game = matrix.game(BIASED_RPS)
+    sequence_form = trajectory(game, mmd.MagneticMirrorDescent(eta=0.1, alpha=0.2), 50)[-1]
+    (behavioral,) = last_iterates(game, BehavioralMirrorDescent(eta=0.1, alpha=0.2, magnet=mmd.Fixed()), (50,))
+    for found, expected in zip(behavioral, sequence_form, strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_solve_counts_both_pairs_of_products_and_names_the_hyper_parameters() -> None:
+    solution = mmd.solve(kuhn_poker.game(), MOVING, tolerance=1e-2, max_iterations=2_000)
+    assert solution.converged
+    assert solution.iterate == "last"
+    assert solution.gradient_evaluations == 2 * solution.iterations + 1
+    assert set(solution.algorithm) == {"name", "keeps_best", "eta", "alpha", "annealed", "magnet", "floor"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"eta": 0.0}, "eta > 0"),
+        ({"alpha": -1.0}, "alpha >= 0"),
+        ({"floor": 0.0}, "floor between 0 and 1"),
+        ({"magnet": mmd.Refresh(every=10)}, r"mmd.Fixed\(...\) or mmd.MovingAverage"),
+    ],
+)
+def test_refusals(chosen: dict, message: str) -> None:
+    with pytest.raises(mmd.GameError, match=message):
+        BehavioralMirrorDescent(**chosen).resolve(kuhn_poker.game())
+
+
+def test_payoffs_alone_are_not_enough() -> None:
+    """Two games with the same payoff matrix can differ in how likely their plays are."""
+    one = kuhn_poker.game()
+    bare = Game.from_entries(one.players, one.payoff.entries(), Description("bare", payoff_range=4.0))
+    with pytest.raises(mmd.GameError, match="bare was made from payoffs alone"):
+        MOVING.resolve(bare)
