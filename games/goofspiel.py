@@ -18,6 +18,7 @@ Letters: N cards; n beginnings of k cards, N! / (N - k)!; I infosets.
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from jaxtyping import Int
 from games.labels import LazyLabels
 from games.memory import check_memory
 from mmd.game import Description, Entries, Game, GameError, PlayerLabels
-from mmd.treeplex import Treeplex
+from mmd.treeplex import Ordering, Treeplex
 
 MAX_CARDS = 13
 RESULTS = "ltw"
@@ -44,16 +45,29 @@ def game(cards: int = 4) -> Game:
     name = f"goofspiel:cards={cards}"
     check_memory(name, math.factorial(cards) ** 2)
     levels, rows, margin = _expand(cards)
-    parent = np.concatenate([level.parent for level in levels])
-    n_actions = np.concatenate([np.full(len(level.parent), cards - k) for k, level in enumerate(levels)])
-    treeplex, ordering = Treeplex.build(parent, n_actions)
+    treeplex, ordering = _treeplex(levels)
     names = _Names(cards, tuple(level.known for level in levels), ordering.infosets)
-    labels = PlayerLabels(LazyLabels(len(parent), names.infoset), LazyLabels(len(parent), names.actions))
+    n = treeplex.n_infosets
+    labels = PlayerLabels(LazyLabels(n, names.infoset), LazyLabels(n, names.actions))
     rows = ordering.sequences[rows].astype(np.int32)
     decided = margin != 0
     entries = Entries(rows[decided], rows.T[decided], np.sign(margin[decided]).astype(np.float64))
-    description = Description(name=name, payoff_range=2.0, labels=(labels, labels))
+    description = Description(name=name, payoff_range=2.0, labels=(labels, labels), plays=partial(_plays, cards))
     return Game.from_entries((treeplex, treeplex), entries, description)
+
+
+def _plays(cards: int) -> Entries:
+    """Every pair of orders is one play, and there is no chance."""
+    levels, rows, _ = _expand(cards)
+    rows = _treeplex(levels)[1].sequences[rows].astype(np.int32)
+    return Entries(rows.reshape(-1), rows.T.reshape(-1), np.ones(rows.size))
+
+
+def _treeplex(levels: "list[_Level]") -> tuple[Treeplex, Ordering]:
+    cards = len(levels) + 1
+    parent = np.concatenate([level.parent for level in levels])
+    n_actions = np.concatenate([np.full(len(level.parent), cards - k) for k, level in enumerate(levels)])
+    return Treeplex.build(parent, n_actions)
 
 
 class _Level(NamedTuple):
