@@ -22,6 +22,7 @@ from mmd.algorithm import Algorithm
 from mmd.cli import main
 from mmd.policy import Policy, as_log, normalized
 from mmd.run_directory import load_result
+from tests.games.poker_rules import KuhnPoker
 from tests.plays import by_infoset
 
 FAMILY = ("cfr", "cfr+", "dcfr", "pcfr+", "pdcfr+")
@@ -99,7 +100,7 @@ class Walker:
     """CFR as Zinkevich et al. wrote it: counterfactual values by recursion over the histories of Kuhn poker."""
 
     def __init__(self, method: Method) -> None:
-        self.method, self.rules = method, kuhn_poker.KuhnPoker(3)
+        self.method, self.rules = method, KuhnPoker(3)
         self.policy: dict[str, np.ndarray] = {}
         self.regrets: dict[str, np.ndarray] = {}
         self.summed: dict[str, np.ndarray] = {}

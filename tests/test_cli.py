@@ -209,7 +209,7 @@ def test_compare_runs_each_algorithm_under_the_same_limits(work, capsys):
 def test_games_lists_specs_that_load(capsys):
     assert mmd("games") == 0
     specs = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
-    assert {"kuhn_poker:cards=3", "leduc_poker:ranks=3,suits=2", CYCLE} <= set(specs)
+    assert {"kuhn_poker:cards=3", "leduc_poker:ranks=3,suits=2,raises=2", CYCLE} <= set(specs)
 
 
 def test_env_names_versions_and_devices(capsys):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree
-from mmd.game import Game, PlayerLabels
+from mmd.game import Entries, Game, PlayerLabels
 from mmd.treeplex import Treeplex
 
 Profile = list[np.ndarray]  # for each infoset of a tree, the probabilities of its actions
@@ -119,31 +119,53 @@ def labels(game: Game) -> tuple[PlayerLabels, PlayerLabels]:
     return game.description.labels
 
 
-def by_name(game: Game) -> tuple[list[dict], dict]:
-    """The game without its numbering: each player's infosets -> (parent sequence, actions), and payoffs by sequences.
-
-    A sequence is called (infoset, action), the empty one "".
-    """
-    structure, sequences = [], []
+def sequence_names(game: Game) -> list[list]:
+    """Both players' sequences by name: (infoset, action), the empty one ""."""
+    sequences = []
     for treeplex, names in zip(game.players, labels(game), strict=True):
         called: list = [""]
         for infoset, actions in zip(names.infosets, names.actions, strict=True):
             called += [(infoset, action) for action in actions]
         assert len(set(called)) == len(called) == treeplex.n_sequences
-        parents = [called[parent] for parent in treeplex.parent]
-        structure.append(dict(zip(names.infosets, zip(parents, map(tuple, names.actions), strict=True), strict=True)))
         sequences.append(called)
-    entries = game.payoff.entries()
-    rows, columns = ([called[i] for i in at] for called, at in zip(sequences, entries[:2], strict=True))
-    return structure, dict(zip(zip(rows, columns, strict=True), entries.values.tolist(), strict=True))
+    return sequences
+
+
+def by_name(game: Game) -> tuple[list[dict], dict]:
+    """The game without its numbering: each player's infosets -> (parent sequence, actions); payoffs by sequences."""
+    structure, sequences = [], sequence_names(game)
+    for treeplex, called in zip(game.players, sequences, strict=True):
+        infosets: dict = {}
+        for parent, first, n in zip(treeplex.parent, treeplex.first_sequence, treeplex.n_actions, strict=True):
+            actions = called[first : first + n]
+            infosets[actions[0][0]] = (called[parent], tuple(action for _, action in actions))
+        structure.append(infosets)
+    return structure, entries_by_name(game.payoff.entries(), sequences)
+
+
+def entries_by_name(entries: Entries, sequences: list[list]) -> dict:
+    """Numbers by the names of both sequences; those at the same place are added."""
+    found: dict = defaultdict(float)
+    for row, column, value in zip(*entries, strict=True):
+        found[sequences[0][row], sequences[1][column]] += float(value)
+    return found
+
+
+def assert_same_numbers(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[at] - value for at, value in expected.items()], 0.0, atol=1e-15)
 
 
 def assert_same_game(one: Game, other: Game) -> None:
-    """The same infosets, actions and payoffs, entry by entry, whatever their numbers."""
+    """The same infosets, actions, payoffs and plays, entry by entry, whatever their numbers."""
     (structure, payoffs), (other_structure, other_payoffs) = by_name(one), by_name(other)
     assert structure == other_structure
-    assert payoffs.keys() == other_payoffs.keys()
-    np.testing.assert_allclose([payoffs[at] - value for at, value in other_payoffs.items()], 0.0, atol=1e-15)
+    assert_same_numbers(payoffs, other_payoffs)
+    plays = []
+    for game in (one, other):
+        assert game.description.plays is not None
+        plays.append(entries_by_name(game.description.plays(), sequence_names(game)))
+    assert_same_numbers(*plays)
     assert one.name == other.name
     assert one.description.payoff_range == other.description.payoff_range
     assert one.description.offset == other.description.offset

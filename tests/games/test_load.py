@@ -14,7 +14,7 @@ from tests.games import plain
 
 def test_available_specs_load_and_say_their_own_name():
     specs = games.available()
-    assert {"kuhn_poker:cards=3", "leduc_poker:ranks=3,suits=2", "preference:cycle"} <= set(specs)
+    assert {"kuhn_poker:cards=3", "leduc_poker:ranks=3,suits=2,raises=2", "preference:cycle"} <= set(specs)
     for spec, sentence in specs.items():
         assert games.load(spec).name == spec
         assert sentence.endswith(".")

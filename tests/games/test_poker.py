@@ -1,46 +1,74 @@
-"""Kuhn and Leduc poker: sizes, values and exploitabilities known from the literature and from OpenSpiel."""
+"""Kuhn and Leduc poker: the builders against the rules played out, and what the literature and OpenSpiel know."""
 
 import numpy as np
 import pytest
 
+import games
+import mmd
 from games import kuhn_poker, leduc_poker
 from games.compile import CHANCE, TERMINAL, Tree, compile_tree
-from games.rules import expand
+from games.rules import expand, game_of
 from mmd.game import GameError
 from tests.games import plain
+from tests.games.poker_rules import KuhnPoker, LeducPoker
 
 
 @pytest.fixture(scope="module")
 def kuhn() -> Tree:
-    return expand(kuhn_poker.KuhnPoker(3))
+    return expand(KuhnPoker(3))
 
 
 @pytest.fixture(scope="module")
 def leduc() -> Tree:
-    return expand(leduc_poker.LeducPoker(3, 2))
+    return expand(LeducPoker(3, 2))
+
+
+@pytest.mark.parametrize("cards", [2, 3, 5])
+def test_kuhn_is_built_as_the_rules_say(cards):
+    plain.assert_same_game(kuhn_poker.game(cards), game_of(KuhnPoker(cards)))
+
+
+@pytest.mark.parametrize(("ranks", "suits", "raises"), [(3, 2, 2), (2, 3, 1), (2, 2, 3)])
+def test_leduc_is_built_as_the_rules_say(ranks, suits, raises):
+    plain.assert_same_game(leduc_poker.game(ranks, suits, raises), game_of(LeducPoker(ranks, suits, raises)))
 
 
 # Nodes, terminals, infosets and sequences of each player, non-zero payoffs: counted with OpenSpiel.
 SIZES = [
-    (kuhn_poker.KuhnPoker(3), 58, 30, 6, 13, 30),
-    (leduc_poker.LeducPoker(3, 2), 9_457, 5_520, 468, 1_093, 4_920),
-    pytest.param(leduc_poker.LeducPoker(5, 2), 55_361, 32_760, 1_380, 3_221, 30_760, marks=pytest.mark.slow),
+    (KuhnPoker(3), "kuhn_poker", 58, 30, 6, 13, 30),
+    (LeducPoker(3, 2), "leduc_poker", 9_457, 5_520, 468, 1_093, 4_920),
+    pytest.param(LeducPoker(5, 2), "leduc_poker:ranks=5", 55_361, 32_760, 1_380, 3_221, 30_760, marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("rules", "nodes", "terminals", "infosets", "sequences", "entries"), SIZES)
-def test_sizes_are_those_of_openspiel(rules, nodes, terminals, infosets, sequences, entries):
+@pytest.mark.parametrize(("rules", "spec", "nodes", "terminals", "infosets", "sequences", "entries"), SIZES)
+def test_sizes_are_those_of_openspiel(rules, spec, nodes, terminals, infosets, sequences, entries):
     tree = expand(rules)
-    game = compile_tree(tree)
     assert (len(tree.parent), np.count_nonzero(tree.infoset == TERMINAL)) == (nodes, terminals)
-    assert [player.n_infosets for player in game.players] == [infosets, infosets]
-    assert [player.n_sequences for player in game.players] == [sequences, sequences]
-    assert len(game.payoff.entries().values) == entries
+    for game in (compile_tree(tree), games.load(spec)):
+        assert [player.n_infosets for player in game.players] == [infosets, infosets]
+        assert [player.n_sequences for player in game.players] == [sequences, sequences]
+        assert len(game.payoff.entries().values) == entries
+
+
+def test_raises_make_leduc_larger():
+    """In a round with at most r raises each player is asked r + 1 times, after 0 to r raises, by way of a check or not.
+
+    And 2 r + 1 ways end it without a fold: no raise, or 1 to r of them, after a check or not. So with n cards a player
+    has n (r + 1) infosets in the first round and, after each of these ways, n (n - 1) (r + 1) in the second.
+    """
+    for raises in (1, 2, 3, 4):
+        game, n = leduc_poker.game(2, 2, raises), 4
+        infosets = n * (raises + 1) + (2 * raises + 1) * n * (n - 1) * (raises + 1)
+        assert [player.n_infosets for player in game.players] == [infosets, infosets]
+        assert game.description.payoff_range == 2 * (1 + 2 * raises + 4 * raises)
 
 
 def test_values(kuhn, leduc):
-    np.testing.assert_allclose(plain.lp_value(compile_tree(kuhn)), -1 / 18, atol=1e-12)
+    for game in (compile_tree(kuhn), kuhn_poker.game()):
+        np.testing.assert_allclose(plain.lp_value(game), -1 / 18, atol=1e-12)
     np.testing.assert_allclose(plain.lp_value(compile_tree(leduc)), -0.0856064240780, atol=1e-10)
+    np.testing.assert_allclose(mmd.solve_exactly(leduc_poker.game()).value, -0.0856064240780, atol=1e-10)
 
 
 def test_uniform_policy_loses_the_known_amount(kuhn, leduc):
@@ -138,14 +166,27 @@ def test_kuhn_refuses_other_decks(cards):
         kuhn_poker.game(cards)
 
 
-@pytest.mark.parametrize(("ranks", "suits", "message"), [(1, 2, "2 to 13 ranks, got 1"), (3, 5, "2 to 4 suits, got 5")])
-def test_leduc_refuses_other_decks(ranks, suits, message):
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ((1, 2, 2), "2 to 13 ranks, got 1"),
+        ((3, 5, 2), "2 to 4 suits, got 5"),
+        ((3, 2, 0), "1 to 10 raises a round, got 0"),
+        ((3, 2, 11), "1 to 10 raises a round, got 11"),
+    ],
+)
+def test_leduc_refuses_other_games(parameters, message):
     with pytest.raises(GameError, match=f"leduc_poker: expected {message}"):
-        leduc_poker.game(ranks, suits)
+        leduc_poker.game(*parameters)
+
+
+def test_the_builders_walk_no_tree():
+    small, large = (plain.python_calls(lambda n=ranks: leduc_poker.game(n)) for ranks in (3, 7))
+    assert large < 2 * small  # where the tree is 17 times as large
 
 
 def test_larger_decks_keep_the_theory():
     """Kuhn poker with two cards: the king bets and is never called, so the first player neither wins nor loses."""
     np.testing.assert_allclose(plain.lp_value(kuhn_poker.game(2)), 0.0, atol=1e-12)
     assert plain.labels(kuhn_poker.game(13))[0].infosets[0] == "A|"
-    assert plain.labels(kuhn_poker.game(3))[0].infosets[:3] == ("J|", "Q|", "K|")
+    assert list(plain.labels(kuhn_poker.game(3))[0].infosets[:3]) == ["J|", "Q|", "K|"]
