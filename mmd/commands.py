@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 import games
 from mmd import algorithms, environment, policy_files, run_directory, tables
@@ -161,6 +163,7 @@ def _run(
             polish=polish,
             checkpoint=checkpoint,
             resume=resume,
+            mesh=_mesh(options),
         )
 
 
@@ -208,6 +211,21 @@ def _device(name: str | None) -> AbstractContextManager[Any]:
     except (RuntimeError, IndexError, ValueError):
         known = ", ".join(f"{device.platform}:{device.id}" for device in jax.devices())
         raise UsageError(f"no device {name!r} here, expected cpu or one of {known}") from None
+
+
+def _mesh(options: Limits) -> Mesh | None:
+    """The first `--devices` of the platform of `--device`; None for one device, which is the default's affair."""
+    if options.devices == 1:
+        return None
+    if ":" in (options.device or ""):
+        raise UsageError(
+            f"--devices takes the first of a platform: expected --device cpu, gpu or tpu, got {options.device}"
+        )
+    there = jax.devices(options.device)
+    if not 1 <= options.devices <= len(there):
+        known = f"{len(there)} {there[0].platform} device{'s' if len(there) > 1 else ''}"
+        raise UsageError(f"expected --devices from 1 to {len(there)}: there are {known} here, got {options.devices}")
+    return Mesh(np.array(there[: options.devices]), ("devices",))
 
 
 def _prepare(options: Limits) -> None:

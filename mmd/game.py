@@ -11,7 +11,7 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 import functools
 import operator
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -101,7 +101,7 @@ class Dense:
 
     def absolute(self) -> "Dense":
         """|A|, entry by entry."""
-        return Dense(jnp.abs(self.matrix))
+        return replace(self, matrix=jnp.abs(self.matrix))
 
     def entries(self) -> Entries:
         """The non-zero payoffs."""
@@ -167,7 +167,7 @@ class Buckets:
 
     def absolute(self) -> "Buckets":
         """The same with absolute values."""
-        return Buckets(tuple(Bucket(b.indices, jnp.abs(b.values)) for b in self.buckets), self.position)
+        return replace(self, buckets=tuple(Bucket(b.indices, jnp.abs(b.values)) for b in self.buckets))
 
 
 @jax.tree_util.register_dataclass

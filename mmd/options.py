@@ -31,6 +31,8 @@ class Limits:
     """Seconds of solving allowed, compilation apart."""
     device: Annotated[str | None, _optional("DEVICE", "JAX's choice")] = None
     """Where to run: cpu, gpu or tpu, with a number as in gpu:1 if there are several."""
+    devices: int = 1
+    """Divide payoffs and sweeps over this many devices, the first ones of their platform."""
     dtype: Literal["float64", "float32"] = "float64"
     """Precision of the iteration. Certificates are always float64."""
     seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from mmd.algorithm import ITERATES, Algorithm, Candidate, describe, smaller
 from mmd.algorithms.auto import Auto
 from mmd.certificate import certify
-from mmd.checkpoint import Checkpoint, Reached
+from mmd.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.game import Game, GameError, HostPair, Pair
 from mmd.policy import Policy, full_support
+from mmd.sharding import Placement, flat, settled
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
@@ -85,6 +87,7 @@ def solve(
     check_every: int = 10,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    mesh: Mesh | None = None,
 ) -> Solution:
     """Find a Nash equilibrium of a two-player zero-sum game, with a certificate.
 
@@ -103,6 +106,9 @@ def solve(
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
             limits and `polish` may be others than before; iterations and seconds count from the first start.
+        mesh: devices that share the payoffs and the sweeps (`mmd.sharding`), of all processes of `jax.distributed` if
+            they are in it: then each of them calls `solve` with the same arguments and gets the same `Solution`. The
+            default device if None.
 
     Returns:
         A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run
@@ -126,7 +132,8 @@ def solve(
     uniform = tuple(player.uniform() for player in game.players)
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
-        run = _Run(game, algorithm, limits, np.dtype(dtype), start, polish)
+        place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
+        run = _Run(game, algorithm, limits, start, place, polish)
         if checkpoint is not None:
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
@@ -137,12 +144,12 @@ class _Run:
     """The host side of one call of `solve`: what has been reached, and what to do next."""
 
     def __init__(
-        self, game: Game, algorithm: Algorithm, limits: Limits, dtype: np.dtype, start: HostPair, polish: bool
+        self, game: Game, algorithm: Algorithm, limits: Limits, start: HostPair, place: Placement, polish: bool
     ) -> None:
-        self.game, self.algorithm, self.limits, self.dtype, self.polish = game, algorithm, limits, dtype, polish
-        self.floor = FLOAT32_FLOOR * game.description.payoff_range if dtype == np.float32 else -np.inf
-        self.on_device = (jax.tree.map(lambda leaf: _on_device(leaf, dtype), algorithm), game.astype(dtype))
-        candidate = _unmeasured(tuple(jnp.asarray(log, dtype) for log in start))
+        self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
+        self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
+        self.on_device = (place.whole(algorithm), place.game(game))
+        candidate = place.whole(_unmeasured(tuple(jnp.asarray(log, place.dtype) for log in start)))
         seconds = {"compile": 0.0, "solve": 0.0}
         self.at = Reached(None, candidate, 0, seconds, limits.tolerance, target=limits.tolerance)
         self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
@@ -152,14 +159,19 @@ class _Run:
 
     def keep(self, checkpoint: Checkpoint, *, resume: bool) -> None:
         """Save to a checkpoint from now on, and go on from it if it is there and that is asked for."""
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint if self.place.leads else None
         if not resume:
             checkpoint.discard()
             return
         state = jax.eval_shape(_init, *self.on_device, self.at.candidate.log_policy)
         found = checkpoint.load(self.game, self.at._replace(state=state))
+        if len(set(self.place.of_all_processes(-1.0 if found is None else float(found[0].rows)))) > 1:
+            raise CheckpointError(
+                f"{checkpoint.path}: expected a file that all processes of the mesh see, got different ones"
+            )
         if found is not None:
             reached, self.trace = found
+            reached = reached._replace(**self.place.whole({"state": reached.state, "candidate": reached.candidate}))
             tolerance = self.limits.tolerance
             if reached.tolerance != tolerance:
                 reached = reached._replace(tolerance=tolerance, target=tolerance)
@@ -211,7 +223,7 @@ class _Run:
             self.rows_wanted,
         )
         rows = jax.device_get(rows)
-        elapsed = time.perf_counter() - begun
+        elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))  # processes must decide alike
         self._record(rows, elapsed)
         seconds = at.seconds | {"solve": at.seconds["solve"] + elapsed}
         self.at = self.after_chunk = at._replace(
@@ -271,7 +283,7 @@ class _Run:
 
         begun = time.perf_counter()
         found = polish(self.game, self._certified().policy.probabilities)
-        elapsed = time.perf_counter() - begun
+        elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))
         at = self.at
         before = at.polish_report or {"tries": 0, "seconds": 0.0}
         report = {
@@ -307,7 +319,7 @@ class _Run:
             iterations=int(newest["iteration"]),
             gradient_evaluations=int(newest["gradient_evaluations"]),
             seconds=self.at.seconds,
-            dtype=self.dtype.name,
+            dtype=self.place.dtype.name,
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report,
         )
@@ -321,7 +333,7 @@ def _unmeasured(log_policy: Pair) -> Candidate:
 
 @jax.jit
 def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> Any:
-    return algorithm.init(game, log_policy)
+    return settled(game, algorithm.init(game, log_policy))
 
 
 @jax.jit
@@ -346,7 +358,9 @@ def _chunk(
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
         state, so_far, rows = carry
         until = jnp.minimum((state.iteration // check_every + 1) * check_every, max_iterations)
-        state = jax.lax.while_loop(lambda s: s.iteration < until, lambda s: algorithm.step(game, s), state)
+        state = jax.lax.while_loop(
+            lambda s: s.iteration < until, lambda s: settled(game, algorithm.step(game, s)), state
+        )
         newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
         newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, so_far)  # no weak types: one program
         newest = smaller(newest, so_far) if algorithm.keeps_best else newest
@@ -354,15 +368,10 @@ def _chunk(
         candidate = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(newest.nash_conv), new, old), newest, so_far)
         work = jnp.stack([state.iteration, state.gradient_evaluations])
         at = rows.filled
-        return state, candidate, Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
+        rows = Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
+        return settled(game, (state, candidate, rows))
 
     empty = Rows(
         jnp.zeros((), int), jnp.zeros((CHUNK_ROWS, 2), int), jnp.zeros((CHUNK_ROWS, 4), candidate.nash_conv.dtype)
     )
     return jax.lax.while_loop(unfinished, check, (state, candidate, empty))
-
-
-def _on_device(leaf: Any, dtype: np.dtype) -> Array:
-    """A hyper-parameter as an array (indices stay integers), so that another value does not compile another program."""
-    array = np.asarray(leaf)
-    return jnp.asarray(array, dtype if np.issubdtype(array.dtype, np.floating) else None)

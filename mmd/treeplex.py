@@ -16,12 +16,11 @@ Source: Hoda, Gilpin, Pena, Sandholm 2010 (treeplex, dilated prox); Sokota et al
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mmd.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels
@@ -117,6 +116,10 @@ class Treeplex:
         """The groups of each level, from the top."""
         return in_groups(self.blocks)
 
+    def by_rows(self, function: Callable[..., Any], *rows: Array) -> Any:
+        """`function(*rows)`, which treats every row by itself; on a mesh (`mmd.sharding`) rows are divided."""
+        return function(*rows)
+
     def bottom_up(
         self,
         leaves: Float[Array, " S"],
@@ -141,25 +144,30 @@ class Treeplex:
             return self._bottom_up_scanned(leaves, rule, infoset, sequence)
         outputs: list[Array] = []
         child_values: Array | None = None
+        per_sequence = False
         for level in reversed(self.groups):
             start, stop = level[0].sequences.start, level[-1].sequences.stop
             q = leaves[start:stop] if child_values is None else leaves[start:stop] + child_values
             above = self._level_start(level[0].level - 1)
             child_values = jnp.zeros(start - above, leaves.dtype)
             for group in reversed(level):
-                value, output = rule(
+                value, output = self.by_rows(
+                    rule,
                     self._rows(q, group, start, -jnp.inf),
                     *(a[group.infosets] for a in infoset),
                     *(self._rows(a, group, 0, 0.0) for a in sequence),
                 )
                 child_values = child_values.at[self.parent[group.infosets] - above].add(value)
-                outputs.append(output if output.ndim == 1 else self._flat(output, group))
+                per_sequence = output.ndim > 1
+                outputs.append(self._flat(output, group) if per_sequence else output)
         root = leaves[0] if child_values is None else leaves[0] + child_values[0]
-        return root, _join(outputs, self.n_infosets, leaves.dtype)
+        if per_sequence:
+            outputs.append(jnp.zeros(1, leaves.dtype))
+        return root, jnp.concatenate(outputs[::-1])
 
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of a policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
-        policy = jnp.exp(log_policy)
+        policy = self.by_rows(jnp.exp, log_policy)
         if len(self.levels) > MAX_UNROLLED_LEVELS:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
@@ -332,7 +340,8 @@ class Treeplex:
         def level(values: Array, index: tuple[Array, Array, Array]) -> tuple[Array, Array]:
             of_infoset, of_sequence, exists = index
             q = jnp.where(exists, values[of_sequence], -jnp.inf)
-            value, output = rule(q, *(a[of_infoset] for a in pad), *(a[of_sequence] for a in pad_sequence))
+            arrays = (q, *(a[of_infoset] for a in pad), *(a[of_sequence] for a in pad_sequence))
+            value, output = self.by_rows(rule, *arrays)
             return values.at[parent[of_infoset]].add(value), output
 
         start = jnp.append(leaves, jnp.zeros(1, leaves.dtype))
@@ -376,11 +385,3 @@ class Treeplex:
     def _level_start(self, level: int) -> int:
         """First sequence of a level; the level above the first holds the empty sequence alone."""
         return 0 if level < 0 else self.levels[level][0].first_sequence
-
-
-def _join(outputs: list[Array], n_infosets: int, dtype: DTypeLike) -> Array:
-    """Outputs of a bottom-up sweep (deepest group first) as one array over infosets [I] or sequences [S]."""
-    parts = outputs[::-1]
-    if sum(len(part) for part in parts) > n_infosets:
-        parts.insert(0, jnp.zeros(1, dtype))
-    return jnp.concatenate(parts)

@@ -20,7 +20,7 @@ LAYERS = (
     {"update"},
     {"treeplex"},
     {"game"},
-    {"policy", "certificate", "sequence_form", "algorithm"},
+    {"policy", "certificate", "sequence_form", "algorithm", "sharding"},
     {"policy_files", "theory", "metrics", "magnets", "exact", "polish"},
     {"algorithms"},
     {"solution"},
