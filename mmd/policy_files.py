@@ -68,7 +68,7 @@ class _Names:
 
     def __init__(self, player: str, treeplex: Treeplex, labels: PlayerLabels) -> None:
         self.player, self.treeplex, self.labels = player, treeplex, labels
-        self.first = treeplex.first_sequence
+        self.first = np.asarray(treeplex.first_sequence)
         self.infosets = {label: j for j, label in enumerate(labels.infosets)}
 
     @classmethod
