@@ -2,7 +2,8 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make test    the whole test suite          make lint   ruff and pyright
-#   make bench   the measurements              make docs   run the code of the docs, then build them
+#   make bench   the measurements              make bench-gpu   the time of an iteration on a GPU
+#   make docs    run the code of the docs, then build them
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
 #   make clean   remove what was built, the environment apart
 # Another interpreter: make setup PYTHON=/path/to/python3.12
@@ -12,9 +13,9 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(filter-out demo openspiel_counts,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+BENCHMARKS := $(filter-out demo openspiel_counts gpu tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
-.PHONY: setup demo test lint bench peers bench-peers docs clean
+.PHONY: setup demo test lint bench bench-gpu peers bench-peers docs clean
 
 setup: .venv/.installed
 
@@ -43,6 +44,10 @@ lint: setup
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done
+
+bench-gpu: setup
+	$(PIP) --editable '.[cuda]'
+	$(BIN)/python -m benchmarks.gpu
 
 peers:
 	benchmarks/peers/setup.sh

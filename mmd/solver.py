@@ -160,6 +160,7 @@ class _Run:
     def keep(self, checkpoint: Checkpoint, *, resume: bool) -> None:
         """Save to a checkpoint from now on, and go on from it if it is there and that is asked for."""
         self.checkpoint = checkpoint if self.place.leads else None
+        self.place.of_all_processes(0.0)  # the first one may still be writing the checkpoint of a run before
         if not resume:
             checkpoint.discard()
             return

@@ -23,6 +23,7 @@ import games
 import mmd
 from mmd import game as game_module
 from mmd import sharding
+from mmd.cli import main
 from mmd.game import Buckets, Game, Pair, Sparse
 from mmd.sharding import Placement, ShardedTreeplex, flat, settled
 
@@ -173,13 +174,30 @@ def test_sweeps_that_are_scanned_or_padded_are_divided_too(monkeypatch: pytest.M
     rng = np.random.default_rng(0)
     policy, magnet = (player.normalized(jnp.asarray(rng.normal(size=player.n_sequences))) for _ in range(2))
     arguments = (policy, magnet, jnp.asarray(rng.normal(size=player.n_sequences)), 0.3, 0.7, jnp.ones(15))
-    step = jax.jit(on_mesh.magnetic_step)
+    step = jax.jit(on_mesh.magnetic_step).lower(*arguments).compile()
     np.testing.assert_allclose(step(*arguments), player.magnetic_step(*arguments), atol=1e-14)
     np.testing.assert_allclose(jax.jit(on_mesh.top_down)(policy), player.top_down(policy), atol=1e-15)
     plan, weights = player.top_down(policy), jnp.asarray(rng.random(player.n_sequences))
     divergence = jax.jit(on_mesh.bregman)(plan, policy, magnet, weights)
     np.testing.assert_allclose(divergence, player.bregman(plan, policy, magnet, weights), rtol=1e-13)
-    assert {kind for kind, _ in collectives(step.lower(*arguments).compile().as_text())} == {"all-gather"}
+    assert {kind for kind, _ in collectives(step.as_text() or "")} == {"all-gather"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "sentence"),
+    [
+        ("--device cpu --devices 3 --tolerance 1e-9", 0, ""),
+        ("--devices 9", 2, "expected --devices from 1 to 8: there are 8 cpu devices here, got 9"),
+        ("--devices 0", 2, "expected --devices from 1 to 8"),
+        ("--device cpu:1 --devices 2", 2, "expected --device cpu, gpu or tpu, got cpu:1"),
+    ],
+)
+def test_the_command_takes_or_refuses_a_number_of_devices(
+    words: str, status: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["solve", "preference:cycle", *words.split()]) == status
+    said = capsys.readouterr()
+    assert "0.363636  a" in said.out if status == 0 else sentence in said.err
 
 
 # -------------------------------------------------------------------- batches
@@ -244,7 +262,8 @@ def free_port() -> int:
 def test_two_processes_iterate_as_one_device(tmp_path: Path) -> None:
     """Over gloo: 200 steps agree with one device to 1e-12, in both processes bit for bit; the default converges."""
     clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    clean |= {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": str(ROOT)}
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"  # compiles in half the time
+    clean |= {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     port = str(free_port())
     workers = [
         subprocess.Popen(
