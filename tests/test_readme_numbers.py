@@ -67,3 +67,16 @@ def test_real_data() -> None:
     tables = result("real_data")["results"]
     assert all(t["status"] == "CONVERGED" and t["distance_to_optimal_face"] <= 1e-6 for t in tables)
     assert readme_row(f"{len(tables)} real preference tables")
+
+
+def test_kills() -> None:
+    results = result("kill_and_resume")["results"]
+    kills = sum(sum(run["kills"].values()) for run in results)
+    assert f"killed {kills} times in all and resumed | no bit of difference |" in readme_row("runs killed")
+    assert not any(run["differing"] for run in results)
+
+
+def test_counts() -> None:
+    results = result("openspiel_counts")["results"]
+    assert f"| sizes and values of {len(results)} game trees" in readme_row("sizes and values")
+    assert all(all(run["equal"].values()) for run in results)
