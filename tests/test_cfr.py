@@ -227,9 +227,12 @@ def test_cfr_plus_on_leduc_poker() -> None:
 
 
 def test_predictive_cfr_plus_on_leduc_poker() -> None:
-    found = exploitabilities(games.load("leduc_poker"), "pcfr+", (1_000,))
-    np.testing.assert_allclose(found[1_000][AVERAGE], 7.31e-4, rtol=1e-3)
-    np.testing.assert_allclose(found[1_000][LAST], 0.0413, rtol=2e-3)
+    found = exploitabilities(games.load("leduc_poker"), "pcfr+", (100, 1_000))
+    np.testing.assert_allclose(found[100], (0.0192616864, 0.155717552), rtol=1e-6)
+    # From here on rounding decides ties: with payoffs changed by 1e-15 five runs ended between 7.313e-4 and 7.358e-4,
+    # an independent program at 7.31e-4.
+    np.testing.assert_allclose(found[1_000][AVERAGE], 7.31e-4, rtol=0.02)
+    np.testing.assert_allclose(found[1_000][LAST], 0.0413, rtol=5e-3)
 
 
 # ---------------------------------------------------------------- matrix games
