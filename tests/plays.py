@@ -5,10 +5,11 @@ A behavioural policy is a dictionary: the label of an infoset -> the probabiliti
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import mmd
@@ -92,3 +93,16 @@ def by_infoset(game: mmd.Game, log_policy: Pair | HostPair) -> Policies:
 def advance(algorithm: Algorithm, game: mmd.Game, state: Any, iteration: int) -> Any:
     """The state after that many iterations; one compiled program for all of them."""
     return jax.lax.while_loop(lambda s: s.iteration < iteration, lambda s: algorithm.step(game, s), state)
+
+
+def last_iterates(
+    game: mmd.Game, algorithm: Any, iterations: Iterable[int], start: HostPair | None = None
+) -> list[HostPair]:
+    """Log-policies after some iterations, from uniform play unless a start is given."""
+    algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
+    start = start or tuple(player.uniform() for player in game.players)
+    state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
+    for iteration in iterations:
+        state = advance(algorithm, game.astype(jnp.float64), state, iteration)
+        found.append(jax.device_get(state.iterate.log_policy))
+    return found

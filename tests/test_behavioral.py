@@ -4,10 +4,6 @@ The curves (certified exploitability of the last iterate) are those of an indepe
 OpenSpiel's trees, with the paper's settings.
 """
 
-from collections.abc import Iterable
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -15,27 +11,14 @@ import games
 import mmd
 from games import kuhn_poker, matrix
 from mmd.algorithms.behavioral import BehavioralMirrorDescent
-from mmd.game import Description, Game, HostPair
+from mmd.game import Description, Game
 from mmd.policy import Policy, as_log
 from tests.claims.reference import BIASED_RPS, trajectory
-from tests.plays import advance, by_infoset, conditional_values
+from tests.plays import by_infoset, conditional_values, last_iterates
 
 MOVING = BehavioralMirrorDescent()
 ANNEALED = BehavioralMirrorDescent(eta=1.0, alpha=1.0, annealed=True, magnet=mmd.Fixed("uniform"))
 FLOOR = 1e-10
-
-
-def last_iterates(
-    game: Game, algorithm: BehavioralMirrorDescent, iterations: Iterable[int], start: HostPair | None = None
-) -> list[HostPair]:
-    """Log-policies after some iterations, from uniform play unless a start is given."""
-    algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
-    start = start or tuple(player.uniform() for player in game.players)
-    state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
-    for iteration in iterations:
-        state = advance(algorithm, game.astype(jnp.float64), state, iteration)
-        found.append(jax.device_get(state.iterate.log_policy))
-    return found
 
 
 def floored(p: np.ndarray) -> np.ndarray:

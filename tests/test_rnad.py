@@ -1,20 +1,16 @@
 """R-NaD against a walk over all plays of Kuhn poker, published QREs, and what its papers prove of the two loops."""
 
 import itertools
-from collections.abc import Iterable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import mmd
 from games import kuhn_poker, matrix
 from mmd.algorithms.rnad import RegularizedNashDynamics
-from mmd.game import Game, HostPair
 from mmd.policy import Policy, as_log
 from tests.claims.reference import PERTURBED_RPS, kl_to
-from tests.plays import Play, Policies, advance, by_infoset, conditional_values, reach
+from tests.plays import Play, Policies, by_infoset, conditional_values, last_iterates, reach
 
 NEVER = 10**9
 NORMALIZED_RPS = (PERTURBED_RPS + 3) / 6  # payoffs in [0, 1], as in the MMD paper
@@ -24,19 +20,6 @@ QRES = {
     0.1: (0.17347803, 0.48630324, 0.34021873),
     0.05: (0.1517447, 0.46794775, 0.38030755),
 }
-
-
-def iterates(
-    game: Game, algorithm: RegularizedNashDynamics, iterations: Iterable[int], start: HostPair | None = None
-) -> list[HostPair]:
-    """Log-policies after some iterations, from uniform play unless a start is given."""
-    algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
-    start = start or tuple(player.uniform() for player in game.players)
-    state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
-    for iteration in iterations:
-        state = advance(algorithm, game.astype(jnp.float64), state, iteration)
-        found.append(jax.device_get(state.iterate.log_policy))
-    return found
 
 
 def transformed(policy: Policies, reference: Policies, alpha: float) -> Policies:
@@ -59,7 +42,7 @@ def test_ten_steps_are_those_of_a_walk_over_plays() -> None:
     start = as_log(Policy.random(game, seed=1))
     policy = reference = by_infoset(game, start)
     algorithm = RegularizedNashDynamics(eta=eta, alpha=alpha, every=4)
-    for t, found in enumerate(iterates(game, algorithm, range(1, 11), start), start=1):
+    for t, found in enumerate(last_iterates(game, algorithm, range(1, 11), start), start=1):
         values = transformed(policy, reference, alpha)
         weights = {label: p * np.exp(eta * values[label]) for label, p in policy.items()}
         policy = {label: w / w.sum() for label, w in weights.items()}
@@ -75,7 +58,7 @@ def test_transformed_rewards_sum_to_zero_and_the_dynamics_comes_to_rest_at_their
     """
     game, alpha = kuhn_poker.game(), 0.3
     start = as_log(Policy.random(game, seed=2))
-    (found,) = iterates(game, RegularizedNashDynamics(eta=1.5, alpha=alpha, every=NEVER), (5_000,), start)
+    (found,) = last_iterates(game, RegularizedNashDynamics(eta=1.5, alpha=alpha, every=NEVER), (5_000,), start)
     reference, policy = by_infoset(game, start), by_infoset(game, found)
     for label, values in transformed(policy, reference, alpha).items():
         np.testing.assert_allclose(values[0], values[1], atol=1e-13, err_msg=label)
@@ -86,7 +69,7 @@ def test_transformed_rewards_sum_to_zero_and_the_dynamics_comes_to_rest_at_their
 def test_on_a_matrix_the_dynamics_leads_to_the_qre(alpha: float) -> None:
     """The transformed game's equilibrium is the softmax of payoffs over alpha, for a uniform reference."""
     game = matrix.game(NORMALIZED_RPS)
-    (found,) = iterates(game, RegularizedNashDynamics(eta=0.2, alpha=alpha, every=NEVER), (20_000,))
+    (found,) = last_iterates(game, RegularizedNashDynamics(eta=0.2, alpha=alpha, every=NEVER), (20_000,))
     for log_policy in found:
         np.testing.assert_allclose(np.exp(log_policy[1:]), QRES[alpha], atol=1e-8)
 
@@ -95,7 +78,7 @@ def test_every_reference_is_closer_to_the_equilibrium_than_the_one_before() -> N
     """KL(z*, mu_k+1) <= KL(z*, mu_k) - KL(mu_k+1, mu_k), where the dynamics was left to settle."""
     game = matrix.game(NORMALIZED_RPS)
     equilibrium = tuple(np.log([1, 1 / 7, 3 / 7, 3 / 7]) for _ in range(2))
-    references = iterates(game, RegularizedNashDynamics(eta=0.5, alpha=0.2, every=400), range(0, 8_001, 400))
+    references = last_iterates(game, RegularizedNashDynamics(eta=0.5, alpha=0.2, every=400), range(0, 8_001, 400))
     to_equilibrium = np.array([kl_to(game, equilibrium, mu) for mu in references])
     moved = np.array([kl_to(game, new, old) for old, new in itertools.pairwise(references)])
     assert (np.diff(to_equilibrium) <= -moved + 1e-14).all()
