@@ -62,7 +62,7 @@ def on_base_games(algorithm: mmd.Algorithm, *, start: bool = False) -> dict[str,
     for spec, most in BASE.items():
         game = games.load(spec)
         first = head_start(game) if start else None
-        solution = mmd.solve(game, algorithm, tolerance=MARKS[-1], max_iterations=most, start=first)
+        solution = mmd.solve(game, algorithm, tolerance=MARKS[-1], max_iterations=most, start=first, polish=False)
         reached = {f"{mark:.0e}": evaluations_to(solution, mark) for mark in MARKS}
         found[spec] = {mark: n and n + HEAD_START * start for mark, n in reached.items()}
     return found
@@ -78,7 +78,7 @@ def on_perturbed_copies(
             game = perturbed(games.load(spec), seed)
             first = head_start(game) if start else None
             left = budget - HEAD_START * start
-            solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=left, start=first)
+            solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=left, start=first, polish=False)
             found.setdefault(spec, []).append(exploitability_at(solution, left))
     return found
 

@@ -39,7 +39,7 @@ PROGRAM = (
     "entry()\n"
 )
 SETTINGS = (
-    "kuhn_poker --tolerance 0 --max-iterations 80000",
+    "kuhn_poker --tolerance 0 --max-iterations 80000 --no-polish",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --magnet refresh=50 --alpha 0.5",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm pcfr+ --seed 3",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --alpha 1 --dtype float32",

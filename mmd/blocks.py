@@ -77,6 +77,18 @@ def in_levels(blocks: tuple[Block, ...]) -> tuple[tuple[Block, ...], ...]:
 
 
 @lru_cache(maxsize=256)
+def in_spans(blocks: tuple[Block, ...]) -> tuple[tuple[slice, slice], ...]:
+    """Where each level lies in arrays over infosets and over sequences."""
+    return tuple(
+        (
+            slice(level[0].infosets.start, level[-1].infosets.stop),
+            slice(level[0].sequences.start, level[-1].sequences.stop),
+        )
+        for level in in_levels(blocks)
+    )
+
+
+@lru_cache(maxsize=256)
 def in_groups(blocks: tuple[Block, ...]) -> tuple[tuple[Group, ...], ...]:
     """Every level in groups: a block each where they are few, else cut so that entries and groups cost least."""
     return tuple(
@@ -113,3 +125,22 @@ def depth_of(parent: Int[np.ndarray, " I"]) -> Int[np.ndarray, " I"]:
         depth[inner] += depth[ancestor[inner]]
         ancestor[inner] = ancestor[ancestor[inner]]
     return depth
+
+
+@lru_cache(maxsize=16)
+def padded_levels(blocks: tuple[Block, ...]) -> tuple[Int[np.ndarray, "L W"], Int[np.ndarray, "L W A"]]:
+    """Infosets and sequences of every level, padded to one shape; I and S mark what does not exist."""
+    levels, n_actions = in_levels(blocks), max(b.n_actions for b in blocks)
+    width = max(sum(b.n_infosets for b in level) for level in levels)
+    infosets = np.full((len(levels), width), blocks[-1].infosets.stop, np.int32)
+    sequences = np.full((len(levels), width, n_actions), blocks[-1].sequences.stop, np.int32)
+    for row, level in enumerate(levels):
+        at = 0
+        for b in level:
+            span = slice(at, at + b.n_infosets)
+            infosets[row, span] = np.arange(b.infosets.start, b.infosets.stop)
+            sequences[row, span, : b.n_actions] = np.arange(b.sequences.start, b.sequences.stop).reshape(
+                -1, b.n_actions
+            )
+            at += b.n_infosets
+    return infosets, sequences

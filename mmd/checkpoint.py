@@ -56,9 +56,9 @@ class Reached(NamedTuple):
         seconds: {"compile", "solve"}, of all processes so far.
         tolerance: exploitability asked for.
         target: exploitability at which the certificate is asked next; below the tolerance once it has disagreed.
-        polish_at: exploitability at which the polish is tried next; None before its first try.
+        polish_at: exploitability at which the polish is tried next.
         polished: the best polished policy.
-        polish_report: what `Solution.polish` will say.
+        polish_report: what `Solution.polish` will say if there was a try.
     """
 
     state: Any
@@ -67,9 +67,9 @@ class Reached(NamedTuple):
     seconds: dict[str, float]
     tolerance: float
     target: float
-    polish_at: float | None = None
+    polish_at: float
+    polish_report: dict[str, Any]
     polished: Certified | None = None
-    polish_report: dict[str, Any] | None = None
 
 
 HOST_FIELDS = ("rows", "seconds", "tolerance", "target", "polish_at", "polish_report")

@@ -71,7 +71,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
         sys.stderr.write(f"{known}\n")
     with _device(options.device):
-        solution = _run(game, algorithm, options, polish=options.polish, checkpoint=checkpoint, resume=options.resume)
+        solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
     if options.plot is not None:
@@ -144,7 +144,6 @@ def _run(
     algorithm: Algorithm,
     options: Limits,
     *,
-    polish: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Solution:
@@ -160,11 +159,18 @@ def _run(
             dtype=options.dtype,
             start=start,
             on_check=on_check,
-            polish=polish,
+            polish=_polish(options),
             checkpoint=checkpoint,
             resume=resume,
             mesh=_mesh(options),
         )
+
+
+def _polish(options: Limits) -> bool | None:
+    """Whether to try the polish; None for the algorithm's default."""
+    if options.polish and options.no_polish:
+        raise UsageError("expected --polish or --no-polish, got both")
+    return options.polish or (False if options.no_polish else None)
 
 
 def _algorithm(options: Solve) -> Algorithm:
@@ -223,8 +229,10 @@ def _mesh(options: Limits) -> Mesh | None:
         )
     there = jax.devices(options.device)
     if not 1 <= options.devices <= len(there):
-        known = f"{len(there)} {there[0].platform} device{'s' if len(there) > 1 else ''}"
-        raise UsageError(f"expected --devices from 1 to {len(there)}: there are {known} here, got {options.devices}")
+        known = (
+            f"is 1 {there[0].platform} device" if len(there) == 1 else f"are {len(there)} {there[0].platform} devices"
+        )
+        raise UsageError(f"expected --devices from 1 to {len(there)}: there {known} here, got {options.devices}")
     return Mesh(np.array(there[: options.devices]), ("devices",))
 
 

@@ -99,6 +99,11 @@ class Dense:
         """A^T x."""
         return jnp.matmul(row_plan, self.matrix)
 
+    @property
+    def n_stored(self) -> int:
+        """Number of payoffs that a product touches."""
+        return int(np.size(self.matrix))
+
     def absolute(self) -> "Dense":
         """|A|, entry by entry."""
         return replace(self, matrix=jnp.abs(self.matrix))
@@ -185,6 +190,11 @@ class Sparse:
     def transposed_times(self, row_plan: Float[Array, " S0"]) -> Float[Array, " S1"]:
         """A^T x."""
         return self.by_column.times(row_plan)
+
+    @property
+    def n_stored(self) -> int:
+        """Number of payoffs that a product touches."""
+        return sum(int(np.size(bucket.values)) for bucket in self.by_row.buckets)
 
     def absolute(self) -> "Sparse":
         """|A|, entry by entry."""

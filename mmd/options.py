@@ -37,6 +37,11 @@ class Limits:
     """Precision of the iteration. Certificates are always float64."""
     seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
     """Start from a random policy drawn with this seed."""
+    polish: bool = False
+    """Try the certified polish with any algorithm; it never makes the policy worse."""
+    no_polish: bool = False
+    """Keep to the algorithm's own iterates. Otherwise auto, which returns the best policy it meets, tries the certified
+    polish."""
     out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
     plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
@@ -63,8 +68,6 @@ class Solve(Limits):
     (rate) or halpern (mmd only)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
-    polish: bool = False
-    """Also try the certified polish, which never makes the policy worse."""
     resume: bool = False
     """Go on from checkpoint.npz in the folder of --out, if it is there; tolerance and limits may be others."""
 

@@ -13,8 +13,10 @@ The guess: a sequence is used if its probability exceeds c times its regret per 
 values of c; then it is corrected by what the projection shows. It needs a point near the relative interior of the face,
 where what is not used costs something; entropic iterates tend to one, and near a vertex it fails. A wrong guess costs
 time only: a result is kept only if the independent certificate (`mmd.certificate`) says that NashConv fell. What starts
-are near enough is measured, not proven: on Leduc those from a NashConv of 3e-5 on, on copies of it with perturbed
-payoffs from 2e-4 to 3e-6 on. Exact zeros come out, so an iteration in log space must not start from the result.
+are near enough is measured, not proven (docs/decisions/008). Exact zeros come out, so an iteration in log space must
+not start from the result.
+
+What it may cost is decided by a model of the time it takes, not by the clock, so that a run can be repeated.
 
 Letters as in `mmd.treeplex`; J = 1 + I, the whole game and then its infosets.
 """
@@ -24,10 +26,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
@@ -36,8 +36,9 @@ from mmd.game import Game
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
 
-CUTS = (10.0, 3.0, 30.0, 1.0, 0.1, 0.01)  # values of c, the one that is right most often first
-CORRECTIONS = 3  # projections for each of them
+CUTS = (1.0, 0.1, 10.0)  # values of c, the one that is right first most often first
+PROJECTIONS = 3  # for each of them, corrections included
+HOPELESS = 2.0  # a projection with so many times the NashConv of what was given is not corrected
 MIXING = 0.1  # share of uniform play in the plans at which gradient ranges are measured, as in `mmd.algorithms`
 NEGLIGIBLE = 1e-12  # of a probability, or of max |A|: no evidence against a sequence
 SMALLEST_MASS = 1e-9  # of x0 in the metric
@@ -45,6 +46,12 @@ FREEDOM = 1e-6  # weight of q in the metric; the projection would not exist wher
 STABILITY = (
     1e-12  # of the dual block; at 1e-9 refinement is too slow, at 0 redundant constraints break the factorisation
 )
+# Seconds of the model, from two cores of 2025: what a projection takes, and a gradient evaluation with its step.
+PROJECTION, PER_SQUARED_NONZERO, PER_CUBED_EQUATION = 1e-2, 8e-11, 5e-10
+PER_ENTRY, PER_SEQUENCE = 1e-9, 1.6e-8
+TRY_PER_ENTRY = 2e-7  # what a try costs before its first projection
+MOST_PAYOFFS = 5_000_000  # of a game that `affordable` lets be polished: its sparse matrices are copied several times
+ALLOWANCE, SHARE = 1.0, 0.5  # seconds that are always allowed, and the share of a run's own time beyond them
 REFINEMENTS = 60
 RESIDUAL = 3e-16  # ends them, and so does one that falls by less than to this share:
 STALLED = 0.9
@@ -63,6 +70,8 @@ class PolishReport:
         nash_conv_before, nash_conv_after: certified NashConv of the given and of the returned policies; never rises.
         accepted: whether it fell.
         faces: how many guesses were tried.
+        gradient_evaluations: how many pairs (A y, A^T x) or (|A| y, |A|^T x) it took, those of certificates included.
+        modelled_seconds: what the model says that the projections cost.
         seconds: time taken.
     """
 
@@ -71,32 +80,67 @@ class PolishReport:
     nash_conv_after: float
     accepted: bool
     faces: int
+    gradient_evaluations: int
+    modelled_seconds: float
     seconds: float
 
 
-def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14) -> PolishReport:
+def affordable(game: Game, gradient_evaluations: int, spent: float) -> float:
+    """Modelled seconds that one more call may take in a run of so many gradient evaluations; 0 in a huge game.
+
+    Half of what is left after the `spent` ones of earlier calls, so that something is left for a better start.
+    """
+    if game.payoff.n_stored > MOST_PAYOFFS:
+        return 0.0
+    sequences = sum(player.n_sequences for player in game.players)
+    step = PER_ENTRY * game.payoff.n_stored + PER_SEQUENCE * sequences
+    return max(ALLOWANCE + SHARE * step * gradient_evaluations - spent, 0.0) / 2
+
+
+def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14, budget: float = np.inf) -> PolishReport:
     """Try to turn approximate equilibrium policies into exact ones; never makes them worse.
 
     Args:
         game: the game.
         probabilities: [S0], [S1] behavioural policies, entry 0 (the empty sequence) being 1.
         goal: NashConv, in units of the largest sequence-form payoff, at which no further guess is tried.
+        budget: modelled seconds that the projections may take together; one that would exceed it is not begun.
 
     Raises:
         GameError: the probabilities are not a policy of this game.
     """
     begun = time.perf_counter()
     before = after = certify(game, probabilities).nash_conv
-    form, best, faces = _Form.of(game), probabilities, 0
+    form, best, faces, work = _Form.of(game), probabilities, 0, _Work(budget, TRY_PER_ENTRY * game.payoff.n_stored)
     if before > goal * form.scale:
-        for candidate in _candidates(form, probabilities):
+        for candidate in _candidates(form, probabilities, work):
             faces += 1
             nash_conv = certify(game, candidate).nash_conv
             if nash_conv < after:
                 best, after = candidate, nash_conv
             if after <= goal * form.scale:
                 break
-    return PolishReport(best, before, after, after < before, faces, time.perf_counter() - begun)
+    evaluations = 1 + faces + work.gradient_evaluations
+    return PolishReport(
+        best, before, after, after < before, faces, evaluations, work.spent, time.perf_counter() - begun
+    )
+
+
+@dataclass
+class _Work:
+    """What was spent of a budget of modelled seconds, and gradient evaluations."""
+
+    budget: float
+    spent: float
+    gradient_evaluations: int = 0
+
+    def projection(self, equations: sparse.csc_array, n_equations: int) -> bool:
+        """Spend what a projection costs; False, and nothing spent, if the budget does not have it."""
+        size = len(equations.indptr) - 1 + n_equations  # of the square system
+        factors = min(PER_SQUARED_NONZERO * equations.nnz**2, PER_CUBED_EQUATION * size**3)
+        affordable = self.spent + PROJECTION + factors <= self.budget
+        self.spent += (PROJECTION + factors) * affordable
+        return affordable
 
 
 class _Point(NamedTuple):
@@ -112,6 +156,11 @@ class _Point(NamedTuple):
     plans: Plans
     values: Values
     regrets: Plans
+
+    @property
+    def nash_conv(self) -> float:
+        """What both best responses gain, in units of the largest payoff."""
+        return float(self.values[0][0] + self.values[1][0])
 
 
 @dataclass(frozen=True)
@@ -156,54 +205,39 @@ class _Form:
         return row > 0, column > 0
 
     def plans(self, probabilities: Plans) -> Plans:
-        """Plans of behavioural policies; like `best`, in float64 whatever the caller's settings."""
-        with jax.enable_x64(True):
-            row, column = (np.asarray(_plan(p, a)) for p, a in zip(self.players, probabilities, strict=True))
+        """Plans of behavioural policies."""
+        row, column = (player.host_plan(p) for player, p in zip(self.players, probabilities, strict=True))
         return row, column
 
     def best(self, gradients: Plans) -> Values:
         """What best responses are worth."""
-        with jax.enable_x64(True):
-            row, column = (np.asarray(_best(p, a)) for p, a in zip(self.players, gradients, strict=True))
+        row, column = (player.host_best(g) for player, g in zip(self.players, gradients, strict=True))
         return row, column
 
 
-@jax.jit
-def _plan(treeplex: Treeplex, probabilities: Float[Array, " S"]) -> Float[Array, " S"]:
-    """The plan of a behavioural policy."""
-    return treeplex.top_down(jnp.log(probabilities))
-
-
-@jax.jit
-def _best(treeplex: Treeplex, gradient: Float[Array, " S"]) -> Float[Array, " J"]:
-    """What a best response is worth, in the whole game and at each infoset."""
-
-    def rule(q: Array) -> tuple[Array, Array]:
-        best = jnp.max(q, axis=-1)
-        return best, best
-
-    value, values = treeplex.bottom_up(gradient, rule)
-    return value[None] if values is None else jnp.concatenate([value[None], values])
-
-
-def _candidates(form: _Form, probabilities: Plans) -> Iterator[Plans]:
+def _candidates(form: _Form, probabilities: Plans, work: _Work) -> Iterator[Plans]:
     """Projections of a profile on guessed faces, as behavioural policies."""
     point = form.point(probabilities)
     ranges = form.ranges(point.plans)
+    work.gradient_evaluations += 2
     for cut in CUTS:
         row, column = (
             p * (size + NEGLIGIBLE) > -cut * regret
             for p, size, regret in zip(probabilities, ranges, point.regrets, strict=True)
         )
         face = form.closed((row, column))
-        for _ in range(CORRECTIONS):
-            x, y = _projection(form, point, face, 0), _projection(form, point, face, 1)
+        for _ in range(PROJECTIONS):
+            x, y = (_projection(form, point, face, player, work) for player in (0, 1))
             if x is None or y is None:
                 break
             projected = behaviour(form.players[0], x, probabilities[0]), behaviour(form.players[1], y, probabilities[1])
             yield projected
-            corrected = _corrected(form, face, (x, y), form.point(projected))
-            if all(np.array_equal(a, b) for a, b in zip(face, corrected, strict=True)):
+            at = form.point(projected)
+            work.gradient_evaluations += 1
+            corrected = _corrected(form, face, (x, y), at)
+            if at.nash_conv > HOPELESS * point.nash_conv or all(
+                np.array_equal(a, b) for a, b in zip(face, corrected, strict=True)
+            ):
                 break
             face = corrected
 
@@ -217,8 +251,8 @@ def _corrected(form: _Form, face: Face, plans: Plans, at: _Point) -> Face:
     return form.closed((row, column))
 
 
-def _projection(form: _Form, point: _Point, face: Face, player: int) -> Float[np.ndarray, " S"] | None:
-    """The X of the module docstring, with the negative entries of a wrong guess; None if it cannot be computed."""
+def _projection(form: _Form, point: _Point, face: Face, player: int, work: _Work) -> Float[np.ndarray, " S"] | None:
+    """The X of the module docstring, with the negative entries of a wrong guess; None if it cannot be had."""
     own, tight = np.flatnonzero(face[player]), np.flatnonzero(face[1 - player])
     plan, values = point.plans[player], point.values[1 - player]
     conserved = form.constraints[player][:, own]
@@ -228,7 +262,8 @@ def _projection(form: _Form, point: _Point, face: Face, player: int) -> Float[np
     right = np.zeros(len(point.values[player]) + len(tight))
     right[0] = 1.0
     metric = np.concatenate([1 / np.maximum(plan[own], SMALLEST_MASS), np.full(len(values), FREEDOM)])
-    solved = _nearest(equations, right, metric, np.concatenate([plan[own], values]))
+    start = np.concatenate([plan[own], values])
+    solved = _nearest(equations, right, metric, start) if work.projection(equations, len(right)) else None
     if solved is None:
         return None
     projected = np.zeros_like(plan)

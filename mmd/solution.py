@@ -84,11 +84,13 @@ class Solution:
         nash_conv: sum of both players' best-response gains, from `mmd.certificate` (float64, independent code).
         exploitability: nash_conv / 2.
         regularized_gap: duality gap of the regularised game at the last iterate; None where there is none.
-        iterations, gradient_evaluations: how much work (one evaluation = one pair A y, A^T x).
+        iterations, gradient_evaluations: how much work (one evaluation = one pair A y, A^T x), the polish's included.
         seconds: {"compile", "solve"}.
         dtype: of the iteration; certificates are always float64.
-        trace: the run, check by check.
-        polish: report of the polish step, None if it was not asked for.
+        trace: the algorithm's run, check by check; a polished policy is not in it.
+        polish: what the polish did, None if it was not tried: its `tries` (at which iteration; gradient evaluations
+            and seconds of the run when it ended; how many faces it guessed; NashConv before and after), the
+            `gradient_evaluations` and `seconds` they took together, and `modelled_seconds`, which its budget counts.
     """
 
     game: Game

@@ -32,6 +32,9 @@ from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
+FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
+POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
+NO_POLISH = {"tries": [], "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
 CHUNK_ROWS = 256
 CHUNK_SECONDS = 0.2
 
@@ -83,7 +86,7 @@ def solve(
     dtype: str = "float64",
     start: Policy | Pair | HostPair | None = None,
     on_check: OnCheck | None = None,
-    polish: bool = False,
+    polish: bool | None = None,
     check_every: int = 10,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
@@ -101,7 +104,9 @@ def solve(
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
         start: first policy, with full support; uniform if None.
         on_check: called on the host after every chunk with the newest row of the trace.
-        polish: also try the KL-projection polish (`mmd.polish`) whenever NashConv has fallen tenfold.
+        polish: also try the KL-projection polish (`mmd.polish`), first when the exploitability is 1 % of the payoff
+            range, then whenever it has fallen by half a decade, as far as a model of its cost allows. If None, where
+            the algorithm returns the best policy it met (`auto`) and not where it promises an iterate.
         check_every: iterations between two rows of the trace.
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
@@ -133,7 +138,7 @@ def solve(
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
-        run = _Run(game, algorithm, limits, start, place, polish)
+        run = _Run(game, algorithm, limits, start, place, algorithm.keeps_best if polish is None else polish)
         if checkpoint is not None:
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
@@ -151,7 +156,8 @@ class _Run:
         self.on_device = (place.whole(algorithm), place.game(game))
         candidate = place.whole(_unmeasured(tuple(jnp.asarray(log, place.dtype) for log in start)))
         seconds = {"compile": 0.0, "solve": 0.0}
-        self.at = Reached(None, candidate, 0, seconds, limits.tolerance, target=limits.tolerance)
+        polish_at = FIRST_POLISH * game.description.payoff_range
+        self.at = Reached(None, candidate, 0, seconds, limits.tolerance, limits.tolerance, polish_at, NO_POLISH)
         self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
         self.trace: list[dict[str, float]] = []
         self.rows_wanted = 1
@@ -212,7 +218,7 @@ class _Run:
     def _advance(self, max_iterations: int) -> None:
         """One chunk: about CHUNK_SECONDS of iterations."""
         at = self.at
-        polish_at = at.polish_at if self.polish and at.polish_at is not None else 0.0
+        polish_at = at.polish_at if self.polish else 0.0
         begun = time.perf_counter()
         state, candidate, rows = _chunk(
             *self.on_device,
@@ -235,12 +241,12 @@ class _Run:
 
     def _record(self, rows: Rows, elapsed: float) -> None:
         """Append a chunk's rows; seconds inside a chunk are interpolated."""
-        count = int(rows.filled)
+        count, polishing = int(rows.filled), self.at.polish_report
         for i in range(count):
             nash_conv, regularized_gap, value, average = (float(v) for v in rows.numbers[i])
             numbers = (
                 float(rows.work[i, 0]),
-                float(rows.work[i, 1]),
+                float(rows.work[i, 1]) + polishing["gradient_evaluations"],
                 self.at.seconds["solve"] + elapsed * (i + 1) / count,
                 nash_conv / 2,
                 nash_conv,
@@ -259,9 +265,8 @@ class _Run:
             if self._certified().certificate.exploitability <= self.limits.tolerance:
                 return Status.CONVERGED
             self.at = self.at._replace(target=self.at.target / 2)  # the device was kinder than the certificate
-        if self.polish and (self.at.polish_at is None or newest["exploitability"] <= self.at.polish_at):
-            self._try_polish()
-            self.at = self.at._replace(polish_at=newest["exploitability"] / 10)
+        if self.polish and newest["exploitability"] <= self.at.polish_at:
+            self._try_polish(newest)
         if self.at.polished and self.at.polished.certificate.exploitability <= self.limits.tolerance:
             return Status.CONVERGED
         if newest["exploitability"] <= self.floor:
@@ -279,27 +284,38 @@ class _Run:
         iterate = ITERATES[int(self.at.candidate.iterate)]
         return Certified(policy, iterate, certify(self.game, policy.probabilities))
 
-    def _try_polish(self) -> None:
-        from mmd.polish import polish  # SciPy's sparse solvers: loaded by those who ask for them
+    def _try_polish(self, newest: dict[str, float]) -> None:
+        """Polish the algorithm's policy of now, if that is affordable."""
+        from mmd.polish import affordable, polish  # SciPy's sparse solvers: loaded when they are needed
 
+        self.at = self.at._replace(polish_at=newest["exploitability"] * POLISH_EVERY)
+        report = self.at.polish_report
+        budget = affordable(self.game, int(newest["gradient_evaluations"]), report["modelled_seconds"])
+        if budget <= 0:
+            return
         begun = time.perf_counter()
-        found = polish(self.game, self._certified().policy.probabilities)
+        found = polish(self.game, self._certified().policy.probabilities, budget=budget)
         elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))
-        at = self.at
-        before = at.polish_report or {"tries": 0, "seconds": 0.0}
-        report = {
-            "tries": before["tries"] + 1,
-            "seconds": before["seconds"] + elapsed,
-            "accepted": found.accepted,
+        one = {
+            "iteration": int(newest["iteration"]),
+            "gradient_evaluations": int(newest["gradient_evaluations"]) + found.gradient_evaluations,
+            "faces": found.faces,
             "nash_conv_before": found.nash_conv_before,
             "nash_conv_after": found.nash_conv_after,
+            "seconds": self.at.seconds["solve"] + elapsed,
         }
-        polished = at.polished
-        if polished is None or found.nash_conv_after < polished.certificate.nash_conv:
+        report = {
+            "tries": [*report["tries"], one],
+            "gradient_evaluations": report["gradient_evaluations"] + found.gradient_evaluations,
+            "modelled_seconds": report["modelled_seconds"] + found.modelled_seconds,
+            "seconds": report["seconds"] + elapsed,
+        }
+        polished = self.at.polished
+        if found.accepted and (polished is None or found.nash_conv_after < polished.certificate.nash_conv):
             policy = Policy(self.game, found.probabilities)
             polished = Certified(policy, "polished", certify(self.game, policy.probabilities))
-        seconds = at.seconds | {"solve": at.seconds["solve"] + elapsed}
-        self.at = at._replace(seconds=seconds, polished=polished, polish_report=report)
+        seconds = self.at.seconds | {"solve": self.at.seconds["solve"] + elapsed}
+        self.at = self.at._replace(seconds=seconds, polished=polished, polish_report=report)
 
     def _solution(self, status: Status) -> Solution:
         """The better of the polished policy and the algorithm's, with everything that is known about the run."""
@@ -307,6 +323,8 @@ class _Run:
         if self.at.polished and self.at.polished.certificate.nash_conv < found.certificate.nash_conv:
             found = self.at.polished
         newest = self.trace[-1] if self.trace else dict.fromkeys(TRACE_COLUMNS, 0.0) | {"regularized_gap": np.nan}
+        tries = self.at.polish_report["tries"]
+        work = [int(newest["gradient_evaluations"]), *(one["gradient_evaluations"] for one in tries)]
         return Solution(
             game=self.game,
             algorithm=describe(self.algorithm),
@@ -318,11 +336,11 @@ class _Run:
             nash_conv=found.certificate.nash_conv,
             regularized_gap=None if np.isnan(newest["regularized_gap"]) else newest["regularized_gap"],
             iterations=int(newest["iteration"]),
-            gradient_evaluations=int(newest["gradient_evaluations"]),
+            gradient_evaluations=max(work),
             seconds=self.at.seconds,
             dtype=self.place.dtype.name,
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
-            polish=self.at.polish_report,
+            polish=self.at.polish_report if tries else None,
         )
 
 

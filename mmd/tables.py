@@ -90,9 +90,10 @@ def _short(value: Any) -> str:
 def _polish_rows(report: Mapping[str, Any] | None) -> Rows:
     if report is None:
         return []
-    outcome = "accepted" if report["accepted"] else "not accepted"
-    change = f"NashConv {report['nash_conv_before']:.3e} -> {report['nash_conv_after']:.3e}"
-    return [("polish", f"{outcome}, {change}, {report['seconds']:.2f} s")]
+    best = min(report["tries"], key=lambda one: one["nash_conv_after"])
+    change = f"NashConv {best['nash_conv_before']:.3e} -> {best['nash_conv_after']:.3e}"
+    tries = "1 try" if len(report["tries"]) == 1 else f"{len(report['tries'])} tries, the best one"
+    return [("polish", f"{tries}: {change}; {report['seconds']:.2f} s")]
 
 
 def _facts(game: Game) -> list[str]:

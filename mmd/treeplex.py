@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels
+from mmd.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels, in_spans, padded_levels
 from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
 
@@ -296,6 +296,27 @@ class Treeplex:
 
         return self.bottom_up(jnp.zeros(self.n_sequences), rule)[1]
 
+    # ---------------------------------------------------------------- the sweeps of host code: float64, not compiled
+
+    def host_plan(self, policy: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+        """`top_down` of behavioural probabilities, which may be 0."""
+        plan, parent, n_actions = np.array(policy, np.float64), np.asarray(self.parent), self.n_actions
+        plan[0] = 1.0
+        for infosets, sequences in in_spans(self.blocks):
+            plan[sequences] *= np.repeat(plan[parent[infosets]], n_actions[infosets])
+        return plan
+
+    def host_best(self, gradient: Float[np.ndarray, " S"]) -> Float[np.ndarray, " J"]:
+        """What a best response is worth, [1 + I]: `max_x <x, gradient>`, then at each infoset."""
+        q, parent, first = np.array(gradient, np.float64), np.asarray(self.parent), np.asarray(self.first_sequence)
+        values = np.zeros(1 + self.n_infosets)
+        for infosets, sequences in in_spans(self.blocks)[::-1]:
+            best = np.maximum.reduceat(q[sequences], first[infosets] - sequences.start)
+            values[1 + infosets.start : 1 + infosets.stop] = best
+            np.add.at(q, parent[infosets], best)
+        values[0] = q[0]
+        return values
+
     # ---------------------------------------------------------------- a group as rows of actions, and back
 
     def _rows(self, values: Array, group: Group, start: int, missing: float) -> Array:
@@ -331,7 +352,7 @@ class Treeplex:
         self, leaves: Array, rule: Rule, infoset: tuple[Array, ...], sequence: tuple[Array, ...]
     ) -> tuple[Array, Array]:
         """`bottom_up` over levels padded to one shape; missing actions carry -inf, missing infosets a lone action."""
-        infosets, sequences, shape = self._padded()
+        infosets, sequences = map(jnp.asarray, padded_levels(self.blocks))
         parent = jnp.append(jnp.asarray(self.parent), self.n_sequences)
         pad = [jnp.append(a, jnp.ones(1, a.dtype)) for a in infoset]
         pad_sequence = [jnp.append(a, jnp.zeros(1, a.dtype)) for a in sequence]
@@ -346,14 +367,14 @@ class Treeplex:
 
         start = jnp.append(leaves, jnp.zeros(1, leaves.dtype))
         values, outputs = jax.lax.scan(level, start, (infosets, sequences, legal), reverse=True)
-        per_sequence = outputs.ndim == len(shape)
+        per_sequence = outputs.ndim == sequences.ndim
         size, index = (self.n_sequences, sequences) if per_sequence else (self.n_infosets, infosets)
         joined = jnp.zeros(size + 1, outputs.dtype).at[index.reshape(-1)].set(outputs.reshape(-1))
         return values[0], joined[:-1]
 
     def _top_down_scanned(self, policy: Array) -> Array:
         """`top_down` as one loop over levels."""
-        infosets, sequences, _ = self._padded()
+        infosets, sequences = map(jnp.asarray, padded_levels(self.blocks))
         parent = jnp.append(jnp.asarray(self.parent), self.n_sequences)
         padded = jnp.append(policy, 0.0)
 
@@ -363,24 +384,6 @@ class Treeplex:
 
         start = jnp.zeros(self.n_sequences + 1, policy.dtype).at[0].set(1.0)
         return jax.lax.scan(level, start, (infosets, sequences))[0][:-1]
-
-    def _padded(self) -> tuple[Array, Array, tuple[int, int, int]]:
-        """Infoset [L, W] and sequence [L, W, A] indices of every level; I and S mark what does not exist."""
-        levels = self.levels
-        width = max(sum(b.n_infosets for b in level) for level in levels)
-        n_actions = max(b.n_actions for b in self.blocks)
-        infosets = np.full((len(levels), width), self.n_infosets, np.int32)
-        sequences = np.full((len(levels), width, n_actions), self.n_sequences, np.int32)
-        for row, level in enumerate(levels):
-            at = 0
-            for b in level:
-                span = slice(at, at + b.n_infosets)
-                infosets[row, span] = np.arange(b.infosets.start, b.infosets.stop)
-                sequences[row, span, : b.n_actions] = np.arange(b.sequences.start, b.sequences.stop).reshape(
-                    -1, b.n_actions
-                )
-                at += b.n_infosets
-        return jnp.asarray(infosets), jnp.asarray(sequences), sequences.shape
 
     def _level_start(self, level: int) -> int:
         """First sequence of a level; the level above the first holds the empty sequence alone."""

@@ -5,10 +5,11 @@ import pytest
 
 import games
 import mmd
+from benchmarks.convergence import perturbed
 from mmd.certificate import certify
 from mmd.exact import solve_exactly
 from mmd.game import Description, Entries, Game, GameError
-from mmd.polish import polish
+from mmd.polish import affordable, polish
 from tests.test_certificate import plan_of, random_policy
 from tests.test_treeplex import random_treeplex
 
@@ -61,7 +62,7 @@ def test_never_worse(rng: np.random.Generator) -> None:
 def test_kuhn_is_finished_from_afar() -> None:
     """From where the default engine first has an exploitability of 5e-3."""
     game = games.load("kuhn_poker")
-    report = polish(game, mmd.solve(game, tolerance=5e-3).policy.probabilities)
+    report = polish(game, mmd.solve(game, tolerance=5e-3, polish=False).policy.probabilities)
     assert report.accepted
     assert report.nash_conv_before > 1e-4
     assert report.nash_conv_after <= 1e-15
@@ -72,7 +73,7 @@ def test_kuhn_is_finished_from_afar() -> None:
 def leduc() -> tuple[Game, Policies]:
     """Where the default engine first has an exploitability of 5e-6."""
     game = games.load("leduc_poker")
-    return game, mmd.solve(game, tolerance=5e-6).policy.probabilities
+    return game, mmd.solve(game, tolerance=5e-6, polish=False).policy.probabilities
 
 
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e6])
@@ -129,6 +130,51 @@ def test_an_equilibrium_is_left_alone() -> None:
     report = polish(game, solve_exactly(game).probabilities)
     assert not report.accepted
     assert report.faces == 0
+
+
+def test_no_projection_is_begun_that_the_budget_does_not_pay(leduc: tuple[Game, Policies]) -> None:
+    game, policies = leduc
+    one = polish(game, policies)
+    assert one.faces == 1
+    short = polish(game, policies, budget=0.99 * one.modelled_seconds)
+    assert short.faces == 0
+    assert not short.accepted
+    assert short.modelled_seconds < short.gradient_evaluations  # spent on the first of the two players, if at all
+    assert polish(game, policies, budget=one.modelled_seconds).accepted
+
+
+def test_a_run_spends_no_more_on_it_than_its_share() -> None:
+    """Near ties keep the guess wrong for long, and every try costs."""
+    game = perturbed(games.load("liars_dice:faces=4"), 3)
+    solution = mmd.solve(game, tolerance=1e-10, max_iterations=3000)
+    assert solution.polish is not None
+    assert len(solution.polish["tries"]) >= 4
+    spent = solution.polish["modelled_seconds"]
+    assert 0 < spent <= 2 * affordable(game, solution.gradient_evaluations, 0.0)
+    later = affordable(game, solution.gradient_evaluations, spent)
+    np.testing.assert_allclose(later, affordable(game, solution.gradient_evaluations, 0.0) - spent / 2)
+    counted = sum(int(one["faces"] > 0) for one in solution.polish["tries"])
+    assert solution.polish["gradient_evaluations"] >= 4 * counted
+    plain = mmd.solve(game, tolerance=1e-10, max_iterations=3000, polish=False)
+    assert solution.gradient_evaluations == plain.gradient_evaluations + solution.polish["gradient_evaluations"]
+    np.testing.assert_array_equal(solution.trace["nash_conv"], plain.trace["nash_conv"])  # it only looks on
+
+
+def test_a_huge_game_is_not_polished(monkeypatch: pytest.MonkeyPatch) -> None:
+    game = games.load("kuhn_poker")
+    assert affordable(game, 0, 0.0) > 0
+    monkeypatch.setattr("mmd.polish.MOST_PAYOFFS", 10)
+    assert affordable(game, 10**9, 0.0) == 0.0
+    assert mmd.solve(game, tolerance=1e-6).polish is None
+
+
+def test_it_is_the_default_where_the_best_policy_is_returned_and_not_where_an_iterate_is() -> None:
+    game = games.load("kuhn_poker")
+    assert mmd.solve(game, tolerance=1e-12).iterate == "polished"
+    assert mmd.solve(game, tolerance=1e-12, polish=False).polish is None
+    last = mmd.solve(game, mmd.Anchored(), tolerance=1e-12)
+    assert (last.iterate, last.polish) == ("last", None)
+    assert mmd.solve(game, mmd.Anchored(), tolerance=1e-12, polish=True).iterate == "polished"
 
 
 def test_what_is_no_policy_is_refused() -> None:

@@ -95,6 +95,11 @@ def solve_until(chunks: int, game: Game, **arguments: Any) -> mmd.Solution | Non
         return None
 
 
+def untimed(polish: dict[str, Any]) -> dict[str, Any]:
+    """A report of the polish without seconds."""
+    return polish | {"seconds": 0, "tries": [one | {"seconds": 0} for one in polish["tries"]]}
+
+
 def assert_same(one: mmd.Solution, other: mmd.Solution) -> None:
     """All but the seconds, bit for bit."""
     for name in ("status", "iterate", "iterations", "gradient_evaluations", "value", "nash_conv", "algorithm"):
@@ -104,7 +109,7 @@ def assert_same(one: mmd.Solution, other: mmd.Solution) -> None:
     for name, column in one.trace.columns.items():
         assert name == "seconds" or column.tobytes() == other.trace[name].tobytes(), name
     if one.polish is not None and other.polish is not None:
-        assert one.polish | {"seconds": 0} == other.polish | {"seconds": 0}
+        assert untimed(one.polish) == untimed(other.polish)
     assert (one.polish is None) == (other.polish is None)
 
 
@@ -113,7 +118,7 @@ def assert_same(one: mmd.Solution, other: mmd.Solution) -> None:
 
 def test_a_process_killed_ten_times_at_random_writes_the_same_run(tmp_path: Path, rng: np.random.Generator) -> None:
     """SIGKILL anywhere, in the middle of a write included; Kuhn poker by the default algorithm."""
-    words = ["kuhn_poker", "--tolerance", "0", "--max-iterations", "20000"]
+    words = ["kuhn_poker", "--tolerance", "0", "--max-iterations", "20000", "--no-polish"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
         kill_and_resume.solve_once(words, tmp_path / "alone")

@@ -104,13 +104,16 @@ def test_the_certificate_overrules_a_kind_device(monkeypatch: pytest.MonkeyPatch
 
 
 def test_float32_says_so_and_does_not_certify_below_its_floor() -> None:
-    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12, dtype="float32")
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12, dtype="float32", polish=False)
     assert solution.dtype == "float32"
     assert solution.status is mmd.Status.PRECISION
     assert not solution.converged
     assert 1e-12 < solution.exploitability < 1e-4
-    easy = mmd.solve(kuhn_poker.game(), tolerance=1e-3, dtype="float32")
+    easy = mmd.solve(kuhn_poker.game(), tolerance=1e-3, dtype="float32", polish=False)
     assert easy.converged
+    polished = mmd.solve(kuhn_poker.game(), tolerance=1e-12, dtype="float32")  # in float64, from a float32 iterate
+    assert polished.converged
+    assert polished.iterate == "polished"
 
 
 def test_ctrl_c_keeps_the_run_so_far() -> None:
@@ -139,7 +142,7 @@ def test_ctrl_c_while_compiling_returns_the_start(monkeypatch: pytest.MonkeyPatc
 
 
 def test_trace_is_the_run() -> None:
-    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-10)
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-10, polish=False)
     trace = solution.trace
     assert tuple(trace.columns) == TRACE_COLUMNS
     assert trace["iteration"][0] == 0

@@ -132,6 +132,12 @@ def test_plans_and_best_responses_by_enumeration(seed: int) -> None:
     np.testing.assert_allclose(value, enumerated, atol=1e-12)
     greedy = np.where(np.asarray(regret) == 0, 1.0, 0.0)
     np.testing.assert_allclose(plan_of(treeplex, greedy) @ gradient, enumerated, atol=1e-12)
+    np.testing.assert_allclose(treeplex.host_plan(np.exp(log_policy)), plan, atol=1e-15)
+    values = treeplex.host_best(gradient)
+    np.testing.assert_allclose(values[0], enumerated, atol=1e-12)
+    below = gradient.copy()
+    np.add.at(below, treeplex.parent, values[1:])
+    np.testing.assert_allclose(below[1:] - np.repeat(values[1:], treeplex.n_actions), regret[1:], atol=1e-12)
 
 
 @pytest.mark.parametrize("layout", ["padded", "scanned"])
