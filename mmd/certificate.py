@@ -62,16 +62,17 @@ def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.
     """
     row, column = game.players
     x, y = (_plan(game.players[player], _checked(game, player, probabilities[player])) for player in (0, 1))
-    payoffs = game.payoff.entries()
-    to_row = _sums(payoffs.rows, payoffs.values * y[payoffs.columns], row)
-    to_column = -_sums(payoffs.columns, payoffs.values * x[payoffs.rows], column)
+    (to_row, size_to_row), (to_column, size_to_column) = (np.zeros((2, player.n_sequences)) for player in game.players)
+    for rows, columns, values in game.payoff.parts():
+        for for_row, for_column, payoffs in (
+            (to_row, to_column, values),
+            (size_to_row, size_to_column, np.abs(values)),
+        ):
+            for_row += _sums(rows, payoffs * y[columns], row)
+            for_column += _sums(columns, payoffs * x[rows], column)
     value = float(x @ to_row)
-    gains = (_best_response_value(row, to_row) - value, _best_response_value(column, to_column) + value)
-    sizes = np.abs(payoffs.values)
-    largest = max(
-        _best_response_value(row, _sums(payoffs.rows, sizes * y[payoffs.columns], row)),
-        _best_response_value(column, _sums(payoffs.columns, sizes * x[payoffs.rows], column)),
-    )
+    gains = (_best_response_value(row, to_row) - value, _best_response_value(column, -to_column) + value)
+    largest = max(_best_response_value(row, size_to_row), _best_response_value(column, size_to_column))
     if not min(gains) >= -ROUNDING * largest:
         raise RuntimeError(f"{game.name}: best responses gain {gains}, which cannot be negative; please report this")
     return Certificate(value + game.description.offset, (max(gains[0], 0.0), max(gains[1], 0.0)))

@@ -10,7 +10,7 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -29,6 +29,7 @@ Number = Any  # a float or int; under JAX also an array, a tracer, or the placeh
 DENSE_CELLS = 90_000  # trees up to 300 x 300 sequences use a dense operator
 DENSE_SHARE = 0.25  # larger operators are dense from this share of non-zeros on
 MAX_BUCKETS = 16
+PART = 2**20  # payoffs that are listed at a time
 MAX_UNROLLED = 12  # a wider bucket is summed by a reduction
 
 
@@ -113,6 +114,10 @@ class Dense:
         matrix = np.asarray(self.matrix, np.float64)
         rows, columns = np.nonzero(matrix)
         return Entries(rows, columns, matrix[rows, columns])
+
+    def parts(self) -> Iterator[Entries]:
+        """The same in one part: a dense game that needs several is too large for other reasons."""
+        yield self.entries()
 
 
 class Bucket(NamedTuple):
@@ -202,21 +207,41 @@ class Sparse:
 
     def entries(self) -> Entries:
         """The non-zero payoffs."""
+        return _joined(list(self._slices()))
+
+    def parts(self) -> Iterator[Entries]:
+        """The non-zero payoffs, about a million at a time: in one piece they would need more memory than the game."""
+        part: list[Entries] = []
+        for piece in self._slices():
+            part.append(piece)
+            if sum(len(entries.values) for entries in part) >= PART:
+                yield _joined(part)
+                part = []
+        yield _joined(part)
+
+    def _slices(self) -> Iterator[Entries]:
+        """The non-zero payoffs of some rows of a bucket."""
         position = np.asarray(self.by_row.position)
-        n_filled = sum(len(b.indices) for b in self.by_row.buckets)
-        row_at = np.empty(n_filled + 1, np.int64)
+        row_at = np.empty(sum(len(b.indices) for b in self.by_row.buckets) + 1, np.int64)
         row_at[position] = np.arange(len(position))
-        widths = [np.shape(b.indices)[1] for b in self.by_row.buckets]
-        lengths = [np.shape(b.indices)[0] for b in self.by_row.buckets]
-        rows = np.repeat(row_at[:n_filled], np.repeat(widths, lengths))
-        columns = np.concatenate(
-            [np.asarray(b.indices).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0, np.int32)]
-        )
-        values = np.concatenate(
-            [np.asarray(b.values, np.float64).reshape(-1) for b in self.by_row.buckets] or [np.zeros(0)]
-        )
-        kept = values != 0
-        return Entries(rows[kept], columns[kept].astype(np.int64), values[kept])
+        filled = 0
+        for bucket in self.by_row.buckets:
+            indices, stored = np.asarray(bucket.indices), np.asarray(bucket.values, np.float64)
+            length, width = indices.shape
+            step = max(1, PART // width)
+            for start in range(0, length, step):
+                columns, values = indices[start : start + step], stored[start : start + step]
+                rows = np.repeat(row_at[filled + start : filled + start + len(values)], width)
+                kept = values.reshape(-1) != 0
+                yield Entries(rows[kept], columns.reshape(-1)[kept].astype(np.int64), values.reshape(-1)[kept])
+            filled += length
+
+
+def _joined(parts: list[Entries]) -> Entries:
+    """Several entries as one."""
+    if not parts:
+        return Entries(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+    return parts[0] if len(parts) == 1 else Entries(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 @jax.tree_util.register_dataclass

@@ -184,3 +184,19 @@ def test_a_negative_gain_is_reported_and_not_returned(monkeypatch: pytest.Monkey
     monkeypatch.setattr(certificate, "_best_response_value", lambda treeplex, gradient: float(gradient[0]))
     with pytest.raises(RuntimeError, match="cannot be negative"):
         certify(game, uniform(game))
+
+
+def test_payoffs_in_parts_are_all_payoffs(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The certificate reads a huge game part by part; however small they are, it says the same."""
+    game = games.load("leduc_poker:ranks=4")
+    policy = random_policy(rng, game.row), random_policy(rng, game.column)
+    whole = certify(game, policy)
+    listed = game.payoff.entries()
+    monkeypatch.setattr("mmd.game.PART", 100)
+    parts = list(game.payoff.parts())
+    assert len(parts) > 10
+    for one, other in zip(map(np.concatenate, zip(*parts, strict=True)), listed, strict=True):
+        np.testing.assert_array_equal(one, other)
+    again = certify(game, policy)
+    np.testing.assert_allclose(again.best_response_gains, whole.best_response_gains, rtol=1e-13)
+    np.testing.assert_allclose(again.value, whole.value, rtol=1e-13)
