@@ -10,6 +10,7 @@ import os
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from games import files, matrix, preference
 from mmd.game import Game, GameError
@@ -17,6 +18,13 @@ from mmd.game import Game, GameError
 __all__ = ["available", "load", "matrix", "preference"]
 
 GAMBIT = (".nfg", ".efg")
+
+
+def __getattr__(name: str) -> ModuleType:
+    """A family's module, loaded when it is first asked for."""
+    if name in _modules():
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(spec: str | os.PathLike[str]) -> Game:

@@ -58,7 +58,10 @@ def game(
         most = "" if repeats else f" and at most {rows * columns}, as no cell is shot at twice"
         raise GameError(f"battleship: expected at least 1 shot{most}, got {shots}")
     fleets = _fleets(rows, columns, [int(length) for length in lengths])
-    text = ("+".join(f"{number:.17g}" for number in numbers) for numbers in (lengths, worth))
+    text = (
+        "+".join(repr(number).removesuffix(".0").replace("e+", "e") for number in numbers)
+        for numbers in (lengths, worth)
+    )
     name = "battleship:rows={},columns={},ships={},values={},shots={},repeats={}"
     name = name.format(rows, columns, *text, shots, repeats)
     return game_of(Battleship(name, columns, fleets, np.array(worth), shots, repeats))

@@ -20,6 +20,9 @@ from tyro.conf import FlagCreatePairsOff
 
 from mmd.options import Command, UsageError
 
+NO_TYPE = (
+    r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."  # tyro's words for an optional number
+)
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -91,7 +94,7 @@ def _sentence(box: str) -> str:
     rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
     ruled = itertools.groupby(rows, key=lambda row: row.strip("─-╰╯") != "")
     first, *others = [list(paragraph) for is_text, paragraph in ruled if is_text]
-    sentence = " ".join(first)
+    sentence = re.sub(NO_TYPE, r"expected a number (\1), got \2", " ".join(first))
     for title, *suggestions in others:
         if title.startswith("Perhaps you meant"):
             sentence += f", perhaps you meant {suggestions[0]}"

@@ -40,8 +40,7 @@ class Limits:
     polish: bool = False
     """Try the certified polish with any algorithm; it never makes the policy worse."""
     no_polish: bool = False
-    """Keep to the algorithm's own iterates. Otherwise auto, which returns the best policy it meets, tries the certified
-    polish."""
+    """Keep to the algorithm's own iterates. Otherwise auto tries the certified polish as it goes."""
     out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
     plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None

@@ -16,6 +16,7 @@ from mmd.game import Game, GameError, HostPair, Pair, PlayerLabels
 from mmd.treeplex import Treeplex
 
 MAX_NAMED_INFOSETS = 10_000
+SUM_TOLERANCE = 1e-6  # a policy written with seven digits still counts as one
 PLAYERS = ("row", "column")
 COLUMNS = ("player", "infoset", "action", "probability")
 
@@ -73,13 +74,22 @@ class Policy:
 
     @classmethod
     def random(cls, game: Game, seed: int) -> "Policy":
-        """Drawn uniformly from the simplex at every infoset; full support."""
+        """Drawn uniformly from the simplex at every infoset; full support. The seed is an integer >= 0."""
+        if seed < 0:
+            raise GameError(f"expected a seed >= 0, got {seed}")
         rng = np.random.default_rng(seed)
         row, column = (normalized(rng.exponential(size=t.n_sequences), t) for t in game.players)
         return cls(game, (row, column))
 
     def lottery(self) -> dict[str, float]:
-        """The mean of both players' strategies, by label: the maximal lottery of a symmetric game."""
+        """The mean of both players' strategies, by label: the maximal lottery of a symmetric game.
+
+        Raises:
+            GameError: the players do not choose among the same labels, once each.
+        """
+        first, second = labels_of(self.game)
+        if not self.game.is_matrix or first.actions != second.actions:
+            raise GameError(f"{self.game.name} has no lottery: expected a matrix whose rows and columns are the same")
         mean = (self.probabilities[0][1:] + self.probabilities[1][1:]) / 2
         return dict(zip(labels_of(self.game)[0].actions[0], mean.tolist(), strict=True))
 
@@ -148,4 +158,9 @@ def fitting(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair
     if [log.shape for log in log_policy] != sizes:
         got = " and ".join(str(log.shape) for log in log_policy)
         raise GameError(f"expected a {role} of shape {sizes[0]} and {sizes[1]}, got {got}")
+    for player, log in zip(game.players, log_policy, strict=True):
+        sums = np.add.reduceat(np.exp(log), player.first_sequence) if player.n_infosets else np.ones(1)
+        if not np.abs(sums - 1).max() <= SUM_TOLERANCE:
+            off = float(sums[np.argmax(~(np.abs(sums - 1) <= SUM_TOLERANCE))])
+            raise GameError(f"expected a {role} of log-probabilities that sum to 1 at every infoset, got {off:.6g}")
     return log_policy

@@ -85,16 +85,18 @@ class PolishReport:
     seconds: float
 
 
-def affordable(game: Game, gradient_evaluations: int, spent: float) -> float:
+def affordable(game: Game, gradient_evaluations: int, spent: float, time_limit: float | None = None) -> float:
     """Modelled seconds that one more call may take in a run of so many gradient evaluations; 0 in a huge game.
 
-    Half of what is left after the `spent` ones of earlier calls, so that something is left for a better start.
+    Half of what is left after the `spent` ones of earlier calls, so that something is left for a better start. A run
+    with a time limit allows at most a quarter of it beyond the share.
     """
     if game.payoff.n_stored > MOST_PAYOFFS:
         return 0.0
     sequences = sum(player.n_sequences for player in game.players)
     step = PER_ENTRY * game.payoff.n_stored + PER_SEQUENCE * sequences
-    return max(ALLOWANCE + SHARE * step * gradient_evaluations - spent, 0.0) / 2
+    allowance = ALLOWANCE if time_limit is None else min(ALLOWANCE, time_limit / 4)
+    return max(allowance + SHARE * step * gradient_evaluations - spent, 0.0) / 2
 
 
 def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14, budget: float = np.inf) -> PolishReport:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import jax
@@ -63,12 +64,16 @@ class Limits:
         cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
     ) -> "Limits":
         """The limits, with the default tolerance filled in; GameError names what is out of range."""
+        if not np.isfinite(game.description.payoff_range):
+            raise GameError(f"{game.name}: expected payoffs whose range float64 can hold: scale them down")
         if tolerance is None:
             tolerance = DEFAULT_TOLERANCE * game.description.payoff_range
         if not tolerance >= 0:
             raise GameError(f"expected a tolerance >= 0, got {tolerance}")
-        if not 0 <= max_iterations <= MOST_ITERATIONS:
-            raise GameError(f"expected max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}")
+        if not isinstance(max_iterations, Integral) or not 0 <= max_iterations <= MOST_ITERATIONS:
+            raise GameError(
+                f"expected an integer max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}"
+            )
         if time_limit is not None and not time_limit > 0:
             raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
         if check_every < 1:
@@ -105,8 +110,8 @@ def solve(
         start: first policy, with full support; uniform if None.
         on_check: called on the host after every chunk with the newest row of the trace.
         polish: also try the KL-projection polish (`mmd.polish`), first when the exploitability is 1 % of the payoff
-            range, then whenever it has fallen by half a decade, as far as a model of its cost allows. If None, where
-            the algorithm returns the best policy it met (`auto`) and not where it promises an iterate.
+            range, then whenever it has fallen by half a decade, as far as a model of its cost allows. If None, with
+            `Auto` only: it returns the best policy it met, where others promise an iterate.
         check_every: iterations between two rows of the trace.
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
@@ -138,7 +143,7 @@ def solve(
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
-        run = _Run(game, algorithm, limits, start, place, algorithm.keeps_best if polish is None else polish)
+        run = _Run(game, algorithm, limits, start, place, isinstance(algorithm, Auto) if polish is None else polish)
         if checkpoint is not None:
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
@@ -250,7 +255,7 @@ class _Run:
                 self.at.seconds["solve"] + elapsed * (i + 1) / count,
                 nash_conv / 2,
                 nash_conv,
-                regularized_gap,
+                max(regularized_gap, 0.0),
                 value + self.game.description.offset,
                 average / 2,
             )
@@ -290,7 +295,8 @@ class _Run:
 
         self.at = self.at._replace(polish_at=newest["exploitability"] * POLISH_EVERY)
         report = self.at.polish_report
-        budget = affordable(self.game, int(newest["gradient_evaluations"]), report["modelled_seconds"])
+        evaluations, spent = int(newest["gradient_evaluations"]), report["modelled_seconds"]
+        budget = affordable(self.game, evaluations, spent, self.limits.time_limit)
         if budget <= 0:
             return
         begun = time.perf_counter()
@@ -298,7 +304,7 @@ class _Run:
         elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))
         one = {
             "iteration": int(newest["iteration"]),
-            "gradient_evaluations": int(newest["gradient_evaluations"]) + found.gradient_evaluations,
+            "gradient_evaluations": evaluations + found.gradient_evaluations,
             "faces": found.faces,
             "nash_conv_before": found.nash_conv_before,
             "nash_conv_after": found.nash_conv_after,

@@ -163,6 +163,7 @@ def test_a_run_spends_no_more_on_it_than_its_share() -> None:
 def test_a_huge_game_is_not_polished(monkeypatch: pytest.MonkeyPatch) -> None:
     game = games.load("kuhn_poker")
     assert affordable(game, 0, 0.0) > 0
+    assert affordable(game, 0, 0.0, time_limit=0.4) == 0.05  # at most a quarter of the limit, and half of it at once
     monkeypatch.setattr("mmd.polish.MOST_PAYOFFS", 10)
     assert affordable(game, 10**9, 0.0) == 0.0
     assert mmd.solve(game, tolerance=1e-6).polish is None

@@ -152,15 +152,18 @@ def test_the_default_converges_on_a_mesh_and_resumes(monkeypatch: pytest.MonkeyP
     """Kuhn poker is worth -1/18 on three devices as well; a run that was stopped goes on bit for bit."""
     game, mesh = sparse_kuhn(monkeypatch), mesh_of(3)
     assert isinstance(game.payoff, Sparse)
-    whole = mmd.solve(game, tolerance=1e-9, mesh=mesh)
+    whole = mmd.solve(game, tolerance=1e-9, polish=False, mesh=mesh)
     assert whole.converged
     np.testing.assert_allclose(whole.value, -1 / 18, atol=1e-9)
     kept = tmp_path / "kuhn.npz"
-    mmd.solve(game, tolerance=1e-9, mesh=mesh, max_iterations=100, checkpoint=kept)
-    resumed = mmd.solve(game, tolerance=1e-9, mesh=mesh, checkpoint=kept, resume=True)
+    mmd.solve(game, tolerance=1e-9, polish=False, mesh=mesh, max_iterations=100, checkpoint=kept)
+    resumed = mmd.solve(game, tolerance=1e-9, polish=False, mesh=mesh, checkpoint=kept, resume=True)
     assert resumed.iterations == whole.iterations > 100
     for ours, theirs in zip(resumed.policy.probabilities, whole.policy.probabilities, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+    polished = mmd.solve(game, tolerance=1e-13, mesh=mesh)
+    assert polished.iterate == "polished"
+    np.testing.assert_allclose(polished.value, -1 / 18, atol=1e-13)
 
 
 def test_sweeps_that_are_scanned_or_padded_are_divided_too(monkeypatch: pytest.MonkeyPatch) -> None:

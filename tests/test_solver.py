@@ -228,6 +228,20 @@ def test_bad_arguments_are_one_sentence(arguments: dict, sentence: str) -> None:
         mmd.solve(rps(), **arguments)
 
 
+def test_payoffs_too_far_apart_for_float64_are_refused() -> None:
+    with np.errstate(over="ignore"):
+        game = Game.from_matrix(np.array([[1e308, -1e308], [-1e308, 1e308]]))
+    with pytest.raises(GameError, match="range float64 can hold"):
+        mmd.solve(game)
+
+
+def test_probabilities_are_not_taken_for_their_logarithms() -> None:
+    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12)
+    with pytest.raises(GameError, match=r"log-probabilities that sum to 1 at every infoset, got 3\.\d+"):
+        mmd.exploitability(solution.game, solution.policy.probabilities)
+    assert mmd.exploitability(solution.game, solution.policy) < 1e-12
+
+
 def test_a_deep_tree_is_solved_by_the_scanned_sweeps() -> None:
     """A ladder of 120 levels in which stopping later pays more: the row player goes to the end and earns 1."""
     from mmd.game import Description, Entries
