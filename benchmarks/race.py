@@ -124,6 +124,7 @@ def evaluations(runs: dict[str, Any], names: list[str], mark: str) -> tuple[int,
     found = [
         (marks[mark]["evaluations"], f"{name} ({iterate})")
         for name in names
+        if name in runs
         for iterate, marks in runs[name]["iterates"].items()
         if marks[mark]
     ]
