@@ -102,8 +102,7 @@ def solve(
     Args:
         game: the game.
         algorithm: how; `Auto()` if None.
-        tolerance: bound on the exploitability of the returned policy, in payoff units; None for 1e-11 of the payoff
-            range.
+        tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of the payoff range.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -295,8 +294,8 @@ class _Run:
 
         self.at = self.at._replace(polish_at=newest["exploitability"] * POLISH_EVERY)
         report = self.at.polish_report
-        evaluations, spent = int(newest["gradient_evaluations"]), report["modelled_seconds"]
-        budget = affordable(self.game, evaluations, spent, self.limits.time_limit)
+        evaluations = int(newest["gradient_evaluations"])
+        budget = affordable(self.game, evaluations, report["modelled_seconds"], self.limits.time_limit)
         if budget <= 0:
             return
         begun = time.perf_counter()

@@ -166,8 +166,11 @@ class Treeplex:
         return root, jnp.concatenate(outputs[::-1])
 
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
-        """The plan of a policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
-        policy = self.by_rows(jnp.exp, log_policy)
+        """The plan of a log-policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
+        return self.plan_of(self.by_rows(jnp.exp, log_policy))
+
+    def plan_of(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
+        """The plan of behavioural probabilities, which may be 0; entry 0 is not read."""
         if len(self.levels) > MAX_UNROLLED_LEVELS:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
@@ -276,9 +279,13 @@ class Treeplex:
 
     def normalized(self, logits: Float[Array, " S"]) -> Float[Array, " S"]:
         """Log-softmax at every infoset."""
+        return self.at_infosets(masked_log_softmax, logits)
+
+    def at_infosets(self, rule: Callable[[Array], Array], values: Float[Array, " S"]) -> Float[Array, " S"]:
+        """`rule([n, A]) -> [n, A]` at every infoset by itself, 0 at the empty sequence; missing actions hold -inf."""
         groups = [group for level in self.groups for group in level]
-        parts = [self._flat(masked_log_softmax(self._rows(logits, g, 0, -jnp.inf)), g) for g in groups]
-        return jnp.concatenate([jnp.zeros(1, logits.dtype), *parts])
+        parts = [self._flat(self.by_rows(rule, self._rows(values, g, 0, -jnp.inf)), g) for g in groups]
+        return jnp.concatenate([jnp.zeros(1, values.dtype), *parts])
 
     def uniform(self) -> Float[np.ndarray, " S"]:
         """Log of the uniform behavioural policy."""

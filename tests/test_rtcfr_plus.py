@@ -33,7 +33,7 @@ def states(
 
 
 def exploitability(game: Game, state: RewardTransformationState) -> float:
-    return mmd.certify(game, tuple(np.exp(seat.log_policy) for seat in state.seats)).exploitability
+    return mmd.certify(game, tuple(np.asarray(seat.policy) for seat in state.seats)).exploitability
 
 
 class Walker:
@@ -93,7 +93,7 @@ def test_ten_iterations_are_those_of_a_walk_over_plays() -> None:
     algorithm = RewardTransformationCFRPlus(alpha=alpha, gamma=gamma, every=3)
     for t, state in enumerate(states(game, algorithm, range(1, 11), start), start=1):
         oracle.iterate(due=t % 3 == 0)
-        found = by_infoset(game, tuple(seat.log_policy for seat in state.seats))
+        found = by_infoset(game, tuple(np.asarray(jnp.log(seat.policy)) for seat in state.seats))
         for label, probabilities in found.items():
             np.testing.assert_allclose(probabilities, oracle.policy[label], atol=1e-12, err_msg=f"{label} at {t}")
 

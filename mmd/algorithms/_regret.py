@@ -39,12 +39,13 @@ class Seat(NamedTuple):
 
     Attributes:
         regrets: accumulated regret R of each action; 0 at the empty sequence.
-        log_policy, plan: the last iterate, in both forms.
+        policy, plan: the last iterate as behavioural probabilities and in sequence form. No logarithm is taken: regret
+            matching needs none, and they are most of what a step of mirror descent costs.
         average: weighted mean of the plans so far.
     """
 
     regrets: Float[Array, " S"]
-    log_policy: Float[Array, " S"]
+    policy: Float[Array, " S"]
     plan: Float[Array, " S"]
     average: Float[Array, " S"]
 
@@ -89,7 +90,9 @@ class RegretMinimizer(ABC):
     def init(self, game: Game, log_policy: Pair) -> RegretState:
         """Start at a pair of policies, without regrets; until the first step the average is the start itself."""
         plans = (player.top_down(log) for player, log in zip(game.players, log_policy, strict=True))
-        row, column = (Seat(jnp.zeros_like(log), log, plan, plan) for log, plan in zip(log_policy, plans, strict=True))
+        row, column = (
+            Seat(jnp.zeros_like(log), jnp.exp(log), plan, plan) for log, plan in zip(log_policy, plans, strict=True)
+        )
         zero = jnp.zeros((), int)
         return RegretState(zero, zero, jnp.zeros((), row.plan.dtype), (row, column))
 
@@ -109,7 +112,7 @@ class RegretMinimizer(ABC):
     def policy(self, game: Game, state: RegretState) -> Candidate:
         """The average or the last iterate, as `iterate` says."""
         average = self.iterate == ITERATES[AVERAGE]
-        log_policy = _average(game, state) if average else tuple(seat.log_policy for seat in state.seats)
+        log_policy = _average(game, state) if average else tuple(jnp.log(seat.policy) for seat in state.seats)
         at = metrics.profile(game, log_policy)
         which = jnp.full((), AVERAGE if average else LAST, int)
         return Candidate(log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), which)
@@ -125,11 +128,11 @@ class RegretMinimizer(ABC):
     def _reply(self, game: Game, player: int, seat: Seat, opponent: Float[Array, " T"], t: Array, share: Array) -> Seat:
         """Observe the regrets against the opponent's plan, accumulate and match them, average the new plan."""
         treeplex = game.players[player]
-        observed = instantaneous_regrets(treeplex, game.gradient(player, opponent), seat.log_policy)
+        observed = instantaneous_regrets(treeplex, game.gradient(player, opponent), seat.policy)
         regrets = self._accumulate(seat.regrets, observed, t)
-        log_policy = proportional(treeplex, self._target(regrets, observed, t))
-        plan = treeplex.top_down(log_policy)
-        return Seat(regrets, log_policy, plan, seat.average + share * (plan - seat.average))
+        policy = proportional(treeplex, self._target(regrets, observed, t))
+        plan = treeplex.plan_of(policy)
+        return Seat(regrets, policy, plan, seat.average + share * (plan - seat.average))
 
     @abstractmethod
     def _accumulate(
@@ -145,35 +148,35 @@ class RegretMinimizer(ABC):
 
 
 def instantaneous_regrets(
-    player: Treeplex, gradient: Float[Array, " S"], log_policy: Float[Array, " S"]
+    player: Treeplex, gradient: Float[Array, " S"], policy: Float[Array, " S"]
 ) -> Float[Array, " S"]:
     """Counterfactual regret `q_ja - <policy_j, q_j>` of every action, not weighted with the player's own reach."""
 
-    def rule(q: Array, log_policy: Array) -> tuple[Array, Array]:
-        expected = jnp.sum(jnp.where(jnp.isneginf(q), 0.0, jnp.exp(log_policy) * q), axis=-1)
+    def rule(q: Array, policy: Array) -> tuple[Array, Array]:
+        expected = jnp.sum(jnp.where(jnp.isneginf(q), 0.0, policy * q), axis=-1)
         return expected, q - expected[:, None]
 
-    return player.bottom_up(gradient, rule, sequence=(log_policy,))[1]
+    return player.bottom_up(gradient, rule, sequence=(policy,))[1]
 
 
 def proportional(player: Treeplex, weights: Float[Array, " S"]) -> Float[Array, " S"]:
-    """Log-policy proportional to the positive part of the weights at every infoset; uniform where there is none.
+    """Policy proportional to the positive part of the weights at every infoset; uniform where there is none.
 
     Of regrets this is regret matching; of a plan it is the behavioural policy (uniform at infosets that the plan never
-    reaches). An action without weight has log-probability -inf, exactly: a floor would give regrets to infosets that
-    nobody reaches, which then play by rounding noise.
+    reaches). An action without weight has probability 0, exactly: a floor would give regrets to infosets that nobody
+    reaches, which then play by rounding noise.
     """
 
-    def rule(q: Array) -> tuple[Array, Array]:
+    def rule(q: Array) -> Array:
         exists = jnp.where(jnp.isneginf(q), 0.0, jnp.ones_like(q))
         positive = jnp.maximum(q, 0.0)
         positive = jnp.where(jnp.any(positive > 0, axis=-1, keepdims=True), positive, exists)
-        policy = positive / jnp.sum(positive, axis=-1, keepdims=True)
-        return jnp.zeros_like(policy[:, 0]), jnp.log(policy)
+        return positive / jnp.sum(positive, axis=-1, keepdims=True)
 
-    return player.bottom_up(weights, rule)[1]
+    return player.at_infosets(rule, weights).at[0].set(1.0)
 
 
 def _average(game: Game, state: RegretState) -> Pair:
     """The average plans as log-policies."""
-    return tuple(proportional(player, seat.average) for player, seat in zip(game.players, state.seats, strict=True))
+    pairs = zip(game.players, state.seats, strict=True)
+    return tuple(jnp.log(proportional(player, seat.average)) for player, seat in pairs)

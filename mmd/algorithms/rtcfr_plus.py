@@ -40,24 +40,24 @@ class Seat(NamedTuple):
 
     Attributes:
         regrets: accumulated regret R of each action.
-        log_matched: log of s, the policy before gamma is added.
-        log_policy, plan: the last iterate, with gamma, in both forms.
+        matched: s, the policy before gamma is added.
+        policy, plan: the last iterate, with gamma, as behavioural probabilities and in sequence form.
         reference: the plan r.
     """
 
     regrets: Float[Array, " S"]
-    log_matched: Float[Array, " S"]
-    log_policy: Float[Array, " S"]
+    matched: Float[Array, " S"]
+    policy: Float[Array, " S"]
     plan: Float[Array, " S"]
     reference: Float[Array, " S"]
 
 
 class RewardTransformationState(NamedTuple):
-    """Both players' seats, and the logarithm of gamma."""
+    """Both players' seats, and gamma as it is now."""
 
     iteration: Int[Array, ""]
     gradient_evaluations: Int[Array, ""]
-    log_gamma: Float[Array, ""]
+    gamma: Float[Array, ""]
     seats: tuple[Seat, Seat]
 
 
@@ -94,41 +94,42 @@ class RewardTransformationCFRPlus:
         """Start at a pair of policies, without regrets."""
         plans = (player.top_down(log) for player, log in zip(game.players, log_policy, strict=True))
         row, column = (
-            Seat(jnp.zeros_like(log), log, log, plan, plan) for log, plan in zip(log_policy, plans, strict=True)
+            Seat(jnp.zeros_like(log), jnp.exp(log), jnp.exp(log), plan, plan)
+            for log, plan in zip(log_policy, plans, strict=True)
         )
         zero = jnp.zeros((), int)
-        return RewardTransformationState(zero, zero, jnp.log(jnp.asarray(self.gamma, row.plan.dtype)), (row, column))
+        return RewardTransformationState(zero, zero, jnp.asarray(self.gamma, row.plan.dtype), (row, column))
 
     def step(self, game: Game, state: RewardTransformationState) -> RewardTransformationState:
         """Where it is time, another game; then one update of the row player and one of the column player."""
         iteration = state.iteration + 1
         due = iteration % self.every == 0
-        log_gamma = state.log_gamma - jnp.where(due, jnp.log(jnp.full_like(state.log_gamma, 2.0)), 0.0)
+        gamma = jnp.where(due, state.gamma / 2, state.gamma)
         row, column = (_with_reference(seat, due) for seat in state.seats)
-        row = self._reply(game, 0, row, column.plan, log_gamma)
-        column = self._reply(game, 1, column, row.plan, log_gamma)
-        return RewardTransformationState(iteration, state.gradient_evaluations + 1, log_gamma, (row, column))
+        row = self._reply(game, 0, row, column.plan, gamma)
+        column = self._reply(game, 1, column, row.plan, gamma)
+        return RewardTransformationState(iteration, state.gradient_evaluations + 1, gamma, (row, column))
 
     def policy(self, game: Game, state: RewardTransformationState) -> Candidate:
         """The last iterate."""
-        log_policy = tuple(seat.log_policy for seat in state.seats)
+        log_policy = tuple(jnp.log(seat.policy) for seat in state.seats)
         at = metrics.profile(game, log_policy)
         return Candidate(log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.full((), LAST, int))
 
     def diagnostics(self, game: Game, state: RewardTransformationState) -> Diagnostics:
         """None."""
-        nan = jnp.full((), jnp.nan, state.log_gamma.dtype)
+        nan = jnp.full((), jnp.nan, state.gamma.dtype)
         return Diagnostics(nan, nan)
 
-    def _reply(self, game: Game, player: int, seat: Seat, opponent: Float[Array, " T"], log_gamma: Array) -> Seat:
+    def _reply(self, game: Game, player: int, seat: Seat, opponent: Float[Array, " T"], gamma: Array) -> Seat:
         """Observe the regrets against the opponent's plan and the reference, accumulate and match them."""
         treeplex = game.players[player]
         gradient = game.gradient(player, opponent) - self.alpha * (seat.plan - seat.reference)
-        observed = instantaneous_regrets(treeplex, gradient, seat.log_matched)
+        observed = instantaneous_regrets(treeplex, gradient, seat.matched)
         regrets = jnp.maximum(seat.regrets + observed, 0.0)
-        log_matched = proportional(treeplex, regrets)
-        log_policy = treeplex.normalized(jnp.logaddexp(log_matched, log_gamma))
-        return Seat(regrets, log_matched, log_policy, treeplex.top_down(log_policy), seat.reference)
+        matched = proportional(treeplex, regrets)
+        policy = proportional(treeplex, matched + gamma)
+        return Seat(regrets, matched, policy, treeplex.plan_of(policy), seat.reference)
 
 
 def _with_reference(seat: Seat, due: Bool[Array, ""]) -> Seat:
