@@ -108,9 +108,8 @@ def solve(
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
         start: first policy, with full support; uniform if None.
         on_check: called on the host after every chunk with the newest row of the trace.
-        polish: also try the KL-projection polish (`mmd.polish`), first when the exploitability is 1 % of the payoff
-            range, then whenever it has fallen by half a decade, as far as a model of its cost allows. If None, with
-            `Auto` only: it returns the best policy it met, where others promise an iterate.
+        polish: also try the polish (`mmd.polish`) from 1 % of the payoff range on, every half decade, as far as a model
+            of its cost allows. If None, with `Auto` only: it returns the best policy it met, others an iterate.
         check_every: iterations between two rows of the trace.
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
@@ -296,7 +295,7 @@ class _Run:
         report = self.at.polish_report
         evaluations = int(newest["gradient_evaluations"])
         budget = affordable(self.game, evaluations, report["modelled_seconds"], self.limits.time_limit)
-        if budget <= 0:
+        if budget == 0:
             return
         begun = time.perf_counter()
         found = polish(self.game, self._certified().policy.probabilities, budget=budget)

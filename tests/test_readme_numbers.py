@@ -20,7 +20,8 @@ def readme_row(start: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("row", "algorithm"), [("Leduc poker by the default", "auto"), ("the same by the last iterate", "anchored")]
+    ("row", "algorithm"),
+    [("Leduc poker by `auto` without the polish", "auto"), ("the same by the last iterate", "anchored")],
 )
 def test_evaluations(row: str, algorithm: str) -> None:
     run = next(r for r in result("convergence")["runs"] if (r["game"], r["algorithm"]) == ("leduc_poker", algorithm))
@@ -30,7 +31,7 @@ def test_evaluations(row: str, algorithm: str) -> None:
 
 def test_polish() -> None:
     run = next(r for r in result("convergence")["runs"] if r["algorithm"] == "auto + polish")
-    row = readme_row("Leduc poker with the polish")
+    row = readme_row("Leduc poker by the default, which polishes")
     assert f"to {run['exploitability']:.1e} | {run['gradient_evaluations']:,} |" in row
 
 
