@@ -49,6 +49,16 @@ def test_iteration() -> None:
     assert ratios["auto"] >= 1.3
 
 
+def test_peers() -> None:
+    ratios = {r["game"]: r["times_faster"] for r in result("peers")["results"]}
+    for row, game in (("the same step by SciPy", "leduc_poker"), ("and six-sided", "liars_dice:faces=6")):
+        found = ratios[game]
+        assert f"| {found['SciPy MMD']:.1f} / {found['LiteEFG MMD']:.1f} |" in readme_row(row)
+    largest = ratios["liars_dice:faces=6"]
+    cfr = (largest[f"{name} CFR+"] for name in ("OpenSpiel", "LiteEFG", "noregret"))
+    assert f"| {' / '.join(f'{ratio:.1f}' for ratio in cfr)} |" in readme_row("CFR+ by OpenSpiel")
+
+
 def test_compilation_against_the_linear_program() -> None:
     stored = result("convergence")
     first = next(r for r in stored["runs"] if (r["game"], r["algorithm"]) == ("leduc_poker", "auto"))
