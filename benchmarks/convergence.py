@@ -17,7 +17,8 @@ import games
 import mmd
 from benchmarks.report import environment, print_table, store
 from mmd.algorithm import Algorithm
-from mmd.game import Entries, Game
+from mmd.game import Game
+from mmd.payoff import Entries
 
 MARKS = (1e-2, 1e-3, 1e-4, 1e-6, 1e-9, 1e-12)
 COPIES, BUDGET = 10, 6000

@@ -124,15 +124,16 @@ def _content(run: Path) -> dict[str, Any]:
     with np.load(run / "policy.npz") as policy:
         arrays = {name: policy[name].tobytes() for name in policy.files}
     with (run / "trace.csv").open(newline="") as file:
-        trace = _timeless(list(csv.DictReader(file)))
-    return {**arrays, "trace": trace, "result": _timeless(json.loads((run / "result.json").read_text("utf-8")))}
+        trace = timeless(list(csv.DictReader(file)))
+    return {**arrays, "trace": trace, "result": timeless(json.loads((run / "result.json").read_text("utf-8")))}
 
 
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
+    """A report without its seconds, wherever they stand in it."""
     if isinstance(value, list):
-        return [_timeless(item) for item in value]
+        return [timeless(item) for item in value]
     if isinstance(value, dict):
-        return {name: _timeless(item) for name, item in value.items() if name != "seconds"}
+        return {name: timeless(item) for name, item in value.items() if name != "seconds"}
     return value
 
 

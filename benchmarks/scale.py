@@ -22,7 +22,7 @@ import mmd
 from benchmarks.report import RESULTS, environment, print_table, store
 from games.memory import BYTES_PER_PAYOFF
 from mmd import algorithms
-from mmd.game import Sparse
+from mmd.payoff import Sparse
 
 GAMES = ("liars_dice:faces=9", "liars_dice:faces=10")
 GOAL = 1e-3

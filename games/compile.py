@@ -19,7 +19,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from games.labels import unique_labels
-from mmd.game import Description, Entries, Game, GameError, PlayerLabels
+from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.payoff import Entries
 from mmd.treeplex import Treeplex
 
 CHANCE = -1

@@ -23,7 +23,8 @@ from jaxtyping import Bool, Float, Int
 from games.compile import CHANCE, TERMINAL
 from games.labels import LazyLabels
 from games.memory import GIB, machine_memory
-from mmd.game import Description, Entries, Game, GameError, PlayerLabels
+from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.payoff import Entries
 from mmd.treeplex import Treeplex
 
 States = Any  # a NamedTuple of arrays whose first axis is n

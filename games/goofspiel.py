@@ -29,7 +29,8 @@ from jaxtyping import Int
 
 from games.labels import LazyLabels
 from games.memory import check_memory
-from mmd.game import Description, Entries, Game, GameError, PlayerLabels
+from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.payoff import Entries
 from mmd.treeplex import Ordering, Treeplex
 
 MAX_CARDS = 13

@@ -7,6 +7,7 @@ Exit status: 0 reached the tolerance (or done); 2 bad input, one sentence on std
 """
 
 import contextlib
+import gc
 import io
 import itertools
 import os
@@ -20,9 +21,8 @@ from tyro.conf import FlagCreatePairsOff
 
 from mmd.options import Command, UsageError
 
-NO_TYPE = (
-    r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."  # tyro's words for an optional number
-)
+# What the parser says of a text where a number may stand.
+NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -48,6 +48,7 @@ def entry() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show is no reason to fail
     _keep_compiled_programs()
+    gc.set_threshold(100_000)  # imports and tracing make much and drop little: collecting at each 700 takes 0.2 s
     try:
         status = main(sys.argv[1:])
         sys.stdout.flush()

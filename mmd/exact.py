@@ -106,7 +106,8 @@ class _Program(NamedTuple):
         payoffs = payoff_matrix(game)
         scale = float(np.max(np.abs(payoffs.data), initial=0.0)) or 1.0
         to_player = payoffs if player == 0 else sparse.csr_array(-payoffs.T)
-        return cls(game.players[player], game.players[1 - player], to_player / scale, scale)
+        to_player.data = np.divide(to_player.data, scale)  # to_player / scale would multiply by 1 / scale: may overflow
+        return cls(game.players[player], game.players[1 - player], to_player, scale)
 
     def optimal(self) -> Iterator[_Optimum]:
         """The optimum, once an attempt."""

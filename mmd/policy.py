@@ -87,11 +87,11 @@ class Policy:
         Raises:
             GameError: the players do not choose among the same labels, once each.
         """
-        first, second = labels_of(self.game)
-        if not self.game.is_matrix or first.actions != second.actions:
-            raise GameError(f"{self.game.name} has no lottery: expected a matrix whose rows and columns are the same")
+        row, column = labels_of(self.game)
+        if not self.game.is_matrix or list(row.actions[0]) != list(column.actions[0]):
+            raise GameError(f"{self.game.name} has no lottery: expected a matrix with the same labels on both sides")
         mean = (self.probabilities[0][1:] + self.probabilities[1][1:]) / 2
-        return dict(zip(labels_of(self.game)[0].actions[0], mean.tolist(), strict=True))
+        return dict(zip(row.actions[0], mean.tolist(), strict=True))
 
     def save_npz(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays `row` [S0 - 1] and `column` [S1 - 1]: exact, and no pickle."""
@@ -159,7 +159,8 @@ def fitting(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair
         got = " and ".join(str(log.shape) for log in log_policy)
         raise GameError(f"expected a {role} of shape {sizes[0]} and {sizes[1]}, got {got}")
     for player, log in zip(game.players, log_policy, strict=True):
-        sums = np.add.reduceat(np.exp(log), player.first_sequence) if player.n_infosets else np.ones(1)
+        with np.errstate(over="ignore"):
+            sums = np.add.reduceat(np.exp(log), player.first_sequence) if player.n_infosets else np.ones(1)
         if not np.abs(sums - 1).max() <= SUM_TOLERANCE:
             off = float(sums[np.argmax(~(np.abs(sums - 1) <= SUM_TOLERANCE))])
             raise GameError(f"expected a {role} of log-probabilities that sum to 1 at every infoset, got {off:.6g}")

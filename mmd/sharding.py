@@ -22,7 +22,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
 
-from mmd.game import Bucket, Buckets, Dense, Game, GameError, Sparse
+from mmd.game import Game, GameError
+from mmd.payoff import Bucket, Buckets, Dense, Sparse, taken, typed
 from mmd.treeplex import Treeplex
 
 ROWS = "rows"  # the one axis of every mesh here
@@ -59,15 +60,15 @@ class Placement(NamedTuple):
         """The game there."""
         if self.mesh is None:
             return game.astype(self.dtype)
-        return divided(game, self.mesh, lambda array, sharding: put(_typed(array, self.dtype), sharding))
+        return divided(game, self.mesh, lambda array, sharding: put(typed(array, self.dtype), sharding))
 
     def whole(self, tree: Tree) -> Tree:
         """A pytree of arrays and numbers there, undivided; a number as an array, so that its value is no constant."""
-        on_default = jax.tree.map(lambda leaf: jnp.asarray(_typed(leaf, self.dtype)), tree)
+        arrays = jax.tree.map(lambda leaf: typed(leaf, self.dtype), tree)
         if self.mesh is None:
-            return on_default
+            return jax.device_put(arrays)
         everywhere = NamedSharding(self.mesh, WHOLE)
-        return jax.tree.map(lambda leaf: put(np.asarray(leaf), everywhere), on_default)
+        return jax.tree.map(lambda array: put(array, everywhere), arrays)
 
     @property
     def leads(self) -> bool:
@@ -201,6 +202,7 @@ class ShardedBuckets(Buckets):
         shares = tuple(Bucket(*(put(np.asarray(array), rows) for array in bucket)) for bucket in buckets.buckets)
         return cls(shares, put(position.astype(np.int32), whole), mesh)
 
+    @jax.jit
     def times(self, vector: Float[Array, " T"]) -> Float[Array, " S"]:
         """The product with a vector: each device its rows of all buckets, and one gathering of the products."""
         if not self.buckets:
@@ -213,7 +215,7 @@ class ShardedBuckets(Buckets):
         products = _laid_out(self.mesh, multiply(self.buckets, vector), WHOLE).reshape(self.mesh.size, -1)
         ends = np.cumsum([len(bucket.values) // self.mesh.size for bucket in self.buckets])
         by_bucket = [part.reshape(-1) for part in jnp.split(products, ends[:-1], axis=1)]
-        return jnp.concatenate([*by_bucket, jnp.zeros(1, vector.dtype)])[self.position]
+        return taken(jnp.concatenate([*by_bucket, jnp.zeros(1, vector.dtype)]), self.position)
 
 
 def _laid_out(mesh: Mesh, tree: Tree, *layouts: PartitionSpec) -> Tree:
@@ -221,9 +223,3 @@ def _laid_out(mesh: Mesh, tree: Tree, *layouts: PartitionSpec) -> Tree:
     for layout in layouts:
         tree = jax.lax.with_sharding_constraint(tree, NamedSharding(mesh, layout))
     return tree
-
-
-def _typed(leaf: Any, dtype: np.dtype) -> np.ndarray:
-    """A host array or number as an array, real ones in `dtype`, integers as indices."""
-    array = np.asarray(leaf)
-    return array.astype(dtype, copy=False) if np.issubdtype(array.dtype, np.floating) else array

@@ -157,7 +157,7 @@ class _Run:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
         self.on_device = (place.whole(algorithm), place.game(game))
-        candidate = place.whole(_unmeasured(tuple(jnp.asarray(log, place.dtype) for log in start)))
+        candidate = place.whole(_unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
         polish_at = FIRST_POLISH * game.description.payoff_range
         self.at = Reached(None, candidate, 0, seconds, limits.tolerance, limits.tolerance, polish_at, NO_POLISH)
@@ -253,7 +253,7 @@ class _Run:
                 self.at.seconds["solve"] + elapsed * (i + 1) / count,
                 nash_conv / 2,
                 nash_conv,
-                max(regularized_gap, 0.0),
+                regularized_gap,
                 value + self.game.description.offset,
                 average / 2,
             )
@@ -348,10 +348,10 @@ class _Run:
         )
 
 
-def _unmeasured(log_policy: Pair) -> Candidate:
-    """A policy as a candidate that any measured one is better than."""
-    infinity = jnp.full((), jnp.inf, log_policy[0].dtype)
-    return Candidate(log_policy, infinity, infinity, jnp.zeros((), int))
+def _unmeasured(log_policy: Any, dtype: np.dtype) -> Candidate:
+    """A policy as a candidate that any measured one is better than; on the host."""
+    unknown: Any = (np.array(np.inf, dtype), np.array(np.inf, dtype), np.zeros((), int))
+    return Candidate(log_policy, *unknown)
 
 
 @jax.jit

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mmd.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels, in_spans, padded_levels
+from mmd.payoff import taken
 from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
 
@@ -72,8 +73,7 @@ class Treeplex:
                 sequences 1.., those of infoset 1 follow, and so on; 0 is the empty sequence.
             n_actions: number of actions of each infoset (>= 1).
 
-        Returns:
-            The treeplex, and the renumbering that payoffs and labels must follow.
+        Returns the treeplex, and the renumbering that payoffs and labels must follow.
         """
         parent, n_actions = np.asarray(parent, np.int64), np.asarray(n_actions, np.int64)
         first = 1 + np.concatenate([[0], np.cumsum(n_actions)])
@@ -165,10 +165,12 @@ class Treeplex:
             outputs.append(jnp.zeros(1, leaves.dtype))
         return root, jnp.concatenate(outputs[::-1])
 
+    @jax.jit
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of a log-policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
         return self.plan_of(self.by_rows(jnp.exp, log_policy))
 
+    @jax.jit
     def plan_of(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of behavioural probabilities, which may be 0; entry 0 is not read."""
         if len(self.levels) > MAX_UNROLLED_LEVELS:
@@ -184,11 +186,12 @@ class Treeplex:
     def _extend(self, above: Array, policy: Array, group: Group, start: int) -> Array:
         """Plan of a group's sequences; `above` is the plan of the level above, whose first sequence is `start`."""
         if group.padded:
-            parent = jnp.asarray(self.parent)[jnp.asarray(self.owner)[group.sequences]]
-            return above[parent - start] * policy[group.sequences]
-        reach = above[self.parent[group.infosets] - start]
+            parent = taken(jnp.asarray(self.parent), jnp.asarray(self.owner)[group.sequences])
+            return taken(above, parent - start) * policy[group.sequences]
+        reach = taken(above, self.parent[group.infosets] - start)
         return (reach[:, None] * policy[group.sequences].reshape(-1, group.n_actions)).reshape(-1)
 
+    @jax.jit
     def magnetic_step(
         self,
         log_policy: Float[Array, " S"],
@@ -216,6 +219,7 @@ class Treeplex:
 
         return self.bottom_up(gradient, rule, infoset=(weights,), sequence=(log_policy, log_magnet))[1]
 
+    @jax.jit
     def best_response(self, gradient: Float[Array, " S"]) -> tuple[Float[Array, ""], Float[Array, " S"]]:
         """`max_x <x, gradient>`, and the regret `V_ja - max_a' V_ja' <= 0` of every sequence (0 at the empty one)."""
 
@@ -225,6 +229,7 @@ class Treeplex:
 
         return self.bottom_up(gradient, rule)
 
+    @jax.jit
     def range_weights(self, bound: Float[Array, " S"]) -> Float[Array, " I"]:
         """Gradient range of every infoset: `w_j = max_a (bound_ja + sum of children's w)`, and never quite 0.
 
@@ -234,8 +239,7 @@ class Treeplex:
         Args:
             bound: [S] bound (>= 0) on the payoff gradient, e.g. |A| y.
         """
-        largest = jnp.max(bound)
-        floor = jnp.where(largest > 0, SMALLEST_WEIGHT * largest, 1.0)
+        floor = jnp.where(jnp.max(bound) > 0, SMALLEST_WEIGHT * jnp.max(bound), 1.0)
 
         def rule(q: Array) -> tuple[Array, Array]:
             weight = jnp.maximum(jnp.max(q, axis=-1), floor)
@@ -263,16 +267,17 @@ class Treeplex:
 
     def over_sequences(self, values: Float[Array, " I"]) -> Float[Array, " S"]:
         """Repeat a value per infoset over its sequences (0 at the empty one)."""
-        parts = [self._spread(values[group.infosets], group) for level in self.groups for group in level]
-        return jnp.concatenate([jnp.zeros(1, values.dtype), *parts])
+        groups = [group for level in self.groups for group in level]
+        return jnp.concatenate([jnp.zeros(1, values.dtype), *(self._spread(values[g.infosets], g) for g in groups)])
 
+    @jax.jit
     def log_policy_of(self, plan: Float[Array, " S"], fallback: Float[Array, " S"]) -> Float[Array, " S"]:
         """Log behavioural policy of a plan, `log(plan[ja] / plan[parent(j)])`.
 
         Where the plan underflows (at or below 1e-290) the fallback stays, so that no infinity enters; every infoset is
         renormalised.
         """
-        reach = self.over_sequences(plan[self.parent])
+        reach = self.over_sequences(taken(plan, self.parent))
         seen = plan > UNDERFLOW
         ratio = jnp.log(jnp.where(seen, plan, 1.0)) - jnp.log(jnp.where(seen, reach, 1.0))
         return self.normalized(jnp.where(seen, ratio, fallback))
@@ -334,26 +339,24 @@ class Treeplex:
         first = jnp.asarray(self.first_sequence)[group.infosets, None]
         last = jnp.append(first[1:, 0], group.sequences.stop)[:, None] - 1
         at = first + action
-        inside = values.at[jnp.minimum(at, last) - start].get(mode="promise_in_bounds", wrap_negative_indices=False)
-        return jnp.where(at <= last, inside, missing)
+        return jnp.where(at <= last, taken(values, jnp.minimum(at, last) - start), missing)
 
     def _flat(self, rows: Array, group: Group) -> Array:
         """Rows [n, A] of a group back as an array over its sequences."""
         if not group.padded:
             return rows.reshape(-1)
         owner = jnp.asarray(self.owner)[group.sequences]
-        sequence = jnp.arange(group.sequences.start, group.sequences.stop, dtype=np.int32)
-        at = (owner - group.infosets.start) * group.n_actions + sequence - jnp.asarray(self.first_sequence)[owner]
-        return rows.reshape(-1).at[at].get(mode="promise_in_bounds", wrap_negative_indices=False)
+        action = jnp.arange(group.sequences.start, group.sequences.stop, dtype=np.int32)
+        action -= taken(jnp.asarray(self.first_sequence), owner)
+        return taken(rows.reshape(-1), (owner - group.infosets.start) * group.n_actions + action)
 
     def _spread(self, values: Array, group: Group) -> Array:
         """A value per infoset of a group, repeated over its sequences."""
         if not group.padded:
             return jnp.repeat(values, group.n_actions)
-        return values[jnp.asarray(self.owner)[group.sequences] - group.infosets.start]
+        return taken(values, jnp.asarray(self.owner)[group.sequences] - group.infosets.start)
 
-    # ---------------------------------------------------------------- deep trees: the same sweeps as one loop over
-    # levels
+    # ---------------------------------------------------------------- deep trees: the same as one loop over levels
 
     def _bottom_up_scanned(
         self, leaves: Array, rule: Rule, infoset: tuple[Array, ...], sequence: tuple[Array, ...]

@@ -95,14 +95,19 @@ def advance(algorithm: Algorithm, game: mmd.Game, state: Any, iteration: int) ->
     return jax.lax.while_loop(lambda s: s.iteration < iteration, lambda s: algorithm.step(game, s), state)
 
 
-def last_iterates(
-    game: mmd.Game, algorithm: Any, iterations: Iterable[int], start: HostPair | None = None
-) -> list[HostPair]:
-    """Log-policies after some iterations, from uniform play unless a start is given."""
+def states(game: mmd.Game, algorithm: Any, iterations: Iterable[int], start: HostPair | None = None) -> list[Any]:
+    """States after some iterations, from uniform play unless a start is given."""
     algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
     start = start or tuple(player.uniform() for player in game.players)
     state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
     for iteration in iterations:
         state = advance(algorithm, game.astype(jnp.float64), state, iteration)
-        found.append(jax.device_get(state.iterate.log_policy))
+        found.append(jax.device_get(state))
     return found
+
+
+def last_iterates(
+    game: mmd.Game, algorithm: Any, iterations: Iterable[int], start: HostPair | None = None
+) -> list[HostPair]:
+    """Their log-policies, of an algorithm whose state holds its last iterate."""
+    return [state.iterate.log_policy for state in states(game, algorithm, iterations, start)]

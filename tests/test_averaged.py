@@ -138,7 +138,7 @@ class Engine:
 def test_forty_iterations_are_those_of_the_description(
     algorithm: PrimalDual, game: mmd.Game, target: str, linear: bool
 ) -> None:
-    algorithm = algorithm.resolve(game)
+    algorithm = algorithm.resolve(game)  # rounding feeds back through the lengths of steps: 1e-12 after 30 of them
     expected = Engine(game, target, linear, algorithm)
     step = jax.jit(algorithm.step)
     state = algorithm.init(game, tuple(jnp.asarray(p.uniform()) for p in game.players))
@@ -146,7 +146,7 @@ def test_forty_iterations_are_those_of_the_description(
         state = step(game, state)
         expected.step()
         for found, at in zip(state.iterate.log_policy, expected.logs, strict=True):
-            np.testing.assert_allclose(np.exp(found), np.exp(at), atol=1e-12, err_msg=f"step {k}")
+            np.testing.assert_allclose(np.exp(found), np.exp(at), rtol=0, atol=1e-11, err_msg=f"step {k}")
     assert expected.restarts >= 2
     if game.is_matrix:
         assert expected.taken < 40  # steps were refused

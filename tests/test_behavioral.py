@@ -40,7 +40,7 @@ def test_ten_iterations_are_those_of_a_walk_over_plays(algorithm: BehavioralMirr
             policy[label] = floored(p / p.sum())
             magnet[label] = floored(magnet[label] ** (1 - rate) * policy[label] ** rate)
         for label, probabilities in by_infoset(game, found).items():
-            np.testing.assert_allclose(probabilities, policy[label], atol=1e-12, err_msg=f"{label} at {t}")
+            np.testing.assert_allclose(probabilities, policy[label], rtol=0, atol=1e-12, err_msg=f"{label} at {t}")
 
 
 CURVES = {
@@ -71,7 +71,7 @@ def test_the_fixed_point_is_the_agent_qre() -> None:
     known = {"J|": 0.810138, "Q|": 0.863075, "K|": 0.408414, "Q|pb": 0.454542}
     known |= {"J|p": 0.677836, "Q|p": 0.966148, "K|p": 0.056583, "Q|b": 0.569925}
     for label, expected in known.items():
-        np.testing.assert_allclose(passes[label], expected, atol=6e-7, err_msg=label)
+        np.testing.assert_allclose(passes[label], expected, rtol=0, atol=6e-7, err_msg=label)
     for label in ("J|b", "J|pb"):
         np.testing.assert_allclose(passes[label], 1 / (1 + np.exp(-1 / 0.1)), rtol=1e-9)
     for label in ("K|b", "K|pb"):
@@ -83,7 +83,7 @@ def test_on_a_matrix_it_is_magnetic_mirror_descent() -> None:
     sequence_form = trajectory(game, mmd.MagneticMirrorDescent(eta=0.1, alpha=0.2), 50)[-1]
     (behavioral,) = last_iterates(game, BehavioralMirrorDescent(eta=0.1, alpha=0.2, magnet=mmd.Fixed()), (50,))
     for found, expected in zip(behavioral, sequence_form, strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_solve_counts_both_pairs_of_products_and_names_the_hyper_parameters() -> None:

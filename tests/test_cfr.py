@@ -176,8 +176,10 @@ def test_ten_iterations_are_those_of_a_walk_over_histories(name: str) -> None:
         last = by_infoset(game, tuple(np.asarray(jnp.log(seat.policy)) for seat in state.seats))
         assert len(average) == len(oracle.policy) == 12
         for label, expected in oracle.average().items():
-            np.testing.assert_allclose(average[label], expected, atol=1e-12, err_msg=f"average {label} at {t}")
-            np.testing.assert_allclose(last[label], oracle.policy[label], atol=1e-12, err_msg=f"last {label} at {t}")
+            np.testing.assert_allclose(average[label], expected, rtol=0, atol=1e-12, err_msg=f"average {label} at {t}")
+            np.testing.assert_allclose(
+                last[label], oracle.policy[label], rtol=0, atol=1e-12, err_msg=f"last {label} at {t}"
+            )
 
 
 # ---------------------------------------------------------------- known curves: tolerances are the digits known
@@ -261,9 +263,9 @@ def test_one_step_by_hand(name: str) -> None:
     regrets are (2, 5, -7)/3. Discount and prediction only scale them.
     """
     found = after(matrix.game(BIASED_RPS), algorithms.load(name)(), 1)
-    np.testing.assert_allclose(found["row"], (1, 0, 0), atol=1e-15)
+    np.testing.assert_allclose(found["row"], (1, 0, 0), rtol=0, atol=1e-15)
     column = (1, 0, 0) if name == "cfr" else (2 / 7, 5 / 7, 0)
-    np.testing.assert_allclose(found["column"], column, atol=1e-15)
+    np.testing.assert_allclose(found["column"], column, rtol=0, atol=1e-15)
 
 
 def test_the_start_is_replied_to_and_not_averaged() -> None:
@@ -271,7 +273,7 @@ def test_the_start_is_replied_to_and_not_averaged() -> None:
     game = matrix.game(BIASED_RPS)
     start = Policy(game, (np.array([1, 1 / 4, 1 / 4, 1 / 2]), np.array([1, 3 / 4, 1 / 8, 1 / 8])))
     found = after(game, algorithms.load("cfr+")(), 1, start)
-    np.testing.assert_allclose(found["row"], (35 / 82, 47 / 82, 0), atol=1e-15)
+    np.testing.assert_allclose(found["row"], (35 / 82, 47 / 82, 0), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", FAMILY)
@@ -298,7 +300,9 @@ def test_averages_reach_the_value(name: str) -> None:
     assert solution.converged
     assert solution.iterate == "average"
     assert solution.gradient_evaluations == solution.iterations > 0
-    np.testing.assert_allclose(solution.value, 1 / 4, atol=4e-2)  # the value is within NashConv of the equilibrium's
+    np.testing.assert_allclose(
+        solution.value, 1 / 4, rtol=0, atol=4e-2
+    )  # the value is within NashConv of the equilibrium's
 
 
 # ---------------------------------------------------------------- the contract
@@ -317,7 +321,7 @@ def test_deep_trees_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None
     unrolled = tuple(policies())
     monkeypatch.setattr(treeplex, "MAX_UNROLLED_LEVELS", 0)
     for expected, found in zip(unrolled, policies(), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
 
 
 def test_float32_follows_float64() -> None:

@@ -4,9 +4,6 @@ import csv
 import io
 import json
 import os
-import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,12 +17,10 @@ from mmd.algorithms.magnetic import MagneticMirrorDescent
 from mmd.cli import main
 from mmd.magnets import Fixed, Halpern, MovingAverage, Refresh
 from mmd.options import Solve
-from mmd.solution import TRACE_COLUMNS
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "mmd"]
 CYCLE = "preference:cycle"
-HOPELESS = ["--algorithm", "mmd", "--tolerance", "0"]  # a fixed magnet never reaches the original game's equilibrium
 
 
 def mmd(*words: object) -> int:
@@ -354,69 +349,3 @@ def test_progress_is_a_line_every_two_seconds_elsewhere(monkeypatch, capsys):
         "auto: iteration 1,000, exploitability 3.25e-04, 2,000 it/s",
         "auto: iteration 3,000, exploitability 3.25e-04, 6,000 it/s",
     ]
-
-
-# -------------------------------------------------------------------- as a process
-
-
-def test_help_is_instant_and_imports_no_jax():
-    code = (
-        "import sys, time\n"
-        "from mmd.cli import main\n"
-        "assert main(['solve', '--help']) == 0\n"
-        "heavy = {'jax', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert time.process_time() < 0.5, time.process_time()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--max-iterations" in done.stdout
-
-
-def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(tmp_path):
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    line = [*COMMAND, "solve", CYCLE, "--quiet"]
-    subprocess.run(line, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": ""}, check=True)
-    assert not list(tmp_path.iterdir())
-    subprocess.run(line, cwd=ROOT, env=environment, check=True)
-    assert list(tmp_path.glob("magnetic-mirror/jax/*chunk*"))
-
-
-def test_ctrl_c_waits_for_the_end_of_a_chunk_where_nothing_can_swallow_it():
-    row = dict.fromkeys(TRACE_COLUMNS, 0.0)
-    handler = signal.getsignal(signal.SIGINT)
-    with progress.interruptible(None) as on_check:
-        on_check(row)
-        signal.raise_signal(signal.SIGINT)  # not here, where it might be lost
-        with pytest.raises(KeyboardInterrupt):
-            on_check(row)
-        with pytest.raises(KeyboardInterrupt):  # the impatient are heard at once
-            signal.raise_signal(signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is handler
-
-
-def test_ctrl_c_ends_with_130_and_the_run_so_far_saved(tmp_path):
-    run = tmp_path / "run"
-    line = [*COMMAND, "solve", CYCLE, *HOPELESS, "--max-iterations", "1000000000", "--out", str(run)]
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert "iteration" in process.stderr.readline()
-        process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "interrupted by the user" in output
-    result = result_of(run)
-    assert result["status"] == "interrupted by the user; the policy is the one reached so far"
-    assert result["iterations"] > 0
-    assert mmd("verify", CYCLE, run) == 0
-
-
-def test_a_reader_that_stops_reading_is_no_error():
-    true = shutil.which("true")
-    assert true is not None
-    line = f'"{sys.executable}" -m mmd games | {true}; exit ${{PIPESTATUS[0]}}'
-    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 141
-    assert done.stderr == ""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import games
@@ -29,22 +29,22 @@ def test_known_equilibria_of_matrix_games(name: str) -> None:
     payoffs, equilibrium, value = KNOWN[name]
     game = Game.from_matrix(np.array(payoffs, np.float64))
     solution = solve_exactly(game)
-    np.testing.assert_allclose(solution.value, value, atol=1e-15)
+    np.testing.assert_allclose(solution.value, value, rtol=0, atol=1e-15)
     for player in (0, 1):
-        np.testing.assert_allclose(solution.probabilities[player][1:], equilibrium, atol=1e-14)
-        np.testing.assert_allclose(solution.plans[player][1:], equilibrium, atol=1e-14)
+        np.testing.assert_allclose(solution.probabilities[player][1:], equilibrium, rtol=0, atol=1e-14)
+        np.testing.assert_allclose(solution.plans[player][1:], equilibrium, rtol=0, atol=1e-14)
         for end in optimal_range(game, player):
-            np.testing.assert_allclose(end[1:], equilibrium, atol=1e-9)
+            np.testing.assert_allclose(end[1:], equilibrium, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(("spec", "value"), [("kuhn_poker", -1 / 18), ("leduc_poker", -0.0856064240780)])
 def test_known_values_of_trees(spec: str, value: float) -> None:
     game = games.load(spec)
     solution = solve_exactly(game)
-    np.testing.assert_allclose(solution.value, value, atol=1e-13)
+    np.testing.assert_allclose(solution.value, value, rtol=0, atol=1e-13)
     assert solution.certificate.nash_conv < 1e-14 * game.description.payoff_range
     for player, plan, policy in zip(game.players, solution.plans, solution.probabilities, strict=True):
-        np.testing.assert_allclose(plan_of(player, policy), plan, atol=1e-13)
+        np.testing.assert_allclose(plan_of(player, policy), plan, rtol=0, atol=1e-13)
 
 
 def test_the_optimal_strategies_of_kuhn_poker() -> None:
@@ -56,29 +56,30 @@ def test_the_optimal_strategies_of_kuhn_poker() -> None:
     for infoset, ends in {"J|": (0, 1 / 3), "Q|": (0, 0), "K|": (0, 1), "Q|pb": (1 / 3, 2 / 3)}.items():
         j = names.index(infoset)
         bet = game.row.first_sequence[j] + actions[j].index("bet")
-        np.testing.assert_allclose((low[bet], high[bet]), ends, atol=1e-8)
+        np.testing.assert_allclose((low[bet], high[bet]), ends, rtol=0, atol=1e-8)
     low, high = optimal_range(game, 1)
-    np.testing.assert_allclose(low, high, atol=1e-8)
-    np.testing.assert_allclose(np.unique(low.round(8)), [0, 0.33333333, 0.66666667, 1], atol=1e-8)
+    np.testing.assert_allclose(low, high, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(np.unique(low.round(8)), [0, 0.33333333, 0.66666667, 1], rtol=0, atol=1e-8)
 
 
 def test_the_range_of_a_duplicated_action_is_what_it_may_share() -> None:
     payoffs = np.array([[0.0, -1, 3], [1, 0, -1], [1, 0, -1], [-3, 1, 0]])
     low, high = optimal_range(Game.from_matrix(payoffs), 0)
-    np.testing.assert_allclose(low[1:], [0.2, 0, 0, 0.2], atol=1e-9)
-    np.testing.assert_allclose(high[1:], [0.2, 0.6, 0.6, 0.2], atol=1e-9)
+    np.testing.assert_allclose(low[1:], [0.2, 0, 0, 0.2], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(high[1:], [0.2, 0.6, 0.6, 0.2], rtol=0, atol=1e-9)
     low, high = optimal_range(Game.from_matrix(payoffs), 1)
-    np.testing.assert_allclose([low[1:], high[1:]], [[0.2, 0.6, 0.2]] * 2, atol=1e-9)
+    np.testing.assert_allclose([low[1:], high[1:]], [[0.2, 0.6, 0.2]] * 2, rtol=0, atol=1e-9)
 
 
 @given(st.lists(st.floats(-100, 100), min_size=4, max_size=4))
+@example([0.0, 0.0, 0.0, 2.2e-313])  # a subnormal number, whose reciprocal overflows
 def test_two_by_two_games_have_a_closed_form(entries: list[float]) -> None:
     """The value is a saddle point, or det / (a + d - b - c) without one (von Neumann, Morgenstern 1944)."""
     a, b, c, d = entries
     lower, upper = max(min(a, b), min(c, d)), min(max(a, c), max(b, d))
     value = lower if lower == upper else (a * d - b * c) / (a + d - b - c)
     solved = solve_exactly(Game.from_matrix(np.array([[a, b], [c, d]])))
-    np.testing.assert_allclose(solved.value, value, atol=1e-10 * max(1.0, np.max(np.abs(entries))))
+    np.testing.assert_allclose(solved.value, value, rtol=0, atol=1e-10 * max(1.0, np.max(np.abs(entries))))
 
 
 @st.composite
@@ -111,7 +112,7 @@ def test_random_matrices_are_solved_to_rounding(payoffs: np.ndarray) -> None:
     solution = solve_exactly(game)
     size = float(np.max(np.abs(payoffs)))
     assert certify(game, solution.probabilities).nash_conv <= 1e-12 * size
-    np.testing.assert_allclose(solve_exactly(mirrored).value, -solution.value, atol=2e-12 * size)
+    np.testing.assert_allclose(solve_exactly(mirrored).value, -solution.value, rtol=0, atol=2e-12 * size)
 
 
 @given(SEEDS)
@@ -134,8 +135,8 @@ def test_the_sequence_form_says_what_a_plan_is(seed: int) -> None:
     for player in game.players:
         policy = random_policy(rng, player)
         plan = plan_of(player, policy)
-        np.testing.assert_allclose(constraints(player) @ plan, np.eye(1 + player.n_infosets)[0], atol=1e-15)
-        np.testing.assert_allclose(behaviour(player, plan, np.zeros(player.n_sequences)), policy, atol=1e-14)
+        np.testing.assert_allclose(constraints(player) @ plan, np.eye(1 + player.n_infosets)[0], rtol=0, atol=1e-15)
+        np.testing.assert_allclose(behaviour(player, plan, np.zeros(player.n_sequences)), policy, rtol=0, atol=1e-14)
 
 
 def test_unreached_infosets_keep_the_fallback() -> None:
@@ -149,4 +150,4 @@ def test_unreached_infosets_keep_the_fallback() -> None:
     assert unreached.sum() == 2
     found = behaviour(row, plan, np.full(row.n_sequences, 0.5))[1:]
     np.testing.assert_array_equal(found[unreached], [0.5, 0.5])
-    np.testing.assert_allclose(found[~unreached], policy[1:][~unreached], atol=1e-15)
+    np.testing.assert_allclose(found[~unreached], policy[1:][~unreached], rtol=0, atol=1e-15)

@@ -90,3 +90,8 @@ def test_every_algorithm_file_holds_one_algorithm_that_says_what_is_proven() -> 
             found = importlib.import_module(f"mmd.algorithms.{module.name}")
             assert found.ALGORITHM.name in algorithms.names()
             assert "roven" in (found.__doc__ or ""), f"{module.name} does not say what is proven"
+
+
+def test_a_familys_module_is_there_without_an_import_of_its_own() -> None:
+    code = "import games; print(callable(games.token_tree.from_preference), hasattr(games, 'tokentree'))"
+    assert run(code).stdout.split() == ["True", "False"]

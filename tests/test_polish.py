@@ -8,7 +8,8 @@ import mmd
 from benchmarks.convergence import perturbed
 from mmd.certificate import certify
 from mmd.exact import solve_exactly
-from mmd.game import Description, Entries, Game, GameError
+from mmd.game import Description, Game, GameError
+from mmd.payoff import Entries
 from mmd.polish import affordable, polish
 from tests.test_certificate import plan_of, random_policy
 from tests.test_treeplex import random_treeplex
@@ -66,7 +67,7 @@ def test_kuhn_is_finished_from_afar() -> None:
     assert report.accepted
     assert report.nash_conv_before > 1e-4
     assert report.nash_conv_after <= 1e-15
-    np.testing.assert_allclose(certify(game, report.probabilities).value, -1 / 18, atol=1e-15)
+    np.testing.assert_allclose(certify(game, report.probabilities).value, -1 / 18, rtol=0, atol=1e-15)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_leduc_is_finished_in_any_unit(leduc: tuple[Game, Policies], factor: flo
     assert report.nash_conv_after <= 1e-14 * factor
     assert report.faces == 1
     np.testing.assert_allclose(
-        certify(game, report.probabilities).value, -0.0856064240780 * factor, atol=1e-12 * factor
+        certify(game, report.probabilities).value, -0.0856064240780 * factor, rtol=0, atol=1e-12 * factor
     )
 
 
@@ -96,7 +97,7 @@ def test_actions_outside_the_equilibrium_get_probability_zero() -> None:
     report = polish(game, (start, start))
     for policy in report.probabilities:
         assert policy[4] == 0.0
-        np.testing.assert_allclose(policy[1:4], [0.2, 0.6, 0.2], atol=1e-15)
+        np.testing.assert_allclose(policy[1:4], [0.2, 0.6, 0.2], rtol=0, atol=1e-15)
 
 
 def test_what_the_face_leaves_open_is_projected_and_not_forced_to_a_vertex() -> None:
@@ -109,7 +110,7 @@ def test_what_the_face_leaves_open_is_projected_and_not_forced_to_a_vertex() -> 
     report = polish(Game.from_matrix(payoffs), (start, np.array([1, 0.21, 0.59, 0.2])))
     row = report.probabilities[0]
     assert report.nash_conv_after <= 1e-15
-    np.testing.assert_allclose(row[[1, 4]], [0.2, 0.2], atol=1e-15)
+    np.testing.assert_allclose(row[[1, 4]], [0.2, 0.2], rtol=0, atol=1e-15)
     np.testing.assert_allclose(row[[2, 3]], [0.6 * 42 / 59, 0.6 * 17 / 59], rtol=1e-6)
 
 
@@ -139,7 +140,7 @@ def test_no_projection_is_begun_that_the_budget_does_not_pay(leduc: tuple[Game, 
     short = polish(game, policies, budget=0.99 * one.modelled_seconds)
     assert short.faces == 0
     assert not short.accepted
-    assert short.modelled_seconds < short.gradient_evaluations  # spent on the first of the two players, if at all
+    assert short.modelled_seconds <= 0.99 * one.modelled_seconds
     assert polish(game, policies, budget=one.modelled_seconds).accepted
 
 
@@ -151,8 +152,6 @@ def test_a_run_spends_no_more_on_it_than_its_share() -> None:
     assert len(solution.polish["tries"]) >= 4
     spent = solution.polish["modelled_seconds"]
     assert 0 < spent <= 2 * affordable(game, solution.gradient_evaluations, 0.0)
-    later = affordable(game, solution.gradient_evaluations, spent)
-    np.testing.assert_allclose(later, affordable(game, solution.gradient_evaluations, 0.0) - spent / 2)
     counted = sum(int(one["faces"] > 0) for one in solution.polish["tries"])
     assert solution.polish["gradient_evaluations"] >= 4 * counted
     plain = mmd.solve(game, tolerance=1e-10, max_iterations=3000, polish=False)

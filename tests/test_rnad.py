@@ -48,7 +48,7 @@ def test_ten_steps_are_those_of_a_walk_over_plays() -> None:
         policy = {label: w / w.sum() for label, w in weights.items()}
         reference = policy if t % 4 == 0 else reference
         for label, probabilities in by_infoset(game, found).items():
-            np.testing.assert_allclose(probabilities, policy[label], atol=1e-12, err_msg=f"{label} at {t}")
+            np.testing.assert_allclose(probabilities, policy[label], rtol=0, atol=1e-12, err_msg=f"{label} at {t}")
 
 
 def test_transformed_rewards_sum_to_zero_and_the_dynamics_comes_to_rest_at_their_equilibrium() -> None:
@@ -61,7 +61,7 @@ def test_transformed_rewards_sum_to_zero_and_the_dynamics_comes_to_rest_at_their
     (found,) = last_iterates(game, RegularizedNashDynamics(eta=1.5, alpha=alpha, every=NEVER), (5_000,), start)
     reference, policy = by_infoset(game, start), by_infoset(game, found)
     for label, values in transformed(policy, reference, alpha).items():
-        np.testing.assert_allclose(values[0], values[1], atol=1e-13, err_msg=label)
+        np.testing.assert_allclose(values[0], values[1], rtol=0, atol=1e-13, err_msg=label)
     assert max(np.abs(policy[label] - reference[label]).max() for label in policy) > 0.3
 
 
@@ -71,7 +71,7 @@ def test_on_a_matrix_the_dynamics_leads_to_the_qre(alpha: float) -> None:
     game = matrix.game(NORMALIZED_RPS)
     (found,) = last_iterates(game, RegularizedNashDynamics(eta=0.2, alpha=alpha, every=NEVER), (20_000,))
     for log_policy in found:
-        np.testing.assert_allclose(np.exp(log_policy[1:]), QRES[alpha], atol=1e-8)
+        np.testing.assert_allclose(np.exp(log_policy[1:]), QRES[alpha], rtol=0, atol=1e-8)
 
 
 def test_every_reference_is_closer_to_the_equilibrium_than_the_one_before() -> None:
@@ -91,7 +91,7 @@ def test_the_last_iterate_reaches_the_equilibrium_of_kuhn_poker_and_a_fixed_refe
     assert solution.iterate == "last"
     assert solution.gradient_evaluations == 3 * solution.iterations + 1
     assert set(solution.algorithm) == {"name", "keeps_best", "eta", "alpha", "every"}
-    np.testing.assert_allclose(solution.value, -1 / 18, atol=2e-9)
+    np.testing.assert_allclose(solution.value, -1 / 18, rtol=0, atol=2e-9)
     stays = mmd.solve(
         kuhn_poker.game(), RegularizedNashDynamics(every=NEVER), tolerance=1e-9, max_iterations=solution.iterations
     )

@@ -1,8 +1,5 @@
 """RTCFR+ against a walk over all plays of Kuhn poker, and what its paper proves of the last iterate."""
 
-from collections.abc import Iterable
-
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,26 +7,13 @@ import pytest
 import mmd
 from games import kuhn_poker, matrix
 from mmd.algorithms.rtcfr_plus import RewardTransformationCFRPlus, RewardTransformationState
-from mmd.game import Game, HostPair
+from mmd.game import Game
 from mmd.policy import Policy, as_log
-from tests.plays import DECISIONS, PLAYS, Decision, Policies, advance, by_infoset
+from tests.plays import DECISIONS, PLAYS, Decision, Policies, by_infoset, states
 
 # CFR+ circles here (Cai et al., arXiv:2311.00676); see test_cfr.
 CIRCLING = np.array([[3.0, 0, -3], [0, 3, -4], [0, 0, 1]])
 NEVER = 10**9
-
-
-def states(
-    game: Game, algorithm: RewardTransformationCFRPlus, iterations: Iterable[int], start: HostPair | None = None
-) -> list[RewardTransformationState]:
-    """States after some iterations, from uniform play unless a start is given."""
-    algorithm = jax.tree.map(jnp.asarray, algorithm.resolve(game))
-    start = start or tuple(player.uniform() for player in game.players)
-    state, found = algorithm.init(game, tuple(jnp.asarray(log) for log in start)), []
-    for iteration in iterations:
-        state = advance(algorithm, game.astype(jnp.float64), state, iteration)
-        found.append(jax.device_get(state))
-    return found
 
 
 def exploitability(game: Game, state: RewardTransformationState) -> float:
@@ -95,7 +79,9 @@ def test_ten_iterations_are_those_of_a_walk_over_plays() -> None:
         oracle.iterate(due=t % 3 == 0)
         found = by_infoset(game, tuple(np.asarray(jnp.log(seat.policy)) for seat in state.seats))
         for label, probabilities in found.items():
-            np.testing.assert_allclose(probabilities, oracle.policy[label], atol=1e-12, err_msg=f"{label} at {t}")
+            np.testing.assert_allclose(
+                probabilities, oracle.policy[label], rtol=0, atol=1e-12, err_msg=f"{label} at {t}"
+            )
 
 
 def test_with_one_reference_the_last_iterate_converges_to_the_regularized_equilibrium() -> None:
@@ -107,7 +93,7 @@ def test_with_one_reference_the_last_iterate_converges_to_the_regularized_equili
     (state,) = states(game, RewardTransformationCFRPlus(alpha=alpha, gamma=1e-15, every=NEVER), (20_000,))
     x, y = (seat.plan[1:] for seat in state.seats)
     for plan, gradient in ((x, CIRCLING @ y), (y, -CIRCLING.T @ x)):
-        np.testing.assert_allclose(plan, nearest_in_simplex(1 / 3 + gradient / alpha), atol=1e-9)
+        np.testing.assert_allclose(plan, nearest_in_simplex(1 / 3 + gradient / alpha), rtol=0, atol=1e-9)
 
 
 def nearest_in_simplex(point: np.ndarray) -> np.ndarray:
@@ -124,7 +110,7 @@ def test_the_last_iterate_reaches_an_equilibrium_where_cfr_plus_circles() -> Non
     assert solution.converged
     assert solution.iterate == "last"
     assert solution.gradient_evaluations == solution.iterations
-    np.testing.assert_allclose(solution.value, 1 / 4, atol=2e-9)
+    np.testing.assert_allclose(solution.value, 1 / 4, rtol=0, atol=2e-9)
 
 
 def test_kuhn_poker_with_the_published_settings() -> None:

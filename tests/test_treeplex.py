@@ -125,19 +125,19 @@ def test_plans_and_best_responses_by_enumeration(seed: int) -> None:
     treeplex = random_treeplex(rng)
     log_policy = random_policy(rng, treeplex)
     plan = treeplex.top_down(log_policy)
-    np.testing.assert_allclose(plan, plan_of(treeplex, np.exp(log_policy)), atol=1e-15)
+    np.testing.assert_allclose(plan, plan_of(treeplex, np.exp(log_policy)), rtol=0, atol=1e-15)
     gradient = rng.normal(size=treeplex.n_sequences)
     enumerated = max(plan_of(treeplex, pure) @ gradient for pure in pure_policies(treeplex))
     value, regret = treeplex.best_response(jnp.asarray(gradient))
-    np.testing.assert_allclose(value, enumerated, atol=1e-12)
+    np.testing.assert_allclose(value, enumerated, rtol=0, atol=1e-12)
     greedy = np.where(np.asarray(regret) == 0, 1.0, 0.0)
-    np.testing.assert_allclose(plan_of(treeplex, greedy) @ gradient, enumerated, atol=1e-12)
-    np.testing.assert_allclose(treeplex.host_plan(np.exp(log_policy)), plan, atol=1e-15)
+    np.testing.assert_allclose(plan_of(treeplex, greedy) @ gradient, enumerated, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(treeplex.host_plan(np.exp(log_policy)), plan, rtol=0, atol=1e-15)
     values = treeplex.host_best(gradient)
-    np.testing.assert_allclose(values[0], enumerated, atol=1e-12)
+    np.testing.assert_allclose(values[0], enumerated, rtol=0, atol=1e-12)
     below = gradient.copy()
     np.add.at(below, treeplex.parent, values[1:])
-    np.testing.assert_allclose(below[1:] - np.repeat(values[1:], treeplex.n_actions), regret[1:], atol=1e-12)
+    np.testing.assert_allclose(below[1:] - np.repeat(values[1:], treeplex.n_actions), regret[1:], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("layout", ["padded", "scanned"])
@@ -160,7 +160,7 @@ def test_the_layout_of_a_sweep_does_not_matter(layout: str, seed: int) -> None:
         expected = sweeps()
     with laid_out(layout):
         for a, b in zip(expected, sweeps(), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-14)
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
 
 
 def test_groups_cover_a_level_and_pad_only_where_blocks_are_many() -> None:
@@ -190,7 +190,7 @@ def test_bregman_is_the_dilated_kl_without_cancellation(seed: int, size: float) 
     spread = treeplex.over_sequences(jnp.asarray(weights))
     measured = treeplex.bregman(jnp.asarray(plan), jnp.asarray(log_p), jnp.asarray(log_q), spread)
     np.testing.assert_allclose(measured, float(exact), rtol=1e-9, atol=1e-30)
-    np.testing.assert_allclose(measured, dilated_kl(treeplex, log_p, log_q, weights), atol=1e-14)
+    np.testing.assert_allclose(measured, dilated_kl(treeplex, log_p, log_q, weights), rtol=0, atol=1e-14)
 
 
 @given(SEEDS)
@@ -199,14 +199,14 @@ def test_policies_and_plans_are_inverse(seed: int) -> None:
     treeplex = random_treeplex(rng)
     log_policy = random_policy(rng, treeplex)
     back = treeplex.log_policy_of(treeplex.top_down(log_policy), jnp.zeros(treeplex.n_sequences))
-    np.testing.assert_allclose(back, log_policy, atol=1e-13)
+    np.testing.assert_allclose(back, log_policy, rtol=0, atol=1e-13)
 
 
 def test_unreached_infosets_keep_the_fallback() -> None:
     treeplex, _ = Treeplex.build(np.array([0, 1]), np.array([2, 2]))
     fallback = treeplex.normalized(jnp.array([0.0, 0.3, 0.1, 0.9, -0.4]))
     plan = jnp.array([1.0, 0.0, 1.0, 0.0, 0.0])
-    np.testing.assert_allclose(treeplex.log_policy_of(plan, fallback)[3:], fallback[3:], atol=1e-15)
+    np.testing.assert_allclose(treeplex.log_policy_of(plan, fallback)[3:], fallback[3:], rtol=0, atol=1e-15)
 
 
 @given(SEEDS)
@@ -223,5 +223,5 @@ def test_dilated_center_maximizes_the_entropy_of_the_plan(seed: int) -> None:
 def test_the_two_centers_differ_on_a_tree() -> None:
     """A root with two actions, one of which leads to another two: dilated plays it with 2/3, uniform with 1/2."""
     treeplex, _ = Treeplex.build(np.array([0, 1]), np.array([2, 2]))
-    np.testing.assert_allclose(np.exp(treeplex.dilated_center())[1:3], [2 / 3, 1 / 3], atol=1e-15)
-    np.testing.assert_allclose(np.exp(treeplex.uniform())[1:3], [1 / 2, 1 / 2], atol=1e-15)
+    np.testing.assert_allclose(np.exp(treeplex.dilated_center())[1:3], [2 / 3, 1 / 3], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(np.exp(treeplex.uniform())[1:3], [1 / 2, 1 / 2], rtol=0, atol=1e-15)

@@ -12,7 +12,8 @@ products with it is counted as one gradient evaluation.
 
 from jaxtyping import Array, Float
 
-from mmd.game import Dense, Game, GameError, Pair, Sparse
+from mmd.game import Game, GameError, Pair
+from mmd.payoff import Dense, Sparse
 from mmd.treeplex import Treeplex
 
 

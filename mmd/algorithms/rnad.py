@@ -36,8 +36,9 @@ from jaxtyping import Array, Float, Int
 from mmd import metrics
 from mmd.algorithm import LAST, Candidate, Diagnostics
 from mmd.algorithms import _plays
-from mmd.game import Dense, Game, GameError, Number, Pair, Sparse
+from mmd.game import Game, GameError, Number, Pair
 from mmd.metrics import Profile
+from mmd.payoff import Dense, Sparse
 from mmd.treeplex import Treeplex
 from mmd.update import magnetic_step
 

@@ -38,7 +38,7 @@ def test_identity_and_monotone_kl_to_every_equilibrium(alpha: float) -> None:
             x_star, y_star = (plan_of(player, log) for player, log in zip(game.players, equilibrium, strict=True))
             decrease = kl_to(game, equilibrium, magnet) - kl_to(game, equilibrium, moved)
             gain = x_star @ matrix @ y - x @ matrix @ y_star
-            np.testing.assert_allclose(alpha * (decrease - kl_to(game, moved, magnet)), gain, atol=1e-11)
+            np.testing.assert_allclose(alpha * (decrease - kl_to(game, moved, magnet)), gain, rtol=0, atol=1e-11)
             assert gain >= -1e-12
             assert decrease >= -1e-12
         magnet = moved
@@ -80,9 +80,9 @@ def test_identity_on_a_tree() -> None:
         x, y = (plan_of(player, log) for player, log in zip(game.players, moved, strict=True))
         for equilibrium in equilibria:
             x_star, y_star = (plan_of(player, log) for player, log in zip(game.players, equilibrium, strict=True))
-            np.testing.assert_allclose(x_star @ matrix @ y_star, -1 / 18, atol=1e-9)
+            np.testing.assert_allclose(x_star @ matrix @ y_star, -1 / 18, rtol=0, atol=1e-9)
             decrease = kl_to(game, equilibrium, magnet) - kl_to(game, equilibrium, moved)
             gain = x_star @ matrix @ y - x @ matrix @ y_star
-            np.testing.assert_allclose(0.3 * (decrease - kl_to(game, moved, magnet)), gain, atol=1e-9)
+            np.testing.assert_allclose(0.3 * (decrease - kl_to(game, moved, magnet)), gain, rtol=0, atol=1e-9)
             assert decrease > 0
         magnet = moved

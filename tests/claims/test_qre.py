@@ -26,7 +26,7 @@ def test_converges_to_the_published_qre(alpha: float) -> None:
         Game.from_matrix(NORMALIZED), MagneticMirrorDescent(alpha=alpha), tolerance=0.0, max_iterations=20_000
     )
     for probabilities in solution.policy.probabilities:
-        np.testing.assert_allclose(probabilities[1:], QRES[alpha], atol=1e-8)
+        np.testing.assert_allclose(probabilities[1:], QRES[alpha], rtol=0, atol=1e-8)
     assert solution.regularized_gap is not None
     assert solution.regularized_gap < 1e-14
     assert solution.exploitability > 1e-2  # the equilibrium of another game
@@ -37,7 +37,7 @@ def test_a_published_qre_is_a_fixed_point(alpha: float) -> None:
     game = Game.from_matrix(NORMALIZED)
     qre = tuple(np.log([1.0, *QRES[alpha]]) for _ in range(2))
     moved = trajectory(game, MagneticMirrorDescent(eta=0.3, alpha=alpha), 1, start=qre)[1]
-    np.testing.assert_allclose(moved, qre, atol=2e-7)  # the digits printed
+    np.testing.assert_allclose(moved, qre, rtol=0, atol=2e-7)  # the digits printed
     at = metrics.profile(game.astype(jnp.float64), tuple(jnp.asarray(q) for q in qre))
     center = tuple(player.dilated_center() for player in game.players)
     assert metrics.regularized_gap(game, at, center, alpha) < 1e-13
@@ -51,9 +51,9 @@ def test_published_trajectory() -> None:
     qre = trajectory(game, MagneticMirrorDescent(eta=0.1, alpha=0.1), 30_000)[-1]
     path = trajectory(game, MagneticMirrorDescent(eta=0.1, alpha=0.1), 1000)
     for k, expected in {0: 0.154661, 1: 0.1515275, 10: 0.1257588, 100: 0.0213494}.items():
-        np.testing.assert_allclose(kl_to(game, qre, path[k]), expected, atol=6e-7)
+        np.testing.assert_allclose(kl_to(game, qre, path[k]), expected, rtol=0, atol=6e-7)
     np.testing.assert_allclose(kl_to(game, qre, path[1000]), 5.1e-10, rtol=0.02)
-    np.testing.assert_allclose(np.exp(path[100][0][1:]), [0.16672609, 0.55403274, 0.27924117], atol=1e-8)
+    np.testing.assert_allclose(np.exp(path[100][0][1:]), [0.16672609, 0.55403274, 0.27924117], rtol=0, atol=1e-8)
 
 
 CYCLE = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])  # fact 11: P[b>a] = P[c>b] = .9, P[a>c] = .8
@@ -64,7 +64,7 @@ def test_two_actions_have_the_closed_form() -> None:
     """Fact 21: odds exp((p - 1/2) / alpha) against any opponent."""
     game = Game.from_matrix(np.array([[0.5, 0.7], [0.3, 0.5]]) - 0.5)
     solution = mmd.solve(game, MagneticMirrorDescent(alpha=0.1), tolerance=0.0, max_iterations=5000)
-    np.testing.assert_allclose(solution.policy.probabilities[0][1], 1 / (1 + np.exp(-2)), atol=1e-9)
+    np.testing.assert_allclose(solution.policy.probabilities[0][1], 1 / (1 + np.exp(-2)), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_equilibrium_around_a_given_magnet(alpha: float, expected: tuple, gap: f
     game = Game.from_matrix(CYCLE - 0.5)
     algorithm = MagneticMirrorDescent(alpha=alpha, magnet=Fixed((START, START)))
     solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=40_000)
-    np.testing.assert_allclose(solution.policy.probabilities[0][1:], expected, atol=1e-8)
-    np.testing.assert_allclose(solution.nash_conv, gap, atol=6e-7)
+    np.testing.assert_allclose(solution.policy.probabilities[0][1:], expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(solution.nash_conv, gap, rtol=0, atol=6e-7)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +98,6 @@ def test_refreshed_magnet_trajectories(eta: float, alpha: float, every: int, gap
     algorithm = MagneticMirrorDescent(eta=eta, alpha=alpha, magnet=Refresh(every=every, center=(START, START)))
     path = trajectory(game, algorithm, 1000, start=(START, START))
     for k, (expected, digits) in gaps.items():
-        np.testing.assert_allclose(2 * mmd.exploitability(game, path[k]), expected, atol=digits)
+        np.testing.assert_allclose(2 * mmd.exploitability(game, path[k]), expected, rtol=0, atol=digits)
     if every == 1:
         assert min(2 * mmd.exploitability(game, at) for at in path[900::20]) > 0.4  # the gap it started from

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import linprog
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree
-from mmd.game import Entries, Game, PlayerLabels
+from mmd.game import Game, PlayerLabels
+from mmd.payoff import Entries
 from mmd.treeplex import Treeplex
 
 Profile = list[np.ndarray]  # for each infoset of a tree, the probabilities of its actions
@@ -153,7 +154,7 @@ def entries_by_name(entries: Entries, sequences: list[list]) -> dict:
 
 def assert_same_numbers(found: dict, expected: dict) -> None:
     assert found.keys() == expected.keys()
-    np.testing.assert_allclose([found[at] - value for at, value in expected.items()], 0.0, atol=1e-15)
+    np.testing.assert_allclose([found[at] - value for at, value in expected.items()], 0.0, rtol=0, atol=1e-15)
 
 
 def assert_same_game(one: Game, other: Game) -> None:

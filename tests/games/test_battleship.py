@@ -146,9 +146,9 @@ def test_sizes_and_values_are_those_of_openspiel(rules, nodes, infosets, sequenc
     assert tuple(player.n_infosets for player in game.players) == infosets
     assert tuple(player.n_sequences for player in game.players) == sequences
     assert len(game.payoff.entries().values) == entries
-    np.testing.assert_allclose(mmd.solve_exactly(game).value, value, atol=1e-12)
+    np.testing.assert_allclose(mmd.solve_exactly(game).value, value, rtol=0, atol=1e-12)
     policy = [np.append(1.0, np.repeat(1 / p.n_actions, p.n_actions)) for p in game.players]
-    np.testing.assert_allclose(mmd.certify(game, tuple(policy)).exploitability, uniform, atol=1e-12)
+    np.testing.assert_allclose(mmd.certify(game, tuple(policy)).exploitability, uniform, rtol=0, atol=1e-12)
 
 
 # A ship longer than the board is wide; one that leaves no room for the next at some cells; hits before a ship sinks.
@@ -169,7 +169,7 @@ def test_arrays_build_the_game_of_the_rules(rules):
 
 def test_one_shot_each_at_two_cells():
     """Worked out by hand: the first shot hits with 1/2 and ends the play, else the second one does: 1/2 - 1/4."""
-    np.testing.assert_allclose(mmd.solve_exactly(battleship.game(1, 2, "1", "1", 1)).value, 1 / 4, atol=1e-12)
+    np.testing.assert_allclose(mmd.solve_exactly(battleship.game(1, 2, "1", "1", 1)).value, 1 / 4, rtol=0, atol=1e-12)
 
 
 def test_the_builder_walks_no_tree():

@@ -68,8 +68,8 @@ def test_sequence_form_pays_what_the_tree_pays(seed, constant):
     row, column = plain.plans(random, game, profile)
     value = row @ plain.matrix_of(game) @ column + game.description.offset
     expected = plain.expected_payoffs(random, profile)
-    np.testing.assert_allclose(value, expected[0], atol=1e-12)
-    np.testing.assert_allclose(value, constant - expected[1], atol=1e-12)
+    np.testing.assert_allclose(value, expected[0], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(value, constant - expected[1], rtol=0, atol=1e-12)
 
 
 @settings(max_examples=20)
@@ -90,7 +90,7 @@ def test_constant_sum_keeps_the_units_of_the_row_player(constant):
     game = compile_tree(pennies(win=3.0, constant=constant))
     assert game.description.offset == constant / 2
     assert game.description.payoff_range == 6.0
-    np.testing.assert_allclose(plain.lp_value(game), 0.0, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(game), 0.0, rtol=0, atol=1e-12)
 
 
 def test_order_of_infosets_in_the_input_does_not_matter():
@@ -103,7 +103,7 @@ def test_order_of_infosets_in_the_input_does_not_matter():
         infosets=random.infosets[::-1],
     )
     np.testing.assert_allclose(
-        plain.lp_value(compile_tree(renumbered)), plain.lp_value(compile_tree(random)), atol=1e-12
+        plain.lp_value(compile_tree(renumbered)), plain.lp_value(compile_tree(random)), rtol=0, atol=1e-12
     )
 
 

@@ -109,9 +109,9 @@ def test_sizes_and_values_are_those_of_openspiel(rules, nodes, infosets, sequenc
     assert tuple(player.n_infosets for player in game.players) == infosets
     assert tuple(player.n_sequences for player in game.players) == sequences
     assert len(game.payoff.entries().values) == entries
-    np.testing.assert_allclose(mmd.solve_exactly(game).value, value, atol=1e-12)
+    np.testing.assert_allclose(mmd.solve_exactly(game).value, value, rtol=0, atol=1e-12)
     policy = [np.append(1.0, np.repeat(1 / p.n_actions, p.n_actions)) for p in game.players]
-    np.testing.assert_allclose(mmd.certify(game, tuple(policy)).exploitability, uniform, atol=1e-12)
+    np.testing.assert_allclose(mmd.certify(game, tuple(policy)).exploitability, uniform, rtol=0, atol=1e-12)
 
 
 def test_larger_boards_have_openspiels_sizes():

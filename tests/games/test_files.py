@@ -47,7 +47,7 @@ def test_every_real_preference_matrix_and_election_is_a_symmetric_game(data):
         subset = "#subset=fully_observed_subset" if path.name == "chatbot_arena_20240329.json" else ""
         game = load(f"{path}{subset}")
         payoffs, names = payoffs_of(game), labels_of(game)[0]
-        np.testing.assert_allclose(plain.lp_value(game), game.description.offset, atol=1e-9)
+        np.testing.assert_allclose(plain.lp_value(game), game.description.offset, rtol=0, atol=1e-9)
         best = payoffs.min(axis=1).argmax()
         winner = f"{names[best]} beats every other: the Condorcet winner"
         has_one = payoffs[best].min() == 0 and np.count_nonzero(payoffs[best] > 0) == len(names) - 1
@@ -78,7 +78,9 @@ def test_subset_keeps_the_listed_models(data):
     game = load(f"{path}#subset=fully_observed_subset")
     members = raw["fully_observed_subset"]
     assert labels_of(game)[0] == tuple(raw["names"][i] for i in members)
-    np.testing.assert_allclose(payoffs_of(game)[2, 5], raw["preference"][members[2]][members[5]] - 0.5, atol=1e-15)
+    np.testing.assert_allclose(
+        payoffs_of(game)[2, 5], raw["preference"][members[2]][members[5]] - 0.5, rtol=0, atol=1e-15
+    )
     assert game.name == "chatbot_arena_20240329.json#subset=fully_observed_subset"
 
 
@@ -86,9 +88,9 @@ def test_judges_are_pooled_or_chosen(data):
     path = data / "llm/mtbench_en_six_judges.json"
     judges = json.loads(path.read_text())["judges"]
     pooled = sum(np.array(judge["preference"]) for judge in judges.values()) / 6
-    np.testing.assert_allclose(payoffs_of(load(path)), pooled - 0.5, atol=1e-15)
+    np.testing.assert_allclose(payoffs_of(load(path)), pooled - 0.5, rtol=0, atol=1e-15)
     one = np.array(judges["exaone_32B"]["preference"])
-    np.testing.assert_allclose(payoffs_of(load(f"{path}#judge=exaone_32B")), one - 0.5, atol=1e-15)
+    np.testing.assert_allclose(payoffs_of(load(f"{path}#judge=exaone_32B")), one - 0.5, rtol=0, atol=1e-15)
     assert "no judge is called 'exaone_32b': try exaone_32B" in str(refused(path, options="#judge=exaone_32b"))
 
 
@@ -99,9 +101,9 @@ def test_bot_table_as_it_stands_and_antisymmetrized(data):
     np.testing.assert_array_equal(payoffs_of(game), table)
     assert not game.description.symmetric
     fair = load(f"{path}#antisymmetrized")
-    np.testing.assert_allclose(payoffs_of(fair), (table - table.T) / 2, atol=1e-12)
+    np.testing.assert_allclose(payoffs_of(fair), (table - table.T) / 2, rtol=0, atol=1e-12)
     assert fair.description.symmetric
-    np.testing.assert_allclose(plain.lp_value(fair), 0.0, atol=1e-7)
+    np.testing.assert_allclose(plain.lp_value(fair), 0.0, rtol=0, atol=1e-7)
 
 
 # -------------------------------------------------------------------- JSON

@@ -72,7 +72,7 @@ def test_an_infoset_can_have_states_of_different_depth():
     game = frontier.game_of(Sleep())
     assert [list(names.infosets) for names in plain.labels(game)] == [["hide"], ["guess"]]
     assert plain.labels(game)[1].actions[0] == ("heads", "tails")
-    np.testing.assert_allclose(plain.matrix_of(game)[1:, 1:], [[-1, 1], [1, -1]], atol=1e-15)
+    np.testing.assert_allclose(plain.matrix_of(game)[1:, 1:], [[-1, 1], [1, -1]], rtol=0, atol=1e-15)
 
 
 def test_what_is_seen_tells_infosets_apart():
@@ -80,9 +80,9 @@ def test_what_is_seen_tells_infosets_apart():
     game = frontier.game_of(Sleep(clock=True))
     assert (game.row.n_infosets, game.column.n_infosets) == (1, 3)
     payoffs = plain.matrix_of(game)[1:, 1:].reshape(2, 3, 2)
-    np.testing.assert_allclose(sorted(payoffs[0, :, 1]), [1 / 4, 1 / 4, 1 / 2], atol=1e-15)
+    np.testing.assert_allclose(sorted(payoffs[0, :, 1]), [1 / 4, 1 / 4, 1 / 2], rtol=0, atol=1e-15)
     np.testing.assert_array_equal(payoffs[0], -payoffs[1])
-    np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.0, atol=1e-12)
+    np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.0, rtol=0, atol=1e-12)
 
 
 def test_states_of_an_infoset_have_the_same_actions():

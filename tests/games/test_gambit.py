@@ -122,7 +122,7 @@ def test_well_formed_files_of_other_games_are_refused_by_name(data: Path, name: 
 @pytest.mark.parametrize("name", VALUES)
 def test_values_of_the_accepted_files(data: Path, name: str) -> None:
     np.testing.assert_allclose(
-        solve_exactly(gambit.load(data / "efg/malformed" / name)).value, VALUES[name], atol=1e-12
+        solve_exactly(gambit.load(data / "efg/malformed" / name)).value, VALUES[name], rtol=0, atol=1e-12
     )
 
 
@@ -142,7 +142,7 @@ def test_openspiel_files(data: Path, name: str) -> None:
     else:
         game = gambit.load(path)
         assert [player.n_infosets for player in game.players] == sizes
-        np.testing.assert_allclose(solve_exactly(game).value, verdict, atol=1e-12)
+        np.testing.assert_allclose(solve_exactly(game).value, verdict, rtol=0, atol=1e-12)
 
 
 # -------------------------------------------------------------------- trees
@@ -199,10 +199,10 @@ def test_a_payoff_sum_other_than_zero_becomes_the_offset(tmp_path: Path) -> None
     for name in ("x.nfg", "x.efg"):
         game = gambit.load(tmp_path / name)
         assert game.description.offset == 0.5
-        np.testing.assert_allclose(payoff_matrix(game).toarray()[1:, 1:], table - 0.5, atol=1e-15)
+        np.testing.assert_allclose(payoff_matrix(game).toarray()[1:, 1:], table - 0.5, rtol=0, atol=1e-15)
         # The mixed value of [[a, b], [c, d]] without a saddle: (ad - bc) / (a + d - b - c).
         np.testing.assert_allclose(
-            solve_exactly(game).value, (0.3 * 0.1 - 0.9 * 0.8) / (0.3 + 0.1 - 0.9 - 0.8), atol=1e-12
+            solve_exactly(game).value, (0.3 * 0.1 - 0.9 * 0.8) / (0.3 + 0.1 - 0.9 - 0.8), rtol=0, atol=1e-12
         )
         assert game.description.payoff_range == pytest.approx(0.8)
 

@@ -142,14 +142,14 @@ def test_the_game_is_the_same_for_both_players(cards, order):
     payoffs = plain.matrix_of(game)
     np.testing.assert_allclose(np.abs(payoffs).max(), 1 / 6 if order == "random" else 1, rtol=1e-12)
     np.testing.assert_array_equal(payoffs, -payoffs.T)
-    np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.0, atol=1e-12)
+    np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.0, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("cards", "expected"), [(3, 2 / 3), (4, 17 / 24)])
 def test_uniform_policy_loses_the_known_amount(cards, expected):
     game = goofspiel.game(cards)
     uniform = [np.append(1.0, np.repeat(1 / p.n_actions, p.n_actions)) for p in game.players]
-    np.testing.assert_allclose(mmd.certify(game, tuple(uniform)).exploitability, expected, atol=1e-12)
+    np.testing.assert_allclose(mmd.certify(game, tuple(uniform)).exploitability, expected, rtol=0, atol=1e-12)
 
 
 def test_the_builder_walks_no_tree():

@@ -73,7 +73,7 @@ def test_paths_that_hold_no_game(tmp_path):
 def test_a_hash_may_be_part_of_a_files_name(tmp_path):
     path = tmp_path / "run#1.csv"
     path.write_text("3,-1\n-1,1\n")
-    np.testing.assert_allclose(plain.lp_value(games.load(path)), 1 / 3, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(games.load(path)), 1 / 3, rtol=0, atol=1e-12)
 
 
 def test_a_built_in_name_is_not_shadowed_by_a_folder(tmp_path, monkeypatch):

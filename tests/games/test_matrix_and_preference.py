@@ -21,23 +21,23 @@ def secures(game: Game, strategy: list[float]) -> float:
 def test_matrix_pays_the_row_player():
     """[[3, -1], [-1, 1]] has value 1/3 at (1/3, 2/3), [[0, -1, 3], [1, 0, -1], [-3, 1, 0]] has 0 at (1, 3, 1) / 5."""
     game = matrix.game([[3, -1], [-1, 1]])
-    np.testing.assert_allclose(plain.lp_value(game), 1 / 3, atol=1e-12)
-    np.testing.assert_allclose(secures(game, [1 / 3, 2 / 3]), 1 / 3, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(game), 1 / 3, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(secures(game, [1 / 3, 2 / 3]), 1 / 3, rtol=0, atol=1e-12)
     np.testing.assert_allclose(
-        secures(matrix.game([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]), [0.2, 0.6, 0.2]), 0, atol=1e-12
+        secures(matrix.game([[0, -1, 3], [1, 0, -1], [-3, 1, 0]]), [0.2, 0.6, 0.2]), 0, rtol=0, atol=1e-12
     )
     assert game.description.payoff_range == 4.0
     # A saddle point off the diagonal: whoever swapped rows and columns, or signs, would find another value.
-    np.testing.assert_allclose(plain.lp_value(matrix.game([[1, 5, 2], [0, 9, -1]])), 1.0, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(matrix.game([[1, 5, 2], [0, 9, -1]])), 1.0, rtol=0, atol=1e-12)
 
 
 def test_cycle_is_the_published_game():
     """b over a and c over b by 0.9, a over c by 0.8: the equilibrium is (4, 3, 4) / 11, the value 1/2."""
     game = load("preference:cycle")
-    np.testing.assert_allclose(plain.lp_value(game), 0.5, atol=1e-12)
-    np.testing.assert_allclose(secures(game, [4 / 11, 3 / 11, 4 / 11]), 0.5, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(game), 0.5, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(secures(game, [4 / 11, 3 / 11, 4 / 11]), 0.5, rtol=0, atol=1e-12)
     # 1/15 is the duality gap of the uniform strategies, so each loses half of it.
-    np.testing.assert_allclose(secures(game, [1 / 3, 1 / 3, 1 / 3]), 0.5 - 1 / 30, atol=1e-12)
+    np.testing.assert_allclose(secures(game, [1 / 3, 1 / 3, 1 / 3]), 0.5 - 1 / 30, rtol=0, atol=1e-12)
     assert plain.labels(game)[0].actions == (("a", "b", "c"),)
     assert game.description.facts == ("no Condorcet winner",)
     assert game.description.symmetric
@@ -57,8 +57,8 @@ def test_every_preference_game_has_value_one_half(data, n):
     game = preference.game(shares)
     payoffs = plain.matrix_of(game)[1:, 1:]
     np.testing.assert_array_equal(payoffs, -payoffs.T)
-    np.testing.assert_allclose(payoffs, shares - 0.5, atol=1e-15)
-    np.testing.assert_allclose(plain.lp_value(game), 0.5, atol=1e-9)
+    np.testing.assert_allclose(payoffs, shares - 0.5, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(plain.lp_value(game), 0.5, rtol=0, atol=1e-9)
 
 
 def test_condorcet_winner_is_reported_and_is_the_equilibrium():
@@ -129,7 +129,7 @@ def test_other_matrices_are_refused(payoffs, message):
 
 def test_margins_must_be_antisymmetric():
     game = preference.margins([[0, 3, -1], [-3, 0, 2], [1, -2, 0]], labels=["x", "y", "z"])
-    np.testing.assert_allclose(secures(game, [2 / 6, 1 / 6, 3 / 6]), 0.0, atol=1e-12)
+    np.testing.assert_allclose(secures(game, [2 / 6, 1 / 6, 3 / 6]), 0.0, rtol=0, atol=1e-12)
     assert (game.description.offset, game.description.symmetric) == (0.0, True)
     with pytest.raises(GameError, match=r"expected A = -A.T, got 3 and -2 for 'x' over 'y' \(row 1, column 2\)"):
         preference.margins([[0, 3], [-2, 0]], labels=["x", "y"])

@@ -66,14 +66,14 @@ def test_raises_make_leduc_larger():
 
 def test_values(kuhn, leduc):
     for game in (compile_tree(kuhn), kuhn_poker.game()):
-        np.testing.assert_allclose(plain.lp_value(game), -1 / 18, atol=1e-12)
-    np.testing.assert_allclose(plain.lp_value(compile_tree(leduc)), -0.0856064240780, atol=1e-10)
-    np.testing.assert_allclose(mmd.solve_exactly(leduc_poker.game()).value, -0.0856064240780, atol=1e-10)
+        np.testing.assert_allclose(plain.lp_value(game), -1 / 18, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(compile_tree(leduc)), -0.0856064240780, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(mmd.solve_exactly(leduc_poker.game()).value, -0.0856064240780, rtol=0, atol=1e-10)
 
 
 def test_uniform_policy_loses_the_known_amount(kuhn, leduc):
-    np.testing.assert_allclose(plain.exploitability(kuhn, plain.uniform(kuhn)), 11 / 24, atol=1e-12)
-    np.testing.assert_allclose(plain.exploitability(leduc, plain.uniform(leduc)), 2.373611, atol=5e-7)
+    np.testing.assert_allclose(plain.exploitability(kuhn, plain.uniform(kuhn)), 11 / 24, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(plain.exploitability(leduc, plain.uniform(leduc)), 2.373611, rtol=0, atol=5e-7)
 
 
 def test_payoffs_in_chips():
@@ -102,8 +102,8 @@ def test_kuhns_published_equilibria_cannot_be_exploited(kuhn, alpha):
         (1, "K|b"): 1.0,
     }
     profile = [np.array([1 - bets[i.player, i.label], bets[i.player, i.label]]) for i in kuhn.infosets]
-    np.testing.assert_allclose(plain.expected_payoffs(kuhn, profile), [-1 / 18, 1 / 18], atol=1e-12)
-    np.testing.assert_allclose(plain.exploitability(kuhn, profile), 0.0, atol=1e-12)
+    np.testing.assert_allclose(plain.expected_payoffs(kuhn, profile), [-1 / 18, 1 / 18], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(plain.exploitability(kuhn, profile), 0.0, rtol=0, atol=1e-12)
 
 
 def play(tree: Tree, *moves: int | str) -> list[float]:
@@ -157,7 +157,7 @@ def test_suits_mean_nothing_to_the_payoffs(leduc):
             swap[first : first + n] = at[label.translate(str.maketrans("sh", "hs"))] + np.arange(n)
         swaps.append(swap)
     assert not np.array_equal(payoffs, payoffs[:, swaps[1]])
-    np.testing.assert_allclose(payoffs[np.ix_(*swaps)], payoffs, atol=1e-15)
+    np.testing.assert_allclose(payoffs[np.ix_(*swaps)], payoffs, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("cards", [1, 14])
@@ -187,6 +187,6 @@ def test_the_builders_walk_no_tree():
 
 def test_larger_decks_keep_the_theory():
     """Kuhn poker with two cards: the king bets and is never called, so the first player neither wins nor loses."""
-    np.testing.assert_allclose(plain.lp_value(kuhn_poker.game(2)), 0.0, atol=1e-12)
+    np.testing.assert_allclose(plain.lp_value(kuhn_poker.game(2)), 0.0, rtol=0, atol=1e-12)
     assert plain.labels(kuhn_poker.game(13))[0].infosets[0] == "A|"
     assert list(plain.labels(kuhn_poker.game(3))[0].infosets[:3]) == ["J|", "Q|", "K|"]

@@ -70,7 +70,7 @@ def test_an_equilibrium_at_the_leaves_is_one_of_the_matrix_and_the_other_way_rou
         flat = preference.game(preferences)
         tree = token_tree.from_preference(preferences, vocabulary, length)
         leaves = mmd.solve_exactly(tree).plans[0][-n:]
-        np.testing.assert_allclose(leaves.sum(), 1.0, atol=1e-12)
+        np.testing.assert_allclose(leaves.sum(), 1.0, rtol=0, atol=1e-12)
         assert (leaves @ preferences).min() >= 0.5 - 1e-9  # a maximal lottery: it loses to no sequence
         lottery = mmd.solve_exactly(flat).plans[0][1:]
         plan = np.zeros(tree.row.n_sequences)
@@ -78,12 +78,12 @@ def test_an_equilibrium_at_the_leaves_is_one_of_the_matrix_and_the_other_way_rou
         for j in reversed(range(tree.row.n_infosets)):
             first, count = tree.row.first_sequence[j], tree.row.n_actions[j]
             plan[tree.row.parent[j]] += plan[first : first + count].sum()
-        np.testing.assert_allclose(plan[0], 1.0, atol=1e-12)
+        np.testing.assert_allclose(plan[0], 1.0, rtol=0, atol=1e-12)
         assert tree.column.n_sequences == len(plan)
         worst = (plan @ plain.matrix_of(tree))[-n:].min()
-        np.testing.assert_allclose(worst, 0.0, atol=1e-9)
+        np.testing.assert_allclose(worst, 0.0, rtol=0, atol=1e-9)
         for game in (flat, tree):
-            np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.5, atol=1e-9)
+            np.testing.assert_allclose(mmd.solve_exactly(game).value, 0.5, rtol=0, atol=1e-9)
 
 
 def test_a_cycle_written_in_two_tokens():
@@ -91,7 +91,7 @@ def test_a_cycle_written_in_two_tokens():
     preferences = [[0.5, 0, 1, 1], [1, 0.5, 0, 1], [0, 1, 0.5, 1], [0, 0, 0, 0.5]]
     solution = mmd.solve_exactly(token_tree.from_preference(preferences, 2, 2))
     for chosen in solution.probabilities:  # empty; 0, 1; 00, 01; 10, 11
-        np.testing.assert_allclose(chosen, [1, 2 / 3, 1 / 3, 1 / 2, 1 / 2, 1, 0], atol=1e-9)
+        np.testing.assert_allclose(chosen, [1, 2 / 3, 1 / 3, 1 / 2, 1 / 2, 1, 0], rtol=0, atol=1e-9)
 
 
 def test_sizes():
