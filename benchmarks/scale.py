@@ -20,7 +20,7 @@ import numpy as np
 import games
 import mmd
 from benchmarks.report import RESULTS, environment, print_table, store
-from games.memory import BYTES_PER_PAYOFF
+from games.memory import estimated_bytes
 from mmd import algorithms
 from mmd.payoff import Sparse
 
@@ -59,7 +59,7 @@ def measure(spec: str, name: str, seconds: float) -> dict[str, Any]:
         "value": solution.value,
         "curve": [[float(t), float(e)] for t, e in zip(trace["seconds"], trace["exploitability"], strict=True)],
         "memory": {
-            "estimate": BYTES_PER_PAYOFF * payoffs,
+            "estimate": estimated_bytes(payoffs),
             "before": before,
             "after_build": build_peak,
             "peak": peak_bytes(),

@@ -7,13 +7,19 @@ from pathlib import Path
 
 from mmd.game import GameError
 
-BYTES_PER_PAYOFF = 135  # peak while `Game.from_entries` sorts them: 121 to 131 measured
+BYTES_PER_PAYOFF = 135  # peak while `Game.from_entries` sorts them, 121 to 131 measured; iterating takes less
 GIB = 2**30
+COMPILER_PER_PAYOFF, COMPILER = 125, 3 * GIB  # what XLA takes of a large tree's program grows no further
 CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
+def estimated_bytes(n_payoffs: int) -> int:
+    """Peak memory of building a game of so many payoffs and solving it (`benchmarks.scale` measures it)."""
+    return BYTES_PER_PAYOFF * n_payoffs + min(COMPILER_PER_PAYOFF * n_payoffs, COMPILER)
+
+
 def check_memory(name: str, n_payoffs: int) -> None:
-    """Refuse a game that this machine cannot build.
+    """Refuse a game that this machine cannot build and solve.
 
     Args:
         name: the game's name, for the message.
@@ -22,10 +28,10 @@ def check_memory(name: str, n_payoffs: int) -> None:
     Raises:
         GameError: the estimate exceeds the memory of the machine.
     """
-    needed, there = BYTES_PER_PAYOFF * n_payoffs, machine_memory()
+    needed, there = estimated_bytes(n_payoffs), machine_memory()
     if needed > there:
         raise GameError(
-            f"{name} has {n_payoffs:.3g} payoffs and needs about {needed / GIB:.3g} GiB to build, "
+            f"{name} has {n_payoffs:.3g} payoffs and needs about {needed / GIB:.3g} GiB to build and solve, "
             f"but this machine has {there / GIB:.3g} GiB: try a smaller game"
         )
 

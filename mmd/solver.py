@@ -141,7 +141,7 @@ def solve(
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
-        run = _Run(game, algorithm, limits, start, place, isinstance(algorithm, Auto) if polish is None else polish)
+        run = _Run(game, algorithm, limits, start, place, type(algorithm) is Auto if polish is None else polish)
         if checkpoint is not None:
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
