@@ -119,6 +119,15 @@ def race(spec: str, seconds: float, rivals: dict[str, Any] | None) -> dict[str, 
     }
 
 
+def run_again(result: dict[str, Any], names: list[str], seconds: float) -> dict[str, Any]:
+    """Some rivals with another limit of seconds; the other runs are kept."""
+    game, limit = games.load(result["game"]), result["rival_limit"]["gradient_evaluations"]
+    for name in names:
+        result["runs"][name] = run(game, name, limit, seconds) | {"time_limit": seconds, "environment": environment()}
+        print(f"  {result['game']} {name}: {result['runs'][name]['exploitability']:.1e}", flush=True)
+    return result
+
+
 def evaluations(runs: dict[str, Any], names: list[str], mark: str) -> tuple[int, str] | None:
     """Fewest evaluations to the mark among some algorithms' iterates, and whose they are."""
     found = [
@@ -166,11 +175,16 @@ def main() -> None:
     parser.add_argument("--games", nargs="+", default=list(GAMES))
     parser.add_argument("--seconds", type=float, default=120.0, help="of solving allowed to a rival")
     parser.add_argument("--ours", action="store_true", help="measure our engines anew and keep the rivals' runs")
+    parser.add_argument("--rivals", nargs="+", help="measure only these anew, on games that have been measured")
     parser.add_argument("--table", action="store_true", help="only print what is stored")
     arguments = parser.parse_args()
     path = RESULTS / "race.json"
     measured = json.loads(path.read_text())["games"] if path.exists() else {}
     for spec in () if arguments.table else arguments.games:
+        if arguments.rivals:
+            measured[spec] = run_again(measured[spec], arguments.rivals, arguments.seconds)
+            store("race", {"games": measured, "score_to_1e-06": {name: score(measured, name) for name in OURS[:2]}})
+            continue
         before = measured[spec]["runs"] if arguments.ours and spec in measured else None
         rivals = before and {name: run for name, run in before.items() if name not in OURS}
         measured[spec] = race(spec, arguments.seconds, rivals)
