@@ -91,3 +91,40 @@ def test_counts() -> None:
     results = result("openspiel_counts")["results"]
     assert f"| sizes and values of {len(results)} game trees" in readme_row("sizes and values")
     assert all(all(run["equal"].values()) for run in results)
+
+
+def test_race() -> None:
+    score = result("race")["score_to_1e-06"]["auto"]
+    assert score["games"] == 12
+    assert f"| {score['fewer']} / {score['at_most_half']} |" in readme_row("twelve trees to 1e-6")
+
+
+def test_seconds_against_the_linear_program() -> None:
+    stored = result("lp_curve")
+    crossing = stored["faster_than_highs_from"]
+    assert crossing["leduc_poker, auto 1e-9"] == crossing["leduc_poker, auto without polish 1e-6"]
+    ranks = crossing["leduc_poker, auto 1e-9"].removeprefix("leduc_poker:ranks=")
+    assert f"faster from Leduc poker with {ranks} ranks on" in readme_row("seconds against HiGHS")
+    assert crossing["liars_dice, auto 1e-9"] is None
+    largest = max(name for name in stored["games"] if name.startswith("liars_dice"))
+    assert f"liar's dice up to {largest.removeprefix('liars_dice:faces=')} faces" in readme_row("seconds against HiGHS")
+
+
+def test_scale() -> None:
+    nine, ten = (result("scale")["runs"][f"liars_dice:faces={faces} cfr+"] for faces in (9, 10))
+    row = readme_row("liar's dice with 9 / 10 faces")
+    assert f"{nine['payoffs'] / 1e6:.0f} / {ten['payoffs'] / 1e6:.0f} million payoffs" in row
+    assert f"{nine['seconds_per_iteration']:.2f} / {ten['seconds_per_iteration']:.1f} s" in row
+    assert f"{nine['memory']['peak'] / 2**30:.1f} / {ten['memory']['peak'] / 2**30:.1f} GiB" in row
+    assert nine["exploitability"] <= 1e-3
+    assert nine["build_seconds"] < 120
+    for run in result("scale")["runs"].values():
+        assert run["memory"]["peak"] <= run["memory"]["estimate"]
+
+
+def test_startup() -> None:
+    leduc = result("startup")["games"]["leduc_poker"]
+    found = (
+        f"{leduc['again_median']:.2f} / {min(leduc['again']):.2f} s (`import jax`: {leduc['import_jax_median']:.2f} s)"
+    )
+    assert found in readme_row("`mmd solve leduc_poker` again")

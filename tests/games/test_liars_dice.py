@@ -146,7 +146,10 @@ REFUSALS = [
     ("liars_dice:faces=21", "liars_dice: expected 2 to 20 faces, got 21"),
     ("liars_dice:dice=0", "liars_dice: expected 1 to 5 dice for each player, got 0"),
     ("liars_dice:faces=2,dice=6", "liars_dice: expected 1 to 5 dice for each player, got 6"),
-    ("liars_dice:faces=12", "liars_dice:faces=12,dice=1 has 2.42e+09 payoffs and needs about 307 GiB to build and solve"),
+    (
+        "liars_dice:faces=12",
+        "liars_dice:faces=12,dice=1 has 2.42e+09 payoffs and needs about 307 GiB to build and solve",
+    ),
     ("liars_dice:faces=20,dice=5", "liars_dice:faces=20,dice=5 has 2.9e+69 payoffs"),
 ]
 
