@@ -162,7 +162,7 @@ def test_the_builder_walks_no_tree():
     [
         ("goofspiel:cards=1", "goofspiel: expected 2 to 13 cards, got 1"),
         ("goofspiel:cards=14", "goofspiel: expected 2 to 13 cards, got 14"),
-        ("goofspiel:cards=8", "goofspiel:cards=8,order=descending has 1.63e+09 payoffs and needs about 207 GiB"),
+        ("goofspiel:cards=8", "goofspiel:cards=8,order=descending has 1.63e+09 payoffs and needs about 208 GiB"),
         ("goofspiel:cards=6,order=random", "goofspiel:cards=6,order=random has 3.73e+08 payoffs"),
         ("goofspiel:order=up", "goofspiel: expected order to be one of descending, ascending, random, got 'up'"),
     ],
