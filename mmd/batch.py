@@ -27,7 +27,7 @@ from mmd.game import Description, Game, GameError, checked_matrix
 from mmd.padded import Matrices, alike, padded_game
 from mmd.payoff import Dense
 from mmd.solution import Solutions, Status
-from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS, POLISH_EVERY
+from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS
 
 FIRST_CHECK = 32  # iterations; every check doubles them
 BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
@@ -167,7 +167,6 @@ class _Run:
             at = block[near]
             polished = polish_matrices(self.games.at(at), (row[near], column[near]), self.goals[at])
             self.faces[at] += polished.faces
-            self.polish_at[at] = nash_conv[near] * POLISH_EVERY
             self._keep_better(at, polished.strategies, np.full(len(at), POLISHED))
         self.statuses[block[self.nash_conv[block] <= self.targets[block]]] = CONVERGED
 
@@ -270,7 +269,7 @@ def _matrix(game: Game | np.ndarray, place: int) -> Float[np.ndarray, "m n"]:
             payoffs = checked_matrix(game)
         except GameError as error:
             raise GameError(f"game {place} of the batch: {error}") from None
-    if not np.isfinite(payoffs.max() / 2 - payoffs.min() / 2):
+    if payoffs.max() / 2 - payoffs.min() / 2 > np.finfo(np.float64).max / 2:
         raise GameError(f"game {place} of the batch: expected payoffs whose range float64 can hold: scale them down")
     return payoffs
 

@@ -30,6 +30,7 @@ from mmd.certificate import certify_matrices
 from mmd.padded import Matrices
 
 CUTS = (1.0, 0.1, 10.0)  # as in `mmd.polish`
+NEAR_TIE = 1e-2  # of the payoff range: an action that costs less counts as used, whatever its probability
 PROJECTIONS = 3  # for each of them, corrections included
 HOPELESS = 2.0  # a projection with so many times the NashConv of what was given is not corrected
 MIXING = 0.1  # share of uniform play in the strategies at which payoff ranges are measured
@@ -40,7 +41,7 @@ REFINEMENTS = 12
 RESIDUAL = 3e-16  # ends them
 
 Strategies = tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]]
-Supports = tuple[Bool[np.ndarray, "G m"], Bool[np.ndarray, "G n"]]
+Supports = tuple[Bool[np.ndarray, "H m"], Bool[np.ndarray, "H n"]]  # of the games that a guess is made for
 
 
 class Polished(NamedTuple):
@@ -76,7 +77,7 @@ def polish_matrices(games: Matrices, strategies: Strategies, goal: Float[np.ndar
         if len(open_) == 0:
             break
         row, column = (
-            (p[open_] * (size[open_] + NEGLIGIBLE) > -cut * regret[open_]) & exists[open_]
+            ((p[open_] + NEAR_TIE) * (size[open_] + NEGLIGIBLE) > -cut * regret[open_]) & exists[open_]
             for p, size, regret, exists in zip(strategies, ranges, regrets, games.exist, strict=True)
         )
         _follow(unit, strategies, (row, column), _Search(open_, before, goal / scale, found))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mmd.blocks import Group
 from mmd.game import Description, Game
 from mmd.payoff import Dense
 from mmd.treeplex import Treeplex
@@ -88,9 +89,8 @@ class PaddedSimplex(Treeplex):
         actions = jnp.sum(self.exists) - 1
         return jnp.where(self.exists, -jnp.log(actions.astype(float)), -jnp.inf).at[0].set(0.0)
 
-    def _rows(self, values: Array, *where: object) -> Array:
-        *_, missing = where
-        return jnp.where(self.exists[1:], super()._rows(values, *where)[0], missing)[None]
+    def _rows(self, values: Array, group: Group, start: int, missing: float) -> Array:
+        return jnp.where(self.exists[None, 1:], super()._rows(values, group, start, missing), missing)
 
 
 def padded_game(
