@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from mmd.certificate import certify_matrices
 from mmd.padded import Matrices
 
-CUTS = (1.0, 0.1, 10.0)  # as in `mmd.polish`
+CUTS = (1.0, 0.1, 10.0, 1e3, 1e6)  # values of its c; the large ones keep best responses only, for near ties
 NEAR_TIE = 1e-2  # of the payoff range: an action that costs less counts as used, whatever its probability
 PROJECTIONS = 3  # for each of them, corrections included
 HOPELESS = 2.0  # a projection with so many times the NashConv of what was given is not corrected
