@@ -109,24 +109,23 @@ def exploitability(matrices: list[Matrix], row: list[Matrix], column: list[Matri
     return found
 
 
-def best_seconds(runs: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """The shortest time of each, taken in turns."""
-    taken = np.full((repeats, len(runs)), np.inf)
+def timed(runs: list[Callable[[], Any]], repeats: int) -> tuple[list[float], list[Any]]:
+    """The shortest time of each, taken in turns, and what each returned at last."""
+    taken, returned = np.full((repeats, len(runs)), np.inf), [None] * len(runs)
     for repeat in range(repeats):
         for i, run in enumerate(runs):
             begun = time.perf_counter()
-            run()
+            returned[i] = run()
             taken[repeat, i] = time.perf_counter() - begun
-    return taken.min(axis=0).tolist()
+    return taken.min(axis=0).tolist(), returned
 
 
 def compare(name: str, matrices: list[Matrix], tolerance: float, repeats: int) -> dict[str, Any]:
     """One batch against linear programs."""
     begun = time.perf_counter()
-    solutions = mmd.solve_many(matrices, tolerance=tolerance)
-    first_call, compilation = time.perf_counter() - begun, solutions.seconds["compile"]
-    optima = [linear_program(matrix) for matrix in matrices]
-    ours, theirs = best_seconds(
+    compilation = mmd.solve_many(matrices, tolerance=tolerance).seconds["compile"]
+    first_call = time.perf_counter() - begun
+    (ours, theirs), (solutions, optima) = timed(
         [
             lambda: mmd.solve_many(matrices, tolerance=tolerance),
             lambda: [linear_program(matrix) for matrix in matrices],
@@ -166,7 +165,7 @@ def bootstrap(tables: int, repeats: int) -> dict[str, Any]:
     arena = table(DATA / ARENA)
     draws = resampled(arena, tables, np.random.default_rng(SEED))
     solutions = mmd.solve_many(draws, tolerance=1e-9)
-    (seconds,) = best_seconds([lambda: mmd.solve_many(draws, tolerance=1e-9)], repeats)
+    (seconds,), _ = timed([lambda: mmd.solve_many(draws, tolerance=1e-9)], repeats)
     return {
         "tables": tables,
         "size": len(arena.labels),
