@@ -32,6 +32,7 @@ from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS
 FIRST_CHECK = 32  # iterations; every check doubles them
 BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
 SMALLEST_BLOCK = 16  # games
+CHECKED_CELLS = 2**22  # payoffs of the games that are certified and polished at once; a block's if time is limited
 EXACT = 1e-14  # of the largest payoff: NashConv at which the polish tries no further guess
 POLISHED = ITERATES.index("polished")
 STATUSES = tuple(Status)
@@ -82,7 +83,7 @@ def solve_many(
         for run in runs:
             run.until_done(algorithm, limits, seconds)
     return Solutions(
-        games=games,
+        games=list(games),
         algorithm=describe(algorithm.resolve(Game.from_matrix(np.zeros((2, 2))))),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
@@ -134,7 +135,7 @@ class _Run:
         self.values, self.nash_conv = certificates.values, certificates.nash_conv
         self.iterates, self.iterations, self.faces = np.full(count, LAST), np.zeros(count, int), np.zeros(count, int)
         self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
-        self.goals = EXACT * np.abs(games.payoffs).max(axis=(1, 2))
+        self.goals = np.maximum(EXACT * np.abs(games.payoffs).max(axis=(1, 2)), self.targets)
 
     def until_done(self, algorithm: Algorithm, limits: _Limits, seconds: dict[str, float]) -> None:
         """Round after round, each doubling the iterations, until every game has a status."""
@@ -145,7 +146,8 @@ class _Run:
                 self.statuses[going] = STATUSES.index(limit)
                 break
             until = min(max(2 * done, FIRST_CHECK), limits.max_iterations)
-            for block in _slices(going, len(going) if limits.time_limit is None else program.size):
+            at_once = CHECKED_CELLS // self.games.payoffs[0].size if limits.time_limit is None else 0
+            for block in _slices(going, max(program.size, at_once)):
                 if limits.reached(0, seconds["solve"]):
                     break
                 begun = time.perf_counter()
