@@ -137,27 +137,25 @@ def condorcet_winner(payoff: Float[np.ndarray, "n n"]) -> int | None:
 def study(table: Table, tables: int, rng: np.random.Generator) -> dict[str, Any]:
     """All of it for one table."""
     payoff = payoffs(table.wins, table.compared)
-    solution = mmd.solve(mmd.Game.from_matrix(payoff, symmetric=True), tolerance=TOLERANCE)
-    low, high = optimal_range(solution.game, 0)
-    lottery = sum(p[1:] for p in solution.policy.probabilities) / 2
+    low, high = optimal_range(mmd.Game.from_matrix(payoff), 0)
     strengths = bradley_terry(table.wins)
     winner, strongest = condorcet_winner(payoff), int(strengths.argmax())
     draws = resampled(table, tables, rng)
-    solutions = mmd.solve_many(draws, tolerance=TOLERANCE)
-    weights = solutions.lotteries
+    solutions = mmd.solve_many([payoff, *draws], tolerance=TOLERANCE)
+    lottery, weights = solutions.lotteries[0], solutions.lotteries[1:]
     largest = weights >= weights.max(axis=1, keepdims=True) - PLAYED
     return {
         "table": table.name,
         "unit": table.unit,
         "options": len(table.labels),
-        "exploitability": solution.exploitability,
+        "exploitability": solutions[0].exploitability,
         "unique": bool((high - low)[1:].max() < 1e-5),
         "condorcet_winner": None if winner is None else table.labels[winner],
         "bradley_terry_winner": table.labels[strongest],
         "resampled": {
             "tables": tables,
-            "converged": int(solutions.converged.sum()),
-            "largest_exploitability": float(solutions.exploitability.max()),
+            "converged": int(solutions.converged[1:].sum()),
+            "largest_exploitability": float(solutions.exploitability[1:].max()),
             "with_a_condorcet_winner": float(np.mean([condorcet_winner(draw) is not None for draw in draws])),
             "condorcet_winner_has_largest_weight": None if winner is None else float(largest[:, winner].mean()),
             "bradley_terry_winner_has_largest_weight": float(largest[:, strongest].mean()),
