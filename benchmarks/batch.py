@@ -202,17 +202,7 @@ def main() -> None:
     for result, size in zip(results, (12, 100), strict=False):
         result["at_least"] = work(result, size)
     print_table(
-        (
-            "games",
-            "number",
-            "tolerance",
-            "converged",
-            "batch, s",
-            "linprog, s",
-            "faster",
-            "compiling too",
-            "by processor",
-        ),
+        ("games", "number", "tolerance", "converged", "batch, s", "linprog, s", "faster", "compiling too", "processor"),
         [
             (
                 r["name"],
