@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mmd.algorithms.anchored import Anchored as Anchored
     from mmd.algorithms.auto import Auto as Auto
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
+    from mmd.batch import solve_many as solve_many
     from mmd.certificate import certify as certify
     from mmd.exact import solve_exactly as solve_exactly
     from mmd.game import Game as Game
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mmd.plot import plot_convergence as plot_convergence
     from mmd.policy import Policy as Policy
     from mmd.solution import Solution as Solution
+    from mmd.solution import Solutions as Solutions
     from mmd.solution import Status as Status
     from mmd.solver import solve as solve
 
@@ -34,6 +36,7 @@ _HOME = {
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
+    "solve_many": "mmd.batch",
     "certify": "mmd.certificate",
     "solve_exactly": "mmd.exact",
     "Game": "mmd.game",
@@ -46,6 +49,7 @@ _HOME = {
     "plot_convergence": "mmd.plot",
     "Policy": "mmd.policy",
     "Solution": "mmd.solution",
+    "Solutions": "mmd.solution",
     "Status": "mmd.solution",
     "solve": "mmd.solver",
 }

@@ -8,14 +8,14 @@ convention). Best responses by backward induction over the sequence form (von St
 NumPy in float64 only, with its own sweep; it shares no code with the solvers that it checks, and reads nothing but the
 payoffs by coordinate and which infoset hangs from which sequence.
 
-Letters as in `mmd.treeplex`: I infosets, S sequences of a player.
+Letters as in `mmd.treeplex`: I infosets, S sequences of a player; G matrix games in arrays of one shape, [m, n].
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from mmd.game import Game, GameError
 from mmd.treeplex import Treeplex
@@ -76,6 +76,69 @@ def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.
     if not min(gains) >= -ROUNDING * largest:
         raise RuntimeError(f"{game.name}: best responses gain {gains}, which cannot be negative; please report this")
     return Certificate(value + game.description.offset, (max(gains[0], 0.0), max(gains[1], 0.0)))
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """Certificates of many matrix games, as arrays.
+
+    Attributes:
+        values: payoff of the row player in each game.
+        best_response_gains: [G], [G] what the row and the column player gain by their best deviation (>= 0).
+    """
+
+    values: Float[np.ndarray, " G"]
+    best_response_gains: tuple[Float[np.ndarray, " G"], Float[np.ndarray, " G"]]
+
+    @property
+    def nash_conv(self) -> Float[np.ndarray, " G"]:
+        """Sum of both gains."""
+        return self.best_response_gains[0] + self.best_response_gains[1]
+
+
+def certify_matrices(
+    payoffs: Float[np.ndarray, "G m n"],
+    exists: tuple[Bool[np.ndarray, "G m"], Bool[np.ndarray, "G n"]],
+    probabilities: tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]],
+) -> Certificates:
+    """The certificates of profiles of many matrix games.
+
+    Args:
+        payoffs: to the row player.
+        exists: which rows and which columns each game has; payoffs elsewhere are not read as deviations.
+        probabilities: of both players; each must sum to 1 within 1e-6 over the actions that exist, and is then scaled
+            to sum 1. Actions that do not exist have none.
+
+    Raises:
+        GameError: the probabilities are not policies of these games; the message names player and game.
+        RuntimeError: as for `certify`.
+    """
+    x, y = (_distributions(p, there, who) for p, there, who in zip(probabilities, exists, PLAYERS, strict=True))
+    to_row, to_column = (payoffs @ y[:, :, None])[:, :, 0], (x[:, None, :] @ payoffs)[:, 0, :]
+    values = np.sum(x * to_row, axis=1)
+    row = np.where(exists[0], to_row, -np.inf).max(axis=1) - values
+    column = values - np.where(exists[1], to_column, np.inf).min(axis=1)
+    largest = np.abs(payoffs).max(axis=(1, 2))
+    if not np.all(np.minimum(row, column) >= -ROUNDING * largest):
+        worst = np.argmin(np.minimum(row, column) + ROUNDING * largest)
+        gains = row[worst], column[worst]
+        raise RuntimeError(f"game {worst}: best responses gain {gains}, which cannot be negative; please report this")
+    return Certificates(values, (np.maximum(row, 0.0), np.maximum(column, 0.0)))
+
+
+def _distributions(
+    probabilities: Float[np.ndarray, "G m"], exists: Bool[np.ndarray, "G m"], who: str
+) -> Float[np.ndarray, "G m"]:
+    """Probabilities of one player in each game, scaled to sum exactly 1."""
+    legal = np.isfinite(probabilities) & (probabilities >= 0) & (exists | (probabilities == 0))
+    sums = probabilities.sum(axis=1)
+    off = np.flatnonzero(~(legal.all(axis=1) & (np.abs(sums - 1) <= SUM_TOLERANCE)))
+    if len(off):
+        raise GameError(
+            f"game {off[0]}, the {who} player: expected probabilities >= 0 that sum to 1 over the actions that exist, "
+            f"got {probabilities[off[0]]}"
+        )
+    return probabilities / sums[:, None]
 
 
 def _checked(game: Game, player: int, probabilities: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:

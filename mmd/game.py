@@ -109,7 +109,7 @@ class Game:
         Raises:
             GameError: the array is not a finite, non-empty matrix, or the labels do not fit it.
         """
-        payoffs = _checked_matrix(payoffs)
+        payoffs = checked_matrix(payoffs)
         labels = labels or (_numbered(payoffs.shape[0]), _numbered(payoffs.shape[1]))
         for n, given, player in zip(payoffs.shape, labels, ("row", "column"), strict=True):
             if len(given) != n:
@@ -197,7 +197,8 @@ class Game:
         return jax.device_put(jax.tree.map(lambda leaf: typed(leaf, dtype), self))
 
 
-def _checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
+def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
+    """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead."""
     try:
         payoffs = np.array(payoffs, np.float64)
     except (TypeError, ValueError):

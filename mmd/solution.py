@@ -1,14 +1,15 @@
 """What `solve` returns: the policy, its certificate, how it was found, and the trace of the run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
 from mmd.certificate import Certificate
-from mmd.game import Game
+from mmd.game import Game, GameError
 from mmd.policy import Policy
 
 
@@ -124,3 +125,89 @@ class Solution:
     def converged(self) -> bool:
         """Whether the certified exploitability is at most the tolerance."""
         return self.status is Status.CONVERGED
+
+
+@dataclass(frozen=True, repr=False)
+class Solutions(Sequence[Solution]):
+    """The solutions of a batch, in the order of the games; an item is a `Solution`, made when asked for.
+
+    Attributes:
+        games: what was solved, payoff matrices or games as they were given.
+        algorithm: name and hyper-parameters.
+        row, column: the strategies, filled up with zeros to the largest game.
+        values: payoff of the row player, in the units of the input.
+        nash_conv: certified, in payoff units.
+        statuses: why each game ended.
+        iterates: which iterate each strategy is: a name for each.
+        iterations, faces: how much work each took: iterations, and guesses of the polish.
+        tolerances: what was asked of each exploitability, in payoff units.
+        seconds: {"compile", "solve"} of the whole batch.
+    """
+
+    games: Sequence[Game | Float[np.ndarray, "_ _"]]
+    algorithm: dict[str, Any]
+    row: Float[np.ndarray, "G m"]
+    column: Float[np.ndarray, "G n"]
+    values: Float[np.ndarray, " G"]
+    nash_conv: Float[np.ndarray, " G"]
+    statuses: list[Status]
+    iterates: list[str]
+    iterations: Int[np.ndarray, " G"]
+    faces: Int[np.ndarray, " G"]
+    tolerances: Float[np.ndarray, " G"]
+    seconds: dict[str, float]
+
+    def __repr__(self) -> str:
+        worst = f", largest exploitability {self.exploitability.max():.2e}" if len(self) else ""
+        return f"Solutions({len(self)} games, {int(self.converged.sum())} converged{worst})"
+
+    def __len__(self) -> int:
+        return len(self.games)
+
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Solution]: ...
+    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        given = self.games[index]
+        game = given if isinstance(given, Game) else Game.from_matrix(given)
+        row, column = (
+            np.concatenate([[1.0], p[index, : player.n_sequences - 1]])
+            for p, player in zip((self.row, self.column), game.players, strict=True)
+        )
+        return Solution(
+            game=game,
+            algorithm=self.algorithm,
+            policy=Policy(game, (row, column)),
+            iterate=self.iterates[index],
+            status=self.statuses[index],
+            tolerance=float(self.tolerances[index]),
+            value=float(self.values[index]),
+            nash_conv=float(self.nash_conv[index]),
+            regularized_gap=None,
+            iterations=int(self.iterations[index]),
+            gradient_evaluations=int(self.iterations[index] + self.faces[index]),
+            seconds=self.seconds,
+            dtype="float64",
+            trace=Trace({column: np.zeros(0) for column in TRACE_COLUMNS}),
+        )
+
+    @property
+    def exploitability(self) -> Float[np.ndarray, " G"]:
+        """NashConv / 2 of each game."""
+        return self.nash_conv / 2
+
+    @property
+    def converged(self) -> Bool[np.ndarray, " G"]:
+        """Whether each certified exploitability is at most its tolerance."""
+        return np.array([status is Status.CONVERGED for status in self.statuses], bool)
+
+    @property
+    def lotteries(self) -> Float[np.ndarray, "G m"]:
+        """The mean of both players' strategies: the maximal lotteries of symmetric games."""
+        if self.row.shape != self.column.shape:
+            raise GameError("these games have no lotteries: expected as many rows as columns")
+        return (self.row + self.column) / 2

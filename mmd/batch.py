@@ -1,0 +1,290 @@
+"""Thousands of matrix games solved as one batch: a vmapped algorithm, a batched polish, a certificate for each game.
+
+Games of similar size share arrays (`mmd.padded`) and one compiled program, which advances a block of them at a time. At
+iterations 32, 64, 128, ... every game is certified and, where it is near enough, polished (`mmd.crossover`); finished
+games leave, and blocks are made of those that go on. So a batch needs one program for each octave of sizes, whatever
+its length, and no game waits for another longer than a block takes.
+
+The default algorithm is the last iterate of predictive regret matching+ (`pcfr+`): of the algorithms here it has the
+cheapest step on a small matrix, without an exponential or a logarithm, and it names the supports after few of them. Any
+other that is defined on matrix games will do.
+"""
+
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mmd.algorithm import ITERATES, LAST, Algorithm, describe
+from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
+from mmd.certificate import certify_matrices
+from mmd.crossover import Strategies, polish_matrices
+from mmd.game import Description, Game, GameError, checked_matrix
+from mmd.padded import Matrices, alike, padded_game
+from mmd.payoff import Dense
+from mmd.solution import Solutions, Status
+from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS
+
+FIRST_CHECK = 32  # iterations; every check doubles them
+BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
+SMALLEST_BLOCK = 16  # games
+CHECKED_CELLS = 2**22  # payoffs of the games that are certified and polished at once; a block's if time is limited
+EXACT = 1e-14  # of the largest payoff: NashConv at which the polish tries no further guess
+POLISHED = ITERATES.index("polished")
+STATUSES = tuple(Status)
+CONVERGED, UNFINISHED = STATUSES.index(Status.CONVERGED), -1
+
+
+def solve_many(
+    games: Sequence[Game | np.ndarray] | np.ndarray,
+    algorithm: Algorithm | None = None,
+    *,
+    tolerance: float | None = None,
+    max_iterations: int = 100_000,
+    time_limit: float | None = None,
+    polish: bool = True,
+) -> Solutions:
+    """Nash equilibria of many two-player zero-sum matrix games, solved as one batch in float64.
+
+    Args:
+        games: payoff matrices to the row player, of any sizes, or matrix games; or one [G, m, n] array.
+        algorithm: how; the last iterate of predictive regret matching+ if None.
+        tolerance: bound on each exploitability, in payoff units; None for 1e-11 of each game's payoff range.
+        max_iterations: iterations allowed for a game.
+        time_limit: seconds of solving allowed, compilation apart, looked at between blocks; None for no limit.
+        polish: also polish the games that are near enough, at every check.
+
+    Returns:
+        `Solutions`: for each game the best certified strategies that were met, which iterate they are, and a status.
+
+    Raises:
+        GameError: a game is no finite matrix or has a tree, an argument is out of range, or the algorithm is not
+            defined on matrices.
+    """
+    limits = _Limits.checked(max_iterations, time_limit, polish)
+    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
+        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    algorithm = algorithm or PredictiveCFRPlus(iterate=ITERATES[LAST])
+    matrices = [_matrix(game, place) for place, game in enumerate(games)]
+    if not matrices:
+        raise GameError("expected at least one game, got none")
+    ranges = np.array([float(np.ptp(matrix)) for matrix in matrices])
+    if tolerance is not None and not tolerance >= 0:
+        raise GameError(f"expected a tolerance >= 0, got {tolerance}")
+    tolerances = DEFAULT_TOLERANCE * ranges if tolerance is None else np.full(len(matrices), float(tolerance))
+    seconds = {"compile": 0.0, "solve": 0.0}
+    groups = alike(matrices)
+    runs = [_Run(Matrices.of([matrices[i] for i in group]), tolerances[group], ranges[group]) for group in groups]
+    with jax.enable_x64(True):
+        for run in runs:
+            run.until_done(algorithm, limits, seconds)
+    return Solutions(
+        games=list(games),
+        algorithm=describe(algorithm.resolve(Game.from_matrix(np.zeros((2, 2))))),
+        row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
+        column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
+        values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in games],
+        nash_conv=_joined(groups, [run.nash_conv for run in runs]),
+        statuses=[STATUSES[i] for i in _joined(groups, [run.statuses for run in runs])],
+        iterates=[ITERATES[i] for i in _joined(groups, [run.iterates for run in runs])],
+        iterations=_joined(groups, [run.iterations for run in runs]),
+        faces=_joined(groups, [run.faces for run in runs]),
+        tolerances=tolerances,
+        seconds=seconds,
+    )
+
+
+class _Limits(NamedTuple):
+    """When to stop, apart from the tolerances; whether to polish."""
+
+    max_iterations: int
+    time_limit: float | None
+    polish: bool
+
+    @classmethod
+    def checked(cls, max_iterations: int, time_limit: float | None, polish: bool) -> "_Limits":
+        """GameError names what is out of range."""
+        if not isinstance(max_iterations, int | np.integer) or not 0 <= max_iterations <= MOST_ITERATIONS:
+            raise GameError(
+                f"expected an integer max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}"
+            )
+        if time_limit is not None and not time_limit > 0:
+            raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
+        return cls(int(max_iterations), time_limit, polish)
+
+    def reached(self, iterations: int, seconds: float) -> Status | None:
+        """The limit that a run is at, if any."""
+        if iterations >= self.max_iterations:
+            return Status.ITERATION_LIMIT
+        return Status.TIME_LIMIT if self.time_limit is not None and seconds >= self.time_limit else None
+
+
+class _Run:
+    """The host side of a batch of games that share arrays: what each has reached, and which go on."""
+
+    def __init__(self, games: Matrices, tolerances: Float[np.ndarray, " G"], ranges: Float[np.ndarray, " G"]) -> None:
+        count = len(games.payoffs)
+        self.games, self.targets, self.polish_at = games, 2 * tolerances, 2 * FIRST_POLISH * ranges
+        row, column = (there / there.sum(axis=1, keepdims=True) for there in games.exist)
+        self.strategies: Strategies = (row, column)
+        certificates = certify_matrices(games.payoffs, games.exist, self.strategies)
+        self.values, self.nash_conv = certificates.values, certificates.nash_conv
+        self.iterates, self.iterations, self.faces = np.full(count, LAST), np.zeros(count, int), np.zeros(count, int)
+        self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
+        self.goals = np.maximum(EXACT * np.abs(games.payoffs).max(axis=(1, 2)), self.targets)
+
+    def until_done(self, algorithm: Algorithm, limits: _Limits, seconds: dict[str, float]) -> None:
+        """Round after round, each doubling the iterations, until every game has a status."""
+        program = _Program(algorithm, self.games, seconds)
+        done = 0
+        while len(going := np.flatnonzero(self.statuses == UNFINISHED)):
+            if limit := limits.reached(done, seconds["solve"]):
+                self.statuses[going] = STATUSES.index(limit)
+                break
+            until = min(max(2 * done, FIRST_CHECK), limits.max_iterations)
+            at_once = CHECKED_CELLS // self.games.payoffs[0].size if limits.time_limit is None else 0
+            for block in _slices(going, max(program.size, at_once)):
+                if limits.reached(0, seconds["solve"]):
+                    break
+                begun = time.perf_counter()
+                iterates, strategies = program.advance(block, until - done)
+                self.iterations[block] = until
+                self._check(block, iterates, strategies, limits.polish)
+                seconds["solve"] += time.perf_counter() - begun
+            done = until
+
+    def _check(self, block: Int[np.ndarray, " H"], iterates: np.ndarray, strategies: Strategies, polish: bool) -> None:
+        """Certify the newest strategies of some games, polish those that are near, and note who is done."""
+        finite = np.isfinite(strategies[0]).all(axis=1) & np.isfinite(strategies[1]).all(axis=1)
+        self.statuses[block[~finite]] = STATUSES.index(Status.NONFINITE)
+        block, iterates = block[finite], iterates[finite]
+        row, column = (p[finite] / p[finite].sum(axis=1, keepdims=True) for p in strategies)
+        nash_conv = self._keep_better(block, (row, column), iterates)
+        near = (self.nash_conv[block] > self.targets[block]) & (nash_conv <= self.polish_at[block])
+        if polish and near.any():
+            at = block[near]
+            polished = polish_matrices(self.games.at(at), (row[near], column[near]), self.goals[at])
+            self.faces[at] += polished.faces
+            self._keep_better(at, polished.strategies, np.full(len(at), POLISHED))
+        self.statuses[block[self.nash_conv[block] <= self.targets[block]]] = CONVERGED
+
+    def _keep_better(
+        self, block: Int[np.ndarray, " H"], strategies: Strategies, iterates: Int[np.ndarray, " H"]
+    ) -> Float[np.ndarray, " H"]:
+        """Take over the strategies that are certified to be better than the best so far; their NashConv."""
+        games = self.games.at(block)
+        certificates = certify_matrices(games.payoffs, games.exist, strategies)
+        better = certificates.nash_conv < self.nash_conv[block]
+        at = block[better]
+        for into, new in zip(self.strategies, strategies, strict=True):
+            into[at] = new[better]
+        self.values[at], self.nash_conv[at] = certificates.values[better], certificates.nash_conv[better]
+        self.iterates[at] = iterates[better]
+        return certificates.nash_conv
+
+
+class _Program:
+    """The device side: the algorithm's `init`, `step` and `policy`, vmapped over blocks of games that share arrays."""
+
+    def __init__(self, algorithm: Algorithm, games: Matrices, seconds: dict[str, float]) -> None:
+        """Compile, and bring every game to the algorithm's first state."""
+        template = Game.from_matrix(np.zeros(games.payoffs.shape[1:]))
+        self.algorithm, self.description = algorithm.resolve(template), template.description
+        self.games, count = games, len(games.payoffs)
+        self.size = max(SMALLEST_BLOCK, 1 << (BLOCK_CELLS // games.payoffs[0].size).bit_length() >> 1)
+        begun = time.perf_counter()
+        states = self._begun(np.arange(count)[: self.size])
+        self.states = jax.tree.map(lambda new: np.zeros((count, *new.shape[1:]), new.dtype), states)
+        self._advanced(np.arange(count)[: self.size], 0)
+        seconds["compile"] += time.perf_counter() - begun
+        begun = time.perf_counter()
+        for block in _slices(np.arange(count), self.size):
+            self._store(block, self._begun(block))
+        seconds["solve"] += time.perf_counter() - begun
+
+    def advance(self, games: Int[np.ndarray, " H"], steps: int) -> tuple[Int[np.ndarray, " H"], Strategies]:
+        """Iterate some games, block by block; which iterates come out, and the strategies of both players."""
+        found = []
+        for block in _slices(games, self.size):
+            states, *policies = self._advanced(block, steps)
+            self._store(block, states)
+            found.append(jax.tree.map(lambda leaf: leaf[: len(block)], policies))  # noqa: B023 - called at once
+        iterates, (row, column) = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+        return iterates, (np.exp(row[:, 1:]), np.exp(column[:, 1:]))
+
+    def _begun(self, block: Int[np.ndarray, " B"]) -> Any:
+        return jax.device_get(_begin(self.algorithm, self.games.at(np.resize(block, self.size)), self.description))
+
+    def _advanced(self, block: Int[np.ndarray, " B"], steps: int) -> Any:
+        filled = np.resize(block, self.size)
+        states = jax.tree.map(lambda leaf: leaf[filled], self.states)
+        return jax.device_get(_advance(self.algorithm, self.games.at(filled), states, steps, self.description))
+
+    def _store(self, block: Int[np.ndarray, " B"], states: Any) -> None:
+        for into, new in zip(jax.tree.leaves(self.states), jax.tree.leaves(states), strict=True):
+            into[block] = new[: len(block)]
+
+
+def _slices(games: Int[np.ndarray, " H"], size: int) -> Iterator[Int[np.ndarray, " B"]]:
+    """Consecutive parts of at most so many games."""
+    return (games[start : start + size] for start in range(0, len(games), size))
+
+
+@functools.partial(jax.jit, static_argnames="description")
+def _begin(algorithm: Algorithm, games: Matrices, description: Description) -> Any:
+    """The states of the algorithm at uniform play."""
+
+    def begin(payoffs: Array, rows: Array, columns: Array) -> Any:
+        game = padded_game(payoffs, rows, columns, description)
+        return algorithm.init(game, (game.row.uniform(), game.column.uniform()))
+
+    return jax.vmap(begin)(*games)
+
+
+@functools.partial(jax.jit, static_argnames="description")
+def _advance(algorithm: Algorithm, games: Matrices, states: Any, steps: Any, description: Description) -> Any:
+    """The states some steps later, which iterates the policies are, and their logarithms."""
+
+    def step(payoffs: Array, rows: Array, columns: Array, state: Any) -> Any:
+        return algorithm.step(padded_game(payoffs, rows, columns, description), state)
+
+    def policy(payoffs: Array, rows: Array, columns: Array, state: Any) -> Any:
+        found = algorithm.policy(padded_game(payoffs, rows, columns, description), state)
+        return found.iterate, found.log_policy
+
+    states = jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(*games, s), states)
+    return states, *jax.vmap(policy)(*games, states)
+
+
+def _matrix(game: Game | np.ndarray, place: int) -> Float[np.ndarray, "m n"]:
+    """The payoffs of a game of the batch."""
+    if isinstance(game, Game):
+        if not (game.is_matrix and isinstance(game.payoff, Dense)):
+            raise GameError(f"game {place} of the batch: expected a matrix game, got the tree {game.name}")
+        payoffs = np.asarray(game.payoff.matrix, np.float64)[1:, 1:]
+    else:
+        try:
+            payoffs = checked_matrix(game)
+        except GameError as error:
+            raise GameError(f"game {place} of the batch: {error}") from None
+    if payoffs.max() / 2 - payoffs.min() / 2 > np.finfo(np.float64).max / 2:
+        raise GameError(f"game {place} of the batch: expected payoffs whose range float64 can hold: scale them down")
+    return payoffs
+
+
+def _offset(game: Game | np.ndarray) -> float:
+    """What is added to payoffs to give values in the units of the input."""
+    return game.description.offset if isinstance(game, Game) else 0.0
+
+
+def _joined(groups: list[Int[np.ndarray, " _"]], parts: list[np.ndarray]) -> np.ndarray:
+    """Arrays of the groups' games as one in the order of the batch, filled up with zeros."""
+    count, wide = sum(map(len, groups)), max(parts, key=lambda part: part.shape[1:])
+    joined = np.zeros((count, *wide.shape[1:]), wide.dtype)
+    for group, part in zip(groups, parts, strict=True):
+        joined[group, *(slice(length) for length in part.shape[1:])] = part
+    return joined
