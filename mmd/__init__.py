@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
     from mmd.certificate import certify as certify
     from mmd.exact import solve_exactly as solve_exactly
+    from mmd.feedback import Exact as Exact
+    from mmd.feedback import Feedback as Feedback
+    from mmd.feedback import Judge as Judge
+    from mmd.feedback import Sampled as Sampled
     from mmd.game import Game as Game
     from mmd.game import GameError as GameError
     from mmd.magnets import Fixed as Fixed
@@ -36,6 +40,10 @@ _HOME = {
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
     "certify": "mmd.certificate",
     "solve_exactly": "mmd.exact",
+    "Exact": "mmd.feedback",
+    "Feedback": "mmd.feedback",
+    "Judge": "mmd.feedback",
+    "Sampled": "mmd.feedback",
     "Game": "mmd.game",
     "GameError": "mmd.game",
     "Fixed": "mmd.magnets",

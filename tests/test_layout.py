@@ -21,7 +21,7 @@ LAYERS = (
     {"treeplex"},
     {"game"},
     {"policy", "certificate", "sequence_form", "algorithm", "sharding"},
-    {"policy_files", "theory", "metrics", "magnets", "exact", "polish"},
+    {"policy_files", "theory", "metrics", "magnets", "feedback", "exact", "polish"},
     {"algorithms"},
     {"solution"},
     {"checkpoint"},
