@@ -158,13 +158,13 @@ def draws() -> dict[str, list[mmd.Game]]:
     losers[:3, :3], losers[:3, 3:], losers[3:, :3] = cycle, [[0.6, 0.7]] * 3, [[0.4] * 3, [0.3] * 3]
     index = [0, 0, 1, 2, 2]
     found = {
+        "random 10": [random_preference(10, seed) for seed in range(DRAWS)],
         "3-cycle": [games.load("preference:cycle")],
         "biased RPS": [scaled(matrix.game([[0, -1, 3], [1, 0, -1], [-3, 1, 0]], name="biased RPS"))],
-        "random 10": [random_preference(10, seed) for seed in range(DRAWS)],
-        "random 100": [random_preference(100, seed) for seed in range(DRAWS)],
         "no full support": [preference.game(losers, name="3-cycle above two losers")],
         "many equilibria": [preference.game(cycle[np.ix_(index, index)], name="3-cycle with doubles")],
     }
+    found["random 100"] = [random_preference(100, seed) for seed in range(DRAWS)]
     if DATA.is_dir():
         bots = str(DATA / "games" / "rrps_bots_43.json")
         found |= {
