@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from mmd.batch import solve_many as solve_many
     from mmd.certificate import certify as certify
     from mmd.exact import solve_exactly as solve_exactly
+    from mmd.feedback import Exact as Exact
+    from mmd.feedback import Feedback as Feedback
+    from mmd.feedback import Judge as Judge
+    from mmd.feedback import Sampled as Sampled
     from mmd.game import Game as Game
     from mmd.game import GameError as GameError
     from mmd.magnets import Fixed as Fixed
@@ -39,6 +43,10 @@ _HOME = {
     "solve_many": "mmd.batch",
     "certify": "mmd.certificate",
     "solve_exactly": "mmd.exact",
+    "Exact": "mmd.feedback",
+    "Feedback": "mmd.feedback",
+    "Judge": "mmd.feedback",
+    "Sampled": "mmd.feedback",
     "Game": "mmd.game",
     "GameError": "mmd.game",
     "Fixed": "mmd.magnets",

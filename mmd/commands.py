@@ -14,14 +14,17 @@ import numpy as np
 from jax.sharding import Mesh
 
 import games
-from mmd import algorithms, environment, policy_files, run_directory, tables
+from mmd import algorithms, environment, lab_directory, laboratory, policy_files, run_directory, tables
 from mmd.algorithm import Algorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
-from mmd.files import OutputError, prepare_file
-from mmd.game import Game, GameError
+from mmd.equilibria import OptimalSet
+from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.files import OutputError, prepare_file, prepare_folder
+from mmd.game import Game, GameError, HostPair
+from mmd.lab_plot import plot_laboratory
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
-from mmd.options import Command, Compare, Env, Games, Limits, Plot, Solve, UsageError, Verify
+from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
 from mmd.plot import FORMATS, plot_convergence
 from mmd.policy import Policy
 from mmd.policy_files import PolicyError
@@ -50,6 +53,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Solve: _solve,
         Verify: _verify,
         Compare: _compare,
+        Lab: _lab,
         Plot: _plot,
         Games: _games,
         Env: _env,
@@ -109,6 +113,73 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
         plot_convergence(solutions, path=figure)
     _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
+
+
+def _lab(options: Lab, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    if options.iterations < 1:
+        raise UsageError(f"expected --iterations of at least 1, got {options.iterations}")
+    methods = _methods(options)
+    if not game.is_matrix:
+        raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
+    for algorithm in methods.values():
+        algorithm.resolve(game)
+    start = _symmetric_start(options.start, game)
+    prepare_folder(options.out)
+    _prepare_figure(options.out / "lab.png")
+    optimal = [OptimalSet.of(game, player) for player in (0, 1)]
+    records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
+    distances = {label: found.distances(optimal) for label, found in records.items()}
+    lab_directory.save(options.out, game, methods, records, distances)
+    three = game.row.n_sequences == 4 and game.description.labels is not None
+    corners = (tuple(game.description.labels[0].actions[0]), optimal[0].one) if three else None
+    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
+    _say([game.name, *tables.laboratory_lines(records, distances)], quiet=options.quiet)
+    _say([f"wrote lab.json, lab.csv and lab.png to {options.out}"], quiet=options.quiet)
+    return DONE
+
+
+def _methods(options: Lab) -> dict[str, Algorithm]:
+    """The methods by name, each under the feedback asked for."""
+    feedback = _feedback(options)
+    found: dict[str, Algorithm] = {}
+    for name in (options.methods or ",".join(laboratory.METHODS)).split(","):
+        kind = algorithms.load(name.strip())
+        if "feedback" in signature(kind).parameters:
+            found[name.strip()] = kind(feedback=feedback)
+        elif isinstance(feedback, Exact):
+            found[name.strip()] = kind()
+        else:
+            raise UsageError(f"{name.strip()} takes exact payoffs only: leave it out, or use --feedback exact")
+    return found
+
+
+def _feedback(options: Lab) -> Feedback:
+    """The feedback that `exact`, `sampled=8` or `judge=8` means."""
+    kind, _, number = options.feedback.partition("=")
+    match kind, number.isdecimal():
+        case "exact", False if not number:
+            return Exact()
+        case "sampled", True:
+            return Sampled(int(number))
+        case "judge", True:
+            return Judge(int(number), options.order_bias, options.ties, options.both_orders)
+    raise UsageError(f"expected --feedback to be exact, sampled=8 or judge=8 (a number >= 1), got {options.feedback!r}")
+
+
+def _symmetric_start(text: str | None, game: Game) -> HostPair | None:
+    """Log-policies of both players, from probabilities separated by commas."""
+    if text is None:
+        return None
+    try:
+        numbers = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise UsageError(f"expected --start to be numbers separated by commas, got {text!r}") from None
+    sizes = {player.n_sequences - 1 for player in game.players}
+    if sizes != {len(numbers)} or not (numbers > 0).all() or not np.isclose(numbers.sum(), 1.0, rtol=0, atol=1e-6):
+        raise UsageError(f"expected --start to be a positive probability for each action, summing to 1, got {text}")
+    log = np.log(np.concatenate([[1.0], numbers / numbers.sum()]))
+    return log, log
 
 
 def _plot(options: Plot, argv: Sequence[str]) -> int:

@@ -102,6 +102,36 @@ class Magnet:
         """Where a step drags the magnet, copies apart."""
         return log_magnet
 
+    def advance(
+        self,
+        game: Game,
+        pulling: tuple[Pair, Int[Array, ""]],
+        before: Pair,
+        moved: tuple[Pair, Pair],
+        pull: Float[Array, ""] | float,
+    ) -> tuple[Pair, Int[Array, ""]]:
+        """The magnet and its age after a step.
+
+        Args:
+            game: the game.
+            pulling: the magnet during the step, as log-policies, and its age before.
+            before: log-policies before the step.
+            moved: plans and log-policies after it.
+            pull: eta alpha of the step.
+        """
+        plan, log_policy = moved
+
+        def distance(reference: Pair) -> Array:
+            parts = zip(game.players, plan, log_policy, reference, strict=True)
+            return jnp.sqrt(sum(player.bregman(x, log_x, other) for player, x, log_x, other in parts))
+
+        log_magnet, age = pulling[0], pulling[1] + 1
+        jump = self.moves(age, distance(before) / pull, distance(log_magnet))
+        dragged = self.follow(game, log_magnet, log_policy)
+        return tuple(jnp.where(jump, pi, mu) for pi, mu in zip(log_policy, dragged, strict=True)), jnp.where(
+            jump, 0, age
+        )
+
 
 class Fixed(Magnet):
     """The magnet stays: linear convergence to its QRE is a theorem (`mmd.theory`)."""

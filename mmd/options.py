@@ -91,6 +91,34 @@ class Compare(Limits):
     """Names, separated by commas."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """Run preference-game methods over seeds and draw the field's figure: gaps, KL to equilibrium, paths."""
+
+    spec: Spec
+    """A matrix game, as in `mmd solve`, such as preference:cycle."""
+    methods: Annotated[str | None, _optional("NAMES", "eight of them, one of each kind")] = None
+    """Names of algorithms, separated by commas."""
+    feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
+    """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
+    order_bias: float = 0.0
+    """By how much a judge favours what it is shown first."""
+    ties: float = 0.0
+    """How often a judge calls a tie."""
+    both_orders: bool = False
+    """Ask a judge in both orders."""
+    seeds: int = 10
+    """How many seeds, where feedback is noisy."""
+    iterations: int = 10_000
+    """Iterations of each method."""
+    start: Annotated[str | None, _optional("NUMBERS", "uniform")] = None
+    """First strategy of both players, as in 0.6,0.3,0.1."""
+    out: Path = Path("lab")
+    """Folder for lab.json, lab.csv and lab.png."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
 @dataclass(frozen=True)
 class Plot:
     """Draw the convergence of runs."""
@@ -117,6 +145,7 @@ Command = (
     Annotated[Solve, subcommand(name="solve")]
     | Annotated[Verify, subcommand(name="verify")]
     | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Lab, subcommand(name="lab")]
     | Annotated[Plot, subcommand(name="plot")]
     | Annotated[Games, subcommand(name="games")]
     | Annotated[Env, subcommand(name="env")]

@@ -49,3 +49,13 @@ def operator_norm(game: Game) -> float:
     On a simplex these are the l1 norm and Pinsker's inequality.
     """
     return game.description.payoff_range / 2
+
+
+def spectral_norm(game: Game) -> float:
+    """Largest singular value of the payoff matrix: the Lipschitz constant of the gradients in the Euclidean norm."""
+    rows, columns, values = game.payoff.entries()
+    if not len(values):
+        return 0.0
+    matrix = np.zeros((game.row.n_sequences, game.column.n_sequences))
+    matrix[rows, columns] = values
+    return float(np.linalg.norm(matrix, 2))

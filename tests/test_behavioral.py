@@ -4,6 +4,8 @@ The curves (certified exploitability of the last iterate) are those of an indepe
 OpenSpiel's trees, with the paper's settings.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,6 +59,27 @@ def test_known_curves(spec: str, algorithm: BehavioralMirrorDescent) -> None:
         found = mmd.certify(game, tuple(np.exp(log) for log in log_policy)).exploitability
         digits = 1e-2 if expected < 1e-9 else 5e-5 if iteration > 1 else 5e-7  # as many as are known
         np.testing.assert_allclose(found, expected, rtol=digits, err_msg=f"after {iteration}")
+
+
+PAPER = {  # annealed (eta, alpha); exploitability by it and by the moving magnet after 1, 10, 100, 1,000 iterations
+    "dark_hex": ((1, 1), (0.3708532, 0.19606, 0.030233, 0.0090867), (0.4080955, 0.34744, 0.10671, 0.0036791)),
+    "liars_dice:faces=4": ((2, 1), (0.5239770, 0.24106, 0.073551, 0.015215), None),
+    "leduc_poker": ((1, 5), (1.683943, 0.72019, 0.23546, 0.066864), (1.772315, 0.70626, 0.17351, 0.084672)),
+}
+
+
+@pytest.mark.parametrize("spec", PAPER)
+def test_curves_of_the_papers_games_without_a_floor(spec: str) -> None:
+    """The same numbers although probabilities may fall to 1e-280: up to 1,000 iterations the floor does not matter."""
+    game, ((eta, alpha), annealed, moving) = games.load(spec), PAPER[spec]
+    runs = [(replace(ANNEALED, eta=float(eta), alpha=float(alpha)), annealed), (MOVING, moving)]
+    for algorithm, known in runs:
+        if known is None:
+            continue
+        found = last_iterates(game, replace(algorithm, floor=1e-280), (1, 10, 100, 1_000))
+        for log_policy, expected in zip(found, known, strict=True):
+            measured = mmd.certify(game, tuple(np.exp(log) for log in log_policy)).exploitability
+            np.testing.assert_allclose(measured, expected, rtol=5e-5)
 
 
 def test_the_fixed_point_is_the_agent_qre() -> None:

@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from mmd import magnets, metrics, theory
 from mmd.algorithm import LAST, Candidate, Diagnostics
@@ -91,7 +91,13 @@ class MagneticMirrorDescent:
                 )
             ),
         )
-        log_magnet, age = self._move_magnet(game, state, moved, alpha)
+        log_magnet, age = self.magnet.advance(
+            game,
+            (state.log_magnet, state.age),
+            state.iterate.log_policy,
+            (moved.plan, moved.log_policy),
+            self.eta * alpha,
+        )
         return MagneticState(state.iteration + 1, state.gradient_evaluations + 1, moved, log_magnet, age)
 
     def policy(self, game: Game, state: MagneticState) -> Candidate:
@@ -106,26 +112,6 @@ class MagneticMirrorDescent:
         alpha = self.magnet.alpha(self.alpha, self.eta, state.age)
         gap = metrics.regularized_gap(game, state.iterate, state.log_magnet, alpha)
         return Diagnostics(gap if self.magnet.regularizes else gap * jnp.nan, gap * jnp.nan)
-
-    def _move_magnet(
-        self, game: Game, state: MagneticState, moved: Profile, alpha: Float[Array, ""]
-    ) -> tuple[Pair, Int[Array, ""]]:
-        def distance(reference: Pair) -> Array:
-            return jnp.sqrt(
-                sum(
-                    player.bregman(plan, log_policy, other)
-                    for player, plan, log_policy, other in zip(
-                        game.players, moved.plan, moved.log_policy, reference, strict=True
-                    )
-                )
-            )
-
-        age = state.age + 1
-        step_size = distance(state.iterate.log_policy) / (self.eta * alpha)
-        jump = self.magnet.moves(age, step_size, distance(state.log_magnet))
-        dragged = self.magnet.follow(game, state.log_magnet, moved.log_policy)
-        log_magnet = tuple(jnp.where(jump, pi, mu) for pi, mu in zip(moved.log_policy, dragged, strict=True))
-        return log_magnet, jnp.where(jump, 0, age)
 
 
 ALGORITHM = MagneticMirrorDescent

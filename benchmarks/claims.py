@@ -1,0 +1,415 @@
+"""The claims of the field on games whose truth is known: every method, exact feedback, the same search of settings.
+
+    python -m benchmarks.claims [--games NAME ...] [--page]
+
+For each method: which equilibrium it ends at, NashConv of the last and of the average iterate after 1e2, 1e3 and 1e4
+gradient evaluations, an empirical rate, model copies, preference calls; and for each draw the gradient evaluations to
+NashConv 1e-6 (the better of last and average iterate, measured after every iteration), with `auto` beside, by default
+and without its polish. Shares: on how many draws `auto` is first among the mirror and magnet methods, and within 3x of
+the best of all.
+
+Settings: a grid of at most six for each method, chosen on two tuning games (random preferences of 5 and of 20 options,
+whose seeds are used nowhere else) by the evaluations to 1e-6, or by the gap left; then frozen. All games are
+preferences or scaled into [-1/2, 1/2], so that step sizes have one unit. Results: benchmarks/results/claims.json;
+`--page` writes docs/claims.md from it.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import games
+import mmd
+from benchmarks.report import RESULTS, environment, store
+from games import matrix, preference
+from mmd import algorithms, laboratory
+from mmd.algorithm import Algorithm, describe
+from mmd.equilibria import OptimalSet
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
+TARGET = 1e-6
+MARKS = (100, 1_000, 10_000)
+LIMIT = 10_000  # gradient evaluations to the target
+DRAWS = 20
+TUNING_SEEDS = {5: 9001, 20: 9002}
+AUTO, PLAIN = "auto", "auto, no polish"
+
+Maker = Callable[[], Algorithm]
+
+
+def method(name: str, **numbers: Any) -> Maker:
+    """A setting of a method."""
+    return lambda: algorithms.load(name)(**numbers)
+
+
+def grid(name: str, *settings: dict[str, Any], **shared: Any) -> list[Maker]:
+    """Settings of a method, which differ in numbers only."""
+    return [method(name, **numbers, **shared) for numbers in settings]
+
+
+def refreshed(eta: float, alpha: float, every: int) -> dict[str, Any]:
+    """A magnet that is copied every so many steps."""
+    return {"eta": eta, "alpha": alpha, "magnet": mmd.Refresh(every=every)}
+
+
+ETAS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+ALPHAS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+SEARCH: dict[str, list[Maker]] = {
+    "self-play": grid("self-play", *({"eta": e} for e in ETAS)),
+    "online-ipo": grid("online-ipo", *({"eta": e, "alpha": a} for e in (2.0, 8.0) for a in (0.05, 0.01, 0.002))),
+    "iterative-dpo": grid("iterative-dpo", *({"alpha": 1 / e} for e in ETAS)),
+    "nash-md": grid("nash-md", *({"alpha": a} for a in ALPHAS)),
+    "inpo": grid("inpo", *({"alpha": a} for a in ALPHAS)),
+    "onpo": grid("onpo", *({"eta": e} for e in ETAS)),
+    "omwu": grid("omwu", *({"eta": e} for e in ETAS)),
+    "egpo": grid("egpo", *({"eta": e, "alpha": a} for e in (1.0, 4.0) for a in (0.05, 0.01, 0.002))),
+    "comal": grid("comal", *({"eta": e, "alpha": a} for e in (0.5, 1.0, 2.0) for a in (0.1, 0.3))),
+    "mpo": grid(
+        "mpo",
+        *(
+            refreshed(e, a, k)
+            for e, a, k in (
+                (0.4, 0.1, 100),
+                (1.6, 0.1, 10),
+                (3.2, 0.1, 10),
+                (1.0, 0.25, 50),
+                (2.0, 0.5, 20),
+                (3.2, 0.2, 5),
+            )
+        ),
+    ),
+    "gabp": grid("gabp", *({"alpha": a, "every": k} for a in (0.1, 0.3, 1.0) for k in (20, 100))),
+    "asymmetric": grid("asymmetric", *({"alpha": a, "eta": e} for a in (0.01, 0.03, 0.1) for e in (0.5, 1.0))),
+    "halpern": grid("halpern", *({"eta": e} for e in ETAS)),
+    "optimistic": grid("optimistic", {}),
+    "extragradient": grid("extragradient", {}),
+    "averaged": grid("averaged", {}),
+    "anchored": grid("anchored", {}),
+    "cfr+": grid("cfr+", {}),
+    "pcfr+": grid("pcfr+", {}),
+    "pdcfr+": grid("pdcfr+", {}),
+}
+REGRET = ("cfr+", "pcfr+", "pdcfr+")
+# Policies of the size of the model that are held at once: the one that trains and what its update refers to.
+COPIES = {
+    "self-play": "1",
+    "online-ipo": "2",
+    "iterative-dpo": "1",
+    "nash-md": "2",
+    "inpo": "2",
+    "onpo": "2",
+    "omwu": "2",
+    "egpo": "3",
+    "comal": "2",
+    "mpo": "2",
+    "gabp": "3",
+    "asymmetric": "2",
+    "halpern": "2",
+}
+TARGETS = {
+    "self-play": "original, average",
+    "online-ipo": "regularized, last",
+    "iterative-dpo": "none",
+    "nash-md": "regularized, last",
+    "inpo": "regularized, last",
+    "onpo": "original, average",
+    "omwu": "original, last",
+    "egpo": "regularized, last",
+    "comal": "original, last",
+    "mpo": "original, last",
+    "gabp": "original, last",
+    "asymmetric": "original, last",
+    "halpern": "original, last",
+    "optimistic": "original, last",
+    "extragradient": "original, last",
+    "averaged": "original, average",
+    "anchored": "original, last",
+    "cfr+": "original, average",
+    "pcfr+": "original, average",
+    "pdcfr+": "original, average",
+}
+
+
+def random_preference(n: int, seed: int) -> mmd.Game:
+    """Shares drawn uniformly from [0, 1] for every pair."""
+    above = np.triu(np.random.default_rng(seed).uniform(-0.5, 0.5, (n, n)), 1)
+    return preference.game(0.5 + above - above.T, name=f"random {n} x {n}, seed {seed}")
+
+
+def scaled(game: mmd.Game) -> mmd.Game:
+    """The same game in units in which payoffs are at most 1/2."""
+    rows, columns, values = game.payoff.entries()
+    payoffs = np.zeros((game.row.n_sequences - 1, game.column.n_sequences - 1))
+    payoffs[rows - 1, columns - 1] = values
+    payoffs /= 2 * np.abs(payoffs).max()
+    antisymmetric = payoffs.shape[0] == payoffs.shape[1] and np.array_equal(payoffs, -payoffs.T)
+    return preference.game(0.5 + payoffs, name=game.name) if antisymmetric else matrix.game(payoffs, name=game.name)
+
+
+def draws() -> dict[str, list[mmd.Game]]:
+    """Every family of games, by name."""
+    cycle = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
+    losers = np.full((5, 5), 0.5)
+    losers[:3, :3], losers[:3, 3:], losers[3:, :3] = cycle, [[0.6, 0.7]] * 3, [[0.4] * 3, [0.3] * 3]
+    index = [0, 0, 1, 2, 2]
+    found = {
+        "random 10": [random_preference(10, seed) for seed in range(DRAWS)],
+        "3-cycle": [games.load("preference:cycle")],
+        "biased RPS": [scaled(matrix.game([[0, -1, 3], [1, 0, -1], [-3, 1, 0]], name="biased RPS"))],
+        "no full support": [preference.game(losers, name="3-cycle above two losers")],
+        "many equilibria": [preference.game(cycle[np.ix_(index, index)], name="3-cycle with doubles")],
+    }
+    found["random 100"] = [random_preference(100, seed) for seed in range(DRAWS)]
+    if DATA.is_dir():
+        bots = str(DATA / "games" / "rrps_bots_43.json")
+        found |= {
+            "Arena 17": [games.load(f"{DATA / 'llm' / 'chatbot_arena_20240329.json'}#subset=fully_observed_subset")],
+            "Arena, cyclic 15": [games.load(str(DATA / "llm" / "chatbot_arena_cyclic_subset.json"))],
+            "bots 43": [scaled(games.load(bots))],
+            "bots 43, antisymmetrized": [scaled(games.load(f"{bots}#antisymmetrized"))],
+        }
+    return found
+
+
+def chosen() -> dict[str, dict[str, Any]]:
+    """The best setting of every method on the tuning games."""
+    tuning = [random_preference(n, seed) for n, seed in TUNING_SEEDS.items()]
+    found = {}
+    for name, makers in SEARCH.items():
+        scores = np.zeros(len(makers))
+        for game in tuning if len(makers) > 1 else ():
+            cases = [(game, make()) for make in makers]
+            ended = laboratory.run(cases, np.array([0, LIMIT // cost_of(cases)]), target=TARGET)
+            gaps = np.fmin(ended.last[:, -1], ended.average[:, -1])
+            scores += [
+                np.log(n) if n > 0 else np.log(LIMIT * max(gap, TARGET) / TARGET)
+                for n, gap in zip(ended.reached, gaps, strict=True)
+            ]
+        found[name] = {"index": int(np.nanargmin(scores)), "scores": scores}
+        print(f"  {name}: {describe(makers[found[name]['index']]())}", flush=True)
+    return found
+
+
+def cost_of(cases: list[laboratory.Case]) -> int:
+    """Gradient evaluations of a step."""
+    return getattr(cases[0][1], "evaluations", 1)
+
+
+def rate(evaluations: np.ndarray, gaps: np.ndarray) -> dict[str, Any] | None:
+    """How the gap falls: geometrically or as a power, whichever line fits better above 1e-12; its slope and R^2."""
+    seen = (evaluations >= 30) & np.isfinite(gaps) & (gaps > 1e-12)
+    if seen.sum() < 4:
+        return None
+    y, fits = np.log(gaps[seen]), []
+    for kind, x in (("geometric", evaluations[seen].astype(float)), ("power", np.log(evaluations[seen]))):
+        slope, offset = np.polyfit(x, y, 1)
+        spread = np.sum((y - y.mean()) ** 2)
+        fits.append((1 - np.sum((y - slope * x - offset) ** 2) / spread if spread > 0 else 0.0, kind, slope))
+    best = max(fits)
+    return {"kind": best[1], "slope": best[2], "r_squared": best[0]}
+
+
+def at_evaluations(found: laboratory.Records, curve: np.ndarray, mark: int) -> np.ndarray:
+    """A curve's last value of every case at no more than so many evaluations."""
+    reached = [np.flatnonzero(work <= mark)[-1] for work in found.gradient_evaluations]
+    return curve[np.arange(len(curve)), reached]
+
+
+def measure(name: str, make: Maker, family: list[mmd.Game], *, wide: bool) -> dict[str, Any] | None:
+    """One method on all draws of a family; None where it is not defined."""
+    cases = [(game, make()) for game in family]
+    try:
+        cases[0][1].resolve(cases[0][0])
+    except mmd.GameError:
+        return None
+    cost = cost_of(cases)
+    ends = [(mark - extra) // cost for mark in MARKS for extra in (0, 1)]  # some spend an evaluation on the start
+    records = laboratory.run(cases, np.unique([*laboratory.marks(MARKS[-1] // cost), *ends]), target=TARGET)
+    fits = [rate(*pair) for pair in zip(records.gradient_evaluations, records.last, strict=True)]
+    result = {
+        "evaluations_to_target": [int(n) if n != laboratory.NEVER else None for n in records.reached],
+        "last": {mark: at_evaluations(records, records.last, mark) for mark in MARKS},
+        "average": {mark: at_evaluations(records, records.average, mark) for mark in MARKS},
+        "rate": fits,
+        "preference_calls": records.preference_calls[:, -1],
+    }
+    if not wide:
+        optimal = [[OptimalSet.of(game, player) for player in (0, 1)] for game in family]
+        end = [[np.exp(log[c, -1, 1:]) for log in records.log_policy] for c in range(len(family))]
+        result["kl_at_the_end"] = [
+            sum(one.distance(x) for one, x in zip(sets, ends, strict=True))
+            for sets, ends in zip(optimal, end, strict=True)
+        ]
+    return result
+
+
+def by_auto(family: list[mmd.Game], *, polish: bool | None) -> list[int | None]:
+    """Gradient evaluations of the default to the target, its polish counted, measured after every iteration."""
+    taken = []
+    for game in family:
+        solution = mmd.solve(game, tolerance=TARGET / 2, max_iterations=LIMIT, polish=polish, check_every=1)
+        taken.append(solution.gradient_evaluations if solution.converged else None)
+    return taken
+
+
+def race_on_the_cycle() -> dict[str, Any]:
+    """Evaluations to NashConv 1e-10 on the 3-cycle, from uniform play and from (.6, .3, .1)."""
+    game, found = games.load("preference:cycle"), {}
+    for label, p in {"uniform": np.full(3, 1 / 3), "(.6, .3, .1)": np.array([0.6, 0.3, 0.1])}.items():
+        start = tuple(np.log(np.concatenate([[1.0], p])) for _ in range(2))
+        begin = mmd.Policy.from_log(game, start)
+        rows = {
+            AUTO: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1).gradient_evaluations,
+            PLAIN: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1, polish=False).gradient_evaluations,
+        }
+        omwu = [(game, algorithms.load("omwu")(eta=1.0))]
+        rows["omwu, eta 1"] = int(laboratory.run(omwu, np.array([0, LIMIT]), start, target=1e-10).reached[0])
+        found[label] = rows
+    return found
+
+
+def shares(results: dict[str, Any], auto: str) -> dict[str, Any]:
+    """On how many draws auto is first among mirror and magnet methods, and within 3x of the best of all; who won."""
+    first = near = count = 0
+    winners: dict[str, int] = {}
+    for family in results.values():
+        ours = family[auto]
+        for draw, n in enumerate(ours):
+            others = {m: r["evaluations_to_target"][draw] for m, r in family["methods"].items() if r}
+            others = {m: v for m, v in others.items() if v is not None}
+            rivals = [v for m, v in others.items() if m not in REGRET]
+            count += 1
+            first += n is not None and n <= min(rivals, default=np.inf)
+            near += n is not None and n <= 3 * min(others.values(), default=np.inf)
+            best = min(others, key=lambda m: others[m], default=auto)
+            best = auto if n is not None and n <= others.get(best, np.inf) else best
+            winners[best] = winners.get(best, 0) + 1
+    return {"draws": count, "first": first / count, "within_3x": near / count, "best_of_all": winners}
+
+
+def median(values: list[Any]) -> str:
+    """Median of counts, unreached ones counted as infinite."""
+    middle = float(np.median([np.inf if v is None else v for v in values]))
+    return f"{middle:,.0f}" if np.isfinite(middle) else f"> {LIMIT:,}"
+
+
+def gap(values: list[Any]) -> str:
+    """Median of gaps."""
+    numbers = [np.nan if v is None else v for v in values]
+    return "-" if np.isnan(numbers).all() else f"{np.nanmedian(numbers):.1e}"
+
+
+def fitted(fits: list[Any]) -> str:
+    """The rate of the first draw."""
+    fit = fits[0]
+    if fit is None:
+        return "-"
+    what = f"e^({fit['slope']:.1e} n)" if fit["kind"] == "geometric" else f"n^{fit['slope']:.2f}"
+    return f"{what}, {fit['r_squared']:.2f}"
+
+
+def page(stored: dict[str, Any]) -> str:
+    """The documentation page of the stored numbers."""
+    lines = [
+        "# Claims, measured",
+        "",
+        "Written by `python -m benchmarks.claims --page` from `benchmarks/results/claims.json`; a test keeps the two",
+        "equal. Exact feedback, NashConv, payoffs of at most 1/2, starts at uniform play; medians over the draws of a",
+        "family. Every method has the setting that was best on two tuning games, out of at most six.",
+        "",
+        "## Shares",
+        "",
+        f"Gradient evaluations to {TARGET:.0e}, draw by draw (mirror and magnet methods are all but regret matching):",
+        "",
+        "| engine | draws | first of mirror and magnet methods | within 3x of the best of all | best of all, draws |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for auto, share in stored["shares"].items():
+        best = ", ".join(f"{m} {n}" for m, n in sorted(share["best_of_all"].items(), key=lambda one: -one[1]))
+        lines.append(f"| {auto} | {share['draws']} | {share['first']:.0%} | {share['within_3x']:.0%} | {best} |")
+    lines += [
+        "",
+        "To 1e-10 on the 3-cycle, evaluations:",
+        "",
+        "| start | " + " | ".join(next(iter(stored["cycle"].values()))) + " |",
+        "| --- | --- | --- | --- |",
+    ]
+    for start, rows in stored["cycle"].items():
+        lines.append(f"| {start} | " + " | ".join("-" if n is None else f"{n:,}" for n in rows.values()) + " |")
+    for name, family in stored["games"].items():
+        lines += ["", f"## {name}", ""]
+        if len(family[AUTO]) > 1:
+            lines += [f"{len(family[AUTO])} draws.", ""]
+        lines += [
+            f"`auto` takes {median(family[AUTO])} evaluations to {TARGET:.0e}, unpolished {median(family[PLAIN])}.",
+            "",
+            "| method | target, iterate | to 1e-6 | last @1e2 | @1e3 | @1e4 | average @1e4 | rate of last, R^2 "
+            "| KL at 1e4 | copies | preference calls |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        ]
+        for m, r in family["methods"].items():
+            if r is None:
+                lines.append(f"| {m} | not defined on this game | | | | | | | | | |")
+                continue
+            kl = gap(r["kl_at_the_end"]) if "kl_at_the_end" in r else "-"
+            cells = [m, TARGETS[m], median(r["evaluations_to_target"])]
+            cells += [gap(r["last"][str(mark)]) for mark in MARKS]
+            cells += [gap(r["average"][str(MARKS[-1])]), fitted(r["rate"]), kl, COPIES.get(m, "a table")]
+            lines.append("| " + " | ".join([*cells, median(r["preference_calls"])]) + " |")
+    lines += ["", "## Settings", "", "| method | setting |", "| --- | --- |"]
+    for m, one in stored["settings"].items():
+        numbers = ", ".join(f"{k} {v}" for k, v in one["algorithm"].items())
+        lines.append(f"| {m} | {numbers or 'none to choose'} |")
+    return "\n".join(lines) + "\n"
+
+
+def setting(maker: Maker) -> dict[str, Any]:
+    """What was chosen, without what every method has."""
+    known = describe(maker())
+    hidden = {"name", "keeps_best", "feedback", "seed", "iterate", "adaptive", "averaging", "power", "inner"}
+    plain = {k: v for k, v in known.items() if k not in hidden and v is not None}
+    magnet = plain.pop("magnet", None)
+    return plain | ({"every": magnet["every"]} if magnet and "every" in magnet else {})
+
+
+def main() -> None:
+    """Measure, store after every family, write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--games", nargs="+", help="families to measure anew; the others are kept if stored")
+    parser.add_argument("--page", action="store_true", help="only write the page from what is stored")
+    arguments = parser.parse_args()
+    path = RESULTS / "claims.json"
+    stored = json.loads(path.read_text()) if path.exists() else {"games": {}}
+    if not arguments.page:
+        if "settings" not in stored:
+            found = chosen()
+            stored["settings"] = {m: one | {"algorithm": setting(SEARCH[m][one["index"]])} for m, one in found.items()}
+            store("claims", stored)
+        for name, family in draws().items():
+            if name in stored["games"] and name not in (arguments.games or ()):
+                continue
+            methods = {}
+            for m, makers in SEARCH.items():
+                maker = makers[stored["settings"][m]["index"]]
+                methods[m] = measure(m, maker, family, wide=len(family) > 1)
+                reached = methods[m] and median(methods[m]["evaluations_to_target"])
+                print(f"  {name}, {m}: {reached}", flush=True)
+            autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
+            stored["games"][name] = {**autos, "methods": methods, "environment": environment()}
+            store("claims", stored)
+            stored = json.loads(path.read_text())
+        stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
+        stored["cycle"] = race_on_the_cycle()
+        store("claims", stored)
+    stored = json.loads(path.read_text())
+    PAGE.write_text(page(stored))
+    print({auto: share for auto, share in stored["shares"].items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""What a method is told about the payoffs of its actions: expectations, sampled opponents, or a judge's verdicts.
+
+In self-play every action of a player is compared with what the opponent plays. Exactly, that is the payoff gradient
+A y; a method that compares answers sees an estimate of it, from n opponents b_1 ... b_n drawn from y:
+
+    exact      g_a = sum_b A_ab y_b
+    sampled    g_a = mean_k A_a,b_k                                             unbiased: E g = A y
+    judge      g_a = mean_k V_a,b_k - 1/2,  V a verdict on the preference P = A + 1/2        E g = M(P) y - 1/2
+
+where a verdict is 1 for the action, 0 for its opponent, 1/2 for a tie, and M(P) is its mean (`Judge.mean`). An estimate
+is an evaluation like any other, and costs the comparisons that it asks for.
+
+Methods draw both players' estimates with the same random key. In a symmetric game a symmetric profile therefore stays
+symmetric, sample by sample: one model that plays itself. In other games the two estimates are correlated, each being
+unbiased.
+
+Letters: n opponents; S, T sequences of the player and of the opponent (a matrix game: its actions behind the empty
+sequence, entry 0).
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from mmd.game import Game, GameError, Number
+
+ROUNDING = 1e-9  # by which a preference may lie outside [0, 1]
+
+
+class Feedback(ABC):
+    """Where payoff gradients come from. Defined on matrix games."""
+
+    def check(self, game: Game) -> None:
+        """Refuse a game that this feedback is not defined on, or numbers out of range (host code).
+
+        Raises:
+            GameError: the message says why.
+        """
+        return
+
+    @abstractmethod
+    def gradient(
+        self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
+    ) -> Float[Array, " S"]:
+        """What a player is told about its payoff gradient against the opponent's plan: half an evaluation."""
+
+    @abstractmethod
+    def calls(self, game: Game) -> int:
+        """Comparisons that one evaluation asks for, both players together; in a symmetric game one model's (host)."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Exact(Feedback):
+    """Expectations over the opponent's policy; every pair of actions is compared."""
+
+    def gradient(
+        self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
+    ) -> Float[Array, " S"]:
+        """See the base class."""
+        return game.gradient(player, opponent_plan)
+
+    def calls(self, game: Game) -> int:
+        """See the base class."""
+        m, n = _sizes(game)
+        return m * n if game.description.symmetric else 2 * m * n
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Sampled(Feedback):
+    """Payoffs against a few sampled opponents.
+
+    Attributes:
+        opponents: how many are drawn, with replacement.
+    """
+
+    opponents: int = field(default=1, metadata={"static": True})
+
+    def check(self, game: Game) -> None:
+        """See the base class."""
+        _check_count(self.opponents, "opponents")
+
+    def gradient(
+        self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
+    ) -> Float[Array, " S"]:
+        """See the base class."""
+        return self.against(game, player, draw(opponent_plan, self.opponents, key))
+
+    def against(self, game: Game, player: int, opponents: Int[Array, " n"]) -> Float[Array, " S"]:
+        """The gradient against the empirical distribution of these opponents, numbered as sequences."""
+        return game.gradient(player, jnp.mean(_pure(game, player, opponents), axis=0))
+
+    def calls(self, game: Game) -> int:
+        """See the base class."""
+        return self.opponents * _compared(game)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Judge(Feedback):
+    """Noisy verdicts on a preference P = payoff + 1/2 between an action and sampled opponents.
+
+    The judge sees a pair in an order, either one with probability 1/2. It calls a tie with probability `ties`;
+    otherwise it prefers the action with probability P + order_bias if that is shown first, P - order_bias if second,
+    clipped to [0, 1].
+
+    Attributes:
+        samples: opponents drawn, with replacement.
+        order_bias: by how much the judge favours what is shown first, in [-1, 1].
+        ties: probability of a tie, which counts 1/2, in [0, 1).
+        both_orders: whether each pair is shown in both orders and the verdicts are averaged; twice the cost.
+    """
+
+    samples: int = field(default=1, metadata={"static": True})
+    order_bias: Number = 0.0
+    ties: Number = 0.0
+    both_orders: bool = field(default=False, metadata={"static": True})
+
+    def check(self, game: Game) -> None:
+        """See the base class."""
+        _check_count(self.samples, "samples")
+        if not -1 <= self.order_bias <= 1:
+            raise GameError(f"expected an order bias from -1 to 1, got {self.order_bias}")
+        if not 0 <= self.ties < 1:
+            raise GameError(f"expected a share of ties in [0, 1), got {self.ties}")
+        values = game.payoff.entries().values
+        if len(values) and np.abs(values).max() > 0.5 + ROUNDING:
+            largest = np.abs(values).max()
+            raise GameError(
+                f"{game.name}: a judge compares, so it needs preferences, payoffs from -1/2 to 1/2: got one of size "
+                f"{largest:g}; use Sampled, or games.preference"
+            )
+
+    def gradient(
+        self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
+    ) -> Float[Array, " S"]:
+        """See the base class."""
+        drawing, ordering, judging = jax.random.split(key, 3)
+        opponents = draw(opponent_plan, self.samples, drawing)
+        preference = self.preference(game, player, opponents)
+        first = jax.random.bernoulli(ordering, 0.5, preference.shape)
+        coins = jax.random.uniform(judging, (2, *preference.shape), preference.dtype)
+        verdict = self.verdict(preference, first, coins[0])
+        if self.both_orders:
+            verdict = (verdict + self.verdict(preference, ~first, coins[1])) / 2
+        return jnp.mean(verdict - 0.5, axis=0).at[0].set(0.0)
+
+    def preference(self, game: Game, player: int, opponents: Int[Array, " n"]) -> Float[Array, "n S"]:
+        """How often each action is preferred to each of these opponents."""
+        pure = _pure(game, player, opponents)
+        return jax.vmap(lambda plan: game.gradient(player, plan))(pure) + 0.5
+
+    def verdict(
+        self, preference: Float[Array, "..."], first: Bool[Array, "..."], coin: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        """0, 1/2 or 1.
+
+        Args:
+            preference: P.
+            first: whether the action is shown first.
+            coin: uniform on [0, 1).
+        """
+        wins = self.ties + (1 - self.ties) * self._shown(preference, first)
+        return jnp.where(coin < self.ties, 0.5, (coin < wins).astype(preference.dtype))
+
+    def mean(self, preference: Float[Array, "..."]) -> Float[Array, "..."]:
+        """M(P), the expected verdict: ties shrink margins, and a bias of the order cancels except where it is clipped.
+
+        M(P) - 1/2 = (1 - ties) (P - 1/2) where |order_bias| <= min(P, 1 - P): the same game in other units.
+        """
+        both = self._shown(preference, True) + self._shown(preference, False)
+        return 0.5 + (1 - self.ties) * (both - 1) / 2
+
+    def _shown(self, preference: Float[Array, "..."], first: Bool[Array, "..."] | bool) -> Float[Array, "..."]:
+        return jnp.clip(jnp.where(first, preference + self.order_bias, preference - self.order_bias), 0.0, 1.0)
+
+    def calls(self, game: Game) -> int:
+        """See the base class."""
+        return self.samples * (2 if self.both_orders else 1) * _compared(game)
+
+
+def draw(plan: Float[Array, " T"], count: int, key: jax.Array) -> Int[Array, " n"]:
+    """Actions drawn from a plan of one infoset, numbered as sequences."""
+    return 1 + jax.random.categorical(key, jnp.log(plan[1:]), shape=(count,))
+
+
+def _pure(game: Game, player: int, opponents: Int[Array, " n"]) -> Float[Array, "n T"]:
+    """Plans that play one action each, of a player's opponent."""
+    return jax.nn.one_hot(opponents, game.players[1 - player].n_sequences, dtype=float).at[:, 0].set(1.0)
+
+
+def _check_count(count: int, what: str) -> None:
+    if not isinstance(count, int) or count < 1:
+        raise GameError(f"expected at least 1 of the {what}, got {count}")
+
+
+def _sizes(game: Game) -> tuple[int, int]:
+    return game.row.n_sequences - 1, game.column.n_sequences - 1
+
+
+def _compared(game: Game) -> int:
+    """Actions that are compared with each opponent."""
+    m, n = _sizes(game)
+    return m if game.description.symmetric else m + n
