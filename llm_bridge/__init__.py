@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint import init as init
     from llm_bridge.checkpoint import load as load
     from llm_bridge.decoder import Compute as Compute
+    from llm_bridge.generate import Generation as Generation
     from llm_bridge.policy import Policy as Policy
     from llm_bridge.scoring import Comparison as Comparison
 
@@ -24,6 +25,7 @@ _HOME = {
     "init": "llm_bridge.checkpoint",
     "load": "llm_bridge.checkpoint",
     "Compute": "llm_bridge.decoder",
+    "Generation": "llm_bridge.generate",
     "Policy": "llm_bridge.policy",
     "Comparison": "llm_bridge.scoring",
 }

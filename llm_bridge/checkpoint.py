@@ -70,7 +70,7 @@ def load(
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
         }
-    origin = Origin(config["model_type"], json.dumps(config), str(folder))
+    origin = _origin(config, folder)
     return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
 
 
@@ -104,7 +104,7 @@ def init(
         partial(random_weights, architecture, dtype=_dtype(dtype)), out_shardings=sharding.shardings(architecture, mesh)
     )
     decoder = Decoder(architecture, compute or Compute(), mesh)
-    return Policy(decoder, make(key), Origin(str(config["model_type"]), json.dumps(dict(config))))
+    return Policy(decoder, make(key), _origin(config, None))
 
 
 def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
@@ -142,6 +142,15 @@ def _folder(path: str | os.PathLike[str], revision: str | None) -> Path:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise BridgeError(f"{path}: no folder of this name, and not to be had from the hub ({reason})") from error
+
+
+def _origin(config: Mapping[str, Any], folder: Path | None) -> Origin:
+    """What is kept of a checkpoint beside its weights; `generation_config.json` knows better what ends a row."""
+    path = folder / "generation_config.json" if folder else None
+    stop = (read_json(path) if path and path.exists() else {}).get("eos_token_id", config.get("eos_token_id"))
+    stop_tokens = tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,)
+    pad, text = config.get("pad_token_id"), json.dumps(dict(config))
+    return Origin(str(config["model_type"]), text, str(folder) if folder else None, stop_tokens, max(pad or 0, 0))
 
 
 def _dtype(name: str) -> np.dtype:

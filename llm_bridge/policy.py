@@ -15,12 +15,15 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from llm_bridge import scoring, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.decoder import Decoder
+from llm_bridge.generate import Generation, Prompts, Shape, Stop, bucket, padded_left, run, stop_table
+from llm_bridge.sampling import Settings
 from llm_bridge.scoring import Comparison
+from llm_bridge.sharding import whole
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,15 @@ class Origin:
         model_type: its family.
         config: the text of its `config.json`.
         folder: the checkpoint's, for its tokenizer files; None if it has none.
+        stop_tokens: what ends a generated row unless something else is asked for.
+        pad_token: what fills the rest of it.
     """
 
     model_type: str
     config: str
     folder: str | None = None
+    stop_tokens: tuple[int, ...] = ()
+    pad_token: int = 0
 
 
 class Policy(nnx.Module):
@@ -119,15 +126,76 @@ class Policy(nnx.Module):
         chunk = chunk or self._chunk(batch[0])
         return scoring.compare(self.decoder, self.arrays(), magnet.decoder, magnet.arrays(), batch, chunk)
 
+    def generate(
+        self,
+        prompts: Prompts,
+        *,
+        key: Key[Array, ""] | None = None,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Stop | None = None,
+    ) -> Generation:
+        """Continue prompts, all at once, in one compiled loop with a cache.
+
+        Args:
+            prompts: token ids, at least one a prompt; lengths may differ.
+            key: of all draws; a row's draws depend on it and the row's number only. Not needed if greedy.
+            max_new_tokens: the most that is appended.
+            temperature: what logits are divided by; 0 takes the likeliest token.
+            top_k: draw from the k likeliest only.
+            top_p: draw from the fewest tokens only that have this probability together.
+            stop: token ids, or sequences of them, that end a row; None for those of the checkpoint, () for none.
+
+        Raises:
+            BridgeError: a prompt is empty, too long or has unknown tokens, or a setting is out of its range.
+        """
+        a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
+        self._check_prompts(prompts, max_new_tokens)
+        check_sampling(temperature, top_k, top_p, keyless=key is None)
+        origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
+        settings = Settings(
+            np.int32(max_new_tokens),
+            np.float32(temperature),
+            np.int32(min(top_k or a.vocabulary, a.vocabulary)),
+            np.float32(1.0 if top_p is None else top_p),
+            stop_table(origin.stop_tokens if stop is None else stop),
+        )
+        truncates = top_k is not None or (top_p is not None and top_p < 1)
+        shape = Shape(bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token)
+        place = sharding.rows(self.mesh, 1)
+        batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
+        key = jax.random.key(0) if key is None else key
+        found = run(self.decoder, shape, self.arrays(), batch, *jax.device_put((key, settings), whole(self.mesh)))
+        return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
+
+    def _check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:
+        a = self.architecture
+        if not len(prompts) or any(not len(prompt) for prompt in prompts):
+            raise BridgeError("expected at least one prompt, and a token in each; begin with the BOS token")
+        if max_new_tokens < 1:
+            raise BridgeError(f"expected max_new_tokens >= 1, got {max_new_tokens}")
+        check_tokens(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]), a.vocabulary)
+        longest = max(len(prompt) for prompt in prompts)
+        if longest + max_new_tokens > a.cached_length:
+            reason = "" if a.cached_length == a.max_length else " that can be generated with rotations of its kind"
+            raise BridgeError(
+                f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context of {a.cached_length}"
+                + reason
+            )
+
     def batch(
         self, tokens: Int[Any, "B T"], mask: Bool[Any, "B T"] | Int[Any, "B T"]
     ) -> tuple[Int[Array, "B T"], Bool[Array, "B T"]]:
         """Tokens and mask on the mesh, rows divided; checked where their values are known."""
-        if not isinstance(tokens, Tracer) and not isinstance(mask, Tracer):
-            tokens, mask = self._checked(tokens, mask)
         place = sharding.rows(self.mesh, 2)
-        tokens, mask = jnp.asarray(tokens, jnp.int32), jnp.asarray(mask, bool)
-        return jax.lax.with_sharding_constraint(tokens, place), jax.lax.with_sharding_constraint(mask, place)
+        if isinstance(tokens, Tracer) or isinstance(mask, Tracer):
+            tokens, mask = jnp.asarray(tokens, jnp.int32), jnp.asarray(mask, bool)
+            return jax.lax.with_sharding_constraint((tokens, mask), place)
+        tokens, mask = self._checked(tokens, mask)
+        even = tokens.shape[0] % sharding.n_row_shares(self.mesh) == 0
+        return jax.device_put((tokens, mask), place if even else whole(self.mesh))
 
     def _checked(self, tokens: Any, mask: Any) -> tuple[Any, Any]:
         if any(isinstance(array, jax.Array) and not array.is_fully_addressable for array in (tokens, mask)):
@@ -145,6 +213,22 @@ class Policy(nnx.Module):
     def _chunk(self, tokens: Array) -> int:
         n_rows = -(-tokens.shape[0] // sharding.n_row_shares(self.mesh))
         return scoring.chunk_length(n_rows, tokens.shape[1], self.architecture.vocabulary)
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None, *, keyless: bool) -> None:
+    """That settings are in their ranges.
+
+    Raises:
+        BridgeError: one is not.
+    """
+    if not 0 <= temperature < np.inf:
+        raise BridgeError(f"expected a temperature >= 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise BridgeError(f"expected top_k >= 1 or None, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise BridgeError(f"expected 0 < top_p <= 1 or None, got {top_p}")
+    if keyless and temperature > 0:
+        raise BridgeError("expected a key to draw with, such as jax.random.key(0); only temperature=0 needs none")
 
 
 def check_tokens(tokens: Int[np.ndarray, " n"], vocabulary: int) -> None:

@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
 import games, mmd
+assert not {"flax", "transformers"} & set(sys.modules)
 for package in (mmd, games):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
