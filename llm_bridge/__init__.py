@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint import init as init
     from llm_bridge.checkpoint import load as load
     from llm_bridge.decoder import Compute as Compute
+    from llm_bridge.export import save as save
     from llm_bridge.generate import Generation as Generation
     from llm_bridge.policy import Policy as Policy
     from llm_bridge.scoring import Comparison as Comparison
+    from llm_bridge.tokenizer import Tokenizer as Tokenizer
 
 _HOME = {
     "Architecture": "llm_bridge.architecture",
@@ -25,9 +27,11 @@ _HOME = {
     "init": "llm_bridge.checkpoint",
     "load": "llm_bridge.checkpoint",
     "Compute": "llm_bridge.decoder",
+    "save": "llm_bridge.export",
     "Generation": "llm_bridge.generate",
     "Policy": "llm_bridge.policy",
     "Comparison": "llm_bridge.scoring",
+    "Tokenizer": "llm_bridge.tokenizer",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
