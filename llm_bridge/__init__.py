@@ -10,6 +10,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llm_bridge.adapters import add_adapter as add_adapter
+    from llm_bridge.adapters import load_adapter as load_adapter
+    from llm_bridge.adapters import merge as merge
+    from llm_bridge.adapters import save_adapter as save_adapter
     from llm_bridge.architecture import Architecture as Architecture
     from llm_bridge.architecture import BridgeError as BridgeError
     from llm_bridge.checkpoint import init as init
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
     from llm_bridge.tokenizer import Tokenizer as Tokenizer
 
 _HOME = {
+    "add_adapter": "llm_bridge.adapters",
+    "load_adapter": "llm_bridge.adapters",
+    "merge": "llm_bridge.adapters",
+    "save_adapter": "llm_bridge.adapters",
     "Architecture": "llm_bridge.architecture",
     "BridgeError": "llm_bridge.architecture",
     "init": "llm_bridge.checkpoint",

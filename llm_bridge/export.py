@@ -126,14 +126,14 @@ def _shards(groups: dict[str, Group], shard_bytes: int, item: int) -> Iterator[l
 
 def _tensor(arrays: dict[str, jax.Array], group: Group, writes: bool) -> np.ndarray:
     """A tensor as it stands in the file; empty on processes that do not write."""
-    parts = [_on_host(arrays[piece.weight], piece.index) for piece in group]
+    parts = [on_host(arrays[piece.weight], piece.index) for piece in group]
     if not writes:
         return np.empty(0)
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
     return np.ascontiguousarray(whole.T if group[0].transposed else whole)
 
 
-def _on_host(array: jax.Array, index: tuple[int, ...]) -> np.ndarray:
+def on_host(array: jax.Array, index: tuple[int, ...]) -> np.ndarray:
     """One layer of a weight, gathered from all devices; the other processes take part."""
     mesh = cast(NamedSharding, array.sharding).mesh
     return np.asarray(_take(NamedSharding(mesh, PartitionSpec()))(array, tuple(np.int32(i) for i in index)))

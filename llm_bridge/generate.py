@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
@@ -85,7 +85,6 @@ def run(
     shape: Shape,
     weights: Weights,
     prompts: tuple[Int[Array, "B P"], Int[Array, " B"]],
-    key: Key[Array, ""],
     settings: Settings,
 ) -> Generation:
     """Continue prompts.
@@ -95,7 +94,6 @@ def run(
         shape: see there.
         weights: of the decoder.
         prompts: tokens, padded on the left, and how much padding each row has; all of it for a row that is none.
-        key: of all draws.
         settings: see there.
     """
     tokens, padding = prompts
@@ -105,14 +103,14 @@ def run(
     out = Generation(jnp.full(blank.shape, shape.pad_token, jnp.int32), jnp.zeros(blank.shape, bool), blank, blank)
     recent = jnp.full((n_rows, settings.stop.shape[1]), -2, jnp.int32)
     start = State(jnp.zeros((), jnp.int32), tokens[:, -1], recent, padding == length, cache, out)
-    state = _append(decoder, shape, weights, hidden, start, key, settings)
+    state = _append(decoder, shape, weights, hidden, start, settings)
 
     def goes_on(state: State) -> Array:
         return (state.step < settings.max_new_tokens) & ~jnp.all(state.done)
 
     def body(state: State) -> State:
         hidden, cache = decoder.step(weights, state.newest, length + state.step - 1, state.cache)
-        return _append(decoder, shape, weights, hidden, state._replace(cache=cache), key, settings)
+        return _append(decoder, shape, weights, hidden, state._replace(cache=cache), settings)
 
     out = jax.lax.while_loop(goes_on, body, state).out
     return jax.lax.with_sharding_constraint(out, sharding.whole(decoder.mesh))
@@ -124,7 +122,6 @@ def _append(
     weights: Weights,
     hidden: Float[Array, "B D"],
     state: State,
-    key: Key[Array, ""],
     settings: Settings,
 ) -> State:
     """Draw a token of every row from the activations of its last one."""
@@ -134,7 +131,7 @@ def _append(
         tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         sampling_log_probs = jnp.zeros(tokens.shape, jnp.float32)
     else:
-        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, state.step)))
+        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(settings.key, state.step)))
         keys = row_keys(jnp.arange(hidden.shape[0], dtype=jnp.uint32))
         tokens, sampling_log_probs = draw(logits, keys, settings, truncates=shape.truncates)
     going = ~state.done

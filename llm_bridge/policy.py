@@ -156,6 +156,7 @@ class Policy(nnx.Module):
         check_sampling(temperature, top_k, top_p, keyless=key is None)
         origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
         settings = Settings(
+            jax.random.key(0) if key is None else key,
             np.int32(max_new_tokens),
             np.float32(temperature),
             np.int32(min(top_k or a.vocabulary, a.vocabulary)),
@@ -166,8 +167,7 @@ class Policy(nnx.Module):
         shape = Shape(bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token)
         place = sharding.rows(self.mesh, 1)
         batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
-        key = jax.random.key(0) if key is None else key
-        found = run(self.decoder, shape, self.arrays(), batch, *jax.device_put((key, settings), whole(self.mesh)))
+        found = run(self.decoder, shape, self.arrays(), batch, jax.device_put(settings, whole(self.mesh)))
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 
     def _check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:

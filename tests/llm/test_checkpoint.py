@@ -1,4 +1,4 @@
-"""Folders read and written bit for bit, as transformers writes them, and refused with every reason where they are bad."""
+"""Folders are read and written bit for bit, as transformers writes them, or refused with every reason."""
 
 import json
 import shutil
