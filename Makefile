@@ -57,7 +57,8 @@ bench-peers: setup peers
 	.peers/openspiel/bin/python -m benchmarks.openspiel_counts
 	$(BIN)/python -m benchmarks.peers
 
-parity: setup peers
+parity: setup
+	benchmarks/peers/setup.sh torch
 	.peers/torch/bin/python tests/llm/make_golden.py --check
 	$(BIN)/python -m pytest tests/llm/test_parity.py tests/llm/test_generate.py
 

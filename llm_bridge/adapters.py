@@ -191,7 +191,7 @@ def _named(policy: Policy, target: str, down: Any, up: Any, pair: tuple[Weight, 
     placed = {}
     for side, array, weight in zip("ab", (down, up), pair, strict=True):
         place = NamedSharding(policy.mesh, sharding.spec(weight.full_axes, policy.mesh))
-        placed[f"layers.{target}.lora_{side}"] = jax.device_put(array, place)
+        placed[f"layers.{target}.lora_{side}"] = jax.device_put(np.asarray(array), place)
     return placed
 
 

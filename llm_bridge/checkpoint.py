@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
@@ -65,7 +66,7 @@ def load(
     sharding.check(architecture, mesh)
     with TensorFiles(folder) as files:
         plan, stored = _plan(architecture, family, files, str(folder))
-        target = _dtype(dtype) if dtype else np.dtype(DTYPES[stored])
+        target = _dtype(dtype or np.dtype(DTYPES[stored]).name)
         placed = {
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
@@ -100,11 +101,16 @@ def init(
     architecture = architecture_of(config, "the configuration")
     mesh = sharding.as_mesh(mesh)
     sharding.check(architecture, mesh)
-    make = jax.jit(
-        partial(random_weights, architecture, dtype=_dtype(dtype)), out_shardings=sharding.shardings(architecture, mesh)
-    )
-    decoder = Decoder(architecture, compute or Compute(), mesh)
-    return Policy(decoder, make(key), _origin(config, None))
+    target, generator = _dtype(dtype), str(jax.random.key_impl(key))
+
+    def make(data: Array) -> dict[str, Array]:
+        return random_weights(architecture, jax.random.wrap_key_data(data, impl=generator), target)
+
+    # Key data instead of a key: a number of the host is the same on all processes of a mesh, an array is one's own.
+    data = jax.random.key_data(key)
+    data = data if isinstance(data, Tracer) else np.asarray(data)
+    made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
+    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, None))
 
 
 def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
@@ -156,6 +162,8 @@ def _origin(config: Mapping[str, Any], folder: Path | None) -> Origin:
 def _dtype(name: str) -> np.dtype:
     if name not in ("float32", "bfloat16", "float16", "float64"):
         raise BridgeError(f"expected the dtype float32, bfloat16, float16 or float64, got {name!r}")
+    if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise BridgeError("float64 weights need jax_enable_x64: set it, or pass dtype='float32'")
     return jnp.dtype(name)
 
 

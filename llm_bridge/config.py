@@ -95,7 +95,8 @@ class Fields:
         """
         unread = sorted(set(self._raw) - self._read)
         unknown = [name for name in unread if self._raw[name] is not None and not HARMLESS.fullmatch(name)]
-        code = [f"{name} asks to run code of the checkpoint, which is refused" for name in unknown if name in CODE]
+        refused = "asks for code of the checkpoint, which is never run: delete the field to use the code here"
+        code = [f"{name} {refused}" for name in unknown if name in CODE]
         others = [
             f"{name} = {str(self._raw[name])[:80]} is unknown and could change the model"
             for name in unknown

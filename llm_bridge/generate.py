@@ -51,12 +51,14 @@ class Shape(NamedTuple):
         greedy: it takes the likeliest token.
         truncates: it applies top-k and top-p.
         pad_token: what fills the rest of a row.
+        generator: of the key, as `jax.random.key_impl` names it.
     """
 
     n_new: int
     greedy: bool
     truncates: bool
     pad_token: int
+    generator: str
 
 
 class State(NamedTuple):
@@ -131,7 +133,8 @@ def _append(
         tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         sampling_log_probs = jnp.zeros(tokens.shape, jnp.float32)
     else:
-        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(settings.key, state.step)))
+        key = jax.random.wrap_key_data(settings.key, impl=shape.generator)
+        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, state.step)))
         keys = row_keys(jnp.arange(hidden.shape[0], dtype=jnp.uint32))
         tokens, sampling_log_probs = draw(logits, keys, settings, truncates=shape.truncates)
     going = ~state.done

@@ -155,8 +155,9 @@ class Policy(nnx.Module):
         self._check_prompts(prompts, max_new_tokens)
         check_sampling(temperature, top_k, top_p, keyless=key is None)
         origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
+        key = jax.random.key(0) if key is None else key
         settings = Settings(
-            jax.random.key(0) if key is None else key,
+            np.asarray(jax.random.key_data(key)),
             np.int32(max_new_tokens),
             np.float32(temperature),
             np.int32(min(top_k or a.vocabulary, a.vocabulary)),
@@ -164,10 +165,12 @@ class Policy(nnx.Module):
             stop_table(origin.stop_tokens if stop is None else stop),
         )
         truncates = top_k is not None or (top_p is not None and top_p < 1)
-        shape = Shape(bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token)
+        shape = Shape(
+            bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token, str(jax.random.key_impl(key))
+        )
         place = sharding.rows(self.mesh, 1)
         batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
-        found = run(self.decoder, shape, self.arrays(), batch, jax.device_put(settings, whole(self.mesh)))
+        found = run(self.decoder, shape, self.arrays(), batch, settings)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 
     def _check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:

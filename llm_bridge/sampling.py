@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 EXCLUDED = -jnp.inf
 
@@ -19,7 +19,7 @@ class Settings(NamedTuple):
     """Numbers that change without compiling again.
 
     Attributes:
-        key: of all draws.
+        key: data of the key of all draws.
         max_new_tokens: when to stop at the latest.
         temperature: what logits are divided by; unused when greedy.
         top_k: how many are kept; V for all.
@@ -27,7 +27,7 @@ class Settings(NamedTuple):
         stop: sequences of tokens that end a row, each at the end of its line, -1 before it.
     """
 
-    key: Key[Array, ""]
+    key: UInt32[Array, " _"]
     max_new_tokens: Int[Array, ""]
     temperature: Float[Array, ""]
     top_k: Int[Array, ""]

@@ -4,16 +4,18 @@
 #   liteefg     needs a JAX before 0.8
 #   torch       transformers, with torch for the CPU, for policies: `make parity` and benchmarks.policies
 #   noregret    needs Python 3.12; its CUDA kernel, never used here, is left out with the gigabytes it asks for
-# Other interpreters: PYTHON=... for the first three, PYTHON312=... for the last.
+# With names as arguments only those are made. Other interpreters: PYTHON=... for the first three, PYTHON312=... for the last.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 peers="${PEERS:-.peers}"
 python="${PYTHON:-python3.11}"
 python312="${PYTHON312:-python3.12}"
 
-# missing NAME: whether the environment was never completed
+wanted=" $* "
+
+# missing NAME: whether the environment is wanted and was never completed
 missing() {
-    test ! -e "$peers/$1/.complete"
+    [[ $wanted == "  " || $wanted == *" $1 "* ]] && test ! -e "$peers/$1/.complete"
 }
 
 # create NAME PYTHON

@@ -15,6 +15,10 @@ TENSORS = _llama_like.TENSORS | dict.fromkeys(_QKV.fused, _QKV) | dict.fromkeys(
 
 def architecture(fields: Fields) -> Architecture:
     """Rope types other than default and longrope are read as longrope, as transformers does."""
+    for bias in ("attention_bias", "mlp_bias", "lm_head_bias"):
+        fields.only(bias, False)
+    for unused in ("full_attn_mod", "interpolate_factor"):
+        fields.only(unused, 1)
     width, n_heads = fields.size("hidden_size"), fields.size("num_attention_heads")
     head_width, max_length = max(width // n_heads, 1), fields.size("max_position_embeddings", 4096)
     original = fields.size("original_max_position_embeddings", 4096)

@@ -9,6 +9,7 @@ PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.
 
 def architecture(fields: Fields) -> Architecture:
     """As above."""
+    fields.only("use_mrope", False)
     return _llama_like.architecture(fields, qkv_bias=True, windows=late_windows(fields))
 
 

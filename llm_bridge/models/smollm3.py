@@ -9,6 +9,7 @@ PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.
 
 def architecture(fields: Fields) -> Architecture:
     """`no_rope_layers` has a 1 for each layer that does rotate."""
+    fields.get("max_window_layers")  # of no layer
     biased = bool(fields.get("attention_bias", False))
     n_layers, interval = fields.size("num_hidden_layers"), fields.size("no_rope_layer_interval", 4)
     rotated = fields.get("no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)])

@@ -26,6 +26,22 @@ def test_both_forms_of_a_configuration_say_the_same(case: str) -> None:
     assert architecture_of(config, case) == architecture_of(rewritten, case)
 
 
+ON_THE_HUB = {
+    "qwen2": {"use_mrope": False, "sliding_window": 131_072, "max_window_layers": 28, "use_sliding_window": False},
+    "phi3": {"lm_head_bias": False, "full_attn_mod": 1, "interpolate_factor": 1, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
+    "smollm3": {"max_window_layers": 28, "pretraining_tp": 2},
+    "gemma2": {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid", "attention_dropout": 0.0},
+    "gpt2": {"n_ctx": 1024, "summary_type": "cls_index", "task_specific_params": {"text-generation": {}}},
+    "llama": {"pretraining_tp": 1, "torch_dtype": "bfloat16", "_name_or_path": "x", "transformers_version": "4.42.3"},
+}
+
+
+@pytest.mark.parametrize("family", ON_THE_HUB)
+def test_fields_of_published_checkpoints_that_change_nothing(family: str) -> None:
+    published = config_of(family) | ON_THE_HUB[family]
+    assert architecture_of(published, family) == architecture_of(config_of(family), family)
+
+
 def test_all_reasons_are_given_at_once() -> None:
     config = config_of("gemma2") | {
         "use_bidirectional_attention": True,

@@ -77,7 +77,7 @@ def test_weights_and_cache_are_divided(root: Path) -> None:
     _, cache = prefill(arrays, tokens, padding, 32)
     assert cache.keys.shape == policy.decoder.cache_shape(8, 32)
     for part in (cache.keys, cache.values):
-        assert part.sharding.spec[:3] == PartitionSpec(None, "fsdp", "tensor")
+        assert tuple(part.sharding.spec)[:3] == (None, "fsdp", "tensor")
         assert {shard.data.nbytes for shard in part.addressable_shards} == {part.nbytes // 8}
 
 
@@ -132,6 +132,8 @@ np.savez(
     generated=everywhere(found.log_probs),
 )
 bridge.save(policy, f"{out}/saved")
+fresh = bridge.init(folder, jax.random.key(0), mesh=mesh)
+bridge.add_adapter(fresh, jax.random.key(1), rank=2, alpha=2.0)
 """
 
 
