@@ -5,6 +5,7 @@
 #   make bench   the measurements              make bench-gpu   the time of an iteration on a GPU
 #   make docs    run the code of the docs, then build them
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
+#   make parity  policies against live torch transformers (in .peers/torch)
 #   make clean   remove what was built, the environment apart
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
@@ -15,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 WORKERS ?= 2
 BENCHMARKS := $(filter-out demo openspiel_counts gpu tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
-.PHONY: setup demo test lint bench bench-gpu peers bench-peers docs clean
+.PHONY: setup demo test lint bench bench-gpu peers bench-peers parity docs clean
 
 setup: .venv/.installed
 
@@ -24,7 +25,7 @@ setup: .venv/.installed
 	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        echo "creating .venv with $$("$$python" --version)"; "$$python" -m venv .venv; break; fi; done
 	@test -x $(BIN)/python || { echo "expected a Python >= 3.11 with venv, tried: $(PYTHON)" >&2; exit 1; }
-	$(PIP) --editable '.[plot,dev]'
+	$(PIP) --editable '.[plot,train,dev]'
 	@touch $@
 
 .venv/.installed-docs: .venv/.installed
@@ -55,6 +56,11 @@ peers:
 bench-peers: setup peers
 	.peers/openspiel/bin/python -m benchmarks.openspiel_counts
 	$(BIN)/python -m benchmarks.peers
+
+parity: setup
+	benchmarks/peers/setup.sh torch
+	.peers/torch/bin/python tests/llm/make_golden.py --check
+	$(BIN)/python -m pytest tests/llm/test_parity.py tests/llm/test_generate.py
 
 docs: setup .venv/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py

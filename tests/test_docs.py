@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "docs", "clean"}
+TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
 
 
 class Block(NamedTuple):
@@ -113,10 +113,11 @@ def test_every_page_is_in_the_index() -> None:
 
 def test_the_reference_lists_every_public_name() -> None:
     import games
+    import llm_bridge
     import mmd
 
-    listed = set(re.findall(r"`((?:mmd|games)\.\w+)`", (ROOT / "docs" / "reference.md").read_text("utf-8")))
-    public = {f"{package.__name__}.{name}" for package in (mmd, games) for name in package.__all__}
+    listed = set(re.findall(r"`((?:mmd|games|llm_bridge)\.\w+)`", (ROOT / "docs" / "reference.md").read_text("utf-8")))
+    public = {f"{package.__name__}.{name}" for package in (mmd, games, llm_bridge) for name in package.__all__}
     assert public <= listed
     for name in listed - public:
         __import__(name)

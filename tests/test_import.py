@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORT_EVERYTHING = """
 import importlib, json, pkgutil, sys
 import games, mmd
+assert not {"flax", "transformers"} & set(sys.modules)
 for package in (mmd, games):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith("__main__"):
@@ -59,6 +60,13 @@ def test_importing_every_module_starts_no_backend_and_prints_nothing() -> None:
     assert not libraries & {"flax", "optax", "orbax", "transformers", "tokenizers", "torch", "matplotlib", "pyspiel"}
 
 
+def test_the_bridge_costs_nothing_until_it_is_used() -> None:
+    code = "import llm_bridge, sys; assert not {'jax', 'flax'} & set(sys.modules); print(dir(llm_bridge))"
+    assert "load" in run(code).stdout
+    code = "import llm_bridge, sys; llm_bridge.Policy, llm_bridge.load; assert 'transformers' not in sys.modules"
+    run(code)
+
+
 def test_help_needs_no_jax() -> None:
     code = "import sys; from mmd.cli import main; assert main(['--help']) == 0; assert 'jax' not in sys.modules"
     assert "solve" in run(code).stdout
@@ -75,9 +83,10 @@ def test_float64_certificates_in_a_process_that_never_asked_for_float64() -> Non
 
 def test_every_public_name_exists_and_is_documented() -> None:
     import games
+    import llm_bridge
     import mmd
 
-    for package in (mmd, games):
+    for package in (mmd, games, llm_bridge):
         for name in package.__all__:
             assert inspect.getdoc(getattr(package, name)), f"{package.__name__}.{name} has no docstring"
 

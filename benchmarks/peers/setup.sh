@@ -2,17 +2,20 @@
 # The environments of the solvers that benchmarks compare with, in .peers/NAME (or $PEERS/NAME); kept if they are there.
 #   openspiel   OpenSpiel beside this package, so that openspiel:NAME works and its tests run
 #   liteefg     needs a JAX before 0.8
+#   torch       transformers, with torch for the CPU, for policies: `make parity` and benchmarks.policies
 #   noregret    needs Python 3.12; its CUDA kernel, never used here, is left out with the gigabytes it asks for
-# Other interpreters: PYTHON=... for the first two, PYTHON312=... for the third.
+# With names as arguments only those are made. Other interpreters: PYTHON=... for the first three, PYTHON312=... for the last.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 peers="${PEERS:-.peers}"
 python="${PYTHON:-python3.11}"
 python312="${PYTHON312:-python3.12}"
 
-# missing NAME: whether the environment was never completed
+wanted=" $* "
+
+# missing NAME: whether the environment is wanted and was never completed
 missing() {
-    test ! -e "$peers/$1/.complete"
+    [[ $wanted == "  " || $wanted == *" $1 "* ]] && test ! -e "$peers/$1/.complete"
 }
 
 # create NAME PYTHON
@@ -36,6 +39,12 @@ if missing liteefg; then
     create liteefg "$python"
     install liteefg "LiteEFG==1.0.0" "open_spiel==2.0.2" "jax==0.7.2" "jaxlib==0.7.2" "numpy==2.4.6" "pandas==3.1.1"
     touch "$peers/liteefg/.complete"
+fi
+if missing torch; then
+    create torch "$python"
+    install torch "torch==2.13.0"
+    install torch "transformers==5.23.0" "safetensors==0.8.0" "numpy==2.4.6"
+    touch "$peers/torch/.complete"
 fi
 if missing noregret; then
     create noregret "$python312"

@@ -1,0 +1,54 @@
+"""llm_bridge: language models as policies for magnetic mirror descent, usually `import llm_bridge as bridge`.
+
+    policy = bridge.load("path/to/checkpoint")
+    policy.log_probs(tokens, mask)
+
+Names are imported when first used, so that `import llm_bridge` costs nothing and pulls in no array library.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_bridge.adapters import add_adapter as add_adapter
+    from llm_bridge.adapters import load_adapter as load_adapter
+    from llm_bridge.adapters import merge as merge
+    from llm_bridge.adapters import save_adapter as save_adapter
+    from llm_bridge.architecture import Architecture as Architecture
+    from llm_bridge.architecture import BridgeError as BridgeError
+    from llm_bridge.checkpoint import init as init
+    from llm_bridge.checkpoint import load as load
+    from llm_bridge.decoder import Compute as Compute
+    from llm_bridge.export import save as save
+    from llm_bridge.generate import Generation as Generation
+    from llm_bridge.policy import Policy as Policy
+    from llm_bridge.scoring import Comparison as Comparison
+    from llm_bridge.tokenizer import Tokenizer as Tokenizer
+
+_HOME = {
+    "add_adapter": "llm_bridge.adapters",
+    "load_adapter": "llm_bridge.adapters",
+    "merge": "llm_bridge.adapters",
+    "save_adapter": "llm_bridge.adapters",
+    "Architecture": "llm_bridge.architecture",
+    "BridgeError": "llm_bridge.architecture",
+    "init": "llm_bridge.checkpoint",
+    "load": "llm_bridge.checkpoint",
+    "Compute": "llm_bridge.decoder",
+    "save": "llm_bridge.export",
+    "Generation": "llm_bridge.generate",
+    "Policy": "llm_bridge.policy",
+    "Comparison": "llm_bridge.scoring",
+    "Tokenizer": "llm_bridge.tokenizer",
+}
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'llm_bridge' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__() -> list[str]:
+    return __all__

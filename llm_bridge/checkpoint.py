@@ -1,0 +1,265 @@
+"""Policies from Hugging Face folders, from hub ids, and from a configuration alone.
+
+Everything that can be wrong is looked for before a weight is read, and reported at once: fields of the configuration
+that change the mathematics, tensors that are missing, unknown, of another shape or precision, sizes that the mesh does
+not divide. Then tensors go to their shards one by one; a layer's tensor is written into the array of all layers where
+that lies, so the host holds one tensor at a time besides the shards.
+"""
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Key
+
+from llm_bridge import models, sharding
+from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.config import Fields, raise_all
+from llm_bridge.decoder import Compute, Decoder
+from llm_bridge.names import Piece, pieces
+from llm_bridge.policy import Origin, Policy
+from llm_bridge.tensor_files import DTYPES, TensorFiles, read_json
+from llm_bridge.weights import Weight, random_weights, weights
+
+CONFIG = "config.json"
+FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
+MAX_NAMED = 8
+SMALL_BYTES = 2**24  # up to here a weight of all layers is put together on the host
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    mesh: Mesh | None = None,
+    dtype: str | None = None,
+    compute: Compute | None = None,
+    revision: str | None = None,
+) -> Policy:
+    """A checkpoint as a policy on a mesh.
+
+    Args:
+        path: a folder as `save_pretrained` writes it, or the id of a model on the Hugging Face hub.
+        mesh: of axes "data", "fsdp" and "tensor", or some of them; None for the first device.
+        dtype: precision of the weights, such as "bfloat16"; None for that of the files.
+        compute: precision of activations, what is recomputed, which attention.
+        revision: of a hub id.
+
+    Raises:
+        BridgeError: it cannot be loaded exactly; the message lists every reason.
+    """
+    folder = _folder(path, revision)
+    config = read_json(folder / CONFIG)
+    family = models.load(config.get("model_type"))
+    architecture = architecture_of(config, str(folder / CONFIG))
+    mesh = sharding.as_mesh(mesh)
+    sharding.check(architecture, mesh)
+    with TensorFiles(folder) as files:
+        plan, stored = _plan(architecture, family, files, str(folder))
+        target = _dtype(dtype or np.dtype(DTYPES[stored]).name)
+        placed = {
+            name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
+            for name, weight in weights(architecture).items()
+        }
+    origin = _origin(config, folder)
+    return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
+
+
+def init(
+    config: Mapping[str, Any] | str | os.PathLike[str],
+    key: Key[Array, ""],
+    *,
+    mesh: Mesh | None = None,
+    dtype: str = "float32",
+    compute: Compute | None = None,
+) -> Policy:
+    """A policy with random weights; works under `nnx.eval_shape` as well, and then takes no memory.
+
+    Args:
+        config: the content of a `config.json`, or its path, or its folder's.
+        key: of the weights.
+        mesh: as of `load`.
+        dtype: of the weights.
+        compute: as of `load`.
+
+    Raises:
+        BridgeError: the configuration is not supported, or does not fit the mesh.
+    """
+    if not isinstance(config, Mapping):
+        path = Path(config)
+        config = read_json(path / CONFIG if path.is_dir() else path)
+    architecture = architecture_of(config, "the configuration")
+    mesh = sharding.as_mesh(mesh)
+    sharding.check(architecture, mesh)
+    target, generator = _dtype(dtype), str(jax.random.key_impl(key))
+
+    def make(data: Array) -> dict[str, Array]:
+        return random_weights(architecture, jax.random.wrap_key_data(data, impl=generator), target)
+
+    # Key data instead of a key: a number of the host is the same on all processes of a mesh, an array is one's own.
+    data = jax.random.key_data(key)
+    data = data if isinstance(data, Tracer) else np.asarray(data)
+    made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
+    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, None))
+
+
+def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
+    """What a configuration describes.
+
+    Raises:
+        BridgeError: it is not supported; the message lists every field that stands in the way.
+    """
+    family = models.load(config.get("model_type"))
+    fields = Fields(config)
+    try:
+        found = family.architecture(fields)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise_all(where, [*fields.problems, f"a field has a value of the wrong type ({error})"])
+        raise
+    fields.finish(where)
+    return found
+
+
+def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:
+    """The family's prefix of tensor names; "" in checkpoints of the bare decoder without it."""
+    return family.PREFIX if any(name.startswith(family.PREFIX) for name in names) else ""
+
+
+def _folder(path: str | os.PathLike[str], revision: str | None) -> Path:
+    folder = Path(path)
+    if folder.is_dir():
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(path)) or os.fspath(path).startswith("."):
+        raise BridgeError(f"{path}: expected a folder with {CONFIG}, or a hub id such as Qwen/Qwen3-0.6B")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(os.fspath(path), revision=revision, allow_patterns=list(FILES)))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BridgeError(f"{path}: no folder of this name, and not to be had from the hub ({reason})") from error
+
+
+def _origin(config: Mapping[str, Any], folder: Path | None) -> Origin:
+    """What is kept of a checkpoint beside its weights; `generation_config.json` knows better what ends a row."""
+    path = folder / "generation_config.json" if folder else None
+    stop = (read_json(path) if path and path.exists() else {}).get("eos_token_id", config.get("eos_token_id"))
+    stop_tokens = tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,)
+    pad, text = config.get("pad_token_id"), json.dumps(dict(config))
+    return Origin(str(config["model_type"]), text, str(folder) if folder else None, stop_tokens, max(pad or 0, 0))
+
+
+def _dtype(name: str) -> np.dtype:
+    if name not in ("float32", "bfloat16", "float16", "float64"):
+        raise BridgeError(f"expected the dtype float32, bfloat16, float16 or float64, got {name!r}")
+    if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise BridgeError("float64 weights need jax_enable_x64: set it, or pass dtype='float32'")
+    return jnp.dtype(name)
+
+
+def _plan(
+    architecture: Architecture, family: ModuleType, files: TensorFiles, where: str
+) -> tuple[dict[str, list[Piece]], str]:
+    """The pieces of every weight, all of them there and as expected, and the files' precision."""
+    wanted = pieces(architecture, family.TENSORS, prefix_of(family, files.shapes))
+    expected = {piece.tensor: piece.stored_shape for piece in wanted}
+    ignored = re.compile("|".join(family.IGNORED) or "(?!)")
+    extra = {name for name in files.shapes if name not in expected and not ignored.fullmatch(name)}
+    if architecture.tied and (head := family.TENSORS["head"].name) in extra and _same(files, head, wanted[0].tensor):
+        extra.discard(head)
+    there = [name for name in expected if name in files.shapes]
+    problems = _listed("missing", [name for name in expected if name not in files.shapes])
+    problems += _listed("unknown", sorted(extra))
+    wrong = [
+        f"{name} has the shape {files.shapes[name]}, expected {expected[name]}"
+        for name in there
+        if files.shapes[name] != expected[name]
+    ]
+    problems += _listed("mis-shaped", wrong)
+    kinds = {files.dtypes[name] for name in there}
+    odd = [f"{name} is {files.dtypes[name]}" for name in there if files.dtypes[name] not in DTYPES]
+    problems += _listed("of a precision that is not supported (quantised?)", odd)
+    if len(kinds) > 1 and not odd:
+        problems.append(f"tensors of several precisions ({', '.join(sorted(kinds))}): pass dtype=")
+    raise_all(where, problems)
+    plan: dict[str, list[Piece]] = {}
+    for piece in wanted:
+        plan.setdefault(piece.weight, []).append(piece)
+    return plan, kinds.pop()
+
+
+def _same(files: TensorFiles, one: str, other: str) -> bool:
+    """Whether a head that should be the embedding is it."""
+    if other not in files.shapes or files.shapes[one] != files.shapes[other]:
+        return False
+    n_rows = files.shapes[one][0]
+    blocks = (slice(i, min(i + 4096, n_rows)) for i in range(0, n_rows, 4096))
+    return all(np.array_equal(files.read(one, [block]), files.read(other, [block])) for block in blocks)
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return [f"{what}: {', '.join(names[:MAX_NAMED])}{more}"]
+
+
+def _place(files: TensorFiles, weight: Weight, plan: list[Piece], placement: NamedSharding, dtype: np.dtype) -> Array:
+    """Bring all pieces of one weight to its shards."""
+    if not weight.stack:
+        return jax.make_array_from_callback(weight.shape, placement, partial(_read, files, plan[0], dtype))
+    if weight.n_bytes(dtype) <= SMALL_BYTES:
+        read = partial(_read_stacked, files, weight, {piece.index: piece for piece in plan}, dtype)
+        return jax.make_array_from_callback(weight.full_shape, placement, read)
+    inner = NamedSharding(placement.mesh, PartitionSpec(*placement.spec[len(weight.stack) :]))
+    stacked = jax.jit(partial(jnp.zeros, weight.full_shape, dtype), out_shardings=placement)()
+    put = _put(placement)
+    for piece in plan:
+        part = jax.make_array_from_callback(weight.shape, inner, partial(_read, files, piece, dtype))
+        stacked = put(stacked, part, tuple(np.int32(i) for i in piece.index))
+    return stacked
+
+
+def _read_stacked(
+    files: TensorFiles,
+    weight: Weight,
+    plan: dict[tuple[int, ...], Piece],
+    dtype: np.dtype,
+    index: Any,
+) -> np.ndarray:
+    """One shard of a stacked weight that is small enough to be put together on the host."""
+    n_stack = len(weight.stack)
+    stack = [range(*part.indices(size)) for part, size in zip(index, weight.stack, strict=False)]
+    parts = [_read(files, plan[at], dtype, index[n_stack:]) for at in itertools.product(*stack)]
+    return np.stack(parts).reshape(*map(len, stack), *parts[0].shape)
+
+
+@cache
+def _put(placement: NamedSharding) -> Callable[..., Array]:
+    """Write a part of a stacked array where it lies."""
+
+    def put(stacked: Array, part: Array, index: tuple[Array, ...]) -> Array:
+        start = (*index, *[jnp.zeros((), jnp.int32)] * part.ndim)
+        return jax.lax.dynamic_update_slice(stacked, part.reshape((1,) * len(index) + part.shape), start)
+
+    return jax.jit(put, donate_argnums=0, out_shardings=placement)
+
+
+def _read(files: TensorFiles, piece: Piece, dtype: np.dtype, index: Any) -> np.ndarray:
+    """One shard of a piece, in our order of axes."""
+    bounds = [part.indices(size)[:2] for part, size in zip(index, piece.shape, strict=True)]
+    out = np.empty([stop - start for start, stop in bounds], dtype)
+    bounds[-1] = (bounds[-1][0] + piece.start, bounds[-1][1] + piece.start)
+    slices = [slice(start, stop) for start, stop in bounds]
+    files.fill(out, piece.tensor, slices[::-1] if piece.transposed else slices, piece.transposed)
+    return out

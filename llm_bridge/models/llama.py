@@ -1,0 +1,15 @@
+"""Llama 1 to 3.x, and the many models that share its code (Touvron et al. 2023, Dubey et al. 2024)."""
+
+from llm_bridge.architecture import Architecture
+from llm_bridge.config import Fields
+from llm_bridge.models import _llama_like
+
+PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
+
+
+def architecture(fields: Fields) -> Architecture:
+    """Biases of attention and MLP are options."""
+    biased = bool(fields.get("attention_bias", False))
+    return _llama_like.architecture(
+        fields, qkv_bias=biased, output_bias=biased, mlp_bias=bool(fields.get("mlp_bias", False))
+    )

@@ -1,0 +1,26 @@
+"""OLMo 2: norms of outputs instead of inputs, and of all queries and keys at once (OLMo Team 2025)."""
+
+from llm_bridge.architecture import Architecture, Norm
+from llm_bridge.config import Fields
+from llm_bridge.models import _llama_like
+from llm_bridge.names import Stored
+
+PREFIX, IGNORED = _llama_like.PREFIX, _llama_like.IGNORED
+TENSORS = _llama_like.TENSORS | {
+    "layers.attention_output_norm": Stored("layers.{layer}.post_attention_layernorm.weight"),
+    "layers.mlp_output_norm": Stored("layers.{layer}.post_feedforward_layernorm.weight"),
+}
+
+
+def architecture(fields: Fields) -> Architecture:
+    """As above."""
+    biased = bool(fields.get("attention_bias", False))
+    return _llama_like.architecture(
+        fields,
+        norm=Norm("rms_float32", float(fields.get("rms_norm_eps", 1e-5))),
+        norm_before=False,
+        norm_after=True,
+        query_key_norm="whole",
+        qkv_bias=biased,
+        output_bias=biased,
+    )

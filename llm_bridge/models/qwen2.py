@@ -1,0 +1,22 @@
+"""Qwen 2 and 2.5: Llama with biases of queries, keys and values, and windows in late layers (Yang et al. 2024)."""
+
+from llm_bridge.architecture import Architecture
+from llm_bridge.config import Fields
+from llm_bridge.models import _llama_like
+
+PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
+
+
+def architecture(fields: Fields) -> Architecture:
+    """As above."""
+    fields.only("use_mrope", False)
+    return _llama_like.architecture(fields, qkv_bias=True, windows=late_windows(fields))
+
+
+def late_windows(fields: Fields) -> tuple[int | None, ...]:
+    """`layer_types`, or a window from layer `max_window_layers` on; none unless `use_sliding_window`."""
+    window = fields.get("sliding_window", 4096)
+    window = window if fields.get("use_sliding_window", False) else None
+    n_layers, first = fields.size("num_hidden_layers"), fields.get("max_window_layers", 28)
+    late = ["sliding_attention" if window and i >= first else "full_attention" for i in range(n_layers)]
+    return _llama_like.windows(fields, fields.get("layer_types", late), window)

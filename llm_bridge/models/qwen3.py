@@ -1,0 +1,21 @@
+"""Qwen 3: norms of queries and keys by head in place of Qwen 2's biases (Yang et al. 2025)."""
+
+from llm_bridge.architecture import Architecture
+from llm_bridge.config import Fields
+from llm_bridge.models import _llama_like
+from llm_bridge.models.qwen2 import late_windows
+
+PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
+
+
+def architecture(fields: Fields) -> Architecture:
+    """Heads have 128 channels where the configuration does not say."""
+    biased = bool(fields.get("attention_bias", False))
+    return _llama_like.architecture(
+        fields,
+        head_width=fields.size("head_dim", 128),
+        query_key_norm="head",
+        qkv_bias=biased,
+        output_bias=biased,
+        windows=late_windows(fields),
+    )

@@ -1,0 +1,245 @@
+"""A language model as a policy: tokens are actions, prefixes are information sets, `log_probs` is what training needs.
+
+A `Policy` is a Flax NNX module whose parameters lie on a mesh; `nnx.Optimizer`, `nnx.grad` and `nnx.jit` work on it.
+Its methods compile themselves, once for each shape. The magnet or the reference of a training run is another `Policy`,
+a `copy`, because donated buffers of one must not be buffers of the other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.core import Tracer
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from llm_bridge import scoring, sharding
+from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.decoder import Decoder
+from llm_bridge.generate import Generation, Prompts, Shape, Stop, bucket, padded_left, run, stop_table
+from llm_bridge.sampling import Settings
+from llm_bridge.scoring import Comparison
+from llm_bridge.sharding import whole
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a policy comes from: what `save` writes besides weights.
+
+    Attributes:
+        model_type: its family.
+        config: the text of its `config.json`.
+        folder: the checkpoint's, for its tokenizer files; None if it has none.
+        stop_tokens: what ends a generated row unless something else is asked for.
+        pad_token: what fills the rest of it.
+    """
+
+    model_type: str
+    config: str
+    folder: str | None = None
+    stop_tokens: tuple[int, ...] = ()
+    pad_token: int = 0
+
+
+class Policy(nnx.Module):
+    """A decoder with weights.
+
+    Attributes:
+        decoder: the function that the weights are put into.
+        origin: where the policy comes from.
+        weights: parameters by name (see `llm_bridge.weights`); those of all layers are one array, layers first.
+    """
+
+    def __init__(self, decoder: Decoder, weights: Mapping[str, Array], origin: Origin):
+        self.decoder = decoder
+        self.origin = origin
+        self.weights = nnx.Dict(
+            {name: (nnx.LoRAParam if ".lora_" in name else nnx.Param)(value) for name, value in weights.items()}
+        )
+
+    @property
+    def architecture(self) -> Architecture:
+        """What it computes."""
+        return self.decoder.architecture
+
+    @property
+    def mesh(self) -> Mesh:
+        """Where its weights lie."""
+        return self.decoder.mesh
+
+    def arrays(self) -> dict[str, Array]:
+        """The weights as plain arrays."""
+        return {name: parameter[...] for name, parameter in self.weights.items()}
+
+    def copy(self) -> "Policy":
+        """The same policy in buffers of its own."""
+        return Policy(self.decoder, jax.tree.map(jnp.copy, self.arrays()), self.origin)
+
+    def with_compute(self, **changes: Any) -> "Policy":
+        """The same weights, not copied, with attributes of `Compute` changed, such as `dtype="bfloat16"`."""
+        decoder = replace(self.decoder, compute=replace(self.decoder.compute, **changes))
+        return Policy(decoder, self.arrays(), self.origin)
+
+    def log_probs(
+        self, tokens: Int[Any, "B T"], mask: Bool[Any, "B T"] | Int[Any, "B T"], *, chunk: int | None = None
+    ) -> Float[Array, "B T"]:
+        """Log-probability of each token given those before it in its row, nats, float32.
+
+        Args:
+            tokens: token ids; rows are padded before or after, or both.
+            mask: which of them are tokens and not padding.
+            chunk: of how many tokens a row the logits are made at a time; None for what 64 MiB hold. Changes nothing
+                but memory and time.
+
+        Returns:
+            Entry (b, t) is that of token t; 0 at the first token of a row and at padding.
+
+        Raises:
+            BridgeError: a token is not in the vocabulary, or a row is longer than the context.
+        """
+        tokens, mask = self.batch(tokens, mask)
+        return scoring.log_probs(self.decoder, self.arrays(), tokens, mask, chunk or self._chunk(tokens))
+
+    def compare(
+        self,
+        magnet: "Policy",
+        tokens: Int[Any, "B T"],
+        mask: Bool[Any, "B T"] | Int[Any, "B T"],
+        *,
+        chunk: int | None = None,
+    ) -> Comparison:
+        """`log_probs` of this policy and of a magnet, with the exact KL divergence from it, in one pass.
+
+        Differentiable with respect to both. Arguments and errors are those of `log_probs`.
+
+        Raises:
+            BridgeError: also if the vocabularies differ.
+        """
+        ours, theirs = self.architecture.vocabulary, magnet.architecture.vocabulary
+        if ours != theirs:
+            raise BridgeError(f"expected a magnet with the same vocabulary of {ours} tokens, got {theirs}")
+        batch = self.batch(tokens, mask)
+        chunk = chunk or self._chunk(batch[0])
+        return scoring.compare(self.decoder, self.arrays(), magnet.decoder, magnet.arrays(), batch, chunk)
+
+    def generate(
+        self,
+        prompts: Prompts,
+        *,
+        key: Key[Array, ""] | None = None,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        stop: Stop | None = None,
+    ) -> Generation:
+        """Continue prompts, all at once, in one compiled loop with a cache.
+
+        Args:
+            prompts: token ids, at least one a prompt; lengths may differ.
+            key: of all draws; a row's draws depend on it and the row's number only. Not needed if greedy.
+            max_new_tokens: the most that is appended.
+            temperature: what logits are divided by; 0 takes the likeliest token.
+            top_k: draw from the k likeliest only.
+            top_p: draw from the fewest tokens only that have this probability together.
+            stop: token ids, or sequences of them, that end a row; None for those of the checkpoint, () for none.
+
+        Raises:
+            BridgeError: a prompt is empty, too long or has unknown tokens, or a setting is out of its range.
+        """
+        a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
+        self._check_prompts(prompts, max_new_tokens)
+        check_sampling(temperature, top_k, top_p, keyless=key is None)
+        origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
+        key = jax.random.key(0) if key is None else key
+        settings = Settings(
+            np.asarray(jax.random.key_data(key)),
+            np.int32(max_new_tokens),
+            np.float32(temperature),
+            np.int32(min(top_k or a.vocabulary, a.vocabulary)),
+            np.float32(1.0 if top_p is None else top_p),
+            stop_table(origin.stop_tokens if stop is None else stop),
+        )
+        truncates = top_k is not None or (top_p is not None and top_p < 1)
+        shape = Shape(
+            bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token, str(jax.random.key_impl(key))
+        )
+        place = sharding.rows(self.mesh, 1)
+        batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
+        found = run(self.decoder, shape, self.arrays(), batch, settings)
+        return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
+
+    def _check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:
+        a = self.architecture
+        if not len(prompts) or any(not len(prompt) for prompt in prompts):
+            raise BridgeError("expected at least one prompt, and a token in each; begin with the BOS token")
+        if max_new_tokens < 1:
+            raise BridgeError(f"expected max_new_tokens >= 1, got {max_new_tokens}")
+        check_tokens(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]), a.vocabulary)
+        longest = max(len(prompt) for prompt in prompts)
+        if longest + max_new_tokens > a.cached_length:
+            reason = "" if a.cached_length == a.max_length else " that can be generated with rotations of its kind"
+            raise BridgeError(
+                f"a prompt of {longest} tokens and {max_new_tokens} new ones exceed the context of {a.cached_length}"
+                + reason
+            )
+
+    def batch(
+        self, tokens: Int[Any, "B T"], mask: Bool[Any, "B T"] | Int[Any, "B T"]
+    ) -> tuple[Int[Array, "B T"], Bool[Array, "B T"]]:
+        """Tokens and mask on the mesh, rows divided; checked where their values are known."""
+        place = sharding.rows(self.mesh, 2)
+        if isinstance(tokens, Tracer) or isinstance(mask, Tracer):
+            tokens, mask = jnp.asarray(tokens, jnp.int32), jnp.asarray(mask, bool)
+            return jax.lax.with_sharding_constraint((tokens, mask), place)
+        tokens, mask = self._checked(tokens, mask)
+        even = tokens.shape[0] % sharding.n_row_shares(self.mesh) == 0
+        return jax.device_put((tokens, mask), place if even else whole(self.mesh))
+
+    def _checked(self, tokens: Any, mask: Any) -> tuple[Any, Any]:
+        if any(isinstance(array, jax.Array) and not array.is_fully_addressable for array in (tokens, mask)):
+            return tokens, mask  # each process knows its own rows only
+        tokens, mask = np.asarray(tokens, np.int32), np.asarray(mask, bool)
+        a = self.architecture
+        if tokens.shape != mask.shape or tokens.ndim != 2:
+            raise BridgeError(f"expected tokens and mask of one shape [B, T], got {tokens.shape} and {mask.shape}")
+        check_tokens(tokens[mask], a.vocabulary)
+        longest = int(mask.sum(axis=1).max(initial=0))
+        if longest > a.max_length:
+            raise BridgeError(f"a row has {longest} tokens, more than the context of {a.max_length}")
+        return tokens, mask
+
+    def _chunk(self, tokens: Array) -> int:
+        n_rows = -(-tokens.shape[0] // sharding.n_row_shares(self.mesh))
+        return scoring.chunk_length(n_rows, tokens.shape[1], self.architecture.vocabulary)
+
+
+def check_sampling(temperature: float, top_k: int | None, top_p: float | None, *, keyless: bool) -> None:
+    """That settings are in their ranges.
+
+    Raises:
+        BridgeError: one is not.
+    """
+    if not 0 <= temperature < np.inf:
+        raise BridgeError(f"expected a temperature >= 0, got {temperature}")
+    if top_k is not None and top_k < 1:
+        raise BridgeError(f"expected top_k >= 1 or None, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise BridgeError(f"expected 0 < top_p <= 1 or None, got {top_p}")
+    if keyless and temperature > 0:
+        raise BridgeError("expected a key to draw with, such as jax.random.key(0); only temperature=0 needs none")
+
+
+def check_tokens(tokens: Int[np.ndarray, " n"], vocabulary: int) -> None:
+    """That token ids are in the vocabulary.
+
+    Raises:
+        BridgeError: one is not.
+    """
+    if tokens.size and not (tokens.min() >= 0 and tokens.max() < vocabulary):
+        wrong = tokens[(tokens < 0) | (tokens >= vocabulary)][0]
+        raise BridgeError(f"token {wrong} is not in the vocabulary of {vocabulary} tokens")

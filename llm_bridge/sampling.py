@@ -1,0 +1,73 @@
+"""Drawing the next token, and its probability under what it was drawn from.
+
+Order of the settings, as in transformers: logits are divided by the temperature, then the `top_k` largest are kept,
+then the fewest whose probabilities reach `top_p` (Fan et al. 2018, Holtzman et al. 2020). Ties at a border are kept.
+
+Every row has a key of its own, made from its number and the step, so a row draws the same tokens in any batch.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+EXCLUDED = -jnp.inf
+
+
+class Settings(NamedTuple):
+    """Numbers that change without compiling again.
+
+    Attributes:
+        key: data of the key of all draws.
+        max_new_tokens: when to stop at the latest.
+        temperature: what logits are divided by; unused when greedy.
+        top_k: how many are kept; V for all.
+        top_p: probability that is kept; 1 for all.
+        stop: sequences of tokens that end a row, each at the end of its line, -1 before it.
+    """
+
+    key: UInt32[Array, " _"]
+    max_new_tokens: Int[Array, ""]
+    temperature: Float[Array, ""]
+    top_k: Int[Array, ""]
+    top_p: Float[Array, ""]
+    stop: Int[Array, "n longest"]
+
+
+def draw(
+    logits: Float[Array, "B V"], keys: Key[Array, " B"], settings: Settings, *, truncates: bool
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """One token a row, and its log-probability under the distribution that it was drawn from."""
+    scaled = logits / settings.temperature
+    if truncates:
+        scaled = truncated(scaled, settings.top_k, settings.top_p)
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, scaled.shape[1:], scaled.dtype))(keys)
+    tokens = jnp.argmax(scaled + noise, axis=-1).astype(jnp.int32)
+    return tokens, at(jax.nn.log_softmax(scaled), tokens)
+
+
+def truncated(logits: Float[Array, "B V"], top_k: Int[Array, ""], top_p: Float[Array, ""]) -> Float[Array, "B V"]:
+    """Logits with -inf for what top-k, then top-p exclude."""
+    ordered = -jnp.sort(-logits, axis=-1)
+    ranks = jnp.arange(logits.shape[-1], dtype=jnp.int32)[None, :]
+    shares = jax.nn.softmax(jnp.where(ranks < top_k, ordered, EXCLUDED), axis=-1)
+    kept = (ranks < top_k) & (jnp.cumsum(shares, axis=-1) - shares < top_p)
+    border = jnp.min(jnp.where(kept, ordered, jnp.inf), axis=-1, keepdims=True)
+    return jnp.where(logits >= border, logits, EXCLUDED)
+
+
+def at(log_probs: Float[Array, "B V"], tokens: Int[Array, " B"]) -> Float[Array, " B"]:
+    """The entries of tokens."""
+    return jnp.take_along_axis(log_probs, tokens[:, None], axis=-1)[:, 0]
+
+
+def ended(recent: Int[Array, "B longest"], stop: Int[Array, "n longest"]) -> Array:
+    """Which rows end with one of the stop sequences.
+
+    Args:
+        recent: the newest tokens of each row.
+        stop: see `Settings`.
+    """
+    same = (recent[:, None, :] == stop[None, :, :]) | (stop[None, :, :] < 0)
+    return jnp.any(jnp.all(same, axis=-1), axis=-1)

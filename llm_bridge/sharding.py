@@ -1,0 +1,95 @@
+"""Where weights, rows and caches lie on a mesh of devices: one table, read by everything.
+
+Axes of a mesh: "data" (rows only), "fsdp" (rows, and a share of each weight, gathered when it is used: Rajbhandari et
+al. 2020) and "tensor" (heads, MLP channels and vocabulary: Shoeybi et al. 2019). Any of them may be missing. One device
+is a mesh of one, and there is no other path. Axes are of type Auto: constraints say where arrays lie, XLA derives the
+rest (Xu et al. 2021).
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.config import raise_all
+from llm_bridge.weights import Axis, weights
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")
+RULES: dict[Axis, str | None] = {
+    "vocabulary": "tensor",
+    "heads": "tensor",
+    "kv_heads": "tensor",
+    "mlp": "tensor",
+    "width": "fsdp",
+    "positions": None,
+    "experts": None,
+    "layers": None,
+    "channels": None,
+}
+
+
+def as_mesh(mesh: Mesh | None) -> Mesh:
+    """The mesh with axes of type Auto; the first device alone if there is none.
+
+    Raises:
+        BridgeError: an axis has a name that the rules do not know.
+    """
+    if mesh is None:
+        mesh = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1, 1), AXES)
+    if unknown := [name for name in mesh.axis_names if name not in AXES]:
+        raise BridgeError(f"expected a mesh with axes among {', '.join(AXES)}, got {', '.join(map(str, unknown))}")
+    return Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * mesh.devices.ndim)
+
+
+def spec(axes: Sequence[Axis], mesh: Mesh) -> PartitionSpec:
+    """How an array whose axes have these meanings is divided."""
+    names = [RULES[axis] for axis in axes]
+    return PartitionSpec(*(name if name in mesh.axis_names else None for name in names))
+
+
+def shardings(architecture: Architecture, mesh: Mesh) -> dict[str, NamedSharding]:
+    """Of every weight, by name."""
+    return {name: NamedSharding(mesh, spec(w.full_axes, mesh)) for name, w in weights(architecture).items()}
+
+
+def rows(mesh: Mesh, n_axes: int, heads_at: int | None = None, rows_at: int = 0) -> NamedSharding:
+    """Of an array with one axis over rows, and perhaps one over key-value heads."""
+    parts: list[str | tuple[str, ...] | None] = [None] * n_axes
+    parts[rows_at] = tuple(name for name in ROWS if name in mesh.axis_names) or None
+    if heads_at is not None and RULES["kv_heads"] in mesh.axis_names:
+        parts[heads_at] = RULES["kv_heads"]
+    return NamedSharding(mesh, PartitionSpec(*parts))
+
+
+def whole(mesh: Mesh) -> NamedSharding:
+    """Of an array that every device has."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def n_row_shares(mesh: Mesh) -> int:
+    """Among how many shares rows are divided."""
+    return math.prod(mesh.shape[name] for name in ROWS if name in mesh.axis_names)
+
+
+def check(architecture: Architecture, mesh: Mesh) -> None:
+    """That every weight can be divided evenly, and that heads stay whole.
+
+    Raises:
+        BridgeError: it cannot; the message lists each size once, with the axis of the mesh.
+    """
+    problems: dict[str, None] = {}
+    for weight in weights(architecture).values():
+        for size, axis in zip(weight.full_shape, weight.full_axes, strict=True):
+            name = RULES[axis]
+            if name in mesh.axis_names and size % mesh.shape[name]:
+                problems[f"{axis} {size} is not divisible by the {mesh.shape[name]} devices of axis {name!r}"] = None
+    n_tensor = dict(mesh.shape).get("tensor", 1)
+    if architecture.n_kv_heads % n_tensor:
+        problems[
+            f"{architecture.n_kv_heads} key-value heads cannot be divided by the {n_tensor} devices of axis 'tensor'"
+        ] = None
+    raise_all("the model does not fit the mesh", list(problems))

@@ -1,0 +1,112 @@
+"""Adapters: nothing at first, the merged weights' policy afterwards, PEFT's names, no copy of the base."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+import llm_bridge as bridge
+from tests.llm.cases import rows
+from tests.llm.checkpoints import folder_of, padded
+
+
+@pytest.fixture(scope="module")
+def base(root: Path) -> bridge.Policy:
+    return bridge.load(folder_of(root, "llama"))
+
+
+@pytest.fixture(scope="module")
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    return padded([row[:12] for row in rows("llama")], [0, 0, 0], 12)
+
+
+@pytest.fixture(scope="module")
+def trained(base: bridge.Policy, batch: tuple[np.ndarray, np.ndarray]) -> bridge.Policy:
+    """Twenty steps, of the adapter alone."""
+    policy = bridge.add_adapter(base, jax.random.key(1), rank=4, alpha=8.0, targets=("query", "value", "down"))
+    before = base.log_probs(*batch)
+    np.testing.assert_array_equal(policy.log_probs(*batch), before)
+    optimizer = nnx.Optimizer(policy, optax.adam(1e-2), wrt=nnx.LoRAParam)
+
+    @nnx.jit
+    def step(policy: bridge.Policy, optimizer: nnx.Optimizer) -> jax.Array:
+        wrt = nnx.DiffState(0, nnx.LoRAParam)
+        loss, grads = nnx.value_and_grad(lambda p: -p.log_probs(*batch).sum(), argnums=wrt)(policy)
+        optimizer.update(policy, grads)
+        return loss
+
+    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+        losses = [float(step(policy, optimizer)) for _ in range(20)]
+    assert losses[-1] < 0.7 * losses[0]
+    return policy
+
+
+def test_training_moves_the_adapter_and_the_base_is_shared(base: bridge.Policy, trained: bridge.Policy) -> None:
+    for name, array in base.arrays().items():
+        np.testing.assert_array_equal(trained.arrays()[name], array)
+    two = [bridge.add_adapter(base, jax.random.key(i), rank=2, alpha=4.0) for i in range(2)]
+    for name, array in base.arrays().items():
+        pointers = {policy.arrays()[name].unsafe_buffer_pointer() for policy in (base, *two)}
+        assert pointers == {array.unsafe_buffer_pointer()}, name
+
+
+def test_merging_changes_no_log_prob(trained: bridge.Policy, batch: tuple[np.ndarray, np.ndarray]) -> None:
+    merged = bridge.merge(trained)
+    assert not [name for name in merged.weights if "lora" in name]
+    np.testing.assert_allclose(merged.log_probs(*batch), trained.log_probs(*batch), atol=2e-5, rtol=0)
+    assert np.abs(np.asarray(merged.arrays()["layers.query"] - trained.arrays()["layers.query"])).max() > 1e-3
+
+
+def test_files_are_those_of_peft(base: bridge.Policy, trained: bridge.Policy, tmp_path: Path) -> None:
+    """Names and shapes as PEFT documents them, W + alpha / r B A, and the same adapter when read again."""
+    folder = bridge.save_adapter(trained, tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 8.0)
+    assert sorted(config["target_modules"]) == ["down_proj", "q_proj", "v_proj"]
+    stored = load_file(folder / "adapter_model.safetensors")
+    name = "base_model.model.model.layers.1.mlp.down_proj.lora_{}.weight"
+    a, b = stored[name.format("A")], stored[name.format("B")]
+    assert (a.shape, b.shape, len(stored)) == ((4, 80), (48, 4), 18)
+    change = bridge.merge(trained).arrays()["layers.down"][1] - base.arrays()["layers.down"][1]
+    np.testing.assert_allclose(np.asarray(change).T, 8.0 / 4 * b @ a, atol=1e-6, rtol=0)
+    again = bridge.load_adapter(base, folder)
+    assert again.decoder == trained.decoder
+    for key, array in trained.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[key], array, err_msg=key)
+
+
+def test_what_cannot_be_adapted_or_read(
+    base: bridge.Policy, trained: bridge.Policy, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(bridge.BridgeError, match="no map 'router'"):
+        bridge.add_adapter(base, jax.random.key(0), rank=2, alpha=2.0, targets=("router",))
+    with pytest.raises(bridge.BridgeError, match="'gate' is fused with others"):
+        bridge.add_adapter(bridge.load(folder_of(root, "phi3")), jax.random.key(0), rank=2, alpha=2.0)
+    with pytest.raises(bridge.BridgeError, match="has adapters"):
+        bridge.save(trained, tmp_path / "full")
+    folder = bridge.save_adapter(trained, tmp_path / "adapter")
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"use_dora": True, "bias": "all"}))
+    with pytest.raises(bridge.BridgeError, match=r"bias = 'all'.*use_dora = True"):
+        bridge.load_adapter(base, folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "adapter_model.safetensors")
+    tensors.pop(next(iter(tensors)))
+    save_file(tensors, folder / "adapter_model.safetensors")
+    with pytest.raises(bridge.BridgeError, match="missing or unknown"):
+        bridge.load_adapter(base, folder)
+
+
+def test_an_adapter_on_bfloat16_weights_keeps_float32_log_probs(
+    root: Path, batch: tuple[np.ndarray, np.ndarray]
+) -> None:
+    policy = bridge.load(folder_of(root, "llama"), dtype="bfloat16")
+    adapted = bridge.add_adapter(policy, jax.random.key(1), rank=2, alpha=4.0)
+    assert adapted.log_probs(*batch).dtype == jnp.float32
+    np.testing.assert_array_equal(adapted.log_probs(*batch), policy.log_probs(*batch))

@@ -1,0 +1,216 @@
+"""Folders are read and written bit for bit, as transformers writes them, or refused with every reason."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import llm_bridge as bridge
+from llm_bridge import checkpoint
+from tests.llm.cases import FAMILIES, rows
+from tests.llm.checkpoints import folder_of, padded, shapes
+
+TOKENIZER_FILES = {
+    "tokenizer.json": b'{"odd":   "spacing"}\n',
+    "tokenizer_config.json": b'{"a": 1}',
+    "chat_template.jinja": b"{{ messages }}\r\n",
+    "generation_config.json": b'{"eos_token_id": [2, 7]}',
+    "merges.txt": b"a b\n",
+}
+
+
+@pytest.fixture
+def folder(root: Path, tmp_path: Path) -> Path:
+    """A checkpoint of one's own to damage."""
+    return Path(shutil.copytree(folder_of(root, "llama_tied_head_dim"), tmp_path / "model"))
+
+
+def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = bridge.load(folder_of(root, "qwen3_moe"))
+    monkeypatch.setattr(checkpoint, "SMALL_BYTES", 0)
+    one_by_one = bridge.load(folder_of(root, "qwen3_moe"))
+    for name, array in at_once.arrays().items():
+        np.testing.assert_array_equal(array, one_by_one.arrays()[name], err_msg=name)
+        assert array.sharding == one_by_one.arrays()[name].sharding
+
+
+@pytest.mark.parametrize("case", [*FAMILIES, "gpt2_untied", "phi3_longrope"])
+def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path) -> None:
+    """The same tensors under the same names as transformers saves, bit for bit; and the same when loaded again."""
+    source = folder_of(root, case)
+    policy = bridge.load(source)
+    saved = bridge.save(policy, tmp_path / "out")
+    ours, theirs = load_file(saved / "model.safetensors"), load_file(source / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in ours.items()} == shapes(case)
+    for name, tensor in theirs.items():
+        np.testing.assert_array_equal(ours[name], tensor, err_msg=name)
+    written = json.loads((saved / "config.json").read_text())
+    assert written | {"dtype": "float32"} == json.loads((source / "config.json").read_text()) | {"dtype": "float32"}
+    again = bridge.load(saved)
+    assert again.architecture == policy.architecture
+    for name, array in policy.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)
+
+
+def test_shards_index_tokenizer_and_template(folder: Path, tmp_path: Path) -> None:
+    for name, content in TOKENIZER_FILES.items():
+        (folder / name).write_bytes(content)
+    policy = bridge.load(folder, dtype="bfloat16")
+    assert policy.origin.stop_tokens == (2, 7)
+    saved = bridge.save(policy, tmp_path / "out", shard_bytes=20_000)
+    for name, content in TOKENIZER_FILES.items():
+        assert (saved / name).read_bytes() == content
+    index = json.loads((saved / "model.safetensors.index.json").read_text())
+    files = sorted(path.name for path in saved.glob("*.safetensors"))
+    assert files == sorted(set(index["weight_map"].values()))
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05d}.safetensors"
+    assert index["metadata"]["total_size"] == sum(array.nbytes for array in policy.arrays().values())
+    assert json.loads((saved / "config.json").read_text())["dtype"] == "bfloat16"
+    again = bridge.load(saved)
+    for name, array in policy.arrays().items():
+        assert again.arrays()[name].dtype == "bfloat16"
+        np.testing.assert_array_equal(again.arrays()[name], array)
+
+
+def test_a_folder_in_use_is_not_overwritten(folder: Path) -> None:
+    policy = bridge.load(folder)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(bridge.BridgeError, match="exists and is not empty"):
+        bridge.save(policy, folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_decoder_saved_without_its_head_and_prefix_is_read(root: Path, tmp_path: Path) -> None:
+    """As the oldest GPT-2 checkpoints are, with the causal mask among the tensors."""
+    source = folder_of(root, "gpt2")
+    bare = {n.removeprefix("transformer."): t for n, t in load_file(source / "model.safetensors").items()}
+    bare |= {f"h.{i}.attn.bias": np.ones((1, 1, 64, 64), np.float32) for i in range(3)}
+    shutil.copyfile(source / "config.json", tmp_path / "config.json")
+    save_file(bare, tmp_path / "model.safetensors")
+    tokens, mask = padded(rows("gpt2"), [0, 0, 0], 40)
+    np.testing.assert_array_equal(
+        bridge.load(tmp_path).log_probs(tokens, mask), bridge.load(source).log_probs(tokens, mask)
+    )
+
+
+def test_a_tied_head_may_be_there_if_it_is_the_embedding(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}, folder / "model.safetensors")
+    bridge.load(folder)
+    save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, folder / "model.safetensors")
+    with pytest.raises(bridge.BridgeError, match=r"unknown: lm_head\.weight"):
+        bridge.load(folder)
+
+
+def test_every_bad_tensor_is_named(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.norm.weight"]
+    tensors["model.layers.1.mlp.up_proj.weight"] = tensors["model.layers.1.mlp.up_proj.weight"][:-1]
+    tensors["model.layers.0.self_attn.q_proj.weight"] = tensors["model.layers.0.self_attn.q_proj.weight"].astype(
+        np.int8
+    )
+    tensors["model.layers.3.mlp.up_proj.weight"] = np.zeros(3, np.float32)
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(bridge.BridgeError) as caught:
+        bridge.load(folder)
+    message = str(caught.value)
+    assert "missing: model.norm.weight" in message
+    assert "unknown: model.layers.3.mlp.up_proj.weight" in message
+    assert "mis-shaped: model.layers.1.mlp.up_proj.weight has the shape (79, 48), expected (80, 48)" in message
+    assert "quantised?): model.layers.0.self_attn.q_proj.weight is I8" in message
+    assert "\n" not in message
+
+
+def split(folder: Path) -> Path:
+    """Into two files with an index."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = [dict(list(tensors.items())[i::2]) for i in (0, 1)]
+    files = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    for file, half in zip(files, halves, strict=True):
+        save_file(half, folder / file)
+    weight_map = {name: file for file, half in zip(files, halves, strict=True) for name in half}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": weight_map}))
+    return index
+
+
+def test_a_split_checkpoint_is_the_whole_one(folder: Path) -> None:
+    whole = bridge.load(folder).arrays()
+    split(folder)
+    for name, array in bridge.load(folder).arrays().items():
+        np.testing.assert_array_equal(array, whole[name])
+
+
+def remove_shard(folder: Path) -> None:
+    split(folder)
+    (folder / "model-00002-of-00002.safetensors").unlink()
+
+
+def truncate_shard(folder: Path) -> None:
+    split(folder)
+    path = folder / "model-00001-of-00002.safetensors"
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def escape(folder: Path) -> None:
+    index = split(folder)
+    index.write_text(index.read_text().replace("model-00001", "../model-00001"))
+
+
+def link_elsewhere(folder: Path) -> None:
+    outside = folder.parent / "elsewhere.safetensors"
+    (folder / "model.safetensors").rename(outside)
+    (folder / "model.safetensors").symlink_to(outside)
+
+
+def name_another_tensor(folder: Path) -> None:
+    index = split(folder)
+    index.write_text(index.read_text().replace('"model.norm.weight"', '"model.norm.wait"'))
+
+
+def pickle_only(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def two_precisions(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].astype(np.float16)
+    save_file(tensors, folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (remove_shard, "names model-00002-of-00002.safetensors, which is not there"),
+        (truncate_shard, "damaged or incomplete"),
+        (escape, "which is refused"),
+        (link_elsewhere, "a link to a file elsewhere"),
+        (name_another_tensor, "names model.norm.wait, which none of its files has"),
+        (pickle_only, "pickled weights, which can run code"),
+        (two_precisions, "several precisions"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json: not there"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "found neither"),
+    ],
+)
+def test_bad_folders_are_refused_in_one_sentence(damage, words: str, folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(bridge.BridgeError, match=words) as caught:
+        bridge.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_neither_a_folder_nor_a_hub_id() -> None:
+    with pytest.raises(bridge.BridgeError, match=r"expected a folder with config\.json, or a hub id"):
+        bridge.load("there/is/no/such/folder")
+
+
+def test_a_dtype_that_is_none() -> None:
+    with pytest.raises(bridge.BridgeError, match="expected the dtype"):
+        bridge.init({"model_type": "gpt2", "n_layer": 1}, jax.random.key(0), dtype="int4")

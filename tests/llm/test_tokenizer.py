@@ -1,0 +1,90 @@
+"""One BOS, a prompt that stays a prefix, EOS once, masks from places; templates that try to escape are stopped."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import models, pre_tokenizers, processors
+
+import llm_bridge as bridge
+
+WORDS = ["<pad>", "<s>", "</s>", "<user>", "<bot>", "a", "b", "c", "ab", "abc", " ", "<unk>"]
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}<user>{{ m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}<bot>{% endif %}"
+)
+
+
+def tokenizer(folder: Path, *, bos: bool = True, template: str | None = TEMPLATE, eos: str | None = "</s>") -> Path:
+    """A folder with a byte-pair tokenizer that merges across the border of prompt and completion."""
+    vocabulary = {word: i for i, word in enumerate(WORDS)}
+    inner = tokenizers.Tokenizer(models.BPE(vocabulary, [("a", "b"), ("ab", "c")], unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.add_special_tokens(["<pad>", "<s>", "</s>", "<user>", "<bot>"])
+    if bos:
+        inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    folder.mkdir(exist_ok=True)
+    inner.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": eos, "pad_token": "<pad>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"unk_token": "<unk>"}))
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    return folder
+
+
+MESSAGES = [{"role": "user", "content": "a b"}]
+
+
+@pytest.mark.parametrize("bos", [True, False])
+def test_a_prompt_begins_with_bos_once_and_stays_a_prefix(bos: bool, tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path, bos=bos))
+    assert found.prompt("a b") == [1] * bos + [5, 6]
+    assert found.prompt("<s>a b") == [1, 5, 6]
+    assert found.prompt(MESSAGES) == [1, 3, 5, 6, 4]
+    ids, n = found.completed("a", "bc")
+    assert ids[:n] == found.prompt("a")
+    assert ids == [1] * bos + [5, 6, 7, 2]  # joined, the text would be one token: abc
+    assert found.encode("abc") == [9]
+    assert found.completed("a", "b</s>")[0] == [1] * bos + [5, 6, 2]
+    assert found.completed("a", "b", ended=False)[0] == [1] * bos + [5, 6]
+    assert found.decode([1, 5, 2]) == "a"
+    assert found.decode([1, 5, 2], special=True) != "a"
+
+
+def test_masks_say_where_ids_were_put(tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path))
+    tokens, mask = found.batch([[1, 0, 5], [1]])
+    np.testing.assert_array_equal(tokens, [[1, 0, 5], [1, 0, 0]])
+    np.testing.assert_array_equal(mask, [[True, True, True], [True, False, False]])
+
+
+def test_no_template_two_bos_no_eos(tmp_path: Path) -> None:
+    plain = bridge.Tokenizer(tokenizer(tmp_path / "plain", template=None, eos=None))
+    with pytest.raises(bridge.BridgeError, match="has no chat template"):
+        plain.prompt(MESSAGES)
+    with pytest.raises(bridge.BridgeError, match="no EOS token"):
+        plain.completed("a", "b")
+    twice = bridge.Tokenizer(tokenizer(tmp_path / "twice", template="{{ bos_token }}" + TEMPLATE))
+    with pytest.raises(bridge.BridgeError, match="BOS twice"):
+        twice.prompt(MESSAGES)
+    with pytest.raises(bridge.BridgeError, match="has no tokenizer"):
+        bridge.Tokenizer(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ raise_exception('only two roles') }}"],
+)
+def test_a_template_cannot_leave_its_sandbox(template: str, tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path, template=template))
+    with pytest.raises(bridge.BridgeError, match="refuses these messages"):
+        found.prompt(MESSAGES)
+
+
+def test_a_tokenizer_that_brings_code_is_refused(tmp_path: Path) -> None:
+    folder = tokenizer(tmp_path)
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.Tokenizer", None]}}))
+    with pytest.raises(bridge.BridgeError, match="run code"):
+        bridge.Tokenizer(folder)
