@@ -156,7 +156,7 @@ class Policy(nnx.Module):
         check_sampling(temperature, top_k, top_p, keyless=key is None)
         origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
         key = jax.random.key(0) if key is None else key
-        settings = Settings(
+        numbers: Any = (
             np.asarray(jax.random.key_data(key)),
             np.int32(max_new_tokens),
             np.float32(temperature),
@@ -164,6 +164,7 @@ class Policy(nnx.Module):
             np.float32(1.0 if top_p is None else top_p),
             stop_table(origin.stop_tokens if stop is None else stop),
         )
+        settings = Settings(*numbers)
         truncates = top_k is not None or (top_p is not None and top_p < 1)
         shape = Shape(
             bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token, str(jax.random.key_impl(key))

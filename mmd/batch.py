@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from mmd.algorithm import ITERATES, LAST, Algorithm, describe
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
@@ -238,9 +238,10 @@ def _slices(games: Int[np.ndarray, " H"], size: int) -> Iterator[Int[np.ndarray,
 def _begin(algorithm: Algorithm, games: Matrices, description: Description) -> Any:
     """The states of the algorithm at uniform play."""
 
-    def begin(payoffs: Array, rows: Array, columns: Array) -> Any:
+    def begin(payoffs: Any, rows: Any, columns: Any) -> Any:
         game = padded_game(payoffs, rows, columns, description)
-        return algorithm.init(game, (game.row.uniform(), game.column.uniform()))
+        uniform: Any = (game.row.uniform(), game.column.uniform())
+        return algorithm.init(game, uniform)
 
     return jax.vmap(begin)(*games)
 
@@ -249,10 +250,10 @@ def _begin(algorithm: Algorithm, games: Matrices, description: Description) -> A
 def _advance(algorithm: Algorithm, games: Matrices, states: Any, steps: Any, description: Description) -> Any:
     """The states some steps later, which iterates the policies are, and their logarithms."""
 
-    def step(payoffs: Array, rows: Array, columns: Array, state: Any) -> Any:
+    def step(payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
         return algorithm.step(padded_game(payoffs, rows, columns, description), state)
 
-    def policy(payoffs: Array, rows: Array, columns: Array, state: Any) -> Any:
+    def policy(payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
         found = algorithm.policy(padded_game(payoffs, rows, columns, description), state)
         return found.iterate, found.log_policy
 

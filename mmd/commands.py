@@ -131,8 +131,8 @@ def _lab(options: Lab, argv: Sequence[str]) -> int:
     records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
-    three = game.row.n_sequences == 4 and game.description.labels is not None
-    corners = (tuple(game.description.labels[0].actions[0]), optimal[0].one) if three else None
+    labels = game.description.labels if game.row.n_sequences == 4 else None
+    corners = None if labels is None else (tuple(labels[0].actions[0]), optimal[0].one)
     plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
     _say([game.name, *tables.laboratory_lines(records, distances)], quiet=options.quiet)
     _say([f"wrote lab.json, lab.csv and lab.png to {options.out}"], quiet=options.quiet)

@@ -119,8 +119,9 @@ def run(
             (_, noted), found = jax.lax.scan(until, (state, noted), steps)
             return found, noted
 
-        found, reached = jax.device_get(jax.jit(jax.vmap(course))(payoffs, methods, calls))
-    return Records(np.asarray(at), *found, reached)
+        measured: Any = jax.device_get(jax.jit(jax.vmap(course))(payoffs, methods, calls))
+    found, reached = measured
+    return Records(np.asarray(at), *found, reached=reached)
 
 
 def _noted(game: Game, method: Any, carried: tuple[Any, Array], target: float) -> Array:
