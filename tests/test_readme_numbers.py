@@ -80,6 +80,18 @@ def test_real_data() -> None:
     assert readme_row(f"{len(tables)} real preference tables")
 
 
+def test_batches() -> None:
+    stored = result("batch")
+    for run, start in zip(stored["results"], ("10,000 games of size 3 to 15", "100 games of size 100"), strict=True):
+        ratios = run["times_less_processor_time"], run["times_less_processor_time_with_compilation"]
+        assert f"| {ratios[0]:.1f} ({ratios[1]:.1f}) |" in readme_row(start)
+        assert run["converged"] == run["within_tolerance_when_certified_again"] == run["games"]
+    assert stored["results"][0]["games"] == 10_000
+    assert stored["results"][1]["times_less_processor_time"] < 1  # so the row says who wins
+    assert stored["arena_bootstrap"]["converged"] == stored["arena_bootstrap"]["tables"] == 1_000
+    assert f"| {stored['arena_bootstrap']['seconds']:.2f} s |" in readme_row("1,000 resampled Arena tables")
+
+
 def test_kills() -> None:
     results = result("kill_and_resume")["results"]
     kills = sum(sum(run["kills"].values()) for run in results)
