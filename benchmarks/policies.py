@@ -138,7 +138,7 @@ def measure(name: str, torch: str | None, scratch: Path) -> dict[str, Any]:
     policy = bridge.init(config, jax.random.key(0))
     folder = str(bridge.save(policy, scratch / name))
     (work := scratch / f"{name}.json").write_text(json.dumps(workload(config["vocab_size"])))
-    found = {"parameters": count(policy.architecture)}
+    found: dict[str, Any] = {"parameters": count(policy.architecture)}
     found |= {"ours": pinned([sys.executable, "-m", "benchmarks.policies", "--worker", folder, str(work)])}
     if torch:
         script = Path(__file__).parent / "peers" / "run_transformers.py"

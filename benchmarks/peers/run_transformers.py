@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 from transformers import AutoModelForCausalLM, __version__
 from transformers.utils import logging
 
