@@ -117,11 +117,13 @@ def floor() -> dict[str, float]:
 
 def pinned(command: list[str]) -> dict[str, Any]:
     """The JSON that a program prints, run on one core."""
-    core = min(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
     alone = os.environ | {"OMP_NUM_THREADS": "1", "XLA_FLAGS": ONE_THREAD, "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run(
-        command, capture_output=True, text=True, env=alone, preexec_fn=lambda: os.sched_setaffinity(0, {core})
-    )
+    os.sched_setaffinity(0, {min(cores)})  # which the program inherits
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=alone)
+    finally:
+        os.sched_setaffinity(0, cores)
     if done.returncode:
         raise RuntimeError(done.stdout + done.stderr)
     return json.loads(done.stdout.splitlines()[-1])

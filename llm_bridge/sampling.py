@@ -6,7 +6,7 @@ then the fewest whose probabilities reach `top_p` (Fan et al. 2018, Holtzman et 
 Every row has a key of its own, made from its number and the step, so a row draws the same tokens in any batch.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,12 @@ class Settings(NamedTuple):
         stop: sequences of tokens that end a row, each at the end of its line, -1 before it.
     """
 
-    key: UInt32[Array, " _"]
-    max_new_tokens: Int[Array, ""]
-    temperature: Float[Array, ""]
-    top_k: Int[Array, ""]
-    top_p: Float[Array, ""]
-    stop: Int[Array, "n longest"]
+    key: UInt32[Any, " _"]
+    max_new_tokens: Int[Any, ""]
+    temperature: Float[Any, ""]
+    top_k: Int[Any, ""]
+    top_p: Float[Any, ""]
+    stop: Int[Any, "n longest"]
 
 
 def draw(

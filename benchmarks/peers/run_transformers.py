@@ -6,6 +6,8 @@ Nothing of this repository is needed, so it runs in an environment of its own. T
 `benchmarks/policies.py`.
 """
 
+# pyright: reportMissingImports=false
+
 import json
 import sys
 import time
