@@ -385,30 +385,34 @@ def main() -> None:
     arguments = parser.parse_args()
     path = RESULTS / "claims.json"
     stored = json.loads(path.read_text()) if path.exists() else {"games": {}}
-    if not arguments.page:
+    for name, family in {}.items() if arguments.page else draws().items():
         if "settings" not in stored:
             found = chosen()
             stored["settings"] = {m: one | {"algorithm": setting(SEARCH[m][one["index"]])} for m, one in found.items()}
             store("claims", stored)
-        for name, family in draws().items():
-            if name in stored["games"] and name not in (arguments.games or ()):
-                continue
-            methods = {}
-            for m, makers in SEARCH.items():
-                maker = makers[stored["settings"][m]["index"]]
-                methods[m] = measure(m, maker, family, wide=len(family) > 1)
-                reached = methods[m] and median(methods[m]["evaluations_to_target"])
-                print(f"  {name}, {m}: {reached}", flush=True)
-            autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
-            stored["games"][name] = {**autos, "methods": methods, "environment": environment()}
+        if "cycle" not in stored:
+            stored["cycle"] = race_on_the_cycle()
+        if name not in stored["games"] or name in (arguments.games or ()):
+            stored["games"][name] = raced(name, family, stored["settings"])
             store("claims", stored)
-            stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
         stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
-        stored["cycle"] = race_on_the_cycle()
         store("claims", stored)
+        PAGE.write_text(page(json.loads(path.read_text())))
     stored = json.loads(path.read_text())
     PAGE.write_text(page(stored))
-    print({auto: share for auto, share in stored["shares"].items()})
+    print(stored["shares"])
+
+
+def raced(name: str, family: list[mmd.Game], settings: dict[str, Any]) -> dict[str, Any]:
+    """Every method and the default on all draws of a family."""
+    methods = {}
+    for m, makers in SEARCH.items():
+        methods[m] = measure(m, makers[settings[m]["index"]], family, wide=len(family) > 1)
+        reached = methods[m] and median(methods[m]["evaluations_to_target"])
+        print(f"  {name}, {m}: {reached}", flush=True)
+    autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
+    return {**autos, "methods": methods, "environment": environment()}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import claims
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -91,3 +93,7 @@ def test_counts() -> None:
     results = result("openspiel_counts")["results"]
     assert f"| sizes and values of {len(results)} game trees" in readme_row("sizes and values")
     assert all(all(run["equal"].values()) for run in results)
+
+
+def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
+    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims.page(result("claims"))
