@@ -261,7 +261,8 @@ def race_on_the_cycle() -> dict[str, Any]:
     """Evaluations to NashConv 1e-10 on the 3-cycle, from uniform play and from (.6, .3, .1)."""
     game, found = games.load("preference:cycle"), {}
     for label, p in {"uniform": np.full(3, 1 / 3), "(.6, .3, .1)": np.array([0.6, 0.3, 0.1])}.items():
-        start = tuple(np.log(np.concatenate([[1.0], p])) for _ in range(2))
+        log = np.log(np.concatenate([[1.0], p]))
+        start = (log, log)
         begin = mmd.Policy.from_log(game, start)
         rows = {
             AUTO: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1).gradient_evaluations,

@@ -85,5 +85,7 @@ def _arrays(found: Records, distances: np.ndarray, *, strategies: bool) -> dict[
 def _plain(array: np.ndarray) -> Any:
     """Lists of numbers, None where there is none."""
     if array.dtype.kind == "f":
-        return np.where(np.isfinite(array), array, None).tolist()
+        known = array.astype(object)
+        known[~np.isfinite(array)] = None
+        return known.tolist()
     return array.tolist()

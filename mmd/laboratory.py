@@ -120,7 +120,7 @@ def run(
             return found, noted
 
         found, reached = jax.device_get(jax.jit(jax.vmap(course))(payoffs, methods, calls))
-    return Records(np.asarray(at), *found, reached)
+    return Records(np.asarray(at), *found, reached=reached)
 
 
 def _noted(game: Game, method: Any, carried: tuple[Any, Array], target: float) -> Array:
