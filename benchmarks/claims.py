@@ -261,8 +261,8 @@ def race_on_the_cycle() -> dict[str, Any]:
     """Evaluations to NashConv 1e-10 on the 3-cycle, from uniform play and from (.6, .3, .1)."""
     game, found = games.load("preference:cycle"), {}
     for label, p in {"uniform": np.full(3, 1 / 3), "(.6, .3, .1)": np.array([0.6, 0.3, 0.1])}.items():
-        log_policy = np.log(np.concatenate([[1.0], p]))
-        start = (log_policy, log_policy)
+        log = np.log(np.concatenate([[1.0], p]))
+        start = (log, log)
         begin = mmd.Policy.from_log(game, start)
         rows = {
             AUTO: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1).gradient_evaluations,
@@ -386,30 +386,34 @@ def main() -> None:
     arguments = parser.parse_args()
     path = RESULTS / "claims.json"
     stored = json.loads(path.read_text()) if path.exists() else {"games": {}}
-    if not arguments.page:
+    for name, family in {}.items() if arguments.page else draws().items():
         if "settings" not in stored:
             found = chosen()
             stored["settings"] = {m: one | {"algorithm": setting(SEARCH[m][one["index"]])} for m, one in found.items()}
             store("claims", stored)
-        for name, family in draws().items():
-            if name in stored["games"] and name not in (arguments.games or ()):
-                continue
-            methods = {}
-            for m, makers in SEARCH.items():
-                maker = makers[stored["settings"][m]["index"]]
-                methods[m] = measure(m, maker, family, wide=len(family) > 1)
-                reached = methods[m] and median(methods[m]["evaluations_to_target"])
-                print(f"  {name}, {m}: {reached}", flush=True)
-            autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
-            stored["games"][name] = {**autos, "methods": methods, "environment": environment()}
+        if "cycle" not in stored:
+            stored["cycle"] = race_on_the_cycle()
+        if name not in stored["games"] or name in (arguments.games or ()):
+            stored["games"][name] = raced(name, family, stored["settings"])
             store("claims", stored)
-            stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
         stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
-        stored["cycle"] = race_on_the_cycle()
         store("claims", stored)
+        PAGE.write_text(page(json.loads(path.read_text())))
     stored = json.loads(path.read_text())
     PAGE.write_text(page(stored))
-    print({auto: share for auto, share in stored["shares"].items()})
+    print(stored["shares"])
+
+
+def raced(name: str, family: list[mmd.Game], settings: dict[str, Any]) -> dict[str, Any]:
+    """Every method and the default on all draws of a family."""
+    methods = {}
+    for m, makers in SEARCH.items():
+        methods[m] = measure(m, makers[settings[m]["index"]], family, wide=len(family) > 1)
+        reached = methods[m] and median(methods[m]["evaluations_to_target"])
+        print(f"  {name}, {m}: {reached}", flush=True)
+    autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
+    return {**autos, "methods": methods, "environment": environment()}
 
 
 if __name__ == "__main__":

@@ -97,13 +97,22 @@ def run(game: mmd.Game, name: str, limit: int, seconds: float) -> dict[str, Any]
     }
 
 
+def defined(game: mmd.Game, name: str) -> bool:
+    """Whether an algorithm is defined on a game; methods for preference games refuse trees."""
+    try:
+        algorithms.load(name)().resolve(game)
+    except mmd.GameError:
+        return False
+    return True
+
+
 def race(spec: str, seconds: float, rivals: dict[str, Any] | None) -> dict[str, Any]:
     """All algorithms on one game; `rivals` are those that were measured before, None to measure them."""
     game = games.load(spec)
     runs = {name: run(game, name, 60_000, 4 * seconds) for name in OURS}
     limit = max(3_000, 3 * runs[PLAIN]["gradient_evaluations"])
     for name in algorithms.names():
-        if name not in OURS and rivals is None:
+        if name not in OURS and rivals is None and defined(game, name):
             runs[name] = run(game, name, limit, seconds)
             print(f"  {spec} {name}: {runs[name]['exploitability']:.1e}", flush=True)
     runs |= rivals or {}

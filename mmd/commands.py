@@ -22,11 +22,11 @@ from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
 from mmd.files import OutputError, prepare_file, prepare_folder
 from mmd.game import Game, GameError, HostPair
-from mmd.lab_plot import plot_laboratory
+from mmd.lab_plot import CORNERS, plot_laboratory
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
 from mmd.plot import FORMATS, plot_convergence
-from mmd.policy import Policy
+from mmd.policy import Policy, labels_of
 from mmd.policy_files import PolicyError
 from mmd.progress import interruptible, progress
 from mmd.run_directory import RunError
@@ -131,8 +131,8 @@ def _lab(options: Lab, argv: Sequence[str]) -> int:
     records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
-    labels = game.description.labels if game.row.n_sequences == 4 else None
-    corners = None if labels is None else (tuple(labels[0].actions[0]), optimal[0].one)
+    named = labels_of(game)[0].actions[0]
+    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
     plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
     _say([game.name, *tables.laboratory_lines(records, distances)], quiet=options.quiet)
     _say([f"wrote lab.json, lab.csv and lab.png to {options.out}"], quiet=options.quiet)

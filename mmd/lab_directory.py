@@ -85,7 +85,7 @@ def _arrays(found: Records, distances: np.ndarray, *, strategies: bool) -> dict[
 def _plain(array: np.ndarray) -> Any:
     """Lists of numbers, None where there is none."""
     if array.dtype.kind == "f":
-        numbers = array.astype(object)
-        numbers[~np.isfinite(array)] = None
-        return numbers.tolist()
+        known = array.astype(object)
+        known[~np.isfinite(array)] = None
+        return known.tolist()
     return array.tolist()

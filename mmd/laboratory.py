@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from mmd.algorithm import ITERATES, LAST, Algorithm, Candidate
 from mmd.equilibria import OptimalSet
-from mmd.feedback import Exact, Judge, Sampled
+from mmd.feedback import Exact
 from mmd.game import Game, GameError, HostPair, Pair
 from mmd.payoff import Dense
 
@@ -119,8 +119,7 @@ def run(
             (_, noted), found = jax.lax.scan(until, (state, noted), steps)
             return found, noted
 
-        measured: Any = jax.device_get(jax.jit(jax.vmap(course))(payoffs, methods, calls))
-    found, reached = measured
+        found, reached = jax.device_get(jax.jit(jax.vmap(course))(payoffs, methods, calls))
     return Records(np.asarray(at), *found, reached=reached)
 
 
@@ -155,8 +154,8 @@ def study(
 
 def seeded(algorithm: Algorithm, seeds: int) -> list[Algorithm]:
     """The algorithm with seeds 0, 1, ..., or once where nothing is random."""
-    noisy = isinstance(getattr(algorithm, "feedback", Exact()), Sampled | Judge)
-    return [_with(algorithm, seed=seed) for seed in range(seeds)] if noisy else [algorithm]
+    exact = isinstance(getattr(algorithm, "feedback", Exact()), Exact)
+    return [algorithm] if exact else [_with(algorithm, seed=seed) for seed in range(seeds)]
 
 
 def measurable(algorithm: Algorithm) -> Algorithm:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import claims
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -140,3 +142,7 @@ def test_startup() -> None:
         f"{leduc['again_median']:.2f} / {min(leduc['again']):.2f} s (`import jax`: {leduc['import_jax_median']:.2f} s)"
     )
     assert found in readme_row("`mmd solve leduc_poker` again")
+
+
+def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
+    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims.page(result("claims"))
