@@ -88,7 +88,7 @@ def test_lab_writes_what_it_draws(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("kuhn_poker", "kuhn_poker is a tree: use mmd compare"),
+        ("kuhn_poker", "kuhn_poker:cards=3 is a tree: use mmd compare"),
         ("preference:cycle --methods nash-mp", "did you mean 'nash-md'"),
         ("preference:cycle --methods pcfr+ --feedback sampled=3", "takes exact payoffs only"),
         ("preference:cycle --feedback sampled", "exact, sampled=8 or judge=8"),
