@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import claims
+from benchmarks import claims_page
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -145,4 +145,4 @@ def test_startup() -> None:
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
-    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims.page(result("claims"))
+    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"))
