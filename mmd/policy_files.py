@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmd.game import Game, PlayerLabels
-from mmd.policy import COLUMNS, PLAYERS, Policy, labels_of, normalized
+from mmd.policy import COLUMNS, PLAYERS, Policy, labels_of
 from mmd.treeplex import Treeplex
 
 SUM_TOLERANCE = 1e-6  # per action: what writing six digits may cost
@@ -81,15 +81,21 @@ class _Names:
         return f"action {action!r} at infoset {infoset!r} of the {self.player} player"
 
     def checked(self, path: Path, probabilities: np.ndarray, lines: np.ndarray | None = None) -> np.ndarray:
-        """Scale sums of (about) 1 to 1 and refuse others; `lines` [S] are where the probabilities were read."""
+        """Scale sums of about 1 to 1 and refuse others; `lines` [S] are where the probabilities were read.
+
+        Probabilities that sum to 1 up to float64's rounding stay as they are, so that what was written reads back.
+        """
         if self.treeplex.n_infosets > 0:
+            n_actions = np.asarray(self.treeplex.n_actions)
             sums = np.add.reduceat(probabilities, self.first)
-            wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE * self.treeplex.n_actions)
+            wrong = np.flatnonzero(np.abs(sums - 1) > SUM_TOLERANCE * n_actions)
             if len(wrong) > 0:
                 where = f"infoset {self.labels.infosets[wrong[0]]!r} of the {self.player} player"
                 sentence = f"expected the probabilities at {where} to sum to 1, got {sums[wrong[0]]:.9g}"
                 raise PolicyError(path, sentence, None if lines is None else int(lines[self.first[wrong[0]]]))
-        return normalized(probabilities, self.treeplex)
+            exact = np.abs(sums - 1) <= n_actions * np.finfo(np.float64).eps
+            return np.append(1.0, probabilities[1:] / np.repeat(np.where(exact, 1.0, sums), n_actions))
+        return probabilities
 
 
 # -------------------------------------------------------------------- .npz

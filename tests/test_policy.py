@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -37,6 +37,7 @@ def refusal(path, content, game) -> str:
 
 
 @given(weights=hnp.arrays(np.float64, 5, elements=st.floats(1e-12, 1.0)))
+@example(weights=np.array([4.16512418e-03, 4.16512418e-03, 1e-12, 4.16512418e-03, 1e-12]))
 def test_a_saved_policy_reads_back_the_same(weights, tmp_path_factory):
     game = Game.from_matrix(np.zeros((2, 3)), labels=LABELS)
     row, column = weights[:2] / weights[:2].sum(), weights[2:] / weights[2:].sum()
