@@ -64,8 +64,6 @@ def square(name: str, etas: tuple[float, ...], alphas: tuple[float, ...]) -> lis
 
 
 REFRESHED = (
-    (0.4, 0.1, 100),
-    (1.0, 0.25, 50),
     (1.6, 0.1, 10),
     (2.0, 0.5, 20),
     (3.2, 0.05, 20),
@@ -73,6 +71,8 @@ REFRESHED = (
     (3.2, 0.2, 5),
     (6.4, 0.05, 10),
     (6.4, 0.1, 5),
+    (12.8, 0.05, 5),
+    (12.8, 0.1, 3),
 )
 SEARCH: dict[str, list[Maker]] = {
     "self-play": grid("self-play", *({"eta": e} for e in ETAS)),
@@ -82,12 +82,12 @@ SEARCH: dict[str, list[Maker]] = {
     "inpo": grid("inpo", *({"alpha": a} for a in ALPHAS)),
     "onpo": grid("onpo", *({"eta": e} for e in ETAS)),
     "omwu": grid("omwu", *({"eta": e} for e in ETAS)),
-    "egpo": square("egpo", (1.0, 2.0, 4.0), (1e-3, 3e-4, 1e-4)),
+    "egpo": square("egpo", (2.0, 4.0, 8.0), (3e-4, 1e-4, 3e-5)),
     "comal": square("comal", (1.0, 2.0, 4.0), (0.03, 0.1, 0.2)),
     "mpo": grid("mpo", *(refreshed(*setting) for setting in REFRESHED)),
     "gabp": grid("gabp", *({"alpha": a, "every": k} for a in (0.1, 0.3, 1.0) for k in (10, 30, 100))),
     "asymmetric": square("asymmetric", (0.5, 1.0, 2.0), (0.01, 0.03, 0.1)),
-    "halpern": grid("halpern", *({"eta": e} for e in ETAS)),
+    "halpern": grid("halpern", *({"eta": 16 * e} for e in ETAS)),
     "optimistic": grid("optimistic", {}),
     "extragradient": grid("extragradient", {}),
     "averaged": grid("averaged", {}),
