@@ -4,7 +4,6 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 import games
-from mmd import algorithms, environment, lab_directory, laboratory, policy_files, run_directory, tables
+from mmd import algorithms, environment, policy_files, run_directory, tables
 from mmd.algorithm import Algorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
-from mmd.equilibria import OptimalSet
-from mmd.feedback import Exact, Feedback, Judge, Sampled
-from mmd.files import OutputError, prepare_file, prepare_folder
-from mmd.game import Game, GameError, HostPair
-from mmd.lab_plot import CORNERS, plot_laboratory
+from mmd.files import OutputError
+from mmd.game import Game, GameError
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
-from mmd.plot import FORMATS, plot_convergence
-from mmd.policy import Policy, labels_of
+from mmd.plot import plot_convergence, prepare_figure
+from mmd.policy import Policy
 from mmd.policy_files import PolicyError
 from mmd.progress import interruptible, progress
 from mmd.run_directory import RunError
@@ -99,7 +95,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
     for figure in figures:
-        _prepare_figure(figure)
+        prepare_figure(figure)
     solutions: dict[str, Solution] = {}
     with _device(options.device):
         for algorithm in chosen:
@@ -116,76 +112,16 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
-    game = games.load(options.spec)
-    if options.iterations < 1:
-        raise UsageError(f"expected --iterations of at least 1, got {options.iterations}")
-    methods = _methods(options)
-    if not game.is_matrix:
-        raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
-    for algorithm in methods.values():
-        algorithm.resolve(game)
-    start = _symmetric_start(options.start, game)
-    prepare_folder(options.out)
-    _prepare_figure(options.out / "lab.png")
-    optimal = [OptimalSet.of(game, player) for player in (0, 1)]
-    records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
-    distances = {label: found.distances(optimal) for label, found in records.items()}
-    lab_directory.save(options.out, game, methods, records, distances)
-    named = labels_of(game)[0].actions[0]
-    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
-    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
-    _say([game.name, *tables.laboratory_lines(records, distances)], quiet=options.quiet)
-    _say([f"wrote lab.json, lab.csv and lab.png to {options.out}"], quiet=options.quiet)
+    from mmd import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
+
+    _say(lab_command.run(games.load(options.spec), options), quiet=options.quiet)
     return DONE
-
-
-def _methods(options: Lab) -> dict[str, Algorithm]:
-    """The methods by name, each under the feedback asked for."""
-    feedback = _feedback(options)
-    found: dict[str, Algorithm] = {}
-    for name in (options.methods or ",".join(laboratory.METHODS)).split(","):
-        kind = algorithms.load(name.strip())
-        if "feedback" in signature(kind).parameters:
-            found[name.strip()] = kind(feedback=feedback)
-        elif isinstance(feedback, Exact):
-            found[name.strip()] = kind()
-        else:
-            raise UsageError(f"{name.strip()} takes exact payoffs only: leave it out, or use --feedback exact")
-    return found
-
-
-def _feedback(options: Lab) -> Feedback:
-    """The feedback that `exact`, `sampled=8` or `judge=8` means."""
-    kind, _, number = options.feedback.partition("=")
-    match kind, number.isdecimal():
-        case "exact", False if not number:
-            return Exact()
-        case "sampled", True:
-            return Sampled(int(number))
-        case "judge", True:
-            return Judge(int(number), options.order_bias, options.ties, options.both_orders)
-    raise UsageError(f"expected --feedback to be exact, sampled=8 or judge=8 (a number >= 1), got {options.feedback!r}")
-
-
-def _symmetric_start(text: str | None, game: Game) -> HostPair | None:
-    """Log-policies of both players, from probabilities separated by commas."""
-    if text is None:
-        return None
-    try:
-        numbers = np.array([float(part) for part in text.split(",")])
-    except ValueError:
-        raise UsageError(f"expected --start to be numbers separated by commas, got {text!r}") from None
-    sizes = {player.n_sequences - 1 for player in game.players}
-    if sizes != {len(numbers)} or not (numbers > 0).all() or not np.isclose(numbers.sum(), 1.0, rtol=0, atol=1e-6):
-        raise UsageError(f"expected --start to be a positive probability for each action, summing to 1, got {text}")
-    log = np.log(np.concatenate([[1.0], numbers / numbers.sum()]))
-    return log, log
 
 
 def _plot(options: Plot, argv: Sequence[str]) -> int:
     if not options.runs:
         raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
-    _prepare_figure(options.out)
+    prepare_figure(options.out)
     names = [path.resolve().name for path in options.runs]
     labels = names if len(set(names)) == len(names) else map(str, options.runs)
     plot_convergence(dict(zip(labels, options.runs, strict=True)), options.x, options.out)
@@ -312,13 +248,7 @@ def _prepare(options: Limits) -> None:
     if options.out is not None:
         run_directory.prepare(options.out)
     if options.plot is not None:
-        _prepare_figure(options.plot)
-
-
-def _prepare_figure(path: Path) -> None:
-    if find_spec("matplotlib") is None:
-        raise UsageError("figures need matplotlib: pip install 'magnetic-mirror[plot]'")
-    prepare_file(path, FORMATS)
+        prepare_figure(options.plot)
 
 
 def _say(lines: Iterable[str], *, quiet: bool = False) -> None:

@@ -7,12 +7,13 @@ the rounding floor (float64 eps times the payoff range) are drawn on it: differe
 import itertools
 import os
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from mmd.files import replacing
+from mmd.files import OutputError, prepare_file, replacing
 from mmd.run_directory import RunError, load_result, load_trace
 from mmd.solution import Solution, Trace
 
@@ -30,6 +31,17 @@ X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evalua
 
 X = Literal["iterations", "gradient_evaluations", "seconds"]
 Run = Solution | str | os.PathLike[str]
+
+
+def prepare_figure(path: Path) -> None:
+    """Make sure, before the work starts, that a figure can be drawn and written there.
+
+    Raises:
+        OutputError: it cannot; the message says why.
+    """
+    if find_spec("matplotlib") is None:
+        raise OutputError("figures need matplotlib: pip install 'magnetic-mirror[plot]'")
+    prepare_file(path, FORMATS)
 
 
 class Curve(NamedTuple):

@@ -11,23 +11,23 @@ multiples of `check_every`, and a chunk ends at the first check at which the hos
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
+from jax.stages import Wrapped
 
-from mmd.algorithm import ITERATES, Algorithm, Candidate, describe, smaller
+from mmd import chunk, programs
+from mmd.algorithm import ITERATES, Algorithm, describe
 from mmd.algorithms.auto import Auto
 from mmd.certificate import certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
-from mmd.game import Game, GameError, HostPair, Pair
+from mmd.game import Description, Game, GameError, HostPair, Pair
 from mmd.policy import Policy, full_support
-from mmd.sharding import Placement, flat, settled
+from mmd.sharding import Placement, flat
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
@@ -36,18 +36,11 @@ MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
 FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
 POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
 NO_POLISH = {"tries": [], "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
-CHUNK_ROWS = 256
 CHUNK_SECONDS = 0.2
 
+UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
+
 OnCheck = Callable[[dict[str, float]], None]
-
-
-class Rows(NamedTuple):
-    """A chunk's part of the trace: the first `filled` of R rows are filled."""
-
-    filled: Int[Array, ""]
-    work: Int[Array, "R 2"]  # iteration, gradient evaluations
-    numbers: Float[Array, "R 4"]  # NashConv, regularised gap, value, NashConv of the average
 
 
 @dataclass(frozen=True)
@@ -156,14 +149,15 @@ class _Run:
     ) -> None:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
-        self.on_device = (place.whole(algorithm), place.game(game))
-        candidate = place.whole(_unmeasured(start, place.dtype))
+        self.on_device = (place.whole(algorithm), place.game(replace(game, description=UNNAMED)))
+        candidate = place.whole(chunk.unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
         polish_at = FIRST_POLISH * game.description.payoff_range
         self.at = Reached(None, candidate, 0, seconds, limits.tolerance, limits.tolerance, polish_at, NO_POLISH)
         self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
         self.trace: list[dict[str, float]] = []
         self.rows_wanted = 1
+        self.advance: Callable[..., Any] | None = None  # `chunk.advance`, compiled
         self.checkpoint: Checkpoint | None = None
 
     def keep(self, checkpoint: Checkpoint, *, resume: bool) -> None:
@@ -173,7 +167,7 @@ class _Run:
         if not resume:
             checkpoint.discard()
             return
-        state = jax.eval_shape(_init, *self.on_device, self.at.candidate.log_policy)
+        state = jax.eval_shape(chunk.init, *self.on_device, self.at.candidate.log_policy)
         found = checkpoint.load(self.game, self.at._replace(state=state))
         if len(set(self.place.of_all_processes(-1.0 if found is None else float(found[0].rows)))) > 1:
             raise CheckpointError(
@@ -212,7 +206,8 @@ class _Run:
         if self.trace:
             self.rows_wanted = 0
         else:
-            self.at = self.at._replace(state=_init(*self.on_device, self.at.candidate.log_policy))
+            start = (*self.on_device, self.at.candidate.log_policy)
+            self.at = self.at._replace(state=self._program(chunk.init, start)(*start))
         self._advance(max_iterations=0)
         self.trace[0]["seconds"] = 0.0
         elapsed = time.perf_counter() - begun
@@ -223,15 +218,13 @@ class _Run:
         at = self.at
         polish_at = at.polish_at if self.polish else 0.0
         begun = time.perf_counter()
-        state, candidate, rows = _chunk(
-            *self.on_device,
-            at.state,
-            at.candidate,
-            2 * max(at.target, self.floor, polish_at),
-            max_iterations,
-            self.limits.check_every,
-            self.rows_wanted,
+        goal = np.asarray(2 * max(at.target, self.floor, polish_at), self.place.dtype)
+        counts = (
+            np.asarray(n, at.state.iteration.dtype) for n in (max_iterations, self.limits.check_every, self.rows_wanted)
         )
+        arguments = (*self.on_device, at.state, at.candidate, goal, *counts)
+        self.advance = self.advance or self._program(chunk.advance, arguments)
+        state, candidate, rows = self.advance(*arguments)
         rows = jax.device_get(rows)
         elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))  # processes must decide alike
         self._record(rows, elapsed)
@@ -240,9 +233,13 @@ class _Run:
             state=state, candidate=candidate, rows=len(self.trace), seconds=seconds
         )
         growth = 2.0 if elapsed < CHUNK_SECONDS / 2 else CHUNK_SECONDS / elapsed
-        self.rows_wanted = int(np.clip(self.rows_wanted * growth, 1, CHUNK_ROWS))
+        self.rows_wanted = int(np.clip(self.rows_wanted * growth, 1, chunk.CHUNK_ROWS))
 
-    def _record(self, rows: Rows, elapsed: float) -> None:
+    def _program(self, function: Wrapped, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+        """The compiled form of a function of `chunk`, from the disk if it is kept there."""
+        return function if self.place.mesh is not None else programs.ready(function, *arguments)
+
+    def _record(self, rows: chunk.Rows, elapsed: float) -> None:
         """Append a chunk's rows; seconds inside a chunk are interpolated."""
         count, polishing = int(rows.filled), self.at.polish_report
         for i in range(count):
@@ -346,55 +343,3 @@ class _Run:
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report if tries else None,
         )
-
-
-def _unmeasured(log_policy: Any, dtype: np.dtype) -> Candidate:
-    """A policy as a candidate that any measured one is better than; on the host."""
-    unknown: Any = (np.array(np.inf, dtype), np.array(np.inf, dtype), np.zeros((), int))
-    return Candidate(log_policy, *unknown)
-
-
-@jax.jit
-def _init(algorithm: Algorithm, game: Game, log_policy: Pair) -> Any:
-    return settled(game, algorithm.init(game, log_policy))
-
-
-@jax.jit
-def _chunk(
-    algorithm: Algorithm,
-    game: Game,
-    state: Any,
-    candidate: Candidate,
-    goal: Float[Array, ""] | float,
-    max_iterations: Int[Array, ""] | int,
-    check_every: Int[Array, ""] | int,
-    rows_wanted: Int[Array, ""] | int,
-) -> tuple[Any, Candidate, Rows]:
-    """Iterate, with a row at multiples of `check_every`, until NashConv <= goal, the limit, or the rows are full."""
-
-    def unfinished(carry: tuple[Any, Candidate, Rows]) -> Array:
-        state, _, rows = carry
-        nash_conv = rows.numbers[rows.filled - 1, 0]
-        going = (nash_conv > goal) & jnp.isfinite(nash_conv) & (state.iteration < max_iterations)
-        return ((rows.filled == 0) | going) & (rows.filled < rows_wanted)
-
-    def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
-        state, so_far, rows = carry
-        until = jnp.minimum((state.iteration // check_every + 1) * check_every, max_iterations)
-        state = jax.lax.while_loop(
-            lambda s: s.iteration < until, lambda s: settled(game, algorithm.step(game, s)), state
-        )
-        newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
-        newest = jax.tree.map(lambda new, old: new.astype(old.dtype), newest, so_far)  # no weak types: one program
-        newest = smaller(newest, so_far) if algorithm.keeps_best else newest
-        numbers = (newest.nash_conv, extra.regularized_gap, newest.value, extra.average_nash_conv)
-        candidate = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(newest.nash_conv), new, old), newest, so_far)
-        work = jnp.stack([state.iteration, state.gradient_evaluations])
-        at = rows.filled
-        rows = Rows(at + 1, rows.work.at[at].set(work), rows.numbers.at[at].set(jnp.stack(numbers)))
-        return settled(game, (state, candidate, rows))
-
-    empty = Rows(
-        jnp.zeros((), int), jnp.zeros((CHUNK_ROWS, 2), int), jnp.zeros((CHUNK_ROWS, 4), candidate.nash_conv.dtype)
-    )
-    return jax.lax.while_loop(unfinished, check, (state, candidate, empty))

@@ -3,11 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from mmd.certificate import Certificate
 from mmd.game import Game
-from mmd.laboratory import Records
 from mmd.policy import Policy
 from mmd.solution import Solution
 
@@ -65,10 +62,11 @@ def comparison_lines(solutions: Mapping[str, Solution]) -> list[str]:
         )
         for label, run in solutions.items()
     ]
-    return _columns([header, *rows])
+    return columns([header, *rows])
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines whose cells stand below each other."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -121,21 +119,3 @@ def _likeliest(chances: Iterable[tuple[str, float]]) -> list[str]:
     rest = len(support) - MAX_SUPPORT
     lines = [f"    {p:.6f}  {label}" for p, label in support[:MAX_SUPPORT]]
     return [*lines, f"    and {rest} more"] if rest > 0 else lines
-
-
-def laboratory_lines(records: Mapping[str, Records], distances: Mapping[str, np.ndarray]) -> list[str]:
-    """A line for each method: where it ended, medians over seeds."""
-    header = ("method", "evaluations", "comparisons", "last", "average", "KL to equilibrium", "seeds")
-    rows = [
-        (
-            label,
-            f"{int(np.median(found.gradient_evaluations[:, -1]))}",
-            f"{int(np.median(found.preference_calls[:, -1]))}",
-            f"{np.median(found.last[:, -1]):.2e}",
-            "-" if np.isnan(found.average[:, -1]).any() else f"{np.median(found.average[:, -1]):.2e}",
-            f"{np.median(distances[label][:, -1]):.2e}",
-            str(len(found.last)),
-        )
-        for label, found in records.items()
-    ]
-    return ["NashConv of the last and of the average iterate, medians over seeds", *_columns([header, *rows])]

@@ -72,6 +72,10 @@ def test_help_needs_no_jax() -> None:
     assert "solve" in run(code).stdout
 
 
+def test_commands_start_without_scipy() -> None:
+    run("import sys; import mmd.commands; assert 'scipy' not in sys.modules")
+
+
 def test_float64_certificates_in_a_process_that_never_asked_for_float64() -> None:
     report = json.loads(run(SOLVE_IN_FLOAT32_PROCESS).stdout)
     assert report["x64"] is False

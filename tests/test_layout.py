@@ -24,10 +24,11 @@ LAYERS = (
     {"policy_files", "theory", "metrics", "magnets", "feedback", "exact", "polish", "crossover"},
     {"algorithms", "equilibria"},
     {"solution", "laboratory"},
-    {"checkpoint"},
+    {"checkpoint", "chunk", "programs"},
     {"solver", "run_directory", "tables"},
     {"plot", "batch"},
     {"lab_plot", "lab_directory"},
+    {"lab_command"},
     {"commands"},
     {"cli"},
     {"__main__"},
@@ -59,8 +60,8 @@ NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "trans
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 40, 6
 MAX_FAMILY_LINES = 600
-# Limits and settings are the surface of solve and generate; _chunk is traced, so each of its numbers is an argument.
-MANY_PARAMETERS = {"mmd.solver.solve", "mmd.solver._chunk", "llm_bridge.policy.generate"}
+# Limits and settings are the surface of solve and generate; advance is traced, so each of its numbers is an argument.
+MANY_PARAMETERS = {"mmd.solver.solve", "mmd.chunk.advance", "llm_bridge.policy.generate"}
 
 
 def name_of(path: Path) -> str:

@@ -15,7 +15,7 @@ import pytest
 import mmd
 from benchmarks import kill_and_resume
 from games import kuhn_poker
-from mmd import algorithms, checkpoint, solver
+from mmd import algorithms, checkpoint, chunk, solver
 from mmd.algorithm import Candidate
 from mmd.certificate import Certificate
 from mmd.checkpoint import CheckpointError
@@ -332,10 +332,10 @@ def test_a_state_of_another_layout_is_refused(path: Path, monkeypatch: pytest.Mo
     init = mmd.MagneticMirrorDescent.init
     with monkeypatch.context() as patch:
         patch.setattr(mmd.MagneticMirrorDescent, "init", lambda *a: init(*a)._replace(age=jnp.zeros((2,), int)))
-        solver._init.clear_cache()
+        chunk.init.clear_cache()
         with pytest.raises(CheckpointError, match=r"the layout of the state differs, in state\.age"):
             solve(RPS, algorithm=MMD, checkpoint=path, resume=True)
-    solver._init.clear_cache()
+    chunk.init.clear_cache()
     written = checkpoint.LAYOUT
     monkeypatch.setattr(checkpoint, "LAYOUT", written + 1)
     with pytest.raises(CheckpointError, match=rf"the layout differs \({written}, not {written + 1}\)"):

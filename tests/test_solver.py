@@ -15,14 +15,14 @@ import pytest
 
 import mmd
 from games import kuhn_poker
-from mmd import solver
+from mmd import chunk
 from mmd.game import Game, GameError
 from mmd.solution import TRACE_COLUMNS
 from tests.claims.reference import BIASED_RPS
 
 ALGORITHMS = [mmd.Auto(), mmd.Anchored(), mmd.MagneticMirrorDescent(eta=0.1, alpha=1.0, magnet=mmd.MovingAverage())]
 
-_CHUNK: Any = solver._chunk
+_CHUNK: Any = chunk.advance
 
 
 def rps() -> Game:
@@ -134,7 +134,7 @@ def test_ctrl_c_while_compiling_returns_the_start(monkeypatch: pytest.MonkeyPatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(solver, "_chunk", interrupt)
+    monkeypatch.setattr(chunk, "advance", interrupt)
     solution = mmd.solve(kuhn_poker.game())
     assert solution.status is mmd.Status.INTERRUPTED
     assert solution.iterations == 0

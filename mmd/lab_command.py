@@ -1,0 +1,106 @@
+"""What `mmd lab` does: the methods of the field on one game, their figure and their numbers."""
+
+from collections.abc import Mapping
+from inspect import signature
+
+import numpy as np
+
+from mmd import algorithms, lab_directory, laboratory
+from mmd.algorithm import Algorithm
+from mmd.equilibria import OptimalSet
+from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.files import prepare_folder
+from mmd.game import Game, HostPair
+from mmd.lab_plot import CORNERS, plot_laboratory
+from mmd.options import Lab, UsageError
+from mmd.plot import prepare_figure
+from mmd.policy import labels_of
+from mmd.tables import columns
+
+
+def run(game: Game, options: Lab) -> list[str]:
+    """Run every method, write the figure and the numbers, and return the lines to be printed.
+
+    Raises:
+        UsageError, GameError, OutputError: the input is bad.
+    """
+    if options.iterations < 1:
+        raise UsageError(f"expected --iterations of at least 1, got {options.iterations}")
+    methods = _methods(options)
+    if not game.is_matrix:
+        raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
+    for algorithm in methods.values():
+        algorithm.resolve(game)
+    start = _symmetric_start(options.start, game)
+    prepare_folder(options.out)
+    prepare_figure(options.out / "lab.png")
+    optimal = [OptimalSet.of(game, player) for player in (0, 1)]
+    records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
+    distances = {label: found.distances(optimal) for label, found in records.items()}
+    lab_directory.save(options.out, game, methods, records, distances)
+    named = labels_of(game)[0].actions[0]
+    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
+    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
+    lines = _lines(records, distances)
+    return [game.name, *lines, f"wrote lab.json, lab.csv and lab.png to {options.out}"]
+
+
+def _methods(options: Lab) -> dict[str, Algorithm]:
+    """The methods by name, each under the feedback asked for."""
+    feedback = _feedback(options)
+    found: dict[str, Algorithm] = {}
+    for name in (options.methods or ",".join(laboratory.METHODS)).split(","):
+        kind = algorithms.load(name.strip())
+        if "feedback" in signature(kind).parameters:
+            found[name.strip()] = kind(feedback=feedback)
+        elif isinstance(feedback, Exact):
+            found[name.strip()] = kind()
+        else:
+            raise UsageError(f"{name.strip()} takes exact payoffs only: leave it out, or use --feedback exact")
+    return found
+
+
+def _feedback(options: Lab) -> Feedback:
+    """The feedback that `exact`, `sampled=8` or `judge=8` means."""
+    kind, _, number = options.feedback.partition("=")
+    match kind, number.isdecimal():
+        case "exact", False if not number:
+            return Exact()
+        case "sampled", True:
+            return Sampled(int(number))
+        case "judge", True:
+            return Judge(int(number), options.order_bias, options.ties, options.both_orders)
+    raise UsageError(f"expected --feedback to be exact, sampled=8 or judge=8 (a number >= 1), got {options.feedback!r}")
+
+
+def _symmetric_start(text: str | None, game: Game) -> HostPair | None:
+    """Log-policies of both players, from probabilities separated by commas."""
+    if text is None:
+        return None
+    try:
+        numbers = np.array([float(part) for part in text.split(",")])
+    except ValueError:
+        raise UsageError(f"expected --start to be numbers separated by commas, got {text!r}") from None
+    sizes = {player.n_sequences - 1 for player in game.players}
+    if sizes != {len(numbers)} or not (numbers > 0).all() or not np.isclose(numbers.sum(), 1.0, rtol=0, atol=1e-6):
+        raise UsageError(f"expected --start to be a positive probability for each action, summing to 1, got {text}")
+    log = np.log(np.concatenate([[1.0], numbers / numbers.sum()]))
+    return log, log
+
+
+def _lines(records: Mapping[str, laboratory.Records], distances: Mapping[str, np.ndarray]) -> list[str]:
+    """A line for each method: where it ended, medians over seeds."""
+    header = ("method", "evaluations", "comparisons", "last", "average", "KL to equilibrium", "seeds")
+    rows = [
+        (
+            label,
+            f"{int(np.median(found.gradient_evaluations[:, -1]))}",
+            f"{int(np.median(found.preference_calls[:, -1]))}",
+            f"{np.median(found.last[:, -1]):.2e}",
+            "-" if np.isnan(found.average[:, -1]).any() else f"{np.median(found.average[:, -1]):.2e}",
+            f"{np.median(distances[label][:, -1]):.2e}",
+            str(len(found.last)),
+        )
+        for label, found in records.items()
+    ]
+    return ["NashConv of the last and of the average iterate, medians over seeds", *columns([header, *rows])]
