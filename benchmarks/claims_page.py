@@ -76,7 +76,7 @@ def page(stored: dict[str, Any]) -> str:
         "",
         "Written by `python -m benchmarks.claims --page` from `benchmarks/results/claims.json`; a test keeps the two",
         "equal. Exact feedback, NashConv, payoffs of at most 1/2, starts at uniform play; medians over the draws of a",
-        "family, but the rate, which is the first draw's. Every method has the setting that was best on two tuning",
+        "family, but the rate, which is the first draw's. Every method has the setting that was best on three tuning",
         f"games, out of nine. Families so far: {', '.join(stored['games'])}; the script measures further ones.",
         "",
         "## Shares",
