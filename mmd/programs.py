@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import serialize_executable
 from jax.experimental.compilation_cache import compilation_cache
-from jax.stages import Compiled, Wrapped
+from jax.stages import Compiled
 
 from mmd.environment import versions
 from mmd.files import replacing
@@ -37,7 +37,7 @@ ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_debug_nans")
 
 
-def ready(function: Wrapped, *arguments: Any) -> Callable[..., Any]:
+def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     """`function`, compiled for arguments of these shapes: from the disk, or compiled now and kept.
 
     Where JAX keeps nothing on disk, or the program cannot be kept, it is the function itself.

@@ -18,7 +18,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jax.stages import Wrapped
 
 from mmd import chunk, programs
 from mmd.algorithm import ITERATES, Algorithm, describe
@@ -235,7 +234,7 @@ class _Run:
         growth = 2.0 if elapsed < CHUNK_SECONDS / 2 else CHUNK_SECONDS / elapsed
         self.rows_wanted = int(np.clip(self.rows_wanted * growth, 1, chunk.CHUNK_ROWS))
 
-    def _program(self, function: Wrapped, arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    def _program(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
         """The compiled form of a function of `chunk`, from the disk if it is kept there."""
         return function if self.place.mesh is not None else programs.ready(function, *arguments)
 

@@ -38,7 +38,7 @@ def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(t
     subprocess.run(line, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": ""}, check=True)
     assert not list(tmp_path.iterdir())
     subprocess.run(line, cwd=ROOT, env=environment, check=True)
-    assert list(tmp_path.glob("magnetic-mirror/jax/*chunk*"))
+    assert list(tmp_path.glob("magnetic-mirror/jax/*/advance-*"))
 
 
 def test_ctrl_c_waits_for_the_end_of_a_chunk_where_nothing_can_swallow_it():
