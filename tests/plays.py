@@ -14,8 +14,9 @@ import numpy as np
 
 import mmd
 from mmd.algorithm import Algorithm
-from mmd.game import HostPair, Pair
+from mmd.game import Game, HostPair, Pair
 from mmd.policy import Policy
+from mmd.treeplex import Treeplex
 
 Policies = dict[str, np.ndarray]
 
@@ -67,6 +68,41 @@ def conditional_values(policy: Policies, payoff: Callable[[Play, int], float]) -
         paid = np.array([payoff(play, decision.player) for play in through])
         values[decision.label][decision.action] = weights @ paid / weights.sum()
     return values
+
+
+def action_values(game: Game, policy: HostPair, player: int) -> np.ndarray:
+    """[S] the player's expected payoff given that an infoset is reached and an action taken, in any game.
+
+    From the payoffs by coordinate, one by one, each carried up to every decision of the player above it.
+    """
+    plans = [realization(treeplex, p) for treeplex, p in zip(game.players, policy, strict=True)]
+    mine, theirs = plans[player], plans[1 - player]
+    treeplex = game.players[player]
+    assert game.description.plays is not None
+    totals = []
+    for entries in (game.payoff.entries(), game.description.plays()):
+        total = np.zeros(len(mine))
+        for row, column, number in zip(*entries, strict=True):
+            leaf, other = (row, column) if player == 0 else (column, row)
+            sequence = leaf
+            while sequence > 0:
+                total[sequence] += number * theirs[other] * mine[leaf] / mine[sequence]
+                sequence = treeplex.parent[treeplex.owner[sequence]]
+        totals.append(total)
+    paid, likely = totals
+    values = np.zeros(len(mine))
+    for first, n in zip(treeplex.first_sequence, treeplex.n_actions, strict=True):
+        at = slice(first, first + n)
+        values[at] = (1 - 2 * player) * paid[at] / (likely[at] @ policy[player][at])
+    return values
+
+
+def realization(treeplex: Treeplex, policy: np.ndarray) -> np.ndarray:
+    """The plan of a behavioural policy: parents come before their children."""
+    plan = np.ones(treeplex.n_sequences)
+    for sequence in range(1, treeplex.n_sequences):
+        plan[sequence] = plan[treeplex.parent[treeplex.owner[sequence]]] * policy[sequence]
+    return plan
 
 
 def reach(policy: Policies) -> dict[str, float]:

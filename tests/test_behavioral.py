@@ -16,7 +16,7 @@ from mmd.algorithms.behavioral import BehavioralMirrorDescent
 from mmd.game import Description, Game
 from mmd.policy import Policy, as_log
 from tests.claims.reference import BIASED_RPS, trajectory
-from tests.plays import by_infoset, conditional_values, last_iterates
+from tests.plays import action_values, by_infoset, conditional_values, last_iterates
 
 MOVING = BehavioralMirrorDescent()
 ANNEALED = BehavioralMirrorDescent(eta=1.0, alpha=1.0, annealed=True, magnet=mmd.Fixed("uniform"))
@@ -48,11 +48,11 @@ def test_ten_iterations_are_those_of_a_walk_over_plays(algorithm: BehavioralMirr
 CURVES = {
     ("kuhn_poker", ANNEALED): {1: 0.2264183, 10: 0.11782, 100: 0.029129, 1_000: 0.0050593, 10_000: 0.0012226},
     ("kuhn_poker", MOVING): {1: 0.3973358, 10: 0.20413, 100: 0.094125, 1_000: 0.0036634, 10_000: 3.8e-11},
-    ("liars_dice:faces=4", MOVING): {1: 0.6365782, 10: 0.51678, 100: 0.19109, 1_000: 0.014639},
+    ("leduc_poker", MOVING): {1: 1.772315, 10: 0.70626, 100: 0.17351, 1_000: 0.084672},
 }
 
 
-@pytest.mark.parametrize(("spec", "algorithm"), CURVES, ids=["kuhn annealed", "kuhn moving", "liar's dice moving"])
+@pytest.mark.parametrize(("spec", "algorithm"), CURVES, ids=["kuhn annealed", "kuhn moving", "leduc moving"])
 def test_known_curves(spec: str, algorithm: BehavioralMirrorDescent) -> None:
     game, known = games.load(spec), CURVES[spec, algorithm]
     for log_policy, (iteration, expected) in zip(last_iterates(game, algorithm, known), known.items(), strict=True):
@@ -63,12 +63,18 @@ def test_known_curves(spec: str, algorithm: BehavioralMirrorDescent) -> None:
 
 PAPER = {  # annealed (eta, alpha); exploitability by it and by the moving magnet after 1, 10, 100, 1,000 iterations
     "dark_hex": ((1, 1), (0.3708532, 0.19606, 0.030233, 0.0090867), (0.4080955, 0.34744, 0.10671, 0.0036791)),
+    "liars_dice:faces=4": ((2, 1), (0.5239770, 0.24106, 0.073551, 0.015215), (0.6365782, 0.51678, 0.19109, 0.014639)),
+    "leduc_poker": ((1, 5), (1.683943, 0.72019, 0.23546, 0.066864), (1.772315, 0.70626, 0.17351, 0.091019)),
 }
 
 
 @pytest.mark.parametrize("spec", PAPER)
 def test_curves_of_the_papers_games_without_a_floor(spec: str) -> None:
-    """The same numbers although probabilities may fall to 1e-280: up to 1,000 iterations the floor does not matter."""
+    """The same numbers although probabilities may fall to 1e-280, up to 1,000 iterations.
+
+    With one exception: the moving magnet on Leduc poker, where after 1,000 iterations the floor does matter (0.084672
+    with it, as `test_known_curves` has it, and 0.091019 without).
+    """
     game, ((eta, alpha), annealed, moving) = games.load(spec), PAPER[spec]
     runs = [(replace(ANNEALED, eta=float(eta), alpha=float(alpha)), annealed), (MOVING, moving)]
     for algorithm, known in runs:
@@ -95,6 +101,20 @@ def test_the_fixed_point_is_the_agent_qre() -> None:
         np.testing.assert_allclose(passes[label], 1 / (1 + np.exp(-1 / 0.1)), rtol=1e-9)
     for label in ("K|b", "K|pb"):
         np.testing.assert_allclose(passes[label], max(1 / (1 + np.exp(3 / 0.1)), FLOOR), rtol=1e-9)
+
+
+def test_the_agent_qre_of_leduc_poker_answers_itself() -> None:
+    """Temperature 0.1 and the paper's eta = alpha / 10: every infoset plays the softmax of its own action values."""
+    game, alpha = games.load("leduc_poker"), 0.1
+    algorithm = BehavioralMirrorDescent(eta=alpha / 10, alpha=alpha, magnet=mmd.Fixed("uniform"), floor=1e-280)
+    (found,) = last_iterates(game, algorithm, (50_000,))
+    policy = tuple(np.exp(log) for log in found)
+    for player, treeplex in enumerate(game.players):
+        values = action_values(game, policy, player)
+        for first, n in zip(treeplex.first_sequence, treeplex.n_actions, strict=True):
+            at = slice(first, first + n)
+            answer = np.exp((values[at] - values[at].max()) / alpha)
+            np.testing.assert_allclose(policy[player][at], answer / answer.sum(), rtol=0, atol=1e-6)
 
 
 def test_on_a_matrix_it_is_magnetic_mirror_descent() -> None:
