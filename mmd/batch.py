@@ -31,7 +31,7 @@ from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS
 
 FIRST_CHECK = 32  # iterations; every check doubles them
 BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
-SMALLEST_BLOCK = 16  # games
+SMALLEST_BLOCK = 4  # games
 CHECKED_CELLS = 2**22  # payoffs of the games that are certified and polished at once; a block's if time is limited
 EXACT = 1e-14  # of the largest payoff: NashConv at which the polish tries no further guess
 POLISHED = ITERATES.index("polished")
