@@ -84,7 +84,7 @@ def test_real_data() -> None:
 
 def test_batches() -> None:
     stored = result("batch")
-    for run, start in zip(stored["results"], ("10,000 games of size 3 to 15", "100 games of size 100"), strict=True):
+    for run, start in zip(stored["results"], ("10,000 games of size 3 to 15", "1,000 games of size 100"), strict=True):
         ratios = run["times_less_processor_time"], run["times_less_processor_time_with_compilation"]
         assert f"| {ratios[0]:.1f} ({ratios[1]:.1f}) |" in readme_row(start)
         assert run["converged"] == run["within_tolerance_when_certified_again"] == run["games"]
