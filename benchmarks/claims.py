@@ -249,7 +249,7 @@ def race_on_the_cycle() -> dict[str, Any]:
 
 def shares(results: dict[str, Any], auto: str) -> dict[str, Any]:
     """On how many draws auto is first among mirror and magnet methods, and within 3x of the best of all; who won."""
-    first = near = count = 0
+    first = near = nearest = count = 0
     winners: dict[str, int] = {}
     for family in results.values():
         ours = family[auto]
@@ -260,10 +260,12 @@ def shares(results: dict[str, Any], auto: str) -> dict[str, Any]:
             count += 1
             first += n is not None and n <= min(rivals, default=np.inf)
             near += n is not None and n <= 3 * min(others.values(), default=np.inf)
+            nearest += n is not None and n <= 1.1 * min(others.values(), default=np.inf)
             best = min(others, key=lambda m: others[m], default=auto)
             best = auto if n is not None and n <= others.get(best, np.inf) else best
             winners[best] = winners.get(best, 0) + 1
-    return {"draws": count, "first": first / count, "within_3x": near / count, "best_of_all": winners}
+    near_shares = {"within_3x": near / count, "within_1.1x": nearest / count}
+    return {"draws": count, "first": first / count, **near_shares, "best_of_all": winners}
 
 
 def setting(maker: Maker) -> dict[str, Any]:
@@ -293,12 +295,10 @@ def main() -> None:
         if name not in stored["games"] or name in (arguments.games or ()):
             stored["games"][name] = raced(name, family, stored["settings"])
             store("claims", stored)
-        stored = json.loads(path.read_text())
-        stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
-        store("claims", stored)
-        PAGE.write_text(page(json.loads(path.read_text())))
     stored = json.loads(path.read_text())
-    PAGE.write_text(page(stored))
+    stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
+    store("claims", stored)
+    PAGE.write_text(page(json.loads(path.read_text())))
     print(stored["shares"])
 
 

@@ -144,5 +144,13 @@ def test_startup() -> None:
     assert found in readme_row("`mmd solve leduc_poker` again")
 
 
+def test_claims() -> None:
+    share = result("claims")["shares"]["auto"]
+    found = f"{share['first']:.0%} / {share['within_3x']:.0%}"
+    assert found in readme_row(f"twenty methods on {share['draws']} draws of preference games")
+    for rows in result("claims")["cycle"].values():  # the published best of optimistic multiplicative weights
+        assert rows["auto"] < rows["omwu, eta 1"]
+
+
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
     assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"))
