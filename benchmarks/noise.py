@@ -4,8 +4,8 @@
 
 One opponent is sampled for each player and evaluation; gaps are exact. MPO, GABP, OMWU, Nash-MD and EGPO, with INPO and
 Halpern's anchor beside them. Nash-MD, INPO and Halpern follow their papers' schedules of step sizes, the others
-constant steps. Each has six settings and the one with the smallest mean gap at the end on a tuning game (random
-preferences of 5 options) is frozen; the games below were not tuned on. A slope is that of log gap (median over seeds)
+constant steps. Each has nine settings and the one with the smallest mean gap at the end on a tuning game (random
+preferences of 5 options) is frozen; the games below were not tuned on. All equilibria are mixed. A slope is that of log gap (median over seeds)
 against log samples, over the last decade and a half. Results: benchmarks/results/noise.json.
 """
 
@@ -22,23 +22,25 @@ from mmd import laboratory
 
 FEEDBACK = mmd.Sampled(opponents=1)
 TUNING, TUNING_SEEDS = 9001, 5
-ETAS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-ALPHAS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
-PAIRS = tuple((eta, alpha) for eta in (0.1, 0.03, 0.01) for alpha in (0.1, 0.02))
+ETAS = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)
+ALPHAS = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 5e-3, 2e-3)
+STEPS = (0.03, 0.01, 0.003)
+PERIODS = (300, 1000, 3000)
+
+
+def searched(name: str, *settings: dict[str, Any]) -> list[Maker]:
+    """Settings of a method under the feedback of this study."""
+    return grid(name, *settings, feedback=FEEDBACK)
+
+
 SEARCH: dict[str, list[Maker]] = {
-    "mpo": grid(
-        "mpo", *(refreshed(eta, 0.1, every) for eta in (0.1, 0.03, 0.01) for every in (100, 1000)), feedback=FEEDBACK
-    ),
-    "gabp": grid(
-        "gabp",
-        *({"eta": eta, "alpha": 0.1, "every": every} for eta in (0.1, 0.03, 0.01) for every in (100, 1000)),
-        feedback=FEEDBACK,
-    ),
-    "omwu": grid("omwu", *({"eta": eta} for eta in ETAS), feedback=FEEDBACK),
-    "nash-md": grid("nash-md", *({"alpha": alpha} for alpha in ALPHAS), feedback=FEEDBACK),
-    "inpo": grid("inpo", *({"alpha": alpha} for alpha in ALPHAS), feedback=FEEDBACK),
-    "egpo": grid("egpo", *({"eta": eta, "alpha": alpha} for eta, alpha in PAIRS), feedback=FEEDBACK),
-    "halpern": grid("halpern", *({"eta": eta} for eta in (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)), feedback=FEEDBACK),
+    "mpo": searched("mpo", *(refreshed(eta, 0.1, every) for eta in STEPS for every in PERIODS)),
+    "gabp": searched("gabp", *({"eta": eta, "alpha": 0.1, "every": every} for eta in STEPS for every in PERIODS)),
+    "omwu": searched("omwu", *({"eta": eta} for eta in ETAS)),
+    "nash-md": searched("nash-md", *({"alpha": alpha} for alpha in ALPHAS)),
+    "inpo": searched("inpo", *({"alpha": alpha} for alpha in ALPHAS)),
+    "egpo": searched("egpo", *({"eta": eta, "alpha": alpha} for eta in STEPS for alpha in (0.1, 0.02, 0.005))),
+    "halpern": searched("halpern", *({"eta": eta} for eta in (16.0, 8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.125, 0.0625))),
 }
 
 
@@ -83,8 +85,8 @@ def main() -> None:
     tuning = random_preference(5, TUNING)
     arena = {
         "3-cycle": games.load("preference:cycle"),
-        "random 5": random_preference(5, 1),
-        "random 10": random_preference(10, 1),
+        "random 5": random_preference(5, 2),
+        "random 10": random_preference(10, 3),
     }
     results: dict[str, Any] = {}
     for name, makers in SEARCH.items():
