@@ -5,8 +5,9 @@
 One opponent is sampled for each player and evaluation; gaps are exact. MPO, GABP, OMWU, Nash-MD and EGPO, with INPO and
 Halpern's anchor beside them. Nash-MD, INPO and Halpern follow their papers' schedules of step sizes, the others
 constant steps. Each has nine settings and the one with the smallest mean gap at the end on a tuning game (random
-preferences of 5 options) is frozen; the games below were not tuned on. All equilibria are mixed. A slope is that of log gap (median over seeds)
-against log samples, over the last decade and a half. Results: benchmarks/results/noise.json.
+preferences of 5 options) is frozen; the games below were not tuned on, and all equilibria are mixed. A slope is that of
+log gap (median over seeds) against log samples, over the last decade and a half.
+Results: benchmarks/results/noise.json.
 """
 
 import argparse
