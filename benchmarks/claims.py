@@ -298,7 +298,7 @@ def main() -> None:
     stored = json.loads(path.read_text())
     stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
     store("claims", stored)
-    PAGE.write_text(page(json.loads(path.read_text())))
+    PAGE.write_text(page(json.loads(path.read_text()), json.loads((RESULTS / "noise.json").read_text())))
     print(stored["shares"])
 
 

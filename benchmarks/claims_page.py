@@ -69,7 +69,31 @@ def fitted(fits: list[Any]) -> str:
     return f"{what}, {fit['r_squared']:.2f}"
 
 
-def page(stored: dict[str, Any]) -> str:
+def noise_lines(noise: dict[str, Any]) -> list[str]:
+    """The section about sampled feedback."""
+    lines = [
+        "",
+        "## With sampled feedback",
+        "",
+        f"By `python -m benchmarks.noise` (`noise.json`): one sampled opponent for each player and evaluation, "
+        f"{noise['iterations']:,} evaluations,",
+        f"{noise['seeds']} seeds, nine settings a method searched on another game. NashConv of the last iterate (mean "
+        "over the last factor 3 of",
+        "samples) and of the average one, medians over seeds; the slope of log gap against log samples, and its R^2.",
+    ]
+    for label in next(iter(noise["results"].values()))["games"]:
+        lines += ["", f"### {label}", "", "| method | setting | last | average | slope | R^2 |"]
+        lines.append("| --- | --- | --- | --- | --- | --- |")
+        rows = sorted((one["games"][label]["gap_at_the_end"], name) for name, one in noise["results"].items())
+        for _, name in rows:
+            one = noise["results"][name]
+            found, numbers = one["games"][label], ", ".join(f"{k} {v}" for k, v in one["setting"].items())
+            ends = f"{found['gap_at_the_end']:.1e} | {found['average_gap_at_the_end']:.1e}"
+            lines.append(f"| {name} | {numbers} | {ends} | {found['slope']:.2f} | {found['r_squared']:.2f} |")
+    return lines
+
+
+def page(stored: dict[str, Any], noise: dict[str, Any]) -> str:
     """The documentation page of the stored numbers."""
     lines = [
         "# Claims, measured",
@@ -124,4 +148,4 @@ def page(stored: dict[str, Any]) -> str:
     for m, one in stored["settings"].items():
         numbers = ", ".join(f"{k} {v}" for k, v in one["algorithm"].items())
         lines.append(f"| {m} | {numbers or 'none to choose'} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *noise_lines(noise)]) + "\n"

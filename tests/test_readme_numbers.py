@@ -153,4 +153,4 @@ def test_claims() -> None:
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
-    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"))
+    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"), result("noise"))
