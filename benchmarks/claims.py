@@ -35,7 +35,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "claims.md"
 DRAWS = 20
 TUNING_SEEDS = {5: 9001, 20: 9002}
-TUNING_SHARES = (0.7, 0.65, 0.85)
+TUNING_SHARES = (0.95, 0.85, 0.9)  # a stronger cycle than those that are measured
 
 Maker = Callable[[], Algorithm]
 
