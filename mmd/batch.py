@@ -10,7 +10,6 @@ cheapest step on a small matrix, without an exponential or a logarithm, and it n
 other that is defined on matrix games will do.
 """
 
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -23,11 +22,11 @@ from mmd.algorithm import ITERATES, LAST, Algorithm, describe
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.certificate import certify_matrices
 from mmd.crossover import Strategies, polish_matrices
-from mmd.game import Description, Game, GameError, checked_matrix
-from mmd.padded import Matrices, alike, padded_game
+from mmd.game import Game, GameError, checked_matrix
+from mmd.padded import MULTIPLE, Matrices, alike, padded_game
 from mmd.payoff import Dense
 from mmd.solution import Solutions, Status
-from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS
+from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS, UNNAMED
 
 FIRST_CHECK = 32  # iterations; every check doubles them
 BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
@@ -60,6 +59,7 @@ def solve_many(
 
     Returns:
         `Solutions`: for each game the best certified strategies that were met, which iterate they are, and a status.
+        Ctrl-C ends the batch with what has been reached.
 
     Raises:
         GameError: a game is no finite matrix or has a tree, an argument is out of range, or the algorithm is not
@@ -68,7 +68,9 @@ def solve_many(
     limits = _Limits.checked(max_iterations, time_limit, polish)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
-    algorithm = algorithm or PredictiveCFRPlus(iterate=ITERATES[LAST])
+    if isinstance(games, Game) or getattr(games, "ndim", 3) != 3:
+        raise GameError("expected a sequence of games, got one: put it in a list")
+    games = list(games)
     matrices = [_matrix(game, place) for place, game in enumerate(games)]
     if not matrices:
         raise GameError("expected at least one game, got none")
@@ -77,14 +79,25 @@ def solve_many(
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     tolerances = DEFAULT_TOLERANCE * ranges if tolerance is None else np.full(len(matrices), float(tolerance))
     seconds = {"compile": 0.0, "solve": 0.0}
-    groups = alike(matrices)
-    runs = [_Run(Matrices.of([matrices[i] for i in group]), tolerances[group], ranges[group]) for group in groups]
+    if algorithm is None:
+        one = PredictiveCFRPlus(iterate=ITERATES[LAST]).resolve(Game.from_matrix(np.zeros((2, 2))))
+        algorithms, groups, multiple = [one] * len(games), alike(matrices), MULTIPLE
+    else:
+        algorithms = [algorithm.resolve(g if isinstance(g, Game) else Game.from_matrix(g)) for g in games]
+        groups, multiple = _same_program(matrices, algorithms), 1
+    runs = [
+        _Run(Matrices.of([matrices[i] for i in group], multiple), tolerances[group], ranges[group]) for group in groups
+    ]
     with jax.enable_x64(True):
-        for run in runs:
-            run.until_done(algorithm, limits, seconds)
+        try:
+            for run, group in zip(runs, groups, strict=True):
+                run.until_done(_stacked([algorithms[i] for i in group]), limits, seconds)
+        except KeyboardInterrupt:
+            for run in runs:
+                run.interrupt()
     return Solutions(
-        games=list(games),
-        algorithm=describe(algorithm.resolve(Game.from_matrix(np.zeros((2, 2))))),
+        games=games,
+        algorithm=_description(algorithms),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
         values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in games],
@@ -137,9 +150,9 @@ class _Run:
         self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
         self.goals = np.maximum(EXACT * np.abs(games.payoffs).max(axis=(1, 2)), self.targets)
 
-    def until_done(self, algorithm: Algorithm, limits: _Limits, seconds: dict[str, float]) -> None:
+    def until_done(self, algorithms: Any, limits: _Limits, seconds: dict[str, float]) -> None:
         """Round after round, each doubling the iterations, until every game has a status."""
-        program = _Program(algorithm, self.games, seconds)
+        program = _Program(algorithms, self.games, seconds)
         done = 0
         while len(going := np.flatnonzero(self.statuses == UNFINISHED)):
             if limit := limits.reached(done, seconds["solve"]):
@@ -156,6 +169,14 @@ class _Run:
                 self._check(block, iterates, strategies, limits.polish)
                 seconds["solve"] += time.perf_counter() - begun
             done = until
+
+    def interrupt(self) -> None:
+        """Give what goes on its last status; certify again, since the interrupt may have come between two arrays."""
+        certificates = certify_matrices(self.games.payoffs, self.games.exist, self.strategies)
+        self.values, self.nash_conv = certificates.values, certificates.nash_conv
+        going = self.statuses == UNFINISHED
+        self.statuses[going] = STATUSES.index(Status.INTERRUPTED)
+        self.statuses[going & (self.nash_conv <= self.targets)] = CONVERGED
 
     def _check(self, block: Int[np.ndarray, " H"], iterates: np.ndarray, strategies: Strategies, polish: bool) -> None:
         """Certify the newest strategies of some games, polish those that are near, and note who is done."""
@@ -190,11 +211,16 @@ class _Run:
 class _Program:
     """The device side: the algorithm's `init`, `step` and `policy`, vmapped over blocks of games that share arrays."""
 
-    def __init__(self, algorithm: Algorithm, games: Matrices, seconds: dict[str, float]) -> None:
-        """Compile, and bring every game to the algorithm's first state."""
-        template = Game.from_matrix(np.zeros(games.payoffs.shape[1:]))
-        self.algorithm, self.description = algorithm.resolve(template), template.description
-        self.games, count = games, len(games.payoffs)
+    def __init__(self, algorithms: Any, games: Matrices, seconds: dict[str, float]) -> None:
+        """Compile, and bring every game to its algorithm's first state.
+
+        Args:
+            algorithms: one for each game, stacked.
+            games: all of one program.
+            seconds: where the time is added.
+        """
+        self.algorithms, self.games = algorithms, games
+        count = len(games.payoffs)
         self.size = max(SMALLEST_BLOCK, 1 << (BLOCK_CELLS // games.payoffs[0].size).bit_length() >> 1)
         begun = time.perf_counter()
         states = self._begun(np.arange(count)[: self.size])
@@ -217,12 +243,14 @@ class _Program:
         return iterates, (np.exp(row[:, 1:]), np.exp(column[:, 1:]))
 
     def _begun(self, block: Int[np.ndarray, " B"]) -> Any:
-        return jax.device_get(_begin(self.algorithm, self.games.at(np.resize(block, self.size)), self.description))
+        filled = np.resize(block, self.size)
+        return jax.device_get(_begin(_taken(self.algorithms, filled), self.games.at(filled)))
 
     def _advanced(self, block: Int[np.ndarray, " B"], steps: int) -> Any:
         filled = np.resize(block, self.size)
-        states = jax.tree.map(lambda leaf: leaf[filled], self.states)
-        return jax.device_get(_advance(self.algorithm, self.games.at(filled), states, steps, self.description))
+        return jax.device_get(
+            _advance(_taken(self.algorithms, filled), self.games.at(filled), _taken(self.states, filled), steps)
+        )
 
     def _store(self, block: Int[np.ndarray, " B"], states: Any) -> None:
         for into, new in zip(jax.tree.leaves(self.states), jax.tree.leaves(states), strict=True):
@@ -234,31 +262,57 @@ def _slices(games: Int[np.ndarray, " H"], size: int) -> Iterator[Int[np.ndarray,
     return (games[start : start + size] for start in range(0, len(games), size))
 
 
-@functools.partial(jax.jit, static_argnames="description")
-def _begin(algorithm: Algorithm, games: Matrices, description: Description) -> Any:
-    """The states of the algorithm at uniform play."""
+def _taken(stacked: Any, games: Int[np.ndarray, " B"]) -> Any:
+    return jax.tree.map(lambda leaf: leaf[games], stacked)
 
-    def begin(payoffs: Any, rows: Any, columns: Any) -> Any:
-        game = padded_game(payoffs, rows, columns, description)
+
+def _stacked(algorithms: Sequence[Algorithm]) -> Any:
+    """Algorithms that differ in numbers only as one, whose leaves have an axis of games in front."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *algorithms)
+
+
+def _same_program(matrices: list[np.ndarray], algorithms: Sequence[Algorithm]) -> list[Int[np.ndarray, " _"]]:
+    """Which games have one shape, and algorithms that differ in numbers only."""
+    kinds: dict[Any, list[int]] = {}
+    for i, (matrix, algorithm) in enumerate(zip(matrices, algorithms, strict=True)):
+        kinds.setdefault((matrix.shape, jax.tree.structure(algorithm)), []).append(i)
+    return [np.array(group) for group in kinds.values()]
+
+
+def _description(algorithms: Sequence[Algorithm]) -> dict[str, Any]:
+    """Name and hyper-parameters; a list with a number for each game where they differ."""
+    found = [describe(one) for one in algorithms] if algorithms[0] is not algorithms[-1] else [describe(algorithms[0])]
+    return {
+        name: value if all(one[name] == value for one in found) else [one[name] for one in found]
+        for name, value in found[0].items()
+    }
+
+
+@jax.jit
+def _begin(algorithms: Any, games: Matrices) -> Any:
+    """The states of the algorithms at uniform play."""
+
+    def begin(algorithm: Algorithm, payoffs: Any, rows: Any, columns: Any) -> Any:
+        game = padded_game(payoffs, rows, columns, UNNAMED)
         uniform: Any = (game.row.uniform(), game.column.uniform())
         return algorithm.init(game, uniform)
 
-    return jax.vmap(begin)(*games)
+    return jax.vmap(begin)(algorithms, *games)
 
 
-@functools.partial(jax.jit, static_argnames="description")
-def _advance(algorithm: Algorithm, games: Matrices, states: Any, steps: Any, description: Description) -> Any:
+@jax.jit
+def _advance(algorithms: Any, games: Matrices, states: Any, steps: Any) -> Any:
     """The states some steps later, which iterates the policies are, and their logarithms."""
 
-    def step(payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
-        return algorithm.step(padded_game(payoffs, rows, columns, description), state)
+    def step(algorithm: Algorithm, payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
+        return algorithm.step(padded_game(payoffs, rows, columns, UNNAMED), state)
 
-    def policy(payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
-        found = algorithm.policy(padded_game(payoffs, rows, columns, description), state)
+    def policy(algorithm: Algorithm, payoffs: Any, rows: Any, columns: Any, state: Any) -> Any:
+        found = algorithm.policy(padded_game(payoffs, rows, columns, UNNAMED), state)
         return found.iterate, found.log_policy
 
-    states = jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(*games, s), states)
-    return states, *jax.vmap(policy)(*games, states)
+    states = jax.lax.fori_loop(0, steps, lambda _, s: jax.vmap(step)(algorithms, *games, s), states)
+    return states, *jax.vmap(policy)(algorithms, *games, states)
 
 
 def _matrix(game: Game | np.ndarray, place: int) -> Float[np.ndarray, "m n"]:

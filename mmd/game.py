@@ -200,6 +200,8 @@ class Game:
 def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
     """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead."""
     try:
+        if np.iscomplexobj(payoffs):
+            raise TypeError
         payoffs = np.array(payoffs, np.float64)
     except (TypeError, ValueError):
         raise GameError("expected a matrix of numbers with rows of equal length, got something else") from None

@@ -41,10 +41,10 @@ class Matrices(NamedTuple):
     columns: Bool[np.ndarray, "G n"]
 
     @classmethod
-    def of(cls, matrices: Sequence[Float[np.ndarray, "_ _"]]) -> "Matrices":
-        """Padded to their largest sizes, rounded up."""
+    def of(cls, matrices: Sequence[Float[np.ndarray, "_ _"]], multiple: int = MULTIPLE) -> "Matrices":
+        """Padded to their largest sizes, rounded up to multiples of a number."""
         sizes = np.array([matrix.shape for matrix in matrices])
-        m, n = (-(-int(size) // MULTIPLE) * MULTIPLE for size in sizes.max(axis=0))
+        m, n = (-(-int(size) // multiple) * multiple for size in sizes.max(axis=0))
         payoffs = np.zeros((len(matrices), m, n))
         for into, matrix in zip(payoffs, matrices, strict=True):
             into[: matrix.shape[0], : matrix.shape[1]] = matrix

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -28,6 +28,7 @@ class Status(Enum):
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 
 
+ANTISYMMETRY = 1e-9  # of the payoff range: what rounding may leave of A + A^T, less its mean
 TRACE_COLUMNS = (
     "iteration",
     "gradient_evaluations",
@@ -207,7 +208,18 @@ class Solutions(Sequence[Solution]):
 
     @property
     def lotteries(self) -> Float[np.ndarray, "G m"]:
-        """The mean of both players' strategies: the maximal lotteries of symmetric games."""
+        """The mean of both players' strategies: the maximal lotteries of symmetric games, A + A^T the same everywhere.
+
+        NaN for a game that is not symmetric.
+
+        Raises:
+            GameError: a game is not square.
+        """
         if self.row.shape != self.column.shape:
             raise GameError("these games have no lotteries: expected as many rows as columns")
-        return (self.row + self.column) / 2
+        found = (self.row + self.column) / 2
+        for place, game in enumerate(self.games):
+            payoffs = np.asarray(cast("Any", game).payoff.matrix[1:, 1:] if isinstance(game, Game) else game)
+            if payoffs.shape[0] != payoffs.shape[1] or np.ptp(payoffs + payoffs.T) > ANTISYMMETRY * np.ptp(payoffs):
+                found[place] = np.nan
+        return found

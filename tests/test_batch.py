@@ -234,6 +234,7 @@ def test_solutions_are_a_sequence_of_solutions() -> None:
     np.testing.assert_allclose(
         solutions.lotteries[:2], [[0.2, 0.6, 0.2, 0, 0], [4 / 11, 3 / 11, 4 / 11, 0, 0]], rtol=1e-9
     )
+    assert np.isnan(solutions.lotteries[2]).all()  # of a game that is not symmetric
     assert solutions.converged.all()
     assert "3 games, 3 converged" in repr(solutions)
     assert [s.value for s in solutions[1:]] == [solutions[1].value, solutions[2].value]
@@ -241,6 +242,47 @@ def test_solutions_are_a_sequence_of_solutions() -> None:
         solutions[3]
     with pytest.raises(GameError, match="as many rows as columns"):
         _ = mmd.solve_many([np.ones((2, 3))]).lotteries
+
+
+METHODS = [
+    load(name) for name in ("asymmetric", "halpern", "gabp", "omwu", "inpo", "online-ipo", "comal", "iterative-dpo")
+]
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: method.name)
+def test_methods_have_in_a_batch_the_settings_that_each_game_gives_them(method: Callable[..., Algorithm]) -> None:
+    """Two 3-cycles in different units, and a game of another shape: as `mmd.solve` has them, at the same iterations."""
+    cycle = games.load("preference:cycle")
+    shares = np.array([[0.5, 0.6, 0.45], [0.4, 0.5, 0.7], [0.55, 0.3, 0.5]])
+    weak, wide = games.preference.game(shares), games.preference.game(np.pad(shares, (0, 2), constant_values=0.5))
+    together = mmd.solve_many([cycle, weak, wide], method(), tolerance=0.0, max_iterations=32, polish=False)
+    for game, found in zip((cycle, weak, wide), together, strict=True):
+        alone = mmd.solve(game, method(), tolerance=0.0, max_iterations=32)
+        start = mmd.certify(game, tuple(np.exp(player.uniform()) for player in game.players))
+        np.testing.assert_allclose(found.nash_conv, min(alone.nash_conv, start.nash_conv), rtol=1e-9, atol=1e-13)
+        if alone.nash_conv < start.nash_conv:
+            mine, theirs = found.policy.probabilities, alone.policy.probabilities
+            np.testing.assert_allclose(np.concatenate(mine), np.concatenate(theirs), rtol=0, atol=1e-9)
+
+
+def test_ctrl_c_ends_a_batch_with_what_has_been_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    easy, hard = [BIASED] * 5, [rng.normal(size=(30, 30)) for _ in range(3)]
+    check, calls = batch._Run._check, [0]
+
+    def interrupted(run: batch._Run, *arguments: object) -> None:
+        check(run, *arguments)
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(batch._Run, "_check", interrupted)
+    found = mmd.solve_many([*hard, *easy], tolerance=1e-9, polish=False)
+    assert Status.INTERRUPTED in found.statuses
+    assert set(found.statuses) <= {Status.INTERRUPTED, Status.CONVERGED}
+    for solution in found:
+        certificate = certify(solution.game, solution.policy.probabilities)
+        np.testing.assert_allclose(solution.nash_conv, certificate.nash_conv, rtol=0, atol=1e-13)
 
 
 def test_limits_are_kept_and_named() -> None:
@@ -267,6 +309,9 @@ def test_an_iterate_that_is_no_number_ends_its_game_alone() -> None:
         (lambda: mmd.solve_many([]), "at least one game"),
         (lambda: mmd.solve_many([np.ones((2, 2)), games.load("kuhn_poker")]), "game 1 of the batch: expected a matrix"),
         (lambda: mmd.solve_many([np.ones((2, 2)), np.ones(3)]), "game 1 of the batch: expected a non-empty matrix"),
+        (lambda: mmd.solve_many(BIASED), "a sequence of games, got one: put it in a list"),
+        (lambda: mmd.solve_many(games.load("preference:cycle")), "a sequence of games, got one: put it in a list"),
+        (lambda: mmd.solve_many([np.eye(2) * 1j]), "game 0 of the batch: expected a matrix of numbers"),
         (lambda: mmd.solve_many([np.array([[np.nan]])]), "game 0 of the batch: expected finite payoffs"),
         (lambda: mmd.solve_many([np.array([[1.7e308, -1.7e308]])]), "whose range float64 can hold"),
         (lambda: mmd.solve_many([BIASED], tolerance=-1.0), "a tolerance >= 0"),
