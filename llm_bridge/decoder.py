@@ -10,7 +10,7 @@ A `Decoder` is a function of weights: hashable, without arrays, so it is a stati
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +45,7 @@ class Compute:
     """
 
     dtype: str | None = None
-    remat: Literal["none", "layer", "projections"] = "none"
+    remat: Literal["none", "layer", "projections"] = "projections"
     attention: Implementation = "auto"
     unroll: int = 1
 
@@ -155,11 +155,8 @@ class Decoder:
 
     def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Float32 logits, soft cap included."""
-        name, form = ("embedding", "...d,vd->...v") if self.architecture.tied else ("head", "...d,dv->...v")
-        matrix = weights[name].astype(hidden.dtype)
-        logits = jnp.einsum(
-            form, hidden, matrix, precision=exact(hidden.dtype), preferred_element_type=jnp.float32
-        ).astype(jnp.float32)
+        matrix = (weights["embedding"].T if self.architecture.tied else weights["head"]).astype(hidden.dtype)
+        logits = product(hidden, matrix, jnp.float32).astype(jnp.float32)
         if (cap := self.architecture.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits
@@ -206,9 +203,10 @@ class Decoder:
     def _scan(self, block, x: Array, layers: Weights) -> Array:
         match self.compute.remat:
             case "layer":
-                block = jax.checkpoint(block)
+                block = jax.checkpoint(block, prevent_cse=False)
             case "projections":
-                block = jax.checkpoint(block, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+                saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+                block = jax.checkpoint(block, prevent_cse=False, policy=saved)
         return jax.lax.scan(block, x, layers, unroll=self.compute.unroll)[0]
 
     def _qkv(self, layer: Weights, x: Float[Array, "B T D"], view: View) -> tuple[Array, Array, Array]:
@@ -288,15 +286,14 @@ class Decoder:
 
     def _linear(self, layer: Weights, name: str, x: Array) -> Array:
         """X W + b, and the adapter's low-rank part if there is one (Hu et al. 2022)."""
-        precision, bias = exact(x.dtype), layer.get(f"{name}_bias")
+        bias = layer.get(f"{name}_bias")
         wide = jnp.float32 if bias is not None else None  # the sum with the bias is rounded once
-        out = jnp.matmul(x, layer[name].astype(x.dtype), precision=precision, preferred_element_type=wide)
+        out = product(x, layer[name].astype(x.dtype), wide)
         if bias is not None:
             out = (out + _aligned(bias.astype(jnp.float32), out)).astype(x.dtype)
         if (down := layer.get(f"{name}.lora_a")) is not None:
-            low = jnp.matmul(x, down.astype(x.dtype), precision=precision)
-            up = layer[f"{name}.lora_b"].astype(x.dtype)
-            out = out + self.adapter_scale * jnp.matmul(low, up, precision=precision)
+            low = product(x, down.astype(x.dtype))
+            out = out + self.adapter_scale * product(low, layer[f"{name}.lora_b"].astype(x.dtype))
         return out
 
     def _norm(self, weights: Weights, name: str, x: Array) -> Array:
@@ -327,6 +324,13 @@ def normalized(
     if bias is not None:
         out = out + _aligned(bias.astype(jnp.float32), x)
     return out.astype(x.dtype)
+
+
+def product(x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Float[Array, "... F"]:
+    """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
+    flat = x.reshape(-1, x.shape[-1])
+    out = jnp.matmul(flat, matrix, precision=exact(x.dtype), preferred_element_type=dtype)
+    return out.reshape(*x.shape[:-1], -1)
 
 
 def _aligned(vector: Float[Array, " D"], x: Array) -> Array:

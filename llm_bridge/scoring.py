@@ -43,7 +43,7 @@ def log_probs(
     hidden = decoder.hidden(weights, tokens, mask)
 
     def of_chunk(hidden: Array, targets: Array) -> Array:
-        return _at(jax.nn.log_softmax(decoder.logits(weights, hidden)), targets)
+        return target_log_probs(decoder.logits(weights, hidden), targets)
 
     found = _by_chunks(of_chunk, (hidden[:, :-1], tokens[:, 1:]), chunk)
     return _where_predicted(found, mask)
@@ -97,6 +97,12 @@ def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: i
 
     found = jax.lax.map(lambda parts: jax.checkpoint(of_chunk)(*parts), tuple(map(split, arrays)))
     return jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1).reshape(part.shape[1], -1)[:, :length], found)
+
+
+def target_log_probs(logits: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+    """The targets' entries of the log-softmax, of which nothing else is made."""
+    shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return _at(shifted, targets) - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
 
 
 def _at(log_probs: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
