@@ -4,11 +4,13 @@
 
 A Llama with random weights is saved, then loaded in a process of its own onto a mesh of 4 x 2 pretended CPU devices,
 whose memory is the host's as well. A thread samples the process's memory (anonymous pages: mapped files are the
-system's to drop). What the weights do not explain when all is done is what loading needs besides the shards; the
-promise is 1.3 times the largest tensor. Results: benchmarks/results/loading.json.
+system's to drop), and glibc is set to return what is freed at once, so that it is memory in use. What the shards do not
+explain is what loading needs besides them; the promise is 1.3 times the largest tensor. Results: benchmarks/results/loading.json.
 """
 
 import argparse
+import ctypes
+import gc
 import json
 import os
 import subprocess
@@ -31,6 +33,7 @@ LLAMA = {
 }
 SHARD_BYTES = 100_000_000
 SAMPLE_SECONDS = 0.001
+RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
 MIB = 2**20
 
 
@@ -47,7 +50,9 @@ def load_and_watch(folder: str, warm_up: str) -> dict[str, Any]:
     import llm_bridge as bridge
 
     mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"))
-    jax.block_until_ready(bridge.load(warm_up, mesh=mesh).arrays())
+    jax.block_until_ready(bridge.load(warm_up, mesh=mesh).arrays())  # compiles
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # so that what it took is not there to be used again
     before, peak, done = anonymous_bytes(), 0, threading.Event()
 
     def watch() -> None:
@@ -84,7 +89,7 @@ def measure(megabytes: int, scratch: Path) -> dict[str, Any]:
             shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118 - not a dict
         largest = max([largest, *(4 * int(np.prod(shape)) for shape in shapes)])
     command = [sys.executable, "-m", "benchmarks.loading", "--worker", str(folders["large"]), str(folders["small"])]
-    variables = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    variables = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"} | RETURN_MEMORY
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=os.environ | variables)
     found = json.loads(done.stdout.splitlines()[-1])
     besides = found["peak"] - found["before"] - found["shards"]
