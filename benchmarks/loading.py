@@ -5,7 +5,9 @@
 A Llama with random weights is saved, then loaded in a process of its own onto a mesh of 4 x 2 pretended CPU devices,
 whose memory is the host's as well. A thread samples the process's memory (anonymous pages: mapped files are the
 system's to drop), and glibc is set to return what is freed at once, so that it is memory in use. What the shards do not
-explain is what loading needs besides them; the promise is 1.3 times the largest tensor. Results: benchmarks/results/loading.json.
+explain is what loading needs besides them; the promise is 1.3 times the largest tensor.
+
+Results: benchmarks/results/loading.json.
 """
 
 import argparse
