@@ -9,6 +9,7 @@ import pytest
 from benchmarks import claims_page
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("ours", "transformers")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -142,6 +143,24 @@ def test_startup() -> None:
         f"{leduc['again_median']:.2f} / {min(leduc['again']):.2f} s (`import jax`: {leduc['import_jax_median']:.2f} s)"
     )
     assert found in readme_row("`mmd solve leduc_poker` again")
+
+
+def test_policies() -> None:
+    """By processor time: the machine is shared, and the clock of one program is not that of the other."""
+    stored = result("policies")["results"]
+
+    def ratios(job: str) -> list[float]:
+        found = [stored[model][program]["results"][job] for model in ("small", "large") for program in PROGRAMS]
+        seconds = [measured["processor_seconds"] for measured in found]
+        return [theirs / ours for ours, theirs in zip(seconds[::2], seconds[1::2], strict=True)]
+
+    decoding = ratios("generate 256")
+    assert f"| {decoding[0]:.1f} / {decoding[1]:.1f} |" in readme_row("16 prompts continued by 256 tokens")
+    assert decoding[0] >= 4
+    assert decoding[1] >= 1.2
+    (small, large), huge = ratios("log_probs and gradient"), ratios("log_probs and gradient, huge pages")
+    expected = f"| {small:.2f} / {large:.2f} ({huge[0]:.2f} / {huge[1]:.2f}) |"
+    assert expected in readme_row("log-probabilities with their gradient")
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
