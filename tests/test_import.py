@@ -73,7 +73,7 @@ def test_a_policy_from_a_configuration_needs_no_checkpoint_libraries() -> None:
     code += "import jax, llm_bridge as bridge\n"
     code += "config = dict(model_type='gpt2', n_layer=1, n_head=2, n_embd=8, vocab_size=16, n_positions=16)\n"
     code += "policy = bridge.init(config, jax.random.key(0))\n"
-    code += "print(policy.log_probs([[1, 2]], [[1, 1]]).shape)"
+    code += "print(policy.log_probs(jax.numpy.array([[1, 2]]), jax.numpy.array([[1, 1]])).shape)"
     assert run(code).stdout.strip() == "(1, 2)"
 
 
