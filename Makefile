@@ -2,7 +2,7 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make test    the whole test suite          make lint   ruff and pyright
-#   make bench   the measurements              make bench-gpu   the time of an iteration on a GPU
+#   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
 #   make parity  policies against live torch transformers (in .peers/torch)
@@ -14,7 +14,7 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(filter-out demo openspiel_counts gpu tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+BENCHMARKS := $(filter-out demo openspiel_counts gpu gpu_policies tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
 .PHONY: setup demo test lint bench bench-gpu peers bench-peers parity docs clean
 
@@ -49,6 +49,7 @@ bench: setup
 bench-gpu: setup
 	$(PIP) --editable '.[cuda]'
 	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python -m benchmarks.gpu_policies
 
 peers:
 	benchmarks/peers/setup.sh
@@ -59,7 +60,9 @@ bench-peers: setup peers
 
 parity: setup
 	benchmarks/peers/setup.sh torch
-	.peers/torch/bin/python tests/llm/make_golden.py --check
+	rm -rf runs/saved
+	$(BIN)/python -m tests.llm.save_for_torch runs/saved
+	.peers/torch/bin/python tests/llm/make_golden.py --check runs/saved
 	$(BIN)/python -m pytest tests/llm/test_parity.py tests/llm/test_generate.py
 
 docs: setup .venv/.installed-docs

@@ -44,15 +44,21 @@ def attend(
     scale: float | Float[Array, ""],
     softcap: float | None,
 ) -> Float[Array, "B T K G C"]:
-    """The plain form. Scores and their softmax are float32 whatever the inputs are."""
-    precision = exact(query.dtype)
-    scores = jnp.einsum("btkgc,bksc->bkgts", query, key, precision=precision, preferred_element_type=jnp.float32)
-    scores = scores * scale
+    """The plain form. Scores and their softmax are float32 whatever the inputs are.
+
+    The queries of a group are put side by side first, so that both products are one matrix product a key-value head.
+    """
+    n_rows, length, n_kv, n_group, channels = query.shape
+    precision, grouped = exact(query.dtype), (n_rows, n_kv, n_group, length)
+    query = jnp.transpose(query, (0, 2, 3, 1, 4)).reshape(n_rows, n_kv, n_group * length, channels)
+    scores = jnp.einsum("bkqc,bksc->bkqs", query, key, precision=precision, preferred_element_type=jnp.float32)
+    scores = scores.reshape(*grouped, -1) * scale
     if softcap is not None:
         scores = softcap * jnp.tanh(scores / softcap)
     scores = jnp.where(allowed[:, None, None, :, :], scores, FORBIDDEN)
-    shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-    return jnp.einsum("bkgts,bksc->btkgc", shares, value, precision=precision)
+    shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype).reshape(n_rows, n_kv, n_group * length, -1)
+    out = jnp.einsum("bkqs,bksc->bkqc", shares, value, precision=precision)
+    return jnp.transpose(out.reshape(*grouped, channels), (0, 3, 1, 2, 4))
 
 
 def attend_fused(

@@ -25,7 +25,7 @@ from jaxtyping import Array, Key
 
 from llm_bridge import models, sharding
 from llm_bridge.architecture import Architecture, BridgeError
-from llm_bridge.config import Fields, raise_all
+from llm_bridge.config import CODE, Fields, raise_all
 from llm_bridge.decoder import Compute, Decoder
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Origin, Policy
@@ -60,7 +60,7 @@ def load(
     """
     folder = _folder(path, revision)
     config = read_json(folder / CONFIG)
-    family = models.load(config.get("model_type"))
+    family = family_of(config)
     architecture = architecture_of(config, str(folder / CONFIG))
     mesh = sharding.as_mesh(mesh)
     sharding.check(architecture, mesh)
@@ -119,7 +119,7 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
     Raises:
         BridgeError: it is not supported; the message lists every field that stands in the way.
     """
-    family = models.load(config.get("model_type"))
+    family = family_of(config)
     fields = Fields(config)
     try:
         found = family.architecture(fields)
@@ -128,6 +128,20 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
         raise
     fields.finish(where)
     return found
+
+
+def family_of(config: Mapping[str, Any]) -> ModuleType:
+    """The family's module.
+
+    Raises:
+        BridgeError: there is none for this `model_type`, also if the checkpoint brings code of its own for it.
+    """
+    try:
+        return models.load(config.get("model_type"))
+    except BridgeError as error:
+        if code := [name for name in CODE if config.get(name)]:
+            raise BridgeError(f"{error}; code of the checkpoint ({', '.join(code)}) is never run") from None
+        raise
 
 
 def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:

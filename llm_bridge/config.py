@@ -4,6 +4,7 @@ A family reads the fields that it knows, and says which values of others it can 
 list of fields that change no logit, or it is a problem. All problems of a checkpoint are reported together.
 """
 
+import logging
 import math
 import re
 from collections.abc import Mapping
@@ -11,6 +12,8 @@ from typing import Any, cast
 
 from llm_bridge.architecture import BridgeError, Form, Rotary
 from llm_bridge.rotary import yarn_attention_factor
+
+LOG = logging.getLogger(__name__)
 
 # Training, tokenisation, generation and bookkeeping: nothing of it enters a logit.
 HARMLESS = re.compile(
@@ -90,19 +93,21 @@ class Fields:
     def finish(self, where: str) -> None:
         """Raise what has been found, and every field that was neither read nor harmless.
 
+        Code that a checkpoint brings is never run; a warning says that the family's code here is used instead.
+
         Raises:
             BridgeError: there is a problem; the message lists all.
         """
         unread = sorted(set(self._raw) - self._read)
         unknown = [name for name in unread if self._raw[name] is not None and not HARMLESS.fullmatch(name)]
-        refused = "asks for code of the checkpoint, which is never run: delete the field to use the code here"
-        code = [f"{name} {refused}" for name in unknown if name in CODE]
         others = [
             f"{name} = {str(self._raw[name])[:80]} is unknown and could change the model"
             for name in unknown
             if name not in CODE
         ]
-        raise_all(where, self.problems + code + others)
+        raise_all(where, self.problems + others)
+        if code := [name for name in unknown if name in CODE]:
+            LOG.warning("%s: %s names code of the checkpoint, which is not run", where, ", ".join(code))
 
 
 def raise_all(where: str, problems: list[str]) -> None:

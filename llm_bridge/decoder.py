@@ -10,7 +10,7 @@ A `Decoder` is a function of weights: hashable, without arrays, so it is a stati
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,10 @@ from llm_bridge.attention import Implementation, attend, attend_fused, chosen, e
 from llm_bridge.rotary import Rotation, rotate, rotations
 
 Weights = dict[str, Array]
+Apart = dict[str, Array | tuple[Array, ...]]  # weights of the layers as arrays of their own
 LAYERS = "layers."
+FEW_LAYERS = 16  # up to which a step on a CPU is not scanned
+FEW_ROWS, LARGE_MATRIX = 64, 2**17  # numbers of rows and of entries between which XLA's products on a CPU are slow
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -45,7 +48,7 @@ class Compute:
     """
 
     dtype: str | None = None
-    remat: Literal["none", "layer", "projections"] = "none"
+    remat: Literal["none", "layer", "projections"] = "projections"
     attention: Implementation = "auto"
     unroll: int = 1
 
@@ -54,12 +57,12 @@ class Cache(NamedTuple):
     """Keys (rotated) and values of all layers, one slot a token, and where each row begins.
 
     Attributes:
-        keys, values: [L, B, K, S, C].
+        keys, values: [L, B, K, S, C], or one [B, K, S, C] a layer.
         padding: how many of a row's first slots are empty; the token in slot s has position s - padding.
     """
 
-    keys: Float[Array, "L B K S C"]
-    values: Float[Array, "L B K S C"]
+    keys: Float[Array, "L B K S C"] | tuple[Float[Array, "B K S C"], ...]
+    values: Float[Array, "L B K S C"] | tuple[Float[Array, "B K S C"], ...]
     padding: Int[Array, " B"]
 
 
@@ -129,37 +132,62 @@ class Decoder:
         keys, values = (self._place_cache(jnp.pad(part, room)) for part in filled)
         return self._final_norm(weights, x[:, -1:])[:, 0], Cache(keys, values, padding)
 
+    def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | Apart, Cache]:
+        """What `step` takes where it is fastest: on a CPU, if there are few layers, each by itself.
+
+        A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them.
+        """
+        if not self._on_cpu or self.architecture.n_layers > FEW_LAYERS:
+            return weights, cache
+        apart: Apart = {name: tuple(w) if name.startswith(LAYERS) else w for name, w in weights.items()}
+        return apart, cache._replace(keys=tuple(cache.keys), values=tuple(cache.values))
+
     def step(
-        self, weights: Weights, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
+        self, weights: Weights | Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
     ) -> tuple[Float[Array, "B D"], Cache]:
         """Append one token to every row, in the same slot; activations of it."""
+        n_slots = cache.keys[0].shape[2]
         positions = (slot - cache.padding)[:, None]
-        key_positions = jnp.arange(cache.keys.shape[3], dtype=jnp.int32)[None, :] - cache.padding[:, None]
+        key_positions = jnp.arange(n_slots, dtype=jnp.int32)[None, :] - cache.padding[:, None]
         seen = visible(positions, key_positions, key_positions >= 0)
         x, view = self._begin(weights, tokens[:, None], positions, positions[:, 0] + 1, seen, key_positions)
-        layers = self._layers(weights)
+        step = self._step_apart if isinstance(cache.keys, tuple) else self._step_scanned
+        x, keys, values = step(self._layers(weights), x, view, slot, cache)
+        return self._final_norm(weights, x)[:, 0], Cache(keys, values, cache.padding)
+
+    def _step_apart(self, layers: Apart, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
+        keys, values = list(cache.keys), list(cache.values)
+        for i in range(self.architecture.n_layers):
+            layer = {name: parts[i] for name, parts in layers.items()}
+            query, key, value = self._qkv(layer, x, view)
+            keys[i], values[i] = _put(keys[i], _by_head(key), slot), _put(values[i], _by_head(value), slot)
+            x = self._finish(layer, x, self._attend(layer, query, keys[i], values[i], view))
+        return x, tuple(keys), tuple(values)
+
+    def _step_scanned(self, layers: Weights, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
         layers["index"] = jnp.arange(self.architecture.n_layers, dtype=jnp.int32)
 
         def block(carry: tuple[Array, Array, Array], layer: Weights) -> tuple[tuple[Array, Array, Array], None]:
             x, keys, values = carry
             query, key, value = self._qkv(layer, x, view)
-            keys = _put(keys, _by_head(key), layer["index"], slot)
-            values = _put(values, _by_head(value), layer["index"], slot)
+            keys = _put(keys, _by_head(key)[None], slot, layer["index"])
+            values = _put(values, _by_head(value)[None], slot, layer["index"])
             key, value = (jax.lax.dynamic_index_in_dim(c, layer["index"], keepdims=False) for c in (keys, values))
             return (self._finish(layer, x, self._attend(layer, query, key, value, view)), keys, values), None
 
-        carry = (x, cache.keys, cache.values)
+        carry: Any = (x, cache.keys, cache.values)
         (x, keys, values), _ = jax.lax.scan(block, carry, layers, unroll=self.compute.unroll)
-        cache = Cache(self._place_cache(keys), self._place_cache(values), cache.padding)
-        return self._final_norm(weights, x)[:, 0], cache
+        return x, self._place_cache(keys), self._place_cache(values)
 
     def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Float32 logits, soft cap included."""
-        name, form = ("embedding", "...d,vd->...v") if self.architecture.tied else ("head", "...d,dv->...v")
-        matrix = weights[name].astype(hidden.dtype)
-        logits = jnp.einsum(
-            form, hidden, matrix, precision=exact(hidden.dtype), preferred_element_type=jnp.float32
-        ).astype(jnp.float32)
+        if self.architecture.tied:
+            flat, matrix = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
+            logits = jnp.matmul(flat, matrix.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
+            logits = logits.reshape(*hidden.shape[:-1], -1)
+        else:
+            logits = self._product(hidden, weights["head"].astype(hidden.dtype), jnp.float32)
+        logits = logits.astype(jnp.float32)
         if (cap := self.architecture.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits
@@ -173,7 +201,7 @@ class Decoder:
 
     def _begin(
         self,
-        weights: Weights,
+        weights: Any,
         tokens: Int[Array, "B T"],
         positions: Int[Array, "B T"],
         lengths: Int[Array, " B"],
@@ -191,7 +219,11 @@ class Decoder:
         keys_at = positions if key_positions is None else key_positions
         return self._place(x), View(rotation, positions, keys_at, seen)
 
-    def _layers(self, weights: Weights) -> Weights:
+    @property
+    def _on_cpu(self) -> bool:
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    def _layers(self, weights: Any) -> Any:
         """What is scanned: weights of the layers, and what varies from layer to layer."""
         a = self.architecture
         layers = {name.removeprefix(LAYERS): w for name, w in weights.items() if name.startswith(LAYERS)}
@@ -206,9 +238,10 @@ class Decoder:
     def _scan(self, block, x: Array, layers: Weights) -> Array:
         match self.compute.remat:
             case "layer":
-                block = jax.checkpoint(block)
+                block = jax.checkpoint(block, prevent_cse=False)
             case "projections":
-                block = jax.checkpoint(block, policy=jax.checkpoint_policies.dots_with_no_batch_dims_saveable)
+                saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+                block = jax.checkpoint(block, prevent_cse=False, policy=saved)
         return jax.lax.scan(block, x, layers, unroll=self.compute.unroll)[0]
 
     def _qkv(self, layer: Weights, x: Float[Array, "B T D"], view: View) -> tuple[Array, Array, Array]:
@@ -288,21 +321,32 @@ class Decoder:
 
     def _linear(self, layer: Weights, name: str, x: Array) -> Array:
         """X W + b, and the adapter's low-rank part if there is one (Hu et al. 2022)."""
-        precision, bias = exact(x.dtype), layer.get(f"{name}_bias")
+        bias = layer.get(f"{name}_bias")
         wide = jnp.float32 if bias is not None else None  # the sum with the bias is rounded once
-        out = jnp.matmul(x, layer[name].astype(x.dtype), precision=precision, preferred_element_type=wide)
+        out = self._product(x, layer[name].astype(x.dtype), wide)
         if bias is not None:
             out = (out + _aligned(bias.astype(jnp.float32), out)).astype(x.dtype)
         if (down := layer.get(f"{name}.lora_a")) is not None:
-            low = jnp.matmul(x, down.astype(x.dtype), precision=precision)
-            up = layer[f"{name}.lora_b"].astype(x.dtype)
-            out = out + self.adapter_scale * jnp.matmul(low, up, precision=precision)
+            low = self._product(x, down.astype(x.dtype))
+            out = out + self.adapter_scale * self._product(low, layer[f"{name}.lora_b"].astype(x.dtype))
         return out
+
+    def _product(self, x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Array:
+        """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
+        flat, precision = x.reshape(-1, x.shape[-1]), exact(x.dtype)
+        if self._on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
+            # XLA has two routines for this; the one that takes X as it stands is half as fast.
+            turned = jax.lax.optimization_barrier(flat.T)
+            contracted = (((0,), (0,)), ((), ()))
+            out = jax.lax.dot_general(turned, matrix, contracted, precision=precision, preferred_element_type=dtype)
+        else:
+            out = jnp.matmul(flat, matrix, precision=precision, preferred_element_type=dtype)
+        return out.reshape(*x.shape[:-1], -1)
 
     def _norm(self, weights: Weights, name: str, x: Array) -> Array:
         return normalized(self.architecture.norm, x, weights[name], weights.get(f"{name}_bias"))
 
-    def _final_norm(self, weights: Weights, x: Array) -> Array:
+    def _final_norm(self, weights: Any, x: Array) -> Array:
         return self._norm(weights, "final_norm", x)
 
     def _place(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
@@ -338,7 +382,8 @@ def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:
     return jnp.swapaxes(x, 1, 2)
 
 
-def _put(cache: Array, new: Float[Array, "B K 1 C"], layer: Int[Array, ""], slot: Int[Array, ""]) -> Array:
-    """The cache with one token of one layer written."""
+def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""] | None = None) -> Array:
+    """The cache, [B, K, S, C] or [L, B, K, S, C], with one token written."""
     zero = jnp.zeros((), jnp.int32)
-    return jax.lax.dynamic_update_slice(cache, new[None], (layer, zero, zero, slot, zero))
+    first = () if layer is None else (layer,)
+    return jax.lax.dynamic_update_slice(cache, new, (*first, zero, zero, slot, zero))

@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from llm_bridge import models
 from llm_bridge.architecture import BridgeError
 from llm_bridge.checkpoint import CONFIG
+from llm_bridge.config import CODE
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Policy
 from llm_bridge.tensor_files import INDEX, SINGLE
@@ -77,10 +78,11 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
 
 def _write_rest(policy: Policy, part: Path) -> None:
     origin = policy.origin
-    config = json.loads(origin.config)
+    given = json.loads(origin.config)
+    config = {name: value for name, value in given.items() if name not in CODE}  # whose files are not saved
     dtype = str(policy.weights["embedding"].dtype)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    if config.get(key) == dtype and origin.folder:
+    if given == config | {key: dtype} and origin.folder:
         shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")

@@ -20,7 +20,8 @@ from jaxtyping import Array, Bool, Float, Int
 from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.decoder import Cache, Decoder, Weights
-from llm_bridge.sampling import Settings, at, draw, ended
+from llm_bridge.sampling import Settings, draw, ended, likeliest
+from llm_bridge.scoring import target_log_probs
 
 SMALLEST_BUCKET = 16
 Prompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
@@ -110,8 +111,11 @@ def run(
     def goes_on(state: State) -> Array:
         return (state.step < settings.max_new_tokens) & ~jnp.all(state.done)
 
+    layers, cache = decoder.apart(weights, state.cache)
+    state = state._replace(cache=cache)
+
     def body(state: State) -> State:
-        hidden, cache = decoder.step(weights, state.newest, length + state.step - 1, state.cache)
+        hidden, cache = decoder.step(layers, state.newest, length + state.step - 1, state.cache)
         return _append(decoder, shape, weights, hidden, state._replace(cache=cache), settings)
 
     out = jax.lax.while_loop(goes_on, body, state).out
@@ -128,15 +132,15 @@ def _append(
 ) -> State:
     """Draw a token of every row from the activations of its last one."""
     logits = decoder.logits(weights, hidden)
-    log_probs = jax.nn.log_softmax(logits)
     if shape.greedy:
-        tokens = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        tokens = likeliest(logits)
         sampling_log_probs = jnp.zeros(tokens.shape, jnp.float32)
     else:
         key = jax.random.wrap_key_data(settings.key, impl=shape.generator)
         row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, state.step)))
         keys = row_keys(jnp.arange(hidden.shape[0], dtype=jnp.uint32))
-        tokens, sampling_log_probs = draw(logits, keys, settings, truncates=shape.truncates)
+        tokens, drawn_from = draw(logits, keys, settings, truncates=shape.truncates)
+        sampling_log_probs = target_log_probs(drawn_from, tokens)
     going = ~state.done
 
     def write(array: Array, new: Array, blank: int) -> Array:
@@ -146,7 +150,7 @@ def _append(
     out = Generation(
         write(state.out.tokens, tokens, shape.pad_token),
         write(state.out.mask, going, 0),
-        write(state.out.log_probs, at(log_probs, tokens), 0),
+        write(state.out.log_probs, target_log_probs(logits, tokens), 0),
         write(state.out.sampling_log_probs, sampling_log_probs, 0),
     )
     recent = jnp.concatenate([state.recent[:, 1:], tokens[:, None]], axis=1)

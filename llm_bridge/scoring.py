@@ -43,7 +43,7 @@ def log_probs(
     hidden = decoder.hidden(weights, tokens, mask)
 
     def of_chunk(hidden: Array, targets: Array) -> Array:
-        return _at(jax.nn.log_softmax(decoder.logits(weights, hidden)), targets)
+        return target_log_probs(decoder.logits(weights, hidden), targets)
 
     found = _by_chunks(of_chunk, (hidden[:, :-1], tokens[:, 1:]), chunk)
     return _where_predicted(found, mask)
@@ -99,10 +99,16 @@ def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: i
     return jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1).reshape(part.shape[1], -1)[:, :length], found)
 
 
-def _at(log_probs: Float[Array, "B T V"], targets: Int[Array, "B T"]) -> Float[Array, "B T"]:
+def target_log_probs(logits: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+    """The targets' entries of the log-softmax, of which nothing else is made."""
+    shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    return _at(shifted, targets) - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+
+
+def _at(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
     """The targets' entries; a sum, which a vocabulary divided over devices adds up where it lies."""
-    tokens = jax.lax.broadcasted_iota(targets.dtype, log_probs.shape, 2)
-    return jnp.sum(jnp.where(tokens == targets[:, :, None], log_probs, 0), axis=-1)
+    tokens = jax.lax.broadcasted_iota(targets.dtype, log_probs.shape, log_probs.ndim - 1)
+    return jnp.sum(jnp.where(tokens == targets[..., None], log_probs, 0), axis=-1)
 
 
 def _where_predicted(found: Float[Array, "B T1"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:

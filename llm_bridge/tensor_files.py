@@ -11,7 +11,6 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from llm_bridge.architecture import BridgeError
 
@@ -75,6 +74,8 @@ class TensorFiles:
             target[start - first.start : stop - first.start] = block
 
     def _open(self, path: Path, stack: ExitStack) -> None:
+        from safetensors import SafetensorError, safe_open  # not needed for policies without files
+
         try:
             file = stack.enter_context(safe_open(path, framework="numpy"))
         except (SafetensorError, OSError) as error:

@@ -67,6 +67,16 @@ def test_the_bridge_costs_nothing_until_it_is_used() -> None:
     run(code)
 
 
+def test_a_policy_from_a_configuration_needs_no_checkpoint_libraries() -> None:
+    absent = ("safetensors", "transformers", "tokenizers", "huggingface_hub", "tyro", "orbax")
+    code = f"import sys; sys.modules |= dict.fromkeys({absent})\n"
+    code += "import jax, llm_bridge as bridge\n"
+    code += "config = dict(model_type='gpt2', n_layer=1, n_head=2, n_embd=8, vocab_size=16, n_positions=16)\n"
+    code += "policy = bridge.init(config, jax.random.key(0))\n"
+    code += "print(policy.log_probs(jax.numpy.array([[1, 2]]), jax.numpy.array([[1, 1]])).shape)"
+    assert run(code).stdout.strip() == "(1, 2)"
+
+
 def test_help_needs_no_jax() -> None:
     code = "import sys; from mmd.cli import main; assert main(['--help']) == 0; assert 'jax' not in sys.modules"
     assert "solve" in run(code).stdout

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import claims_page
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("ours", "transformers")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -150,6 +151,24 @@ def test_claims() -> None:
     assert found in readme_row(f"twenty methods on {share['draws']} draws of preference games")
     for rows in result("claims")["cycle"].values():  # the published best of optimistic multiplicative weights
         assert rows["auto"] < rows["omwu, eta 1"]
+
+
+def test_policies() -> None:
+    """By processor time: the machine is shared, and the clock of one program is not that of the other."""
+    stored = result("policies")["results"]
+
+    def ratios(job: str) -> list[float]:
+        found = [stored[model][program]["results"][job] for model in ("small", "large") for program in PROGRAMS]
+        seconds = [measured["processor_seconds"] for measured in found]
+        return [theirs / ours for ours, theirs in zip(seconds[::2], seconds[1::2], strict=True)]
+
+    decoding = ratios("generate 256")
+    assert f"| {decoding[0]:.1f} / {decoding[1]:.1f} |" in readme_row("16 prompts continued by 256 tokens")
+    assert decoding[0] >= 4
+    assert decoding[1] >= 1.2
+    (small, large), huge = ratios("log_probs and gradient"), ratios("log_probs and gradient, huge pages")
+    expected = f"| {small:.2f} / {large:.2f} ({huge[0]:.2f} / {huge[1]:.2f}) |"
+    assert expected in readme_row("log-probabilities with their gradient")
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:

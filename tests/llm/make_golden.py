@@ -1,7 +1,9 @@
 """Golden values of torch transformers: run where torch is, with the folder of this file on the path.
 
     PYTHON tests/llm/make_golden.py            writes golden.json and golden.npz beside this file
-    PYTHON tests/llm/make_golden.py --check    compares with them instead
+    PYTHON tests/llm/make_golden.py --check [FOLDER]
+                                               compares with them instead; and what `save_for_torch.py` has put into
+                                               FOLDER with what it should be
 
 For every case: which tensors its checkpoint has, and the float32 log-probabilities of its rows, each scored alone. In
 bfloat16 as well, to know how much of a difference is the precision's. For every family: 50 greedy continuations, and
@@ -22,6 +24,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
 HERE = Path(__file__).parent
+BAR = 2e-5  # nats
 
 
 def names_and_shapes(case: str, folder: Path) -> dict[str, list[int]]:
@@ -84,6 +87,19 @@ def make(scratch: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return manifest, arrays
 
 
+def check_saved(folder: Path) -> None:
+    """Every folder that was saved here loads without a missing or unknown tensor and has the same log-probabilities."""
+    expected = {case: np.load(HERE / "golden.npz")[f"{case}/log_probs"] for case in CASES}
+    expected |= {f"{family}_fresh": np.load(folder / f"{family}_fresh.npy") for family in FAMILIES}
+    worst = 0.0
+    for name, ours in expected.items():
+        case = name.removesuffix("_fresh")
+        theirs = np.concatenate([log_probs(model_of(folder / name, torch.float32), row) for row in rows(case)])
+        worst = max(worst, float(np.abs(theirs - ours).max()))
+        assert worst <= BAR, f"{name}: {worst:.1e}"
+    print(f"{len(expected)} saved folders: largest difference of a log-probability {worst:.1e}")
+
+
 def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -98,7 +114,9 @@ def main() -> None:
     stored = np.load(HERE / "golden.npz")
     worst = max(np.abs(stored[name] - array).max() for name, array in arrays.items() if name.endswith("log_probs"))
     print(f"largest difference of a log-probability from the stored one: {worst:.1e}")
-    assert worst <= 2e-5
+    assert worst <= BAR
+    if folders := [argument for argument in sys.argv[1:] if argument != "--check"]:
+        check_saved(Path(folders[0]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Folders are read and written bit for bit, as transformers writes them, or refused with every reason."""
 
+import gc
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import jax
@@ -36,6 +38,28 @@ def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch
     for name, array in at_once.arrays().items():
         np.testing.assert_array_equal(array, one_by_one.arrays()[name], err_msg=name)
         assert array.sharding == one_by_one.arrays()[name].sharding
+
+
+def test_the_host_holds_one_tensor_besides_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What NumPy holds at the most; benchmarks/loading.py measures the whole process at 300 MB."""
+    monkeypatch.setattr(checkpoint, "SMALL_BYTES", 0)
+    config = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
+    folder = bridge.save(
+        bridge.init(config | {"num_hidden_layers": 8, "vocab_size": 4096}, jax.random.key(0)), tmp_path / "model"
+    )
+    mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"))
+    largest, total = 4 * 4096 * 256, (folder / "model.safetensors").stat().st_size
+    bridge.load(folder, mesh=mesh)  # compiles
+    gc.collect()
+    tracemalloc.start()
+    try:
+        policy = bridge.load(folder, mesh=mesh)
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    shards = sum(array.nbytes for array in policy.arrays().values())
+    assert shards > 0.99 * total
+    assert peak - min(held, shards) <= 1.3 * largest
 
 
 @pytest.mark.parametrize("case", [*FAMILIES, "gpt2_untied", "phi3_longrope"])

@@ -49,14 +49,24 @@ def test_all_reasons_are_given_at_once() -> None:
         "hidden_activation": "softsign",
         "attention_sinks": 4,
         "quantization_config": {"bits": 4},
-        "auto_map": {"AutoModel": "modeling.Model"},
         "num_hidden_layers": "three",
     }
     with pytest.raises(bridge.BridgeError) as caught:
         bridge.init(config, jax.random.key(0))
-    for word in ("bidirectional", "spiral", "softsign", "attention_sinks", "quantization", "auto_map", "num_hidden"):
+    for word in ("bidirectional", "spiral", "softsign", "attention_sinks", "quantization", "num_hidden"):
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_code_of_a_checkpoint_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """A family that is known here does without it; one that is not is refused."""
+    code = {"auto_map": {"AutoModelForCausalLM": "modeling.Model"}}
+    assert architecture_of(config_of("llama") | code, "here") == architecture_of(config_of("llama"), "here")
+    assert [record.getMessage() for record in caplog.records] == [
+        "here: auto_map names code of the checkpoint, which is not run"
+    ]
+    with pytest.raises(bridge.BridgeError, match=r"unsupported model_type 'mine'.*\(auto_map\) is never run"):
+        bridge.init({"model_type": "mine"} | code, jax.random.key(0))
 
 
 @pytest.mark.parametrize(

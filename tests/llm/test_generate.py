@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import generate
+from llm_bridge import decoder, generate
 from llm_bridge.sampling import truncated
 from tests.llm.cases import FAMILIES, N_NEW, config_of, prompts
 from tests.llm.checkpoints import STORED, folder_of
@@ -87,6 +87,19 @@ def test_draws_have_their_probabilities(policy: bridge.Policy, key: jax.Array) -
     errors = np.sqrt(probabilities * (1 - probabilities) / n)
     assert np.abs(shares - probabilities).max() <= (4 * errors + 1 / n).max()
     assert (np.abs(shares - probabilities) <= 4 * errors + 1 / n).all()
+
+
+def test_a_step_is_the_same_scanned_apart_and_turned(policy: bridge.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other devices scan the layers, this one takes few of them apart; large matrices meet few rows turned."""
+    given, few = prompts("llama")[:4], decoder.FEW_LAYERS
+    expected = policy.generate(given, max_new_tokens=6, temperature=0.0, stop=())
+    for unroll, layers, entries in ((2, 0, decoder.LARGE_MATRIX), (3, few, 0)):
+        monkeypatch.setattr(decoder, "FEW_LAYERS", layers)
+        monkeypatch.setattr(decoder, "LARGE_MATRIX", entries)
+        other = policy.with_compute(unroll=unroll)  # which compiles anew
+        found = other.generate(given, max_new_tokens=6, temperature=0.0, stop=())
+        np.testing.assert_array_equal(found.tokens, expected.tokens)
+        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=1e-5, rtol=0)
 
 
 def test_a_row_draws_the_same_in_any_batch_and_bucket(policy: bridge.Policy, key: jax.Array) -> None:
