@@ -42,8 +42,8 @@ BRIDGE_LAYERS = (
     {"generate"},
     {"policy"},
     {"checkpoint", "tokenizer"},
-    {"export"},
-    {"adapters"},
+    {"export", "data"},
+    {"adapters", "encoding"},
 )
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 BRIDGE_RANK = {module: rank for rank, layer in enumerate(BRIDGE_LAYERS) for module in layer}
