@@ -30,6 +30,7 @@ from llm_bridge.architecture import BridgeError
 
 Message = dict[str, str]
 Prompt = str | tuple[Message, ...]
+Comparison = tuple[Any, Any, Any, float]  # texts, or tuples of token ids
 OnBadRow = Literal["abort", "skip"]
 
 MAX_LINE_BYTES = 10_000_000
@@ -71,6 +72,13 @@ class Row:
         if len(self.prompt) == 1:
             return self.prompt[0]["content"]
         return "\n\n".join(f"{message['role']}: {message['content']}" for message in self.prompt)
+
+    @property
+    def comparison(self) -> Comparison:
+        """The prompt and both answers as a judge reads them, and the probability that the first one is preferred."""
+        if self.chosen is None or self.rejected is None:
+            raise DataError(f"{self.where}: expected two answers, got a prompt alone")
+        return self.text, self.chosen, self.rejected, self.p_chosen
 
 
 @dataclass(frozen=True)
