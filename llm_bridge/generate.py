@@ -154,9 +154,9 @@ def _append(
     return State(state.step + 1, tokens, recent, done, state.cache, out)
 
 
-def bucket(n: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least n."""
-    size = SMALLEST_BUCKET
+def bucket(n: int, smallest: int = SMALLEST_BUCKET) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least n; or of 1, 2, 3, 4, 6, ... from another start."""
+    size = smallest
     while size < n:
         half_more = size + size // 2
         size = half_more if half_more >= n else 2 * size
