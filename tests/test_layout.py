@@ -45,7 +45,7 @@ BRIDGE_LAYERS = (
     {"export", "data", "intervals"},
     {"adapters", "encoding"},
     {"judges"},
-    {"train_state", "arena", "agreement"},
+    {"train_state", "arena", "agreement", "termination"},
     {"objective", "mixture", "weight_average", "rollout"},
     {"learning"},
     {"loop"},
@@ -62,7 +62,7 @@ ONLY_IN = {
     "scipy": {"mmd.equilibria", "mmd.exact", "mmd.polish", "mmd.sequence_form"},
     "matplotlib": {"mmd.lab_plot", "mmd.plot"},
     "tyro": {"mmd.cli", "mmd.options"},
-    "rich": {"mmd.progress"},
+    "rich": {"mmd.progress", "llm_bridge.training_log"},
     "games": {"mmd.commands"},
 }
 FOLDERS = {"models", "judges", "baselines"}  # one file each, which may share some
