@@ -16,6 +16,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # From the ground up; a module imports lower layers only. All algorithms are one layer: an algorithm is one new file.
 LAYERS = (
+    {"command_line"},
     {"simplex", "blocks", "payoff", "files", "environment", "progress", "options"},
     {"update"},
     {"treeplex"},
@@ -61,12 +62,13 @@ BRIDGE_RANK = {module: rank for rank, layer in enumerate(BRIDGE_LAYERS) for modu
 ONLY_IN = {
     "scipy": {"mmd.equilibria", "mmd.exact", "mmd.polish", "mmd.sequence_form"},
     "matplotlib": {"mmd.lab_plot", "mmd.plot"},
-    "tyro": {"mmd.cli", "mmd.options"},
+    "tyro": {"mmd.command_line", "mmd.options", "llm_bridge.options"},
     "rich": {"mmd.progress", "llm_bridge.training_log"},
     "games": {"mmd.commands"},
 }
 FOLDERS = {"models", "judges", "baselines"}  # one file each, which may share some
-FROM_MMD = {"mmd", "mmd.update"}  # what the bridge may know: the public surface and the equation
+# What the bridge may know: the public surface, the equation, and how a command of this project behaves.
+FROM_MMD = {"mmd", "mmd.update", "mmd.command_line", "mmd.environment", "mmd.files"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FILE_LINES, MAX_FUNCTION_LINES, MAX_PARAMETERS = 400, 40, 6
