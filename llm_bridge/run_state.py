@@ -60,14 +60,15 @@ class RunState:
     Args:
         run: the run's directory.
         identity: what the run's numbers depend on besides the state, as JSON; a checkpoint of anything else is refused.
+            None to read whatever is there.
         keep: how many of the newest checkpoints are kept.
     """
 
-    def __init__(self, run: str | os.PathLike[str], identity: Mapping[str, Any], *, keep: int = 2):
+    def __init__(self, run: str | os.PathLike[str], identity: Mapping[str, Any] | None, *, keep: int = 2):
         if keep < 1:
             raise RunStateError(f"expected to keep at least one checkpoint, got {keep}")
         self.folder = Path(run) / FOLDER
-        self.identity = json.loads(json.dumps({"layout": LAYOUT, **identity}))
+        self.identity = None if identity is None else json.loads(json.dumps({"layout": LAYOUT, **identity}))
         self.keep = keep
 
     def steps(self) -> list[int]:
@@ -157,13 +158,14 @@ class RunState:
 
     def _check(self, path: Path, position: Mapping[str, Any], template: Any) -> None:
         its = position["identity"]
-        for name in [*self.identity, *its]:
-            if self.identity.get(name) != its.get(name):
-                difference = f"{name} is {self.identity.get(name)!r} and was {its.get(name)!r}"
+        mine = its if self.identity is None else self.identity
+        for name in [*mine, *its]:
+            if mine.get(name) != its.get(name):
+                difference = f"{name} is {mine.get(name)!r} and was {its.get(name)!r}"
                 raise RunStateError(f"{path}: of another run, {difference}; choose another folder or start anew")
-        for mine, theirs in zip(_described(template), position["arrays"], strict=False):
-            if list(mine) != theirs:
-                raise RunStateError(f"{path}: the state has another layout, {theirs} and not {list(mine)}")
+        for own, theirs in zip(_described(template), position["arrays"], strict=False):
+            if list(own) != theirs:
+                raise RunStateError(f"{path}: the state has another layout, {theirs} and not {list(own)}")
         if len(_described(template)) != len(position["arrays"]):
             raise RunStateError(f"{path}: the state has another number of arrays, {len(position['arrays'])}")
 

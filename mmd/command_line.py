@@ -1,7 +1,7 @@
 """What the commands `mmd` and `mpo` share: parsing with one sentence for bad input, and how a process ends.
 
-Imports nothing heavy, so that `--help` needs neither JAX nor a device. Exit status: 0 done; 2 bad input, one sentence on
-stderr; 130 interrupted; 141 nobody reads the output.
+Imports nothing heavy, so that `--help` needs neither JAX nor a device. Exit status: 0 done; 2 bad input, one sentence
+on stderr; 130 interrupted; 141 nobody reads the output.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def run_process(main: Callable[[Sequence[str]], int]) -> NoReturn:
 
 
 def _keep_compiled_programs() -> None:
-    """Let JAX keep what it compiles in the user's cache folder, so that what has a known shape starts at once next time.
+    """Let JAX keep what it compiles in the user's cache folder, so that a known shape starts at once next time.
 
     `JAX_COMPILATION_CACHE_DIR` says where else; set to nothing it keeps nothing.
     """

@@ -8,7 +8,6 @@ from tyro.conf import Positional, arg, subcommand
 
 from mmd.command_line import UsageError as UsageError
 
-
 Spec = Annotated[Positional[str], arg(metavar="SPEC")]
 
 
