@@ -101,14 +101,14 @@ class Seen(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-    """A loss."""
+    """A loss.
 
-    @property
-    def magnet(self) -> str | None:
-        """How the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the sampled
-        tokens once a round ("sampled"), or not at all (None).
-        """
-        ...
+    Attributes:
+        magnet: how the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the
+            sampled tokens once a round ("sampled"), or not at all (None).
+    """
+
+    magnet: ClassVar[str | None]
 
     @property
     def proximal(self) -> bool:
