@@ -49,7 +49,3 @@ def _main(argv: Sequence[str]) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
-
-
-if __name__ == "__main__":
-    entry()

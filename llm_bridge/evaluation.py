@@ -54,7 +54,7 @@ class Tournament:
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is not a number is None."""
         tables = {name: getattr(self, name) for name in ("wins", "low", "high", "similar", "similar_frac")}
-        plain = {name: np.where(np.isnan(t), None, t.astype(object)).tolist() for name, t in tables.items()}
+        plain = {name: [[None if x != x else x for x in row] for row in t.tolist()] for name, t in tables.items()}
         rest = ("names", "lengths", "failed_frac", "order_flip_frac", "lottery", "exploitability")
         return {"schema_version": 1, **plain, **{name: getattr(self, name) for name in rest}}
 

@@ -5,10 +5,11 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from llm_bridge import checkpoint
 from llm_bridge.architecture import BridgeError
-from llm_bridge.judges import Judge, preference_model
+from llm_bridge.judges import preference_model
 from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.judges.http import HttpJudge
 from llm_bridge.options import Judging
@@ -17,8 +18,8 @@ from llm_bridge.tokenizer import Tokenizer
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
-def judge_of(options: Judging) -> Judge:
-    """The judge.
+def judge_of(options: Judging) -> Any:
+    """The judge, one of texts (see `llm_bridge.judges`).
 
     Raises:
         BridgeError: there is none of this name, or it cannot be loaded.
@@ -42,7 +43,7 @@ def judge_of(options: Judging) -> Judge:
     return GenerativeJudge(policy, Tokenizer(policy.origin.folder or name))
 
 
-def _function(name: str) -> Judge:
+def _function(name: str) -> Any:
     """A function of (prompts, a, b), from a module on the path or in the current folder."""
     module, _, attribute = name.partition(":")
     sys.path.insert(0, os.getcwd())

@@ -140,8 +140,8 @@ def _step(plan: Plan, carry: Carry, given: Given, fixed: Fixed, first: Array) ->
     loss, gradient, seen = _gradient(plan, trained.weights, given.base, fixed.others, (part, given.numbers))
     direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
     weights = jax.tree.map(lambda w, d: w - given.learning_rate * d, trained.weights, direction)
-    norm = optax.global_norm(gradient)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(weights))
+    norm = optax.tree.norm(gradient)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(weights))
     weights, optimizer = jax.tree.map(
         lambda new, old: jnp.where(good, new, old), (weights, optimizer), (trained.weights, trained.optimizer)
     )

@@ -71,8 +71,8 @@ class Budget:
             largest = max(self.parts, key=lambda name: self.parts[name])
             raise BridgeError(
                 f"the run needs about {self.total / GIB:.2f} GiB on {self.device} and {self.free / GIB:.2f} GiB are "
-                f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try gradient checkpointing, more "
-                "gradient accumulation steps, shorter answers, an adapter (LoRA), or a mesh of more devices"
+                f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try gradient "
+                "checkpointing, more gradient accumulation steps, shorter answers, an adapter (LoRA), or more devices"
             )
 
 

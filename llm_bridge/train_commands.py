@@ -15,11 +15,10 @@ from jax.sharding import Mesh
 import mmd
 from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory
 from llm_bridge.agreement import agreement
-from llm_bridge.architecture import BridgeError
 from llm_bridge.decoder import Compute
 from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
-from llm_bridge.loop import FINISHED, STOPPED, Method
+from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.mpo import MPO
 from llm_bridge.options import Model, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
@@ -27,7 +26,6 @@ from llm_bridge.rollout import Question, tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
 from llm_bridge.termination import Terminated, Termination
-from llm_bridge.training_log import TrainingLog
 from llm_bridge.training_run import Keeper, finish, identity, prepare
 from mmd.command_line import UsageError
 
@@ -49,26 +47,23 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     termination = Termination()
     method = replace(method_of(options), judge=termination.interrupting(judge_of(options)))
     _budget(policy, method, max(len(question.tokens) for question in questions), say)
-    states = _states(options, policy)
-    log = TrainingLog(options.output_dir, options.method, options.max_steps, **_log_options(options, states))
-    key = jax.random.key(options.seed)
-    with termination.listening(), log:
-        keeper = Keeper(options, states, log, termination)
+    keeper, key = Keeper(options, _states(options, policy), termination), jax.random.key(options.seed)
+    with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
-            steps = options.max_steps
-            result = method.fit(policy, questions, steps=steps, key=key, state=state, callback=keeper)
+            with keeper.logging(options.method, options.max_steps):
+                steps = options.max_steps
+                result = method.fit(policy, questions, steps=steps, key=key, state=state, callback=keeper)
         except Terminated as stop:
             return _terminated(stop, keeper)
-        status = (keeper.reason or STOPPED) if result.status == STOPPED else result.status
-        rounds = int(result.state.round)
-        if status != FINISHED:
-            return _stopped(status, keeper)
+        if result.status != FINISHED:
+            return _stopped(keeper.reason or result.status, keeper)
         keeper.save()
-        adapted = options.lora_r > 0
-        save = (lambda folder: adapters.save_adapter(result.policy, folder)) if adapted else _saving(result.policy)
-        finish(options.output_dir, {"status": status, "rounds": rounds, "method": options.method}, save)
-    say([f"{status}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    rounds = int(result.state.round)
+    save = adapters.save_adapter if options.lora_r > 0 else export.save
+    known = {"status": FINISHED, "rounds": rounds, "method": options.method}
+    finish(options.output_dir, known, lambda folder: save(result.policy, folder))
+    say([f"{FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 
 
@@ -90,23 +85,23 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
     say(budget.lines())
     budget.check()
-    states, termination = _states(options, policy), Termination()
-    log = TrainingLog(options.output_dir, "judge", steps, **_log_options(options, states))
-    with termination.listening(), log:
-        keeper = Keeper(options, states, log, termination)
+    termination = Termination()
+    keeper = Keeper(options, _states(options, policy), termination)
+    with termination.listening():
         try:
             state = keeper.resume(training.init(jax.random.key(options.seed)))
-            while (step := int(state.round)) < steps:
-                rows = dataset.batch(options.seed, step * n_rows, n_rows)
-                state, metrics = training.round(state, [row.comparison for row in rows])
-                if keeper(state, metrics) or metrics["skipped"] >= 5:
-                    return _stopped(keeper.reason or "5 updates in a row were not finite", keeper)
+            with keeper.logging("judge", steps):
+                while (step := int(state.round)) < steps:
+                    rows = dataset.batch(options.seed, step * n_rows, n_rows)
+                    state, metrics = training.round(state, [row.comparison for row in rows])
+                    if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
+                        return _stopped(keeper.reason or NOT_FINITE, keeper)
         except Terminated as stop:
             return _terminated(stop, keeper)
         keeper.save()
-        judge = training.export(state)
-        report = agreement(judge, tested) if tested else {}
-        finish(options.output_dir, {"status": FINISHED, "rounds": steps, **report}, judge.save)
+    judge = training.export(state)
+    report = agreement(judge, [row for row in tested if row.p_chosen != 0.5]) if tested else {}
+    finish(options.output_dir, {"status": FINISHED, "rounds": steps, **report}, judge.save)
     if report:
         say([_agreement_line(report)])
     say([f"{FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
@@ -217,9 +212,8 @@ def _mesh(text: str | None) -> Mesh | None:
         sizes = {}
     n_devices = jax.device_count()
     if not sizes or not set(sizes) <= set(AXES) or np.prod(list(sizes.values())) != n_devices:
-        raise UsageError(
-            f"expected --mesh to name axes among {', '.join(AXES)} whose product is the {n_devices} devices, got {text!r}"
-        )
+        wanted = f"axes among {', '.join(AXES)} whose product is the {n_devices} devices"
+        raise UsageError(f"expected --mesh to name {wanted}, got {text!r}")
     return Mesh(np.array(jax.devices()).reshape(tuple(sizes.values())), tuple(sizes))
 
 
@@ -231,10 +225,6 @@ def _begin(options: Model) -> None:
 def _states(options: Run, policy: Policy) -> RunState:
     known = identity(options, policy, getattr(options, "dataset_name"))  # noqa: B009 - of Data
     return RunState(options.output_dir, known, keep=options.save_total_limit)
-
-
-def _log_options(options: Run, states: RunState) -> dict[str, Any]:
-    return {"trackers": options.report_to, "quiet": options.quiet, "states": states}
 
 
 def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:
@@ -254,10 +244,6 @@ def _agreement_line(report: dict[str, float]) -> str:
         f"accuracy {report['accuracy']:.3f} [{report['accuracy_low']:.3f}, {report['accuracy_high']:.3f}] on "
         f"{report['n']:.0f} pairs; by length alone {report['length_only']:.3f}, majority {report['majority']:.3f}"
     )
-
-
-def _saving(policy: Policy) -> Callable[[Any], object]:
-    return lambda folder: export.save(policy, folder)
 
 
 def _terminated(stop: Terminated, keeper: Keeper) -> int:

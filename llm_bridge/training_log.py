@@ -52,7 +52,8 @@ class TrainingLog:
     ):
         self._folder, self._label, self._total, self._done = folder, label, total, done
         self._trackers, self._quiet = trackers, quiet
-        self._stack, self._file, self._board, self._bar = ExitStack(), None, None, None
+        self._stack, self._file, self._bar = ExitStack(), None, None
+        self._board: Any = None
         self._began = self._said = time.monotonic()
 
     def __enter__(self) -> "TrainingLog":

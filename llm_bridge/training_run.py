@@ -1,11 +1,11 @@
 """A training run on disk: its directory, and what is done after each round.
 
-    config.yaml       every option; `mpo train --config` repeats the run
-    environment.json  versions, device, commit, command
-    metrics.jsonl     a line a round
-    checkpoints/      see `llm_bridge.run_state`
-    policy/           the result, when the run is done
-    result.json       status and rounds; written last
+config.yaml       every option; `mpo train --config` repeats the run
+environment.json  versions, device, commit, command
+metrics.jsonl     a line a round
+checkpoints/      see `llm_bridge.run_state`
+policy/           the result, when the run is done
+result.json       status and rounds; written last
 """
 
 import hashlib
@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -81,16 +82,16 @@ class Keeper:
     Args:
         options: of the run.
         states: its checkpoints.
-        log: its log.
         termination: whether it was told to stop.
 
     Attributes:
         reason: why it was stopped before its end; None if it was not.
     """
 
-    def __init__(self, options: Run, states: RunState, log: TrainingLog, termination: Termination):
-        self._options, self._states, self._log, self._termination = options, states, log, termination
+    def __init__(self, options: Run, states: RunState, termination: Termination):
+        self._options, self._states, self._termination = options, states, termination
         self._newest: Any = None
+        self._log: TrainingLog | None = None
         self._failed: deque[float] = deque(maxlen=FAILED_OVER)
         self.reason: str | None = None
 
@@ -110,6 +111,16 @@ class Keeper:
         self._newest = state
         return state
 
+    @contextmanager
+    def logging(self, label: str, total: int) -> Iterator[None]:
+        """Inside, rounds are logged; those behind the newest state are kept."""
+        o = self._options
+        log = TrainingLog(o.output_dir, label, total, done=int(self._newest.round), trackers=o.report_to, quiet=o.quiet)
+        with log:
+            self._log = log
+            yield
+            self._log = None
+
     def __call__(self, state: Any, metrics: Mapping[str, float]) -> bool:
         """After a round; whether the run is to end here.
 
@@ -118,7 +129,8 @@ class Keeper:
             RunStateError: it cannot be saved.
         """
         self._newest, number = state, int(state.round)
-        self._log.write(number, metrics)
+        if self._log is not None:
+            self._log.write(number, metrics)
         if number % self._options.save_steps == 0:
             self.save()
         self._failed.append(metrics.get("judge/failed_frac", 0.0))
@@ -132,8 +144,8 @@ class Keeper:
     def save(self) -> int:
         """Save the newest state, if there is one that can be; the rounds of the newest checkpoint."""
         state = self._newest
-        used_up = state is None or any(leaf.is_deleted() for leaf in jax.tree.leaves(slim(state)))
-        if not used_up and int(state.round) > 0:
+        whole = state is not None and not any(leaf.is_deleted() for leaf in jax.tree.leaves(slim(state)))
+        if state is not None and whole and int(state.round) > 0:
             self._states.save(int(state.round), slim(state))
         return max(self._states.steps(), default=0)
 

@@ -52,10 +52,12 @@ BRIDGE_LAYERS = (
     {"loop"},
     {"mpo"},
     {"baselines"},
-    {"run_state", "training_log", "memory", "evaluation"},
-    {"options"},
+    {"run_state", "training_log", "memory", "evaluation", "options"},
+    {"config_file", "judge_choice", "training_run"},
+    {"train_commands"},
     {"commands"},
     {"cli"},
+    {"__main__"},
 )
 RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 BRIDGE_RANK = {module: rank for rank, layer in enumerate(BRIDGE_LAYERS) for module in layer}
