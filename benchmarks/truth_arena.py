@@ -23,13 +23,13 @@ class Table(NamedTuple):
     Attributes:
         tokens, mask: prompt and response of each pair, prompt by prompt; one token is the prompt.
         preferences: between responses, by prompt.
-        index: of the response, by its code (its tokens as digits of a number).
+        numbered: the response's number, by its code (its tokens as digits of a number).
     """
 
     tokens: Int[Array, "NY T"]
     mask: Bool[Array, "NY T"]
     preferences: Float[Array, "N Y Y"]
-    index: Int[Array, " codes"]
+    numbered: Int[Array, " codes"]
 
 
 def table(game: ResponseGame) -> Table:
@@ -93,10 +93,17 @@ class TableArena:
         length, vocabulary = self._game.responses.shape[1], self._game.vocabulary
         prompts = jnp.repeat(jnp.arange(self._n, dtype=jnp.int32), n)[:, None]
         stop = np.array([[vocabulary - 1]] if self._game.ends else np.zeros((0, 1)), np.int32)
-        numbers: Any = (jax.random.key_data(key), np.int32(length), np.float32(1), np.int32(vocabulary), np.float32(1))
+        most: Any = (
+            jax.random.key_data(key),
+            np.int32(length),
+            np.float32(1),
+            np.int32(vocabulary),
+            np.float32(1),
+            stop,
+        )
         shape = generate.Shape(length, False, False, vocabulary - 1, str(jax.random.key_impl(key)))
         padding = jnp.zeros(len(prompts), jnp.int32)
-        found = generate.run(source.decoder, shape, source.weights, (prompts, padding), Settings(*numbers, stop))
+        found = generate.run(source.decoder, shape, source.weights, (prompts, padding), Settings(*most))
         first = jnp.ones_like(prompts, bool)
         return Samples(
             jnp.concatenate([prompts, found.tokens], axis=1),
@@ -114,4 +121,4 @@ class TableArena:
     def _indices(self, samples: Samples) -> Int[Array, "N G"]:
         digits = jnp.asarray(_digits(self._game), jnp.int32)
         codes = jnp.sum(samples.tokens[:, 1:] * digits[None, :], axis=1)
-        return self._arrays.index[codes].reshape(self._n, -1)
+        return self._arrays.numbered[codes].reshape(self._n, -1)

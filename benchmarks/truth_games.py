@@ -129,7 +129,7 @@ def _screened(family: int, number: int, draw) -> tuple[np.ndarray, np.ndarray, i
 
 def passes(table: Float[np.ndarray, "n n"]) -> bool:
     """Whether exact MPO on the classes themselves gets there without losing one of the equilibrium's."""
-    equilibrium = mmd.solve_exactly(games.preference.game(table)).probabilities[0]
+    equilibrium = mmd.solve_exactly(games.preference.game(table)).probabilities[0][-len(table) :]
     needed = equilibrium > 1e-3
     step = jax.jit(magnetic_step)
     with jax.enable_x64(True):

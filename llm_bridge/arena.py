@@ -16,7 +16,7 @@ class Source(NamedTuple):
     """What responses are drawn from.
 
     Attributes:
-        decoder: a `Decoder`, or what has its `prefill`, `step`, `logits` and `mesh`.
+        decoder: a `Decoder`, or several as one (`llm_bridge.mixture`).
         weights: of the decoder.
     """
 

@@ -10,21 +10,52 @@ distribution that it was drawn from, after temperature, top-k and top-p; it is 0
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import sharding
-from llm_bridge.architecture import BridgeError
-from llm_bridge.decoder import Cache, Decoder, Weights
+from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.sampling import Settings, at, draw, ended
 
 SMALLEST_BUCKET = 16
 Prompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
 Stop = Sequence[Any]  # of token ids and sequences of them
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What the loop calls: a `Decoder`, or several of them as one (`llm_bridge.mixture`)."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the tokens and the context."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """Where rows and caches lie."""
+        ...
+
+    def prefill(
+        self, weights: Any, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+    ) -> tuple[Float[Array, "B D"], Any]:
+        """See `Decoder`."""
+        ...
+
+    def step(
+        self, weights: Any, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Any
+    ) -> tuple[Float[Array, "B D"], Any]:
+        """See `Decoder`."""
+        ...
+
+    def logits(self, weights: Any, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """See `Decoder`."""
+        ...
 
 
 class Generation(NamedTuple):
@@ -77,15 +108,15 @@ class State(NamedTuple):
     newest: Int[Array, " B"]
     recent: Int[Array, "B longest"]
     done: Bool[Array, " B"]
-    cache: Cache
+    cache: Any
     out: Generation
 
 
 @partial(jax.jit, static_argnames=("decoder", "shape"))
 def run(
-    decoder: Decoder,
+    decoder: Steps,
     shape: Shape,
-    weights: Weights,
+    weights: Any,
     prompts: tuple[Int[Array, "B P"], Int[Array, " B"]],
     settings: Settings,
 ) -> Generation:
@@ -119,9 +150,9 @@ def run(
 
 
 def _append(
-    decoder: Decoder,
+    decoder: Steps,
     shape: Shape,
-    weights: Weights,
+    weights: Any,
     hidden: Float[Array, "B D"],
     state: State,
     settings: Settings,

@@ -27,7 +27,7 @@ from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.judges import Judge
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import Policy
-from llm_bridge.rollout import Prompts, Question, Rollout
+from llm_bridge.rollout import Prompts, Rollout
 from llm_bridge.train_state import TrainState
 
 Metrics = dict[str, float]
@@ -107,6 +107,7 @@ class Method:
 
     leaves: ClassVar[tuple[str, ...]] = ("eta", "alpha", "learning_rate", "decay_rounds")
     has_magnet: ClassVar[bool] = True
+    smallest_group: ClassVar[int] = 2
 
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node_class(cls)
@@ -139,7 +140,7 @@ class Method:
             BridgeError: they are not.
         """
         sizes = ("group_size", "prompts_per_round", "max_new_tokens", "epochs")
-        for name, smallest in zip(sizes, (2, 1, 1, 1), strict=True):
+        for name, smallest in zip(sizes, (self.smallest_group, 1, 1, 1), strict=True):
             if getattr(self, name) < smallest:
                 raise BridgeError(f"expected {name} >= {smallest}, got {getattr(self, name)}")
         if not callable(self.eta) and not self.eta > 0:
@@ -158,6 +159,16 @@ class Method:
         preference = arena.compare(samples)
         state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
         return self.settle(state), metrics
+
+    def read(self, policy: Policy, prompts: Any) -> Sequence[Any]:
+        """What `fit` is given, in the form of `round`.
+
+        Raises:
+            BridgeError: one cannot be read, or is too long.
+        """
+        questions = rollout.questions(policy.origin, prompts)
+        policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
+        return questions
 
     def settle(self, state: TrainState) -> TrainState:
         """After a round's updates: the magnet moves, the round is counted."""
@@ -183,8 +194,8 @@ class Method:
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
         return replace(state, optimizer=self.plan(state).optimizer.init(state.weights))
 
-    def round(self, state: TrainState, questions: Sequence[Question]) -> tuple[TrainState, Metrics]:
-        """One round on these prompts. The given state is used up: its buffers may be overwritten."""
+    def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
+        """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""
         if self.judge is None:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         arena = Rollout(questions, self.judge, state.frame.origin, self.max_new_tokens, self.opponents)
@@ -219,8 +230,7 @@ class Method:
             BridgeError: a setting does not fit, or a prompt cannot be read.
         """
         method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
-        questions = rollout.questions(policy.origin, prompts)
-        policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
+        questions = self.read(policy, prompts)
         state = method.init(policy, key) if state is None else state
         order, history, status = Order(len(questions), self.prompts_per_round, key), [], FINISHED
         for number in range(int(state.round), steps):

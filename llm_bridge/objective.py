@@ -18,7 +18,7 @@ Letters: as in `llm_bridge.arena`; V vocabulary.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -99,21 +99,17 @@ class Seen(NamedTuple):
     divergence: Float[Array, "B T"] | None
 
 
-@runtime_checkable
-class Objective(Protocol):
-    """A loss.
+class Objective:
+    """A loss; frozen dataclasses derive from it.
 
     Attributes:
         magnet: how the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the
             sampled tokens once a round ("sampled"), or not at all (None).
+        proximal: whether the whole distributions of pi_k are needed, which takes a third copy of what is trained.
     """
 
-    magnet: ClassVar[str | None]
-
-    @property
-    def proximal(self) -> bool:
-        """Whether the whole distributions of pi_k are needed, which takes a third copy of what is trained."""
-        ...
+    magnet: ClassVar[str | None] = None
+    proximal: bool = False
 
     def __call__(self, visit: Visit, part: Part, numbers: Numbers) -> tuple[Float[Array, ""], Seen]:
         """The loss of some rows, to be added to those of the others, and what was seen.
@@ -124,10 +120,12 @@ class Objective(Protocol):
             part: the rows.
             numbers: eta and alpha.
         """
-        ...
+        raise NotImplementedError
 
 
-def payoffs(preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None = None) -> Float[Array, "N G"]:
+def payoffs(
+    preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None = None, *, own: bool = True
+) -> Float[Array, "N G"]:
     """Win rate minus 1/2 of each response.
 
     Among a group's own draws it is the leave-one-out mean: a response does not meet itself. Pairs without an answer
@@ -137,12 +135,13 @@ def payoffs(preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None
     Args:
         preference: within groups, or between two; NaN where there is no answer.
         share: probability of each opponent where all responses are enumerated; None for draws.
+        own: whether opponents are the same draws.
     """
     margins = preference - 0.5
     if share is not None:
         return jnp.sum(margins * share[:, None, :], axis=-1)
     answered = ~jnp.isnan(margins)
-    if preference.shape[-2] == preference.shape[-1]:
+    if own:
         answered = answered & ~jnp.eye(preference.shape[-1], dtype=bool)[None]
     count = jnp.sum(answered, axis=(-2, -1)) / preference.shape[-2]
     total = jnp.sum(jnp.where(answered, margins, 0), axis=-1)
@@ -150,7 +149,7 @@ def payoffs(preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None
 
 
 @dataclass(frozen=True)
-class PolicyGradient:
+class PolicyGradient(Objective):
     """Each prefix's magnetic objective, with the payoffs that one sampled token gives an estimate of.
 
     At a prefix, q_v = A / pi_k(v) for the sampled token v and 0 for the others is an unbiased estimate of its payoffs;
@@ -218,11 +217,10 @@ class Responses(NamedTuple):
 
 
 @dataclass(frozen=True)
-class OfResponses:
+class OfResponses(Objective):
     """An objective that needs only log-probabilities of whole responses; it states `of_groups`."""
 
     magnet: ClassVar[str | None] = "sampled"
-    proximal: ClassVar[bool] = False
 
     def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
         """The loss, to be added to that of other groups."""
@@ -239,6 +237,19 @@ class OfResponses:
         magnet = before if part.magnet is None else part.by_response(part.magnet)
         responses = Responses(part.by_response(log_probs), before, magnet)
         return self.of_groups(responses, part, numbers), Seen(log_probs, spread, None)
+
+
+def pair_weights(part: Part) -> tuple[Float[Array, "N G G"], Float[Array, "N G G"]]:
+    """Weight of each ordered pair of a group in the round's mean, and its preference; no weight without an answer.
+
+    All weights of a group sum to that of its rows, whatever the number of its answers.
+    """
+    preference = part.judged.preference
+    answered = ~jnp.isnan(preference) & ~jnp.eye(preference.shape[-1], dtype=bool)[None]
+    weight = jnp.where(answered, part.weight[:, :, None] * part.weight[:, None, :], 0)
+    total = jnp.sum(weight, axis=(1, 2), keepdims=True)
+    weight = weight * jnp.sum(part.weight, axis=1)[:, None, None] / jnp.where(total > 0, total, 1)
+    return weight, jnp.where(answered, preference, 0.5)
 
 
 @dataclass(frozen=True)
