@@ -25,6 +25,8 @@ def judge_of(options: Judging) -> Any:
         BridgeError: there is none of this name, or it cannot be loaded.
     """
     name = options.judge
+    if name is None:
+        raise BridgeError("--judge is needed: a folder, a model, http(s)://host/v1 or module:function")
     if "://" in name:
         if not options.judge_model:
             raise BridgeError("a judge over HTTP needs --judge-model, its name at the endpoint")

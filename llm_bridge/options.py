@@ -37,7 +37,7 @@ class Model:
 class Judging:
     """Who compares answers."""
 
-    judge: str
+    judge: Annotated[str | None, _optional("JUDGE", "none, which only sft can do with")] = None
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
     judge_model: Annotated[str | None, _optional("NAME", "none")] = None
     """The model's name at an HTTP judge."""
@@ -93,7 +93,7 @@ class Train(Run, Data, Judging, Model):
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
-    num_generations: int = 16
+    num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
     """Answers to each prompt, which are compared with each other."""
     opponents: Annotated[int | None, _optional("NUMBER", "all")] = None
     """How many others of its group each answer is compared with."""
@@ -101,21 +101,23 @@ class Train(Run, Data, Judging, Model):
     """Most tokens of a prompt."""
     max_new_tokens: int = 128
     """Most tokens of an answer."""
-    eta: float = 0.4
+    eta: Annotated[float | None, _optional("NUMBER", "the method's, 0.4 for mpo")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
-    alpha: float = 0.1
+    alpha: Annotated[float | None, _optional("NUMBER", "the method's, 0.1 for mpo")] = None
     """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
-    magnet: Annotated[str | None, _optional("MAGNET", "moving=0.025; with LoRA refresh=40")] = None
+    magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
+        None
+    )
     """How the magnet moves: fixed, refresh=40 (rounds) or moving=0.025 (rate)."""
-    num_iterations: int = 4
+    num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
     learning_rate: float = 1e-5
     """Of Adam; falls linearly to 0."""
-    adam_beta1: float = 0.9
+    adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
     """Take 0 with --num-iterations 1."""
-    adam_beta2: float = 0.999
+    adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
     """Decay of the second moment."""
     adam_epsilon: Annotated[float | None, _optional("NUMBER", "by the number of weights")] = None
     """Large, because gradients near an equilibrium are noise."""

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 import mmd
 from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory
 from llm_bridge.agreement import agreement
+from llm_bridge.baselines.sft import SFT
 from llm_bridge.decoder import Compute
 from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
@@ -36,24 +37,23 @@ Say = Callable[[Iterable[str]], None]
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
-    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    method, termination = method_of(options), Termination()
+    kind = "preferences" if isinstance(method, SFT) else "prompts"
+    dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     prepare(options, argv)
     policy = policy_of(options, lora=options)
-    words = tokenizer(policy.origin)
-    prompts = encoding.prompts(dataset, words, longest=options.max_prompt_length, on_bad_row=options.on_bad_row)
-    questions = [Question(example.ids, example.row.text) for example in prompts.examples]
-    say(encoding.preview(prompts.examples, words))
-    say(_skipped(prompts.skipped))
-    termination = Termination()
-    method = replace(method_of(options), judge=termination.interrupting(judge_of(options)))
-    _budget(policy, method, max(len(question.tokens) for question in questions), say)
+    given, longest = _given(options, policy, dataset, say)
+    if not isinstance(method, SFT):
+        method = replace(method, judge=termination.interrupting(judge_of(options)))
+        longest += method.max_new_tokens
+    _budget(policy, method, longest, say)
     keeper, key = Keeper(options, _states(options, policy), termination), jax.random.key(options.seed)
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
             with keeper.logging(options.method, options.max_steps):
                 steps = options.max_steps
-                result = method.fit(policy, questions, steps=steps, key=key, state=state, callback=keeper)
+                result = method.fit(policy, given, steps=steps, key=key, state=state, callback=keeper)
         except Terminated as stop:
             return _terminated(stop, keeper)
         if result.status != FINISHED:
@@ -148,13 +148,28 @@ def method_of(options: Train) -> Method:
         "eps": options.adam_epsilon,
         "max_grad_norm": options.max_grad_norm,
         "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
+        "magnet": _magnet(options, kind),
     }
     names = {field.name for field in fields(kind)}
-    if "magnet" in names:
-        given["magnet"] = _magnet(options.magnet or ("refresh=40" if options.lora_r else "moving=0.025"))
-    elif options.magnet is not None:
-        raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
-    return kind(**given, **_further(options, names - set(given) - {"judge"}))
+    further = _further(options, names - set(given) - {"judge"})
+    return kind(**{name: value for name, value in given.items() if value is not None}, **further)
+
+
+def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> tuple[list[Any], int]:
+    """What the method learns from, prompts or demonstrations, shown; and the tokens of the longest."""
+    words = tokenizer(policy.origin)
+    if dataset.rows[0].chosen is not None:
+        longest = options.max_prompt_length + options.max_new_tokens
+        pairs, skipped = encoding.answers(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        examples = [chosen for chosen, _ in pairs]
+        found: list[Any] = [(one.ids[: one.n_prompt], one.ids[one.n_prompt :]) for one in examples]
+    else:
+        longest = options.max_prompt_length
+        examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        found = [Question(one.ids, one.row.text) for one in examples]
+    say(encoding.preview(examples, words))
+    say(_skipped(skipped))
+    return found, max(len(one.ids) for one in examples)
 
 
 def _method_class(name: str) -> type[Method]:
@@ -163,13 +178,7 @@ def _method_class(name: str) -> type[Method]:
         return MPO
     if name not in known:
         raise UsageError(f"there is no method {name!r}: expected {' or '.join(['mpo', *known])}")
-    module = importlib.import_module(f"{baselines.__name__}.{name}")
-    (found,) = (
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
-    )
-    return found
+    return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
 
 
 def _further(options: Train, names: set[str]) -> dict[str, Any]:
@@ -186,10 +195,16 @@ def _further(options: Train, names: set[str]) -> dict[str, Any]:
     return found
 
 
-def _magnet(text: str) -> Any:
-    kind, _, number = text.partition("=")
+def _magnet(options: Train, kind: type[Method]) -> Any:
+    """The magnet that is asked for; None for the method's own, which with an adapter cannot be an average."""
+    moves = {field.name for field in fields(kind)} >= {"magnet"}
+    if options.magnet is None:
+        return mmd.Refresh(every=40) if kind is MPO and options.lora_r else None
+    if not moves:
+        raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
+    name, _, number = options.magnet.partition("=")
     try:
-        match kind, number:
+        match name, number:
             case "fixed", "":
                 return mmd.Fixed()
             case "refresh", every if int(every) >= 1:
@@ -199,7 +214,7 @@ def _magnet(text: str) -> Any:
     except ValueError:
         pass
     known = "fixed, refresh=40 (rounds >= 1) or moving=0.025 (a rate in (0, 1])"
-    raise UsageError(f"expected --magnet to be {known}, got {text!r}")
+    raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")
 
 
 def _mesh(text: str | None) -> Mesh | None:
@@ -229,7 +244,8 @@ def _states(options: Run, policy: Policy) -> RunState:
 
 def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
-    rows = memory.Rows(longest + method.max_new_tokens, learned, method.prompts_per_round * method.group_size)
+    drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
+    rows = memory.Rows(longest, learned, drawn)
     budget = memory.training(policy, rows, copies=1 + method.has_magnet + method.watch_start)
     say(budget.lines())
     budget.check()

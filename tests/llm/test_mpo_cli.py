@@ -20,6 +20,7 @@ from llm_bridge import memory, train_commands, training_log
 from llm_bridge.cli import main
 from llm_bridge.evaluation import nash, tournament
 from llm_bridge.judges.callable import PairFunction
+from llm_bridge.options import Train
 from llm_bridge.policy import Origin, Policy
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
@@ -188,6 +189,30 @@ def test_a_judge_that_fails_too_often_ends_the_run(model: Path, work: Path, monk
     assert len(training_log.rows("run/metrics.jsonl")) == 3
 
 
+METHODS = {
+    "inpo": ("Fixed", 4, 0.9),
+    "self_play": ("Fixed", 1, 0.0),
+    "sppo": (None, 4, 0.9),
+    "mpo": ("MovingAverage", 4, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_keeps_what_it_is_not_told(name: str) -> None:
+    needed = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o")}
+    found = train_commands.method_of(Train(**needed, method=name, eta=0.7))
+    magnet, epochs, b1 = METHODS[name]
+    assert (found.epochs, found.b1, found.eta, found.alpha) == (epochs, b1, 0.7, 0.1)
+    assert magnet is None or type(found.magnet).__name__ == magnet
+
+
+def test_answers_that_are_given_are_learned_without_a_judge(model: Path, work: Path) -> None:
+    words = ["--model-name-or-path", model, "--dataset-name", "pairs.jsonl", "--output-dir", "run", "--quiet"]
+    assert mpo("train", *words, "--method", "sft", "--max-steps", "3", "--learning-rate", "1e-2") == 0
+    losses = [row["loss"] for row in training_log.rows("run/metrics.jsonl")]
+    assert losses[-1] < losses[0]
+
+
 def test_an_adapter_is_trained_and_exported(model: Path, work: Path, capsys: Any) -> None:
     assert train(model, "run", "--lora-r", "2", "--quiet", steps=2) == 0
     assert sorted(os.listdir("run/policy")) == ["adapter_config.json", "adapter_model.safetensors"]
@@ -354,6 +379,7 @@ def test_bad_input_is_refused_in_one_sentence(line: str, work: Path, capsys: Any
 
 
 BAD_TRAINING = {
+    "--method sppo --magnet fixed": "sppo has no magnet that moves",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
     "--set speed=3": "mpo has no 'speed' to --set",
