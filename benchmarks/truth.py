@@ -122,14 +122,14 @@ def _run(shape: tuple[Shape, bool, int], method: Method, states: TrainState, arr
         weights = (state.weights, method.exported(state), average)
         return jnp.stack([arena.gap(Source(state.frame.decoder, state.whole(each))) for each in weights])
 
-    def one_round(_: int, carry: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
+    def one_round(_: Any, carry: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
         state, average = carry
         state, _ = method.play(state, arena)
         return state, jax.tree.map(lambda mean, new: mean + RATE * (new - mean), average, state.weights)
 
     def mark(carry: tuple[TrainState, dict[str, Array]], _: None) -> tuple[tuple, Array]:
-        carry = jax.lax.fori_loop(0, EVERY, one_round, carry)
-        return carry, gaps(*carry)
+        state, average = jax.lax.fori_loop(jnp.int32(0), jnp.int32(EVERY), one_round, carry)
+        return (state, average), gaps(state, average)
 
     def one_seed(state: TrainState) -> Array:
         start = gaps(state, state.weights)

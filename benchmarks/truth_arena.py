@@ -93,17 +93,11 @@ class TableArena:
         length, vocabulary = self._game.responses.shape[1], self._game.vocabulary
         prompts = jnp.repeat(jnp.arange(self._n, dtype=jnp.int32), n)[:, None]
         stop = np.array([[vocabulary - 1]] if self._game.ends else np.zeros((0, 1)), np.int32)
-        most: Any = (
-            jax.random.key_data(key),
-            np.int32(length),
-            np.float32(1),
-            np.int32(vocabulary),
-            np.float32(1),
-            stop,
-        )
+        data, one = jax.random.key_data(key), np.float32(1)
+        settings: Any = (data, np.int32(length), one, np.int32(vocabulary), one, stop)
         shape = generate.Shape(length, False, False, vocabulary - 1, str(jax.random.key_impl(key)))
         padding = jnp.zeros(len(prompts), jnp.int32)
-        found = generate.run(source.decoder, shape, source.weights, (prompts, padding), Settings(*most))
+        found = generate.run(source.decoder, shape, source.weights, (prompts, padding), Settings(*settings))
         first = jnp.ones_like(prompts, bool)
         return Samples(
             jnp.concatenate([prompts, found.tokens], axis=1),

@@ -138,7 +138,8 @@ def _step(plan: Plan, carry: Carry, given: Given, fixed: Fixed, first: Array) ->
     trained = carry.trained
     part = _whole(given, fixed, carry.before, first)
     loss, gradient, seen = _gradient(plan, trained.weights, given.base, fixed.others, (part, given.numbers))
-    direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises decays to integer powers
+        direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
     weights = jax.tree.map(lambda w, d: w - given.learning_rate * d, trained.weights, direction)
     norm = optax.tree.norm(gradient)
     good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(weights))

@@ -3,11 +3,13 @@
     pi_k+1/2  by P(y > pi_k),    pi_k+1  from pi_k by P(y > pi_k+1/2),    both regularised towards the reference
 
 Source: Zhou, Fazel, Du, "Extragradient Preference Optimization (EGPO): Beyond Last-Iterate Convergence for Nash
-Learning from Human Feedback", COLM 2025. The last iterate goes linearly to the *regularised* equilibrium.
+Learning from Human Feedback", COLM 2025. The last iterate goes linearly to the equilibrium of the *regularised*
+game.
 
-Half of the group is drawn at pi_k and trained on in both steps, half at pi_k+1/2 as opponents. Deviations: the objective
-is that of MPO instead of online IPO, whose expected gradient is the same; soft preferences over all pairs. `magnet` may
-be one that moves, which is no longer the paper's method.
+Half of the group is drawn at pi_k and trained on in both steps, half at pi_k+1/2 as opponents.
+
+Deviations: the objective is that of MPO instead of online IPO, whose expected gradient is the same; soft preferences
+over all pairs. `magnet` may be one that moves, which is no longer the paper's method.
 """
 
 from dataclasses import KW_ONLY, dataclass, field, replace

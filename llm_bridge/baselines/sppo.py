@@ -3,8 +3,8 @@
     loss = mean_i (log pi(y_i) - log pi_k(y_i) - eta q_i)^2
 
 Source: Wu et al., "Self-Play Preference Optimization for Language Model Alignment", ICLR 2025, eq. 4.6; it
-approximates multiplicative weights, without their log-normaliser. Proven for the *average* iterate (Theorem 4.1, original
-game); the last one circles.
+approximates multiplicative weights, without their log-normaliser. Proven for the *average* iterate (Theorem 4.1,
+original game); the last one circles.
 """
 
 from dataclasses import dataclass
