@@ -42,18 +42,8 @@ def failing(prompts, a, b):
 def slow(prompts, a, b):
     time.sleep(100)
 """
-TRAIN = [
-    "--num-generations",
-    "4",
-    "--prompts-per-round",
-    "2",
-    "--max-new-tokens",
-    "4",
-    "--num-iterations",
-    "2",
-    "--learning-rate",
-    "1e-3",
-]
+TRAIN = {"num-generations": 4, "prompts-per-round": 2, "max-new-tokens": 2, "num-iterations": 2, "learning-rate": 1e-3}
+SIZES = [word for name, value in TRAIN.items() for word in (f"--{name}", value)]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +61,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with prompts, preferences and judges to be in."""
     monkeypatch.chdir(tmp_path)
-    lines(tmp_path / "prompts.jsonl", *({"prompt": text} for text in ("a b", "c", "ab", "a c", "b")))
+    lines(tmp_path / "prompts.jsonl", *({"prompt": text} for text in ("a", "c", "ab", "abc", "b")))
     pairs = [{"prompt": "a", "chosen": "b " * (i % 3 + 1), "rejected": "c"} for i in range(12)]
     lines(tmp_path / "pairs.jsonl", *pairs)
     name = f"judges_{tmp_path.name}".replace("-", "_")
@@ -88,7 +78,7 @@ def mpo(*words: Any) -> int:
 def train(model: Path, out: str, *more: Any, judge: str = "shorter", steps: int = 4) -> int:
     return mpo(
         *("train", "--model_name_or_path", model, "--dataset-name", "prompts.jsonl", "--output_dir", out),
-        *("--judge", f"{os.environ['JUDGES']}:{judge}", "--max-steps", steps, *TRAIN, *more),
+        *("--judge", f"{os.environ['JUDGES']}:{judge}", "--max-steps", steps, *SIZES, *more),
     )
 
 
@@ -102,7 +92,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, capsys: Any) -> None:
     assert train(model, "run", "--report-to", "tensorboard") == 0
     printed = capsys.readouterr()
-    assert re.search(r"prompts.jsonl:1: \d prompt tokens, 0 trained\n  text <s> a b\n  ids  1 5 6\n", printed.out)
+    assert re.search(r"prompts.jsonl:1: 2 prompt tokens, 0 trained\n  text <s> a\n  ids  1 5\n", printed.out)
     assert re.search(r"memory on this host's processor, GiB: .* needed \(given policy .*\), .* free", printed.out)
     assert "finished: 4 rounds, the policy is in run/policy" in printed.out
     assert "mpo: round 4 of 4, loss" in printed.err
@@ -252,11 +242,11 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     said = capsys.readouterr().out
     assert re.search(r"accuracy 1.000 \[0.7.*\] on 12 pairs; by length alone", said)
     for seed in (0, 1):
-        drawn = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "4", "--seed", seed]
+        drawn = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2", "--seed", seed]
         assert mpo("generate", "--model-name-or-path", model, *drawn, "--output-file", f"{seed}.jsonl") == 0
     rows = [json.loads(line) for line in Path("0.jsonl").read_text().splitlines()]
-    assert [row["prompt"] for row in rows[:3]] == ["a b", "a b", "c"]
-    line = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "4"]
+    assert [row["prompt"] for row in rows[:3]] == ["a", "a", "c"]
+    line = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2"]
     assert (
         mpo(
             "eval",
@@ -342,7 +332,7 @@ def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any
     )
     assert mpo("train", "--eta", "3", "--config", "c.yaml", "--num_generations=8") == 0
     (found,) = seen
-    assert (found.eta, found.num_generations, found.learning_rate, found.alpha) == (3.0, 8, 1e-4, 0.1)
+    assert (found.eta, found.num_generations, found.learning_rate, found.alpha) == (3.0, 8, 1e-4, None)
     assert (found.resume, found.quiet, found.set, found.lora_alpha) == (True, False, ("b=1", "c=2"), 16.0)
 
 
@@ -389,7 +379,7 @@ BAD_TRAINING = {
     "--judge json:dumps2": "the module json has no 'dumps2'",
     "--judge http://localhost:1/v1": "needs --judge-model",
     "--eta -1": "expected eta > 0",
-    "--max-prompt-length 2": "prompts.jsonl:1: has 3 tokens, more than the 2",
+    "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
     "--lora-r 2 --magnet moving=0.1": "expected mmd.Refresh",
 }
 
