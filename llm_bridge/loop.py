@@ -192,7 +192,9 @@ class Method:
         """
         self.check(policy)
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
-        return replace(state, optimizer=self.plan(state).optimizer.init(state.weights))
+        place = state.round.sharding  # single numbers elsewhere than after a round would mean compiling it twice
+        begun = self.plan(state).optimizer.init(state.weights)
+        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, place), begun))
 
     def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
         """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""

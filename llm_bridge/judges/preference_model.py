@@ -228,7 +228,10 @@ class PreferenceTraining:
         drawn = np.asarray(jax.random.normal(key, (width,), jnp.float32)) * width**-0.5
         weights = jax.tree.map(jnp.copy, adapter or arrays) | {"head": jax.device_put(drawn, whole(self.policy.mesh))}
         zeros = (jax.device_put(np.int32(0), whole(self.policy.mesh)) for _ in range(2))  # donated, so not one buffer
-        return JudgeState(weights, jax.jit(self._optimizer().init)(weights), *zeros)
+        everywhere = whole(self.policy.mesh)  # where single numbers are after a step, or it would be compiled twice
+        begun = jax.jit(self._optimizer().init)(weights)
+        begun = jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, everywhere), begun)
+        return JudgeState(weights, begun, *zeros)
 
     def round(self, state: JudgeState, rows: Sequence[Comparison]) -> tuple[JudgeState, dict[str, float]]:
         """One step on preferences; `state` is used up.
