@@ -141,8 +141,8 @@ def _step(plan: Plan, carry: Carry, given: Given, fixed: Fixed, first: Array) ->
     with jax.numpy_dtype_promotion("standard"):  # optax raises decays to integer powers
         direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
     weights = jax.tree.map(lambda w, d: w - given.learning_rate * d, trained.weights, direction)
-    norm = optax.global_norm(gradient)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.global_norm(weights))
+    norm = _norm(gradient)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(_norm(weights))
     weights, optimizer = jax.tree.map(
         lambda new, old: jnp.where(good, new, old), (weights, optimizer), (trained.weights, trained.optimizer)
     )
@@ -222,6 +222,10 @@ def _metrics(part: Part, seen: Seen, samples: Samples, fixed: Fixed) -> dict[str
     if fixed.by_initial is not None:
         found["kl/initial"] = mean(seen.log_probs - fixed.by_initial)
     return found
+
+
+def _norm(tree: Weights) -> Array:
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
 
 
 def _chunk(plan: Plan, shape: tuple[int, ...]) -> int:
