@@ -95,14 +95,17 @@ def adam(b1: float, b2: float, eps: float, max_grad_norm: float | None) -> optax
     return optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="trained")
 def learn(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str, Array]]:
-    """E steps.
+    """E steps, compiled; what is trained is used up.
 
     Returns:
         What is trained, and metrics: of the first step, where the policy is the one that has sampled; `kl/step` of the
         last. Divergences are means over responses of sums over tokens, nats; entropy is a mean over tokens.
     """
+    return sharding.in_place(_steps, plan, trained, given)
+
+
+def _steps(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str, Array]]:
     fixed = _fixed(plan, trained.weights, given)
 
     def step(carry: Carry, number: Int[Array, ""]) -> tuple[Carry, dict[str, Array]]:
