@@ -112,6 +112,14 @@ def test_a_collapse_is_named() -> None:
 
     sizes = SIZES | {"learning_rate": 0.05, "eta": 10.0, "alpha": 0.0}
     greedy = bridge.MPO(PairFunction(zeros, symmetric=True), **sizes)
+    with pytest.warns(bridge.CollapseWarning, match="the policy collapses"):
+        result = greedy.fit(policy(), PROMPTS, steps=12, key=KEY)
+    assert result.history[-1]["entropy"] < 0.1 * result.history[0]["entropy"]
+
+
+def test_with_adapters_the_base_is_there_once_and_stays() -> None:
+    adapted = bridge.add_adapter(policy(), jax.random.key(1), rank=2, alpha=4.0)
+    one = method(magnet=mmd.Refresh(every=2))
     state = one.init(adapted, KEY)
     given = adapted.arrays()
     assert set(state.weights) == {name for name in given if ".lora_" in name}
