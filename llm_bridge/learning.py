@@ -95,14 +95,17 @@ def adam(b1: float, b2: float, eps: float, max_grad_norm: float | None) -> optax
     return optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
 
 
-@partial(jax.jit, static_argnames="plan", donate_argnames="trained")
 def learn(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str, Array]]:
-    """E steps.
+    """E steps, compiled; what is trained is used up.
 
     Returns:
         What is trained, and metrics: of the first step, where the policy is the one that has sampled; `kl/step` of the
         last. Divergences are means over responses of sums over tokens, nats; entropy is a mean over tokens.
     """
+    return sharding.in_place(_steps, plan, trained, given)
+
+
+def _steps(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str, Array]]:
     fixed = _fixed(plan, trained.weights, given)
 
     def step(carry: Carry, number: Int[Array, ""]) -> tuple[Carry, dict[str, Array]]:
@@ -141,8 +144,8 @@ def _step(plan: Plan, carry: Carry, given: Given, fixed: Fixed, first: Array) ->
     with jax.numpy_dtype_promotion("standard"):  # optax raises decays to integer powers
         direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
     weights = jax.tree.map(lambda w, d: w - given.learning_rate * d, trained.weights, direction)
-    norm = optax.tree.norm(gradient)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(weights))
+    norm = _norm(gradient)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(_norm(weights))
     weights, optimizer = jax.tree.map(
         lambda new, old: jnp.where(good, new, old), (weights, optimizer), (trained.weights, trained.optimizer)
     )
@@ -222,6 +225,10 @@ def _metrics(part: Part, seen: Seen, samples: Samples, fixed: Fixed) -> dict[str
     if fixed.by_initial is not None:
         found["kl/initial"] = mean(seen.log_probs - fixed.by_initial)
     return found
+
+
+def _norm(tree: Weights) -> Array:
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))
 
 
 def _chunk(plan: Plan, shape: tuple[int, ...]) -> int:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from llm_bridge import learning, rollout, train_state
+from llm_bridge import learning, rollout, sharding, train_state
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.judges import Judge
@@ -192,9 +192,9 @@ class Method:
         """
         self.check(policy)
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
-        place = state.round.sharding  # single numbers elsewhere than after a round would mean compiling it twice
-        begun = self.plan(state).optimizer.init(state.weights)
-        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, place), begun))
+        place = sharding.whole(policy.mesh)
+        moments = self.plan(state).optimizer.init(state.weights)
+        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, place), moments))
 
     def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
         """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""
@@ -238,7 +238,7 @@ class Method:
         for number in range(int(state.round), steps):
             state, metrics = method.round(state, [questions[i] for i in order.of_round(number)])
             history.append(metrics)
-            _name_collapse(state, metrics)
+            _name_collapse(state, metrics, self.group_size)
             if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
                 status = NOT_FINITE
                 break
@@ -298,7 +298,7 @@ def _at(number: Any, round: Int[Array, ""]) -> Array:
     return jnp.asarray(number(round) if callable(number) else number, jnp.float32)
 
 
-def _name_collapse(state: TrainState, metrics: Metrics) -> None:
+def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None:
     """Warn of a policy that hardly varies its responses any more.
 
     A moving magnet remembers no policy with full support: a response whose probability is about 0 never comes back.
@@ -310,7 +310,7 @@ def _name_collapse(state: TrainState, metrics: Metrics) -> None:
         warnings.warn(
             f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
         )
-    elif metrics.get("distinct", 1.0) < FEW_DISTINCT:
+    elif metrics.get("distinct", 1.0) < max(FEW_DISTINCT, 1.5 / group_size):
         text = f"{metrics['distinct']:.0%} of a group's responses are distinct"
         warnings.warn(
             f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3

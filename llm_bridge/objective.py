@@ -18,6 +18,7 @@ Letters: as in `llm_bridge.arena`; V vocabulary.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -123,6 +124,7 @@ class Objective:
         raise NotImplementedError
 
 
+@partial(jax.jit, static_argnames="own")
 def payoffs(
     preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None = None, *, own: bool = True
 ) -> Float[Array, "N G"]:

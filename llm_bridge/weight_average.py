@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 import mmd
+from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.decoder import Weights
 from llm_bridge.train_state import ADAPTER, TrainState
@@ -35,12 +36,15 @@ def check(magnet: Any, weights: Weights) -> None:
 
 
 def moved(magnet: Any, state: TrainState) -> tuple[Weights, Int[Array, ""]]:
-    """The magnet and its age after a round whose updates are done."""
-    age, nowhere = state.age + 1, jnp.zeros((), jnp.float32)
+    """The magnet and its age after a round whose updates are done; its buffers are used up."""
+    return sharding.in_place(_moved, None, state.magnet, magnet, state.weights, state.age + 1)
+
+
+def _moved(
+    _: None, place: Weights, magnet: Any, weights: Weights, age: Int[Array, ""]
+) -> tuple[Weights, Int[Array, ""]]:
+    nowhere = jnp.zeros((), jnp.float32)
     jump = magnet.moves(age, nowhere, nowhere)
     rate = jnp.asarray(magnet.rate if isinstance(magnet, mmd.MovingAverage) else 0.0, jnp.float32)
-
-    def follow(mu: Array, theta: Array) -> Array:
-        return jnp.where(jump, theta, mu + rate * (theta - mu))
-
-    return jax.tree.map(follow, state.magnet, state.weights), jnp.where(jump, 0, age).astype(jnp.int32)
+    followed = jax.tree.map(lambda mu, theta: jnp.where(jump, theta, mu + rate * (theta - mu)), place, weights)
+    return followed, jnp.where(jump, 0, age).astype(jnp.int32)
