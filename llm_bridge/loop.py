@@ -12,7 +12,7 @@ that one compiled program serves a sweep over them.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -27,7 +27,7 @@ from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.judges import Judge
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import Policy
-from llm_bridge.rollout import Prompts, Rollout
+from llm_bridge.rollout import Rollout
 from llm_bridge.train_state import TrainState
 
 Metrics = dict[str, float]
@@ -211,7 +211,7 @@ class Method:
     def fit(
         self,
         policy: Policy,
-        prompts: Prompts,
+        prompts: Iterable[Any],
         *,
         steps: int,
         key: Key[Array, ""],
@@ -222,7 +222,7 @@ class Method:
 
         Args:
             policy: where the run begins; its adapters are trained if it has any.
-            prompts: text, token ids or `Question`.
+            prompts: text, token ids or `Question`; what `read` takes.
             steps: rounds in all, those behind a given state included.
             key: of all draws and of the order of prompts.
             state: where to go on; it is used up.
