@@ -80,7 +80,8 @@ class SFT(Method):
 
 
 def _demonstration(policy: Policy, row: Any, number: int) -> Demonstration:
-    if not isinstance(row, tuple | list) or len(row) != 2 or not all(len(part) for part in row):
+    pair = isinstance(row, tuple | list) and len(row) == 2 and all(isinstance(part, Sequence) and part for part in row)
+    if not pair:
         raise BridgeError(f"row {number}: expected a prompt and an answer, neither of them empty")
     prompt, answer = row
     if isinstance(answer, str):
