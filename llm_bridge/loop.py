@@ -223,7 +223,7 @@ class Method:
         Args:
             policy: where the run begins; its adapters are trained if it has any.
             prompts: text, token ids or `Question`; what `read` takes.
-                    steps: rounds in all, those behind a given state included.
+            steps: rounds in all, those behind a given state included.
             key: of all draws and of the order of prompts.
             state: where to go on; it is used up.
             callback: is told state and metrics after each round; the run ends when it returns True.
