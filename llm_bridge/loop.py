@@ -310,7 +310,7 @@ def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None
         warnings.warn(
             f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
         )
-    elif metrics.get("distinct", 1.0) < max(FEW_DISTINCT, 1.5 / group_size):
+    elif "distinct" in metrics and metrics["distinct"] < max(FEW_DISTINCT, 1.5 / group_size):
         text = f"{metrics['distinct']:.0%} of a group's responses are distinct"
         warnings.warn(
             f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
