@@ -25,7 +25,7 @@ setup: .venv/.installed
 	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	        echo "creating .venv with $$("$$python" --version)"; "$$python" -m venv .venv; break; fi; done
 	@test -x $(BIN)/python || { echo "expected a Python >= 3.11 with venv, tried: $(PYTHON)" >&2; exit 1; }
-	$(PIP) --editable '.[plot,train,dev]'
+	$(PIP) --editable '.[plot,train,judge,data,track,dev]'
 	@touch $@
 
 .venv/.installed-docs: .venv/.installed

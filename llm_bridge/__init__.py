@@ -2,6 +2,7 @@
 
     policy = bridge.load("path/to/checkpoint")
     policy.log_probs(tokens, mask)
+    result = bridge.MPO(judge).fit(policy, prompts, steps=500, key=key)
 
 Names are imported when first used, so that `import llm_bridge` costs nothing and pulls in no array library.
 """
@@ -16,14 +17,23 @@ if TYPE_CHECKING:
     from llm_bridge.adapters import save_adapter as save_adapter
     from llm_bridge.architecture import Architecture as Architecture
     from llm_bridge.architecture import BridgeError as BridgeError
+    from llm_bridge.arena import Arena as Arena
     from llm_bridge.checkpoint import init as init
     from llm_bridge.checkpoint import load as load
     from llm_bridge.decoder import Compute as Compute
     from llm_bridge.export import save as save
     from llm_bridge.generate import Generation as Generation
+    from llm_bridge.loop import CollapseWarning as CollapseWarning
+    from llm_bridge.loop import Method as Method
+    from llm_bridge.loop import Result as Result
+    from llm_bridge.mpo import MPO as MPO
+    from llm_bridge.objective import PolicyGradient as PolicyGradient
+    from llm_bridge.objective import Regression as Regression
     from llm_bridge.policy import Policy as Policy
+    from llm_bridge.rollout import Question as Question
     from llm_bridge.scoring import Comparison as Comparison
     from llm_bridge.tokenizer import Tokenizer as Tokenizer
+    from llm_bridge.train_state import TrainState as TrainState
 
 _HOME = {
     "add_adapter": "llm_bridge.adapters",
@@ -40,6 +50,15 @@ _HOME = {
     "Policy": "llm_bridge.policy",
     "Comparison": "llm_bridge.scoring",
     "Tokenizer": "llm_bridge.tokenizer",
+    "TrainState": "llm_bridge.train_state",
+    "Result": "llm_bridge.loop",
+    "Regression": "llm_bridge.objective",
+    "Question": "llm_bridge.rollout",
+    "PolicyGradient": "llm_bridge.objective",
+    "Method": "llm_bridge.loop",
+    "MPO": "llm_bridge.mpo",
+    "CollapseWarning": "llm_bridge.loop",
+    "Arena": "llm_bridge.arena",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

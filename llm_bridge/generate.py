@@ -10,22 +10,57 @@ distribution that it was drawn from, after temperature, top-k and top-p; it is 0
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import sharding
-from llm_bridge.architecture import BridgeError
-from llm_bridge.decoder import Cache, Decoder, Weights
+from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.sampling import Settings, draw, ended, likeliest
 from llm_bridge.scoring import target_log_probs
 
 SMALLEST_BUCKET = 16
 Prompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
 Stop = Sequence[Any]  # of token ids and sequences of them
+
+
+@runtime_checkable
+class Steps(Protocol):
+    """What the loop calls: a `Decoder`, or several of them as one (`llm_bridge.mixture`)."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the tokens and the context."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """Where rows and caches lie."""
+        ...
+
+    def prefill(
+        self, weights: Any, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+    ) -> tuple[Float[Array, "B D"], Any]:
+        """See `Decoder`."""
+        ...
+
+    def apart(self, weights: Any, cache: Any) -> tuple[Any, Any]:
+        """See `Decoder`."""
+        ...
+
+    def step(
+        self, weights: Any, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Any
+    ) -> tuple[Float[Array, "B D"], Any]:
+        """See `Decoder`."""
+        ...
+
+    def logits(self, weights: Any, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """See `Decoder`."""
+        ...
 
 
 class Generation(NamedTuple):
@@ -78,15 +113,15 @@ class State(NamedTuple):
     newest: Int[Array, " B"]
     recent: Int[Array, "B longest"]
     done: Bool[Array, " B"]
-    cache: Cache
+    cache: Any
     out: Generation
 
 
 @partial(jax.jit, static_argnames=("decoder", "shape"))
 def run(
-    decoder: Decoder,
+    decoder: Steps,
     shape: Shape,
-    weights: Weights,
+    weights: Any,
     prompts: tuple[Int[Array, "B P"], Int[Array, " B"]],
     settings: Settings,
 ) -> Generation:
@@ -123,9 +158,9 @@ def run(
 
 
 def _append(
-    decoder: Decoder,
+    decoder: Steps,
     shape: Shape,
-    weights: Weights,
+    weights: Any,
     hidden: Float[Array, "B D"],
     state: State,
     settings: Settings,
@@ -158,9 +193,9 @@ def _append(
     return State(state.step + 1, tokens, recent, done, state.cache, out)
 
 
-def bucket(n: int) -> int:
-    """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least n."""
-    size = SMALLEST_BUCKET
+def bucket(n: int, smallest: int = SMALLEST_BUCKET) -> int:
+    """The smallest of 16, 24, 32, 48, 64, 96, ... that is at least n; or of 1, 2, 3, 4, 6, ... from another start."""
+    size = smallest
     while size < n:
         half_more = size + size // 2
         size = half_more if half_more >= n else 2 * size

@@ -152,7 +152,7 @@ class Policy(nnx.Module):
             BridgeError: a prompt is empty, too long or has unknown tokens, or a setting is out of its range.
         """
         a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
-        self._check_prompts(prompts, max_new_tokens)
+        self.check_prompts(prompts, max_new_tokens)
         check_sampling(temperature, top_k, top_p, keyless=key is None)
         origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
         key = jax.random.key(0) if key is None else key
@@ -174,7 +174,12 @@ class Policy(nnx.Module):
         found = run(self.decoder, shape, self.arrays(), batch, settings)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 
-    def _check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:
+    def check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:
+        """That prompts can be continued by so many tokens.
+
+        Raises:
+            BridgeError: one is empty, too long, or has a token that is not in the vocabulary.
+        """
         a = self.architecture
         if not len(prompts) or any(not len(prompt) for prompt in prompts):
             raise BridgeError("expected at least one prompt, and a token in each; begin with the BOS token")

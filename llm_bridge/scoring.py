@@ -8,7 +8,7 @@ Logits are made for a chunk of tokens at a time, and made again in the backward 
 that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is exactly 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -35,18 +35,52 @@ class Comparison(NamedTuple):
     divergence: Float[Array, "B T"]
 
 
+Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
+
+
+def visit(
+    policies: Sequence[tuple[Decoder, Weights]],
+    batch: Batch,
+    of_chunk: Callable[..., Any],
+    *arrays: Float[Array, "B T"],
+    chunk: int,
+) -> Any:
+    """Call a function of whole distributions for some tokens of every row at a time.
+
+    Args:
+        policies: whose distributions are wanted.
+        batch: tokens, and which of them are no padding.
+        of_chunk: of the log-probabilities [B, t, V] of each policy, as a tuple, the tokens [B, t] that they predict,
+            and the same tokens of further arrays; returns arrays [B, t].
+        arrays: these further ones.
+        chunk: how many tokens at a time.
+
+    Returns:
+        What `of_chunk` returns, for all tokens; 0 where there is nothing to predict.
+    """
+    tokens, mask = batch
+    hidden = tuple(decoder.hidden(weights, tokens, mask)[:, :-1] for decoder, weights in policies)
+
+    def of_hidden(*parts: Array) -> Any:
+        n = len(policies)
+        logits = (decoder.logits(w, part) for (decoder, w), part in zip(policies, parts[:n], strict=True))
+        return of_chunk(tuple(map(jax.nn.log_softmax, logits)), *parts[n:])
+
+    found = _by_chunks(of_hidden, (*hidden, tokens[:, 1:], *(array[:, 1:] for array in arrays)), chunk)
+    return jax.tree.map(lambda part: _where_predicted(part, mask), found)
+
+
 @partial(jax.jit, static_argnames=("decoder", "chunk"))
 def log_probs(
     decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
 ) -> Float[Array, "B T"]:
     """Log-probability of each token given those before it."""
-    hidden = decoder.hidden(weights, tokens, mask)
 
     def of_chunk(hidden: Array, targets: Array) -> Array:
         return target_log_probs(decoder.logits(weights, hidden), targets)
 
-    found = _by_chunks(of_chunk, (hidden[:, :-1], tokens[:, 1:]), chunk)
-    return _where_predicted(found, mask)
+    hidden = decoder.hidden(weights, tokens, mask)
+    return _where_predicted(_by_chunks(of_chunk, (hidden[:, :-1], tokens[:, 1:]), chunk), mask)
 
 
 @partial(jax.jit, static_argnames=("decoder", "magnet_decoder", "chunk"))
@@ -55,21 +89,15 @@ def compare(
     weights: Weights,
     magnet_decoder: Decoder,
     magnet_weights: Weights,
-    batch: tuple[Int[Array, "B T"], Bool[Array, "B T"]],
+    batch: Batch,
     chunk: int,
 ) -> Comparison:
     """Log-probabilities of both, and the divergence, in one pass over the logits."""
-    tokens, mask = batch
-    hidden = decoder.hidden(weights, tokens, mask)
-    magnet_hidden = magnet_decoder.hidden(magnet_weights, tokens, mask)
 
-    def of_chunk(hidden: Array, magnet_hidden: Array, targets: Array) -> tuple[Array, Array, Array]:
-        ours = jax.nn.log_softmax(decoder.logits(weights, hidden))
-        theirs = jax.nn.log_softmax(magnet_decoder.logits(magnet_weights, magnet_hidden))
-        return _at(ours, targets), _at(theirs, targets), jnp.sum(jnp.exp(ours) * (ours - theirs), axis=-1)
+    def of_chunk(logs: tuple[Array, Array], targets: Array) -> Comparison:
+        return Comparison(at(logs[0], targets), at(logs[1], targets), kl_divergence(*logs))
 
-    found = _by_chunks(of_chunk, (hidden[:, :-1], magnet_hidden[:, :-1], tokens[:, 1:]), chunk)
-    return Comparison(*(_where_predicted(part, mask) for part in found))
+    return visit([(decoder, weights), (magnet_decoder, magnet_weights)], batch, of_chunk, chunk=chunk)
 
 
 def chunk_length(n_rows: int, length: int, vocabulary: int) -> int:
@@ -102,13 +130,27 @@ def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: i
 def target_log_probs(logits: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
     """The targets' entries of the log-softmax, of which nothing else is made."""
     shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    return _at(shifted, targets) - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
+    return at(shifted, targets) - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
 
 
-def _at(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+def at(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
     """The targets' entries; a sum, which a vocabulary divided over devices adds up where it lies."""
-    tokens = jax.lax.broadcasted_iota(targets.dtype, log_probs.shape, log_probs.ndim - 1)
-    return jnp.sum(jnp.where(tokens == targets[..., None], log_probs, 0), axis=-1)
+    return jnp.sum(jnp.where(chosen(log_probs, targets), log_probs, 0), axis=-1)
+
+
+def chosen(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Bool[Array, "... V"]:
+    """Which entries are the targets'."""
+    return jax.lax.broadcasted_iota(targets.dtype, log_probs.shape, log_probs.ndim - 1) == targets[..., None]
+
+
+def kl_divergence(ours: Float[Array, "... V"], theirs: Float[Array, "... V"]) -> Float[Array, "..."]:
+    """KL(ours || theirs), nats; every token has a positive probability."""
+    return jnp.sum(jnp.exp(ours) * (ours - theirs), axis=-1)
+
+
+def entropy(log_probs: Float[Array, "... V"]) -> Float[Array, "..."]:
+    """Shannon entropy, nats."""
+    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 
 def _where_predicted(found: Float[Array, "B T1"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:

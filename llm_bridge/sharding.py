@@ -7,11 +7,14 @@ rest (Xu et al. 2021).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
+from functools import cache, partial
+from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.core import Tracer
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.config import raise_all
@@ -93,3 +96,23 @@ def check(architecture: Architecture, mesh: Mesh) -> None:
             f"{architecture.n_kv_heads} key-value heads cannot be divided by the {n_tensor} devices of axis 'tensor'"
         ] = None
     raise_all("the model does not fit the mesh", list(problems))
+
+
+def in_place(function: Callable[..., Any], static: Hashable, changing: Any, *others: Any) -> Any:
+    """`function(static, changing, *others)`, compiled; the first of its two results takes the buffers of `changing`.
+
+    Results lie where `changing` did. Left alone, XLA chooses, and what is called round after round is compiled again
+    for every new place. A call that is being traced is a plain one.
+    """
+    leaves, structure = jax.tree.flatten(changing)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return function(static, changing, *others)
+    return _compiled(function, static, structure, tuple(leaf.sharding for leaf in leaves))(changing, *others)
+
+
+@cache
+def _compiled(
+    function: Callable[..., Any], static: Hashable, structure: Any, places: tuple[Sharding, ...]
+) -> Callable[..., Any]:
+    outcome = (jax.tree.unflatten(structure, places), None)
+    return jax.jit(partial(function, static), donate_argnums=0, out_shardings=outcome)

@@ -55,9 +55,19 @@ class Tokenizer:
         self.pad = pad if pad is not None else self.eos if self.eos is not None else 0
         self._adds_bos = self.bos is not None and self._inner("")["input_ids"][:1] == [self.bos]
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of text as it stands, without any that the text does not have."""
-        return self._inner.encode(text, add_special_tokens=False)
+    @property
+    def has_template(self) -> bool:
+        """Whether messages can be prompts."""
+        return bool(self._inner.chat_template)
+
+    def encode(self, text: str, *, special: bool = True) -> list[int]:
+        """Ids of text as it stands, without any that the text does not have.
+
+        Args:
+            text: any.
+            special: whether special tokens that the text spells are these tokens, or just their letters.
+        """
+        return self._inner.encode(text, add_special_tokens=False, split_special_tokens=not special)
 
     def decode(self, ids: Sequence[int] | Int[np.ndarray, " _"], *, special: bool = False) -> str:
         """Text of ids, with or without special tokens."""

@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-
-class UsageError(ValueError):
-    """A command line that cannot be carried out; the message says why."""
-
+from mmd.command_line import UsageError as UsageError
 
 Spec = Annotated[Positional[str], arg(metavar="SPEC")]
 

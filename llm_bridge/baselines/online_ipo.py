@@ -1,0 +1,47 @@
+"""Online IPO: log-ratios to a reference that stays are regressed onto preferences.
+
+    loss = mean over pairs of (u_i - u_j - (P(y_i > y_j) - 1/2) / alpha)^2,    u_i = log pi(y_i) - log ref(y_i)
+
+Source: Calandriello et al., "Human Alignment of Large Language Models through Online Preference Optimisation", ICML
+2024, eq. 8 with both responses from the policy. Its stationary point is the equilibrium of the *regularised* game
+(Proposition 4.1); the paper's tau is alpha.
+
+Deviation: soft preferences, over all pairs of a group; E steps use the same samples.
+"""
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+import mmd
+from llm_bridge.mpo import MPO
+from llm_bridge.objective import Numbers, Objective, OfResponses, Part, Responses, pair_weights
+
+
+@dataclass(frozen=True)
+class PreferenceRegression(OfResponses):
+    """The loss of IPO with soft labels."""
+
+    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
+        """See `OfResponses`."""
+        ratio = responses.policy - responses.magnet
+        weight, preference = pair_weights(part)
+        apart = ratio[:, :, None] - ratio[:, None, :] - (preference - 0.5) / numbers.alpha
+        return jnp.sum(weight * apart**2)
+
+
+@dataclass(frozen=True)
+class OnlineIPO(MPO):
+    """Online Identity Preference Optimization; eta has no part in it."""
+
+    _: KW_ONLY
+    epochs: int = 1
+    b1: float = 0.0
+    magnet: Any = field(default_factory=mmd.Fixed)
+    estimator: Objective = field(default_factory=PreferenceRegression)
+    exports: Literal["magnet", "policy"] = "policy"
+
+
+METHOD = OnlineIPO

@@ -1,0 +1,51 @@
+"""The `mpo` command: parse, run, exit status.
+
+What it does is in `llm_bridge.commands`, which is imported after parsing, so that `--help` needs neither JAX nor a
+device.
+
+Exit status: 0 done; 2 bad input, one sentence on stderr; 3 stopped before the end, with a checkpoint; 130 interrupted;
+143 told to stop by SIGTERM, with a checkpoint.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from llm_bridge.config_file import expanded
+from llm_bridge.options import Command
+from mmd.command_line import parse, run_process, status_of
+
+TOLD_TO_STOP = (130, 143)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line (without the program's name) and return the exit status."""
+
+    def carry_out() -> int:
+        description = (
+            "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML "
+            "file, --config FILE; those of the command line win."
+        )
+        command = parse(Command, expanded(argv), program="mpo", description=description)
+        if command is None:
+            return 0
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
+        from llm_bridge import commands
+
+        return commands.run(command, argv)
+
+    return status_of(carry_out, program="mpo")
+
+
+def entry() -> None:
+    """The console script."""
+    run_process(_main)
+
+
+def _main(argv: Sequence[str]) -> int:
+    status = main(argv)
+    if status in TOLD_TO_STOP:  # at once: threads that still wait for a judge are not waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status

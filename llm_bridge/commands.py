@@ -1,0 +1,215 @@
+"""What the `mpo` command does, subcommand by subcommand; training is in `llm_bridge.train_commands`."""
+
+import json
+import platform
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from llm_bridge import adapters, checkpoint, data, encoding, export, training_run
+from llm_bridge.architecture import BridgeError
+from llm_bridge.config_file import expanded
+from llm_bridge.evaluation import tournament
+from llm_bridge.judge_choice import judge_of
+from llm_bridge.mpo import MPO
+from llm_bridge.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
+from llm_bridge.policy import Policy
+from llm_bridge.rollout import tokenizer
+from llm_bridge.run_state import RunState
+from llm_bridge.train_commands import method_of, policy_of, train, train_judge
+from mmd import environment
+from mmd.command_line import UsageError, parse
+from mmd.files import OutputError, prepare_file, prepare_folder, replacing
+
+DONE = 0
+OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX")
+Say = Callable[[Iterable[str]], None]
+
+
+def run(command: Command, argv: Sequence[str]) -> int:
+    """Carry out a command and return the exit status.
+
+    Args:
+        command: what to do.
+        argv: the command line it was parsed from, to be recorded.
+
+    Raises:
+        UsageError: the input is bad; the message is one sentence.
+    """
+    carry_out: dict[type, Callable[[Any, Sequence[str], Say], int]] = {
+        Train: train,
+        TrainJudge: train_judge,
+        Generate: _generate,
+        Eval: _eval,
+        Export: _export,
+        Env: _env,
+    }
+    quiet = isinstance(command, Run) and command.quiet
+    try:
+        with _warnings_in_one_line():
+            return carry_out[type(command)](command, ["mpo", *argv], _say_nothing if quiet else _say)
+    except (BridgeError, OutputError) as error:
+        raise UsageError(str(error)) from None
+
+
+def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
+    prepare_file(options.output_file, (".jsonl",))
+    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    policy = policy_of(options)
+    longest = policy.architecture.cached_length - options.max_new_tokens
+    words = tokenizer(policy.origin)
+    examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+    answers = draw(policy, [example.ids for example in examples], options)
+    with replacing(options.output_file) as part:
+        part.write_text("".join(_answer_lines([example.row.text for example in examples], answers)), "utf-8")
+    left_out = f", {len(skipped)} prompts left out" if skipped else ""
+    say([f"wrote {sum(map(len, answers))} answers to {options.output_file}{left_out}"])
+    return DONE
+
+
+def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) -> list[list[str]]:
+    """Answers to each prompt; they depend on the seed, the order of the prompts and how many are drawn at a time."""
+    rows = [prompt for prompt in prompts for _ in range(options.num_generations)]
+    words, key, texts = tokenizer(policy.origin), jax.random.key(options.seed), []
+    for begin in range(0, len(rows), options.batch_size):
+        found = policy.generate(
+            rows[begin : begin + options.batch_size],
+            key=jax.random.fold_in(key, begin),
+            max_new_tokens=options.max_new_tokens,
+            temperature=options.temperature,
+            top_k=options.top_k,
+            top_p=options.top_p,
+        )
+        tokens, mask = jax.device_get((found.tokens, found.mask))
+        texts += [words.decode(row[marked]) for row, marked in zip(tokens, mask, strict=True)]
+    n = options.num_generations
+    return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+
+def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
+    named = [text.partition("=") for text in options.models]
+    if len(named) < 2 or not all(model for _, _, model in named) or len({name for name, _, _ in named}) < len(named):
+        raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
+    if options.output_dir is not None:
+        prepare_folder(options.output_dir)
+    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    prompts = [row.text for row in dataset.rows]
+    answers = {}
+    for name, _, model in named:
+        answers[name] = _answers_of(model, dataset, options)
+        say([f"{name}: {sum(map(len, answers[name]))} answers"])
+        if options.output_dir is not None:
+            with replacing(options.output_dir / f"{name}.jsonl") as part:
+                part.write_text("".join(_answer_lines(prompts, answers[name])), "utf-8")
+    found = tournament(judge_of(options), prompts, answers)
+    if options.output_dir is not None:
+        with replacing(options.output_dir / "eval.json") as part:
+            content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
+            part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    say(found.lines())
+    return DONE
+
+
+def _answers_of(model: str, dataset: data.Dataset, options: Eval) -> list[list[str]]:
+    """Of a file, or drawn from a model."""
+    if model.endswith(".jsonl"):
+        return _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
+    folder = Path(model) / "policy" if (Path(model) / training_run.CONFIG).exists() else Path(model)
+    if (folder / adapters.CONFIG).exists():
+        base = json.loads((folder / adapters.CONFIG).read_text("utf-8")).get("base_model_name_or_path")
+        policy = adapters.load_adapter(checkpoint.load(base, dtype=options.dtype), folder)
+    else:
+        policy = checkpoint.load(folder if folder.exists() else model, dtype=options.dtype)
+    longest = policy.architecture.cached_length - options.max_new_tokens
+    examples = encoding.prompts(dataset, tokenizer(policy.origin), longest=longest).examples
+    return draw(policy, [example.ids for example in examples], options)
+
+
+def _answer_lines(prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> Iterator[str]:
+    for prompt, texts in zip(prompts, answers, strict=True):
+        for i, text in enumerate(texts):
+            yield json.dumps({"prompt": prompt, "response": text, "sample": i}) + "\n"
+
+
+def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]:
+    """The first n answers to each prompt, from a file of `mpo generate`."""
+    found: dict[str, list[str]] = {}
+    try:
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+            row = json.loads(line)
+            if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("prompt", "response")):
+                raise UsageError(f"{path}:{number}: expected texts 'prompt' and 'response'")
+            found.setdefault(row["prompt"], []).append(row["response"])
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(f"{path}: expected JSON Lines in UTF-8") from None
+    short = [prompt for prompt in prompts if len(found.get(prompt, ())) < n]
+    if short:
+        raise UsageError(f"{path}: {len(short)} of {len(prompts)} prompts have fewer than {n} answers in it")
+    return [found[prompt][:n] for prompt in prompts]
+
+
+def _export(options: Export, argv: Sequence[str], say: Say) -> int:
+    settings = options.run / training_run.CONFIG
+    if not settings.exists():
+        raise UsageError(f"{options.run}: expected a directory of mpo train, it has no {training_run.CONFIG}")
+    words = expanded(["train", "--config", str(settings)])
+    trained = parse(Command, words, program="mpo", description="")
+    if not isinstance(trained, Train):
+        raise UsageError(f"{settings}: expected the options of mpo train")
+    policy, method = policy_of(trained, lora=trained), method_of(trained)
+    if options.weights is not None:
+        if not isinstance(method, MPO):
+            raise UsageError(f"{trained.method} has one set of weights, so --weights cannot choose")
+        method = replace(method, exports=options.weights)
+    begun = method.init(policy, jax.random.key(trained.seed))
+    saved = RunState(options.run, None).restore(training_run.slim(begun))
+    if saved is None:
+        raise UsageError(f"{options.run}: has no checkpoint yet")
+    found = method.export(replace(saved.state, base=begun.base))
+    adapted = any(".lora_" in name for name in found.weights)
+    if adapted and not options.merge:
+        adapters.save_adapter(found, options.output_dir)
+    else:
+        export.save(adapters.merge(found) if adapted else found, options.output_dir)
+    say([f"wrote the policy after {saved.step} rounds to {options.output_dir}"])
+    return DONE
+
+
+def _env(options: Env, argv: Sequence[str], say: Say) -> int:
+    versions = environment.versions((*training_run.LIBRARIES, *OPTIONAL_LIBRARIES))
+    say(f"{name} {version or 'not installed'}" for name, version in versions.items())
+    say([f"commit {environment.commit() or 'unknown (not a checkout)'}", f"platform {platform.platform()}"])
+    say(f"device {environment.describe(device)}" for device in jax.devices())
+    return DONE
+
+
+def _say(lines: Iterable[str]) -> None:
+    if jax.process_index() == 0:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        sys.stdout.flush()
+
+
+def _say_nothing(lines: Iterable[str]) -> None:
+    pass
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings are sentences for the user; where in the code they were made is not his business."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        sys.stderr.write(f"mpo: {' '.join(str(message).split())}\n")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

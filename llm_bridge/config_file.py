@@ -1,0 +1,76 @@
+"""`--config FILE`: a flat YAML file of options, which stand before those of the command line and so yield to them.
+
+Values are read by the same parser as if they had been typed, so both have the same names, checks and complaints.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from llm_bridge.options import BY_NAME
+from mmd.command_line import UsageError
+
+
+def expanded(argv: Sequence[str]) -> list[str]:
+    """The command line with the options of its configuration file in place of `--config FILE`.
+
+    Raises:
+        UsageError: the file cannot be read, or an option in it does not exist; with file and line.
+    """
+    found = list(argv)
+    for i, word in enumerate(found):
+        if word == "--config" or word.startswith("--config="):
+            inline = word.partition("=")[2]
+            if not inline and i + 1 == len(found):
+                raise UsageError("--config needs the name of a YAML file")
+            path, end = (inline, i + 1) if inline else (found[i + 1], i + 2)
+            rest = found[:i] + found[end:]
+            if not rest or rest[0] not in BY_NAME:
+                raise UsageError(f"--config needs a subcommand before it: {', '.join(BY_NAME)}")
+            return [rest[0], *_options(Path(path), rest[0]), *rest[1:]]
+    return found
+
+
+def _options(path: Path, command: str) -> Iterator[str]:
+    known = {field.name: field for field in fields(BY_NAME[command])}
+    for name, value, line in _entries(path):
+        spelled = name.replace("-", "_")
+        if spelled not in known:
+            near = difflib.get_close_matches(spelled, known, n=1)
+            hint = f", did you mean {near[0]}?" if near else f"; mpo {command} --help lists them"
+            raise UsageError(f"{path}:{line}: there is no option {name!r}{hint}")
+        if value is None or value is False:
+            continue
+        yield f"--{spelled}"
+        if value is not True:
+            yield from map(str, value if isinstance(value, list) else [value])
+
+
+def _entries(path: Path) -> Iterator[tuple[str, Any, int]]:
+    """Name, value and line of every option."""
+    import yaml
+
+    try:
+        text = path.read_text("utf-8")
+        node = yaml.compose(text, yaml.SafeLoader)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: expected YAML in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise UsageError(f"{place}: expected YAML ({getattr(error, 'problem', 'unreadable')})") from None
+    if not isinstance(node, yaml.MappingNode):
+        raise UsageError(f"{path}: expected options, one a line, as in learning_rate: 1e-5")
+    loader = yaml.SafeLoader("")
+    for key, inner in node.value:
+        line, value = key.start_mark.line + 1, loader.construct_object(inner, deep=True)
+        if isinstance(inner, yaml.ScalarNode) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", inner.value):
+            value = inner.value  # YAML 1.1 takes 1e-5 for text; the parser of options does not
+        if not isinstance(value, str | int | float | bool | list | None) or isinstance(inner, yaml.MappingNode):
+            raise UsageError(f"{path}:{line}: expected a number, text or a list for {key.value!r}")
+        yield str(key.value), value, line

@@ -1,0 +1,62 @@
+"""Which judge an option means."""
+
+import importlib
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from llm_bridge import checkpoint
+from llm_bridge.architecture import BridgeError
+from llm_bridge.judges import preference_model
+from llm_bridge.judges.generative import GenerativeJudge
+from llm_bridge.judges.http import HttpJudge
+from llm_bridge.options import Judging
+from llm_bridge.tokenizer import Tokenizer
+
+FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def judge_of(options: Judging) -> Any:
+    """The judge, one of texts (see `llm_bridge.judges`).
+
+    Raises:
+        BridgeError: there is none of this name, or it cannot be loaded.
+    """
+    name = options.judge
+    if name is None:
+        raise BridgeError("--judge is needed: a folder, a model, http(s)://host/v1 or module:function")
+    if "://" in name:
+        if not options.judge_model:
+            raise BridgeError("a judge over HTTP needs --judge-model, its name at the endpoint")
+        return HttpJudge(
+            name,
+            options.judge_model,
+            key_variable=options.judge_key_variable,
+            concurrency=options.judge_concurrency,
+            timeout=options.judge_timeout,
+        )
+    if (Path(name) / preference_model.CONFIG).exists():
+        return preference_model.load(name)
+    if FUNCTION.fullmatch(name) and not Path(name).exists():
+        return _function(name)
+    policy = checkpoint.load(name)
+    return GenerativeJudge(policy, Tokenizer(policy.origin.folder or name))
+
+
+def _function(name: str) -> Any:
+    """A function of (prompts, a, b), from a module on the path or in the current folder."""
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise BridgeError(f"--judge {name}: cannot import it ({error})") from None
+    except AttributeError:
+        raise BridgeError(f"--judge {name}: the module {module} has no {attribute!r}") from None
+    finally:
+        sys.path.remove(os.getcwd())
+    if not callable(found):
+        raise BridgeError(f"--judge {name}: expected a function of prompts, a and b, got {type(found).__name__}")
+    return found

@@ -1,0 +1,36 @@
+"""A judge from any Python function of one pair.
+
+    judge = PairFunction(lambda prompt, a, b: 0.5 + 0.5 * (len(a) < len(b)))
+
+A function of whole lists is a judge as it is. What the function raises is not caught: it is a mistake in the function,
+not a missing answer; for that it returns None or NaN.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from llm_bridge.judges import Prompt, Response
+
+
+@dataclass(frozen=True)
+class PairFunction:
+    """A judge that calls a function for each pair.
+
+    Attributes:
+        function: of a prompt and two responses; P(the first is preferred), True or False, or None for no answer.
+        symmetric: whether it is known that f(x, a, b) = 1 - f(x, b, a); then each pair is asked once.
+    """
+
+    function: Callable[..., float | bool | None]
+    symmetric: bool = False
+
+    def __call__(
+        self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]
+    ) -> Float[np.ndarray, " n"]:
+        """See `Judge`."""
+        answers = [self.function(*pair) for pair in zip(prompts, a, b, strict=True)]
+        return np.array([math.nan if answer is None else float(answer) for answer in answers], np.float64)

@@ -1,0 +1,317 @@
+"""The loop that all training methods share: ask for responses and preferences, learn from them, move the magnet.
+
+    state = method.init(policy, key)
+    state, metrics = method.round(state, questions)          # as often as wanted
+    policy = method.export(state)
+
+`fit` is nothing but that. A method is a frozen dataclass; everything that changes is in the `TrainState`.
+
+A method states `play`, what it asks of the arena and what it learns from the answers, or only its objective (see
+`llm_bridge.objective`). `play` is traceable wherever the arena is, and numbers such as eta are leaves of the method, so
+that one compiled program serves a sweep over them.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from llm_bridge import learning, rollout, sharding, train_state
+from llm_bridge.architecture import BridgeError
+from llm_bridge.arena import Arena, Samples, Source
+from llm_bridge.judges import Judge
+from llm_bridge.objective import Judged, Numbers, Objective, payoffs
+from llm_bridge.policy import Policy
+from llm_bridge.rollout import Rollout
+from llm_bridge.train_state import TrainState
+
+Metrics = dict[str, float]
+Schedule = Callable[[Int[Array, ""]], Any]
+Callback = Callable[[TrainState, Metrics], bool | None]
+
+FINISHED = "finished"
+STOPPED = "stopped by the callback"
+SKIPS_IN_A_ROW = 5
+NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
+
+
+class CollapseWarning(UserWarning):
+    """A policy has nearly stopped to vary its responses, so nothing is left to compare."""
+
+
+class Result(NamedTuple):
+    """What `fit` returns.
+
+    Attributes:
+        policy: the exported one.
+        state: after the last round; `fit` goes on from it.
+        history: metrics of each round.
+        status: a sentence.
+    """
+
+    policy: Policy
+    state: TrainState
+    history: list[Metrics]
+    status: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """What all methods have; a method adds its own numbers and its objective.
+
+    Attributes:
+        judge: says which of two responses is preferred; see `llm_bridge.judges`.
+        eta: step size: the pull to the policy of the round's beginning is 1 / eta, win rate per nat of a response.
+            A schedule is called with the number of the round.
+        alpha: regularisation towards the magnet, in the same unit; the "KL coefficient" of other libraries.
+        group_size: G, responses to a prompt.
+        prompts_per_round: N.
+        opponents: how many others of its group a response is compared to, twice as many as pairs; None for all.
+        max_new_tokens: of a response.
+        epochs: E, optimizer steps a round, each on all of its rows.
+        learning_rate: of Adam.
+        decay_rounds: rounds over which the learning rate falls linearly to 0; None for those of `fit`, and no decay
+            where rounds are called one by one.
+        b1, b2: decay of Adam's moments. 0.9 for E >= 4; with E = 1 take b1 = 0.
+        eps: Adam's; None for 0.16 / sqrt(number of trained weights): a gradient of norm 0.16 spread evenly. That is
+            1e-3 for the small policies it was measured on: near equilibrium gradients are noise, which a small eps
+            blows up.
+        max_grad_norm: gradients are scaled down to it; None for never.
+        prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
+        watch_start: whether the divergence from the first policy is measured, which keeps a copy of it.
+    """
+
+    judge: Judge | None = None
+    _: KW_ONLY
+    eta: float | Schedule = 0.4
+    alpha: float | Schedule = 0.1
+    group_size: int = 16
+    prompts_per_round: int = 16
+    opponents: int | None = None
+    max_new_tokens: int = 128
+    epochs: int = 4
+    learning_rate: float | Schedule = 1e-5
+    decay_rounds: int | None = None
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float | None = None
+    max_grad_norm: float | None = None
+    prompts_at_a_time: int | None = None
+    watch_start: bool = True
+
+    leaves: ClassVar[tuple[str, ...]] = ("eta", "alpha", "learning_rate", "decay_rounds")
+    has_magnet: ClassVar[bool] = True
+    smallest_group: ClassVar[int] = 2
+
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_pytree_node_class(cls)
+
+    def tree_flatten(self) -> tuple[tuple, Any]:
+        """Numbers are leaves; schedules and everything that shapes the program are static."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moving = [n for n in values if n in self.leaves and values[n] is not None and not callable(values[n])]
+        static = tuple((name, value) for name, value in values.items() if name not in moving)
+        return tuple(values[name] for name in moving), (tuple(moving), static)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple, leaves: tuple) -> "Method":
+        """Inverse of `tree_flatten`."""
+        method = object.__new__(cls)
+        for name, value in (*structure[1], *zip(structure[0], leaves, strict=True)):
+            object.__setattr__(method, name, value)
+        return method
+
+    # --------------------------------------------------------------------------------- what a method may say otherwise
+
+    def objective(self) -> Objective:
+        """What is minimised."""
+        raise NotImplementedError
+
+    def check(self, policy: Policy) -> None:
+        """That the settings are in their ranges and fit the policy.
+
+        Raises:
+            BridgeError: they are not.
+        """
+        sizes = ("group_size", "prompts_per_round", "max_new_tokens", "epochs")
+        for name, smallest in zip(sizes, (self.smallest_group, 1, 1, 1), strict=True):
+            if getattr(self, name) < smallest:
+                raise BridgeError(f"expected {name} >= {smallest}, got {getattr(self, name)}")
+        if not callable(self.eta) and not self.eta > 0:
+            raise BridgeError(f"expected eta > 0, got {self.eta}")
+        if not callable(self.alpha) and not self.alpha >= 0:
+            raise BridgeError(f"expected alpha >= 0, got {self.alpha}")
+        if self.opponents is not None and not 0 < self.opponents < self.group_size:
+            raise BridgeError(f"expected 0 < opponents < group_size = {self.group_size}, got {self.opponents}")
+        if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
+            wanted = f"a divisor of prompts_per_round = {self.prompts_per_round}"
+            raise BridgeError(f"expected prompts_at_a_time to be {wanted}, got {self.prompts_at_a_time}")
+
+    def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
+        """A round: draw groups, compare each within itself, learn, move the magnet."""
+        samples = arena.draw(self.source(state), self.group_size, state.round_key())
+        preference = arena.compare(samples)
+        state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
+        return self.settle(state), metrics
+
+    def read(self, policy: Policy, prompts: Any) -> Sequence[Any]:
+        """What `fit` is given, in the form of `round`.
+
+        Raises:
+            BridgeError: one cannot be read, or is too long.
+        """
+        questions = rollout.questions(policy.origin, prompts)
+        policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
+        return questions
+
+    def settle(self, state: TrainState) -> TrainState:
+        """After a round's updates: the magnet moves, the round is counted."""
+        return replace(state, round=state.round + 1, age=state.age + 1)
+
+    def numbers(self, state: TrainState) -> Numbers:
+        """Eta and alpha in this round."""
+        return Numbers(_at(self.eta, state.round), _at(self.alpha, state.round))
+
+    def exported(self, state: TrainState) -> dict[str, Array]:
+        """The trained weights that are the run's result: the last iterate."""
+        return state.weights
+
+    # -------------------------------------------------------------------------------------------------- the loop itself
+
+    def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
+        """The state before the first round; the policy's buffers are not touched later, a base is shared.
+
+        Raises:
+            BridgeError: a setting is out of its range, or does not fit the policy.
+        """
+        self.check(policy)
+        state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
+        place = sharding.whole(policy.mesh)
+        moments = self.plan(state).optimizer.init(state.weights)
+        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, place), moments))
+
+    def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
+        """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""
+        if self.judge is None:
+            raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
+        arena = Rollout(questions, self.judge, state.frame.origin, self.max_new_tokens, self.opponents)
+        state, metrics = self.play(state, arena)
+        return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
+
+    def export(self, state: TrainState) -> Policy:
+        """The run's result as a policy in the precision of the given one, in buffers of its own."""
+        return state.policy(self.exported(state))
+
+    def fit(
+        self,
+        policy: Policy,
+        prompts: Iterable[Any],
+        *,
+        steps: int,
+        key: Key[Array, ""],
+        state: TrainState | None = None,
+        callback: Callback | None = None,
+    ) -> Result:
+        """Rounds until `steps` are behind; prompts in a new order each time all have been used.
+
+        Args:
+            policy: where the run begins; its adapters are trained if it has any.
+            prompts: text, token ids or `Question`; what `read` takes.
+            steps: rounds in all, those behind a given state included.
+            key: of all draws and of the order of prompts.
+            state: where to go on; it is used up.
+            callback: is told state and metrics after each round; the run ends when it returns True.
+
+        Raises:
+            BridgeError: a setting does not fit, or a prompt cannot be read.
+        """
+        method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
+        questions = self.read(policy, prompts)
+        state = method.init(policy, key) if state is None else state
+        order, history, status = Order(len(questions), self.prompts_per_round, key), [], FINISHED
+        for number in range(int(state.round), steps):
+            state, metrics = method.round(state, [questions[i] for i in order.of_round(number)])
+            history.append(metrics)
+            _name_collapse(state, metrics, self.group_size)
+            if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
+                status = NOT_FINITE
+                break
+            if callback is not None and callback(state, metrics):
+                status = STOPPED
+                break
+        return Result(method.export(state), state, history, status)
+
+    # ------------------------------------------------------------------------------------------------- parts of a round
+
+    def source(self, state: TrainState) -> Source:
+        """The policy as it is."""
+        return Source(state.frame.decoder, state.whole(state.weights))
+
+    def plan(self, state: TrainState) -> learning.Plan:
+        """What is compiled."""
+        n_weights = sum(array.size for array in state.weights.values())
+        eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
+        optimizer = learning.adam(self.b1, self.b2, eps, self.max_grad_norm)
+        return learning.Plan(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
+
+    def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:
+        """E optimizer steps on a round's rows."""
+        rate, others = self._rate(state), (state.base, state.magnet, state.initial)
+        given = learning.Given(samples, judged, self.numbers(state), rate, *others)
+        trained = learning.Trained(state.weights, state.optimizer, state.counters)
+        trained, metrics = learning.learn(self.plan(state), trained, given)
+        metrics["learning_rate"] = given.learning_rate
+        return replace(state, **trained._asdict()), metrics
+
+    def _rate(self, state: TrainState) -> Array:
+        rate = _at(self.learning_rate, state.round)
+        if self.decay_rounds is None:
+            return rate
+        left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
+        return rate * jnp.maximum(left, 0)
+
+
+class Order:
+    """Which prompts each round takes: a function of the key and the round, so a resumed run goes on where it was.
+
+    The prompts of successive rounds are successive parts of one random order after another.
+    """
+
+    def __init__(self, n: int, n_taken: int, key: Key[Array, ""]):
+        self._n, self._n_taken = n, n_taken
+        self._seed = np.asarray(jax.random.key_data(key)).tolist()
+
+    def of_round(self, number: int) -> Int[np.ndarray, " N"]:
+        """Indices of the prompts of a round."""
+        places = np.arange(number * self._n_taken, (number + 1) * self._n_taken)
+        orders = {int(e): np.random.default_rng([*self._seed, e]).permutation(self._n) for e in set(places // self._n)}
+        return np.array([orders[int(place // self._n)][place % self._n] for place in places])
+
+
+def _at(number: Any, round: Int[Array, ""]) -> Array:
+    return jnp.asarray(number(round) if callable(number) else number, jnp.float32)
+
+
+def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None:
+    """Warn of a policy that hardly varies its responses any more.
+
+    A moving magnet remembers no policy with full support: a response whose probability is about 0 never comes back.
+    """
+    before, entropy = float(state.counters.first_entropy), metrics.get("entropy", np.inf)
+    remedy = "take larger groups or a smaller learning rate"
+    if entropy < LITTLE_ENTROPY * before:
+        text = f"entropy {entropy:.3g} nats a token, {before:.3g} at the start"
+        warnings.warn(
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
+        )
+    elif "distinct" in metrics and metrics["distinct"] < max(FEW_DISTINCT, 1.5 / group_size):
+        text = f"{metrics['distinct']:.0%} of a group's responses are distinct"
+        warnings.warn(
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
+        )

@@ -1,0 +1,145 @@
+"""How much memory a run will need, counted from shapes before anything is allocated.
+
+Weights, moments and gradients are exact. Activations and logits are those that the backward pass keeps, counted from
+the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_bridge import sharding
+from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.policy import Policy
+from llm_bridge.scoring import LOGITS_AT_A_TIME, chunk_length
+
+FLOAT = 4
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What goes through the model at a time.
+
+    Attributes:
+        length: T, most tokens of a prompt with its answer.
+        learned: rows whose gradient is computed at once.
+        generated: rows that are drawn at once.
+    """
+
+    length: int
+    learned: int
+    generated: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes on each device, by what they are for.
+
+    Attributes:
+        parts: what will be held at the worst moment.
+        free: what the device has, the given policy's weights not counted as used; None where it does not say.
+        device: what it is.
+    """
+
+    parts: Mapping[str, int]
+    free: int | None
+    device: str
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return sum(self.parts.values())
+
+    def lines(self) -> list[str]:
+        """For people to read."""
+        free = "unknown" if self.free is None else f"{self.free / GIB:.2f}"
+        listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.parts.items() if size)
+        return [f"memory on {self.device}, GiB: {self.total / GIB:.2f} needed ({listed}), {free} free"]
+
+    def check(self) -> None:
+        """That it fits.
+
+        Raises:
+            BridgeError: it does not; the message says what to change.
+        """
+        if self.free is not None and self.total > self.free:
+            largest = max(self.parts, key=lambda name: self.parts[name])
+            raise BridgeError(
+                f"the run needs about {self.total / GIB:.2f} GiB on {self.device} and {self.free / GIB:.2f} GiB are "
+                f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try gradient "
+                "checkpointing, more gradient accumulation steps, shorter answers, an adapter (LoRA), or more devices"
+            )
+
+
+def training(policy: Policy, rows: Rows, copies: int) -> Budget:
+    """The budget of training a policy.
+
+    Args:
+        policy: which is trained; its adapters alone if it has any.
+        rows: see there.
+        copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
+    """
+    arrays, mesh = policy.arrays(), policy.mesh
+    adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
+    trained = sum(_share(array) * FLOAT for array in (adapters or arrays).values())
+    given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
+    n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
+    learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
+    compute = policy.decoder.compute
+    item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
+    learning = {
+        "gradient": trained,
+        "activations": _activations(policy, learned, rows.length) * item // n_tensor,
+        "logits": _logits(policy.architecture, learned, rows.length) // n_tensor,
+    }
+    cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
+    busiest = learning if sum(learning.values()) > cache else {"cache": cache}
+    parts = {"given policy": given, "trained weights": copies * trained, "moments": 2 * trained, **busiest}
+    free, device = available(mesh)
+    return Budget(parts, None if free is None else free + given, device)
+
+
+def available(mesh: Mesh) -> tuple[int | None, str]:
+    """Bytes that each device of a mesh has left, None if unknown, and what the devices are."""
+    device = mesh.local_devices[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0), f"each {device.device_kind}"
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in file)}
+        return sizes["MemAvailable"] // len(mesh.local_devices), "this host's processor"
+    except (OSError, KeyError, ValueError):
+        return None, device.device_kind
+
+
+def _share(array: jax.Array) -> int:
+    """Numbers of an array that lie on one device."""
+    return math.prod(array.sharding.shard_shape(array.shape))
+
+
+def _activations(policy: Policy, n_rows: int, length: int) -> int:
+    """Numbers that the backward pass keeps."""
+    a, tokens = policy.architecture, n_rows * length
+    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + 2 * a.n_heads * length
+    width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
+    inside = tokens * (attention + 2 * a.width + (4 if a.gated else 2) * width)
+    match policy.decoder.compute.remat:
+        case "none":
+            return a.n_layers * inside
+        case "layer":
+            return a.n_layers * tokens * a.width + inside
+        case _:
+            kept = 2 * a.width + (a.n_heads + 2 * a.n_kv_heads) * a.head_width + 2 * width
+            return a.n_layers * tokens * kept + inside
+
+
+def _logits(a: Architecture, n_rows: int, length: int) -> int:
+    """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
+    chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
+    return 6 * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

@@ -1,0 +1,222 @@
+"""The `mpo` command: what can be typed, one dataclass a subcommand. Imports nothing heavy.
+
+Flags have the names of TRL where they mean the same, and others where they do not.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+
+def _optional(metavar: str, default: str) -> object:
+    """How help shows an option that need not be given."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model, and where and how precisely it computes."""
+
+    model_name_or_path: str
+    """A folder with config.json and safetensors, or a model's id on the Hugging Face hub."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    """Precision of the weights as they are loaded; what is trained is float32."""
+    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
+    """Precision of activations."""
+    gradient_checkpointing: bool = False
+    """Recompute activations of a layer instead of keeping them: less memory, a third more time."""
+    mesh: Annotated[str | None, _optional("AXES", "the first device")] = None
+    """Devices, as in data=2,fsdp=4,tensor=1."""
+    distributed: bool = False
+    """One of several processes: the same command runs on every host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Who compares answers."""
+
+    judge: Annotated[str | None, _optional("JUDGE", "none, which only sft can do with")] = None
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
+    judge_model: Annotated[str | None, _optional("NAME", "none")] = None
+    """The model's name at an HTTP judge."""
+    judge_key_variable: str = "OPENAI_API_KEY"
+    """The environment variable that holds an HTTP judge's key, if it needs one."""
+    judge_concurrency: int = 8
+    """Comparisons that an HTTP judge is asked at the same time."""
+    judge_timeout: float = 60.0
+    """Seconds that an HTTP judge may take for a comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Rows of a file: prompts or preferences."""
+
+    dataset_name: Path
+    """A .jsonl, .jsonl.gz or .parquet file in one of TRL's dataset types."""
+    on_bad_row: Literal["abort", "skip"] = "abort"
+    """Stop at a row that cannot be used, or leave it out and count it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that writes checkpoints and goes on from them."""
+
+    output_dir: Path
+    """The run's directory."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in it, if there is one."""
+    save_steps: int = 25
+    """Rounds from one checkpoint to the next."""
+    save_total_limit: int = 2
+    """Checkpoints that are kept."""
+    report_to: Annotated[tuple[Literal["tensorboard"], ...], _optional("TRACKERS", "none")] = ()
+    """What is fed besides metrics.jsonl."""
+    seed: int = 0
+    """Of every draw."""
+    lora_r: int = 0
+    """Rank of an adapter that is trained instead of the weights; 0 for none."""
+    lora_alpha: float = 16.0
+    """alpha / rank is the adapter's factor."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Run, Data, Judging, Model):
+    """Train a model against itself on preferences between its own answers (MPO)."""
+
+    method: str = "mpo"
+    """mpo, or a file of llm_bridge/baselines."""
+    max_steps: int = 500
+    """Rounds; each draws answers, compares them, learns and moves the magnet."""
+    prompts_per_round: int = 16
+    """Prompts in a round, over all devices."""
+    num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
+    """Answers to each prompt, which are compared with each other."""
+    opponents: Annotated[int | None, _optional("NUMBER", "all")] = None
+    """How many others of its group each answer is compared with."""
+    max_prompt_length: int = 512
+    """Most tokens of a prompt."""
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    eta: Annotated[float | None, _optional("NUMBER", "the method's, 0.4 for mpo")] = None
+    """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
+    alpha: Annotated[float | None, _optional("NUMBER", "the method's, 0.1 for mpo")] = None
+    """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
+    magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
+        None
+    )
+    """How the magnet moves: fixed, refresh=40 (rounds) or moving=0.025 (rate)."""
+    num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
+    """Optimizer steps in a round."""
+    gradient_accumulation_steps: int = 1
+    """Parts in which a round's prompts go through the model."""
+    learning_rate: float = 1e-5
+    """Of Adam; falls linearly to 0."""
+    adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
+    """Take 0 with --num-iterations 1."""
+    adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
+    """Decay of the second moment."""
+    adam_epsilon: Annotated[float | None, _optional("NUMBER", "by the number of weights")] = None
+    """Large, because gradients near an equilibrium are noise."""
+    max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
+    """Gradients are scaled down to it."""
+    set: Annotated[tuple[str, ...], _optional("NAME=NUMBER...", "none")] = ()
+    """Further numbers of the method, as its file has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJudge(Run, Data, Model):
+    """Train a judge on preferences: a model that reads both answers."""
+
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Preferences that the judge is tested on."""
+    num_train_epochs: float = 1.0
+    """How often every row is seen."""
+    per_device_train_batch_size: int = 16
+    """Rows in a step."""
+    learning_rate: float = 1e-5
+    """Of AdamW; rises, then falls to 0."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    max_length: int = 1024
+    """Most tokens of a prompt with both answers; what exceeds it is cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How answers are drawn."""
+
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: Annotated[float | None, _optional("NUMBER", "none")] = None
+    """Draw from the fewest tokens that have this probability."""
+    top_k: Annotated[int | None, _optional("NUMBER", "none")] = None
+    """Draw from the k likeliest tokens."""
+    num_generations: int = 1
+    """Answers to each prompt."""
+    batch_size: int = 32
+    """Answers that are drawn at a time."""
+    seed: int = 0
+    """Of every draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Sampling, Data, Model):
+    """Answer the prompts of a file."""
+
+    output_file: Path
+    """A .jsonl file with a line for each answer: prompt, response, sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Sampling, Data, Judging):
+    """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
+
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
+    """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    """Precision of the weights."""
+    output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write eval.json and the answers of every model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write what a run has reached as a Hugging Face folder."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """A directory of mpo train; its newest whole checkpoint is taken."""
+    output_dir: Path
+    """The folder; must not exist, or be empty."""
+    weights: Annotated[Literal["magnet", "policy"] | None, _optional("WEIGHTS", "the method's")] = None
+    """The magnet, or the last iterate."""
+    merge: bool = False
+    """Add an adapter to its base instead of writing it alone."""
+
+
+@dataclass(frozen=True)
+class Env:
+    """Print versions and devices, for bug reports."""
+
+
+Command = (
+    Annotated[Train, subcommand(name="train")]
+    | Annotated[TrainJudge, subcommand(name="train-judge")]
+    | Annotated[Generate, subcommand(name="generate")]
+    | Annotated[Eval, subcommand(name="eval")]
+    | Annotated[Export, subcommand(name="export")]
+    | Annotated[Env, subcommand(name="env")]
+)
+BY_NAME: dict[str, type] = {
+    "train": Train,
+    "train-judge": TrainJudge,
+    "generate": Generate,
+    "eval": Eval,
+    "export": Export,
+    "env": Env,
+}

@@ -1,0 +1,272 @@
+"""`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
+
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import mmd
+from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory
+from llm_bridge.agreement import agreement
+from llm_bridge.baselines.sft import SFT
+from llm_bridge.decoder import Compute
+from llm_bridge.judge_choice import judge_of
+from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
+from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
+from llm_bridge.mpo import MPO
+from llm_bridge.options import Model, Run, Train, TrainJudge
+from llm_bridge.policy import Policy
+from llm_bridge.rollout import Question, tokenizer
+from llm_bridge.run_state import RunState
+from llm_bridge.sharding import AXES
+from llm_bridge.termination import Terminated, Termination
+from llm_bridge.training_run import Keeper, finish, identity, prepare
+from mmd.command_line import UsageError
+
+DONE, STOPPED_BEFORE_THE_END = 0, 3
+Say = Callable[[Iterable[str]], None]
+
+
+def train(options: Train, argv: Sequence[str], say: Say) -> int:
+    """`mpo train`; the exit status."""
+    _begin(options)
+    method, termination = method_of(options), Termination()
+    kind = "preferences" if isinstance(method, SFT) else "prompts"
+    dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
+    prepare(options, argv)
+    policy = policy_of(options, lora=options)
+    given, longest = _given(options, policy, dataset, say)
+    if not isinstance(method, SFT):
+        method = replace(method, judge=termination.interrupting(judge_of(options)))
+        longest += method.max_new_tokens
+    _budget(policy, method, longest, say)
+    keeper, key = Keeper(options, _states(options, policy), termination), jax.random.key(options.seed)
+    with termination.listening():
+        try:
+            state = keeper.resume(method.init(policy, key))
+            with keeper.logging(options.method, options.max_steps):
+                steps = options.max_steps
+                result = method.fit(policy, given, steps=steps, key=key, state=state, callback=keeper)
+        except Terminated as stop:
+            return _terminated(stop, keeper)
+        if result.status != FINISHED:
+            return _stopped(keeper.reason or result.status, keeper)
+        keeper.save()
+    rounds = int(result.state.round)
+    save = adapters.save_adapter if options.lora_r > 0 else export.save
+    known = {"status": FINISHED, "rounds": rounds, "method": options.method}
+    finish(options.output_dir, known, lambda folder: save(result.policy, folder))
+    say([f"{FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    return DONE
+
+
+def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
+    """`mpo train-judge`; the exit status."""
+    _begin(options)
+    dataset = data.load(options.dataset_name, kind="preferences", on_bad_row=options.on_bad_row)
+    held_out = options.eval_dataset_name
+    tested = data.load(held_out, kind="preferences", on_bad_row=options.on_bad_row).rows if held_out else ()
+    prepare(options, argv)
+    policy = policy_of(options, lora=options)
+    words, n_rows = tokenizer(policy.origin), options.per_device_train_batch_size
+    longest = min(options.max_length, policy.architecture.max_length)
+    say(_skipped(dataset.skipped))
+    steps = max(1, round(options.num_train_epochs * len(dataset) / n_rows))
+    training = PreferenceTraining(
+        policy, text_layout(words, longest), words, steps, options.learning_rate, options.weight_decay
+    )
+    budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
+    say(budget.lines())
+    budget.check()
+    termination = Termination()
+    keeper = Keeper(options, _states(options, policy), termination)
+    with termination.listening():
+        try:
+            state = keeper.resume(training.init(jax.random.key(options.seed)))
+            with keeper.logging("judge", steps):
+                while (step := int(state.round)) < steps:
+                    rows = dataset.batch(options.seed, step * n_rows, n_rows)
+                    state, metrics = training.round(state, [row.comparison for row in rows])
+                    if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
+                        return _stopped(keeper.reason or NOT_FINITE, keeper)
+        except Terminated as stop:
+            return _terminated(stop, keeper)
+        keeper.save()
+    judge = training.export(state)
+    report = agreement(judge, [row for row in tested if row.p_chosen != 0.5]) if tested else {}
+    finish(options.output_dir, {"status": FINISHED, "rounds": steps, **report}, judge.save)
+    if report:
+        say([_agreement_line(report)])
+    say([f"{FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
+    return DONE
+
+
+def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
+    """The model, with a fresh adapter where one is to be trained.
+
+    Raises:
+        BridgeError: it cannot be loaded.
+    """
+    compute = Compute(options.compute_dtype, "layer" if options.gradient_checkpointing else "none")
+    policy = checkpoint.load(options.model_name_or_path, mesh=_mesh(options.mesh), dtype=options.dtype, compute=compute)
+    if lora is None or lora.lora_r == 0:
+        return policy
+    key = jax.random.fold_in(jax.random.key(lora.seed), 1)
+    return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha)
+
+
+def method_of(options: Train) -> Method:
+    """The method with its numbers, without a judge.
+
+    Raises:
+        UsageError: there is no such method, or it has no such number.
+    """
+    kind = _method_class(options.method)
+    parts = options.gradient_accumulation_steps
+    if parts < 1 or options.prompts_per_round % parts:
+        wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
+        raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {parts}")
+    given: dict[str, Any] = {
+        "eta": options.eta,
+        "alpha": options.alpha,
+        "group_size": options.num_generations,
+        "prompts_per_round": options.prompts_per_round,
+        "opponents": options.opponents,
+        "max_new_tokens": options.max_new_tokens,
+        "epochs": options.num_iterations,
+        "learning_rate": options.learning_rate,
+        "decay_rounds": options.max_steps,
+        "b1": options.adam_beta1,
+        "b2": options.adam_beta2,
+        "eps": options.adam_epsilon,
+        "max_grad_norm": options.max_grad_norm,
+        "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
+        "magnet": _magnet(options, kind),
+    }
+    names = {field.name for field in fields(kind)}
+    further = _further(options, names - set(given) - {"judge"})
+    return kind(**{name: value for name, value in given.items() if value is not None}, **further)
+
+
+def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> tuple[list[Any], int]:
+    """What the method learns from, prompts or demonstrations, shown; and the tokens of the longest."""
+    words = tokenizer(policy.origin)
+    if dataset.rows[0].chosen is not None:
+        longest = options.max_prompt_length + options.max_new_tokens
+        pairs, skipped = encoding.answers(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        examples = [chosen for chosen, _ in pairs]
+        found: list[Any] = [(one.ids[: one.n_prompt], one.ids[one.n_prompt :]) for one in examples]
+    else:
+        longest = options.max_prompt_length
+        examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        found = [Question(one.ids, one.row.text) for one in examples]
+    say(encoding.preview(examples, words))
+    say(_skipped(skipped))
+    return found, max(len(one.ids) for one in examples)
+
+
+def _method_class(name: str) -> type[Method]:
+    known = [module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")]
+    if name == "mpo":
+        return MPO
+    if name not in known:
+        raise UsageError(f"there is no method {name!r}: expected {' or '.join(['mpo', *known])}")
+    return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
+
+
+def _further(options: Train, names: set[str]) -> dict[str, Any]:
+    """The numbers of `--set`."""
+    found = {}
+    for text in options.set:
+        name, _, value = text.partition("=")
+        if name not in names:
+            raise UsageError(f"{options.method} has no {name!r} to --set, expected {', '.join(sorted(names))}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def _magnet(options: Train, kind: type[Method]) -> Any:
+    """The magnet that is asked for; None for the method's own, which with an adapter cannot be an average."""
+    moves = {field.name for field in fields(kind)} >= {"magnet"}
+    if options.magnet is None:
+        return mmd.Refresh(every=40) if kind is MPO and options.lora_r else None
+    if not moves:
+        raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
+    name, _, number = options.magnet.partition("=")
+    try:
+        match name, number:
+            case "fixed", "":
+                return mmd.Fixed()
+            case "refresh", every if int(every) >= 1:
+                return mmd.Refresh(every=int(every))
+            case "moving", rate if 0 < float(rate) <= 1:
+                return mmd.MovingAverage(rate=float(rate))
+    except ValueError:
+        pass
+    known = "fixed, refresh=40 (rounds >= 1) or moving=0.025 (a rate in (0, 1])"
+    raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")
+
+
+def _mesh(text: str | None) -> Mesh | None:
+    """The mesh that data=2,fsdp=4 means, of all devices."""
+    if text is None:
+        return None
+    try:
+        sizes = {name: int(size) for name, _, size in (part.partition("=") for part in text.split(","))}
+    except ValueError:
+        sizes = {}
+    n_devices = jax.device_count()
+    if not sizes or not set(sizes) <= set(AXES) or np.prod(list(sizes.values())) != n_devices:
+        wanted = f"axes among {', '.join(AXES)} whose product is the {n_devices} devices"
+        raise UsageError(f"expected --mesh to name {wanted}, got {text!r}")
+    return Mesh(np.array(jax.devices()).reshape(tuple(sizes.values())), tuple(sizes))
+
+
+def _begin(options: Model) -> None:
+    if options.distributed:
+        jax.distributed.initialize()
+
+
+def _states(options: Run, policy: Policy) -> RunState:
+    known = identity(options, policy, getattr(options, "dataset_name"))  # noqa: B009 - of Data
+    return RunState(options.output_dir, known, keep=options.save_total_limit)
+
+
+def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:
+    learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
+    drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
+    rows = memory.Rows(longest, learned, drawn)
+    budget = memory.training(policy, rows, copies=1 + method.has_magnet + method.watch_start)
+    say(budget.lines())
+    budget.check()
+
+
+def _skipped(skipped: Sequence[str]) -> list[str]:
+    return [f"{len(skipped)} rows are left out, the first is {skipped[0]}"] if skipped else []
+
+
+def _agreement_line(report: dict[str, float]) -> str:
+    return (
+        f"accuracy {report['accuracy']:.3f} [{report['accuracy_low']:.3f}, {report['accuracy_high']:.3f}] on "
+        f"{report['n']:.0f} pairs; by length alone {report['length_only']:.3f}, majority {report['majority']:.3f}"
+    )
+
+
+def _terminated(stop: Terminated, keeper: Keeper) -> int:
+    sys.stderr.write(f"mpo: told to stop by {stop}, rounds up to {keeper.save()} are saved; --resume goes on\n")
+    return 128 + stop.signal
+
+
+def _stopped(status: str, keeper: Keeper) -> int:
+    sys.stderr.write(f"mpo: {status}; rounds up to {keeper.save()} are saved, --resume goes on\n")
+    return STOPPED_BEFORE_THE_END

@@ -1,0 +1,197 @@
+"""Datasets: TRL's types, every bad row named by file and line (R13), an order that resumes anywhere."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import llm_bridge as bridge
+from llm_bridge import data, encoding
+from tests.llm.test_tokenizer import tokenizer
+
+USER = {"role": "user", "content": "a b"}
+BOT = {"role": "assistant", "content": "c"}
+WORSE = {"role": "assistant", "content": "ab"}
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    path.write_bytes(b"".join(r if isinstance(r, bytes) else json.dumps(r).encode() + b"\n" for r in rows))
+    return path
+
+
+# -------------------------------------------------------------------- what is read
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a b", "chosen": "c", "rejected": "ab"},
+        {"prompt": [USER], "chosen": [BOT], "rejected": [WORSE]},
+        {"prompt": [USER], "chosen": [USER, BOT], "rejected": [USER, WORSE]},
+        {"prompt": [USER], "chosen": "c", "rejected": "ab"},
+        {"chosen": [USER, BOT], "rejected": [USER, WORSE]},
+        {"chosen": "a b c", "rejected": "a b ab"},
+    ],
+    ids=["standard", "conversational", "repeated", "mixed", "implicit messages", "implicit text"],
+)
+def test_every_type_of_preference_says_the_same(row: dict[str, Any], tmp_path: Path) -> None:
+    (found,) = data.load(lines(tmp_path / "p.jsonl", row | {"source": "kept out"}), kind="preferences").rows
+    assert (found.chosen, found.rejected, found.p_chosen) == ("c", "ab", 1.0)
+    assert found.text.strip() == "a b"
+    assert found.where == f"{tmp_path / 'p.jsonl'}:1"
+    assert data.load(tmp_path / "p.jsonl").rows[0].prompt == found.prompt
+
+
+def test_jsonl_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
+    parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    rows = [{"prompt": f"prompt {i}", "chosen": "x", "rejected": "y", "p_chosen": i / 4} for i in range(5)]
+    lines(tmp_path / "a.jsonl", *rows)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress((tmp_path / "a.jsonl").read_bytes()))
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    found = [data.load(tmp_path / f"a{end}", kind="preferences").rows for end in (".jsonl", ".jsonl.gz", ".parquet")]
+    for one, other in zip(found[0], found[1], strict=True):
+        assert (one.text, one.p_chosen) == (other.text, other.p_chosen)
+    assert [row.p_chosen for row in found[2]] == [0, 0.25, 0.5, 0.75, 1]
+    assert found[2][3].where == f"{tmp_path / 'a.parquet'}: row 4"
+
+
+def test_the_real_pairs_are_read(data: Path) -> None:
+    from llm_bridge.data import load
+
+    found = load(data / "text" / "prefs_dev.jsonl.gz", kind="preferences")
+    assert len(found) == 754
+    assert all(row.chosen and row.rejected and 0.5 <= row.p_chosen <= 1 for row in found.rows)
+
+
+# -------------------------------------------------------------------- R13
+
+
+SECRET = "Zanzibar"
+BAD: dict[str, tuple[bytes, str]] = {
+    "not JSON": (b'{"prompt": "%s"' % SECRET.encode(), "not JSON: .*, column"),
+    "wrong type": (json.dumps({"prompt": 7}).encode(), "expected 'prompt' to be text .*, got a number"),
+    "no prompt": (json.dumps({"text": SECRET}).encode(), "expected a column 'prompt', got the columns text"),
+    "empty prompt": (b'{"prompt": " "}', "the prompt is empty"),
+    "empty messages": (b'{"prompt": []}', "the prompt is empty"),
+    "message": (json.dumps({"prompt": [{"role": SECRET}]}).encode(), "expected message 1 of 'prompt' to have"),
+    "surrogate": (b'{"prompt": "%s \\ud800"}' % SECRET.encode(), "half of a surrogate pair at character 10"),
+    "BOM": (b"\xef\xbb\xbf" + json.dumps({"prompt": SECRET}).encode(), "byte order mark"),
+    "20 MB": (json.dumps({"prompt": SECRET * 2_500_000}).encode(), "longer than 10,000,000 bytes"),
+    "list": (b"[]", "expected a JSON object a line, got a list"),
+    "bytes": (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
+    "deep": (b'{"prompt": ' + b"[" * 100_000, "nested too deeply"),
+    "tools": (json.dumps({"prompt": SECRET, "tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_bad_row_stops_with_file_line_and_reason_and_without_its_text(fault: str, tmp_path: Path) -> None:
+    row, reason = BAD[fault]
+    good = {"prompt": "a"}
+    path = lines(tmp_path / "rows.jsonl", good, b"\n", row + b"\n", good, row + b"\n")
+    with pytest.raises(data.DataError, match=f"rows.jsonl:3: .*{reason}") as refusal:
+        data.load(path)
+    assert SECRET not in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+    found = data.load(path, on_bad_row="skip")
+    assert len(found) == 2
+    assert [complaint.partition(": ")[0] for complaint in found.skipped] == [f"{path}:3", f"{path}:5"]
+
+
+PAIRS = {
+    "one answer": ({"prompt": "a", "chosen": "b"}, "expected a column 'rejected'"),
+    "user answers": ({"prompt": "a", "chosen": [USER], "rejected": [BOT]}, "one message of the assistant"),
+    "two answers": ({"prompt": "a", "chosen": [BOT, BOT], "rejected": [BOT]}, "got 2 messages"),
+    "empty answer": ({"prompt": "a", "chosen": "", "rejected": "b"}, "'chosen' is empty"),
+    "probability": ({"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 1.5}, "from 0 to 1"),
+    "nothing shared": ({"chosen": "b", "rejected": "c"}, "do not begin with the same"),
+    "mixed": ({"chosen": "b", "rejected": [BOT]}, "both text or both messages"),
+}
+
+
+@pytest.mark.parametrize("fault", PAIRS)
+def test_a_bad_pair_stops_with_file_and_line(fault: str, tmp_path: Path) -> None:
+    row, reason = PAIRS[fault]
+    with pytest.raises(data.DataError, match=f"rows.jsonl:1: .*{reason}"):
+        data.load(lines(tmp_path / "rows.jsonl", row), kind="preferences")
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    whole = gzip.compress(b'{"prompt": "a"}\n' * 1000)
+    (tmp_path / "cut.jsonl.gz").write_bytes(whole[:-9])
+    (tmp_path / "false.jsonl.gz").write_bytes(b"no gzip")
+    (tmp_path / "empty.jsonl").write_bytes(b"\n")
+    (tmp_path / "rows.txt").write_bytes(b"a")
+    expected = {
+        "cut.jsonl.gz": "cannot be read",
+        "false.jsonl.gz": "cannot be read",
+        "empty.jsonl": "has no row",
+        "rows.txt": "expected a file that ends in .jsonl",
+        "missing.jsonl": "not there",
+        ".": "expected a file",
+    }
+    for name, reason in expected.items():
+        with pytest.raises(data.DataError, match=reason):
+            data.load(tmp_path / name, on_bad_row="skip")
+    with pytest.raises(data.DataError, match=r"has no row that can be used .2 bad, the first is .*:1: expected a JSON"):
+        data.load(lines(tmp_path / "bad.jsonl", [], []), on_bad_row="skip")
+    pytest.importorskip("pyarrow")
+    (tmp_path / "false.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(data.DataError, match="cannot be read as Parquet"):
+        data.load(tmp_path / "false.parquet")
+
+
+# -------------------------------------------------------------------- order
+
+
+def test_every_epoch_takes_every_row_once_in_an_order_of_its_own() -> None:
+    epochs = data.take(10, 3, 0, 30).reshape(3, 10)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert not np.array_equal(epochs[0], data.take(10, 4, 0, 10))
+
+
+def test_the_order_goes_on_from_any_position_in_portions_of_any_size() -> None:
+    whole = data.take(7, 0, 0, 60)
+    for position in range(0, 40, 3):
+        for size in (1, 5, 16):
+            np.testing.assert_array_equal(data.take(7, 0, position, size), whole[position : position + size])
+
+
+# -------------------------------------------------------------------- ids and masks
+
+
+def test_examples_are_shown_as_the_model_sees_them(tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path / "t"))
+    rows = data.load(lines(tmp_path / "p.jsonl", {"prompt": [USER], "chosen": "c\x1b[2J", "rejected": "ab"}))
+    pairs = data.load(tmp_path / "p.jsonl", kind="preferences")
+    (prompt,) = encoding.prompts(rows, found, longest=5).examples
+    assert prompt.ids == (1, 3, 5, 6, 4)
+    assert not any(prompt.mask)
+    ((chosen, rejected),) = encoding.answers(pairs, found, longest=99).examples
+    assert rejected.ids == (1, 3, 5, 6, 4, 8, 2)
+    assert rejected.mask == (False,) * 5 + (True,) * 2
+    shown = encoding.preview([rejected, chosen], found)
+    assert shown[:4] == [
+        f"{tmp_path / 'p.jsonl'}:1: 5 prompt tokens, 2 trained",
+        "  text <s> <user> a b <bot> ab </s>",
+        "  ids  1 3 5 6 4 8 2",
+        "  mask 0 0 0 0 0 1 1",
+    ]
+    assert all(line.isprintable() for line in shown)
+
+
+def test_a_row_that_does_not_fit_the_model_is_named(tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path / "t"))
+    path = lines(tmp_path / "p.jsonl", {"prompt": "a"}, {"prompt": "a b c a b c"})
+    with pytest.raises(data.DataError, match=r"p.jsonl:2: has 7 tokens, more than the 4"):
+        encoding.prompts(data.load(path), found, longest=4)
+    examples, skipped = encoding.prompts(data.load(path), found, longest=4, on_bad_row="skip")
+    assert (len(examples), len(skipped)) == (1, 1)
+    inside = lines(tmp_path / "e.jsonl", {"prompt": "a", "chosen": "b</s>c", "rejected": "b"})
+    with pytest.raises(data.DataError, match=r"e.jsonl:1: an answer has the EOS token before its end"):
+        encoding.answers(data.load(inside, kind="preferences"), found, longest=99)

@@ -1,0 +1,230 @@
+"""Judges: what each can express, the symmetry that it promises, and that it comes back from disk the same."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import llm_bridge as bridge
+from llm_bridge.agreement import agreement
+from llm_bridge.data import Row
+from llm_bridge.intervals import wilson
+from llm_bridge.judges import preference_model
+from llm_bridge.judges.generative import GenerativeJudge
+from llm_bridge.judges.preference_model import JudgeState, Layout, PreferenceModel, PreferenceTraining, train_judge
+from llm_bridge.judges.scalar_reward import ScalarReward
+from tests.llm.cases import config_of
+from tests.llm.test_tokenizer import tokenizer
+
+TINY = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIG = config_of("llama") | TINY | {"vocab_size": 12, "num_key_value_heads": 1, "initializer_range": 0.2}
+LAYOUT = Layout(((9,), (10,), (11,)), 16)
+CYCLE = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])  # P[b>a] = P[c>b] = .9, P[a>c] = .8
+
+
+def log_odds(p: Any) -> np.ndarray:
+    return np.log(p) - np.log1p(-np.asarray(p))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def optax_promotes() -> Iterator[None]:
+    """It raises floats to integer powers."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@cache
+def policy(**changes: Any) -> bridge.Policy:
+    return bridge.init(CONFIG | changes, jax.random.key(1))
+
+
+# -------------------------------------------------------------------- a scalar reward
+
+
+def test_a_scalar_reward_is_bradley_terry() -> None:
+    """Log-odds add up along any chain, so no cycle can be expressed."""
+    rewards = {"a": 1.0, "b": -0.5, "c": 0.25}
+    judge = ScalarReward(lambda prompts, responses: [rewards[r] for r in responses], scale=0.5)
+    p = {pair: judge(["x"], [pair[0]], [pair[1]])[0] for pair in product("abc", repeat=2)}
+    for a, b, c in product("abc", repeat=3):
+        np.testing.assert_allclose(log_odds(p[a, c]), log_odds(p[a, b]) + log_odds(p[b, c]), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(p["a", "b"], 1 / (1 + np.exp(-3)), rtol=1e-12, atol=0)
+    np.testing.assert_array_equal(judge.reward([], "ab"), [1.0, -0.5])
+
+
+def test_a_reward_that_failed_is_no_preference() -> None:
+    judge = ScalarReward(lambda prompts, responses: [np.nan, 1.0, 2.0, np.inf, 1.0, 1.0])
+    np.testing.assert_allclose(judge(["x"] * 3, "aaa", "bbb"), [np.nan, 0.5, 1 / (1 + np.exp(-1))], rtol=1e-15, atol=0)
+    with pytest.raises(bridge.BridgeError, match="expected 2 rewards"):
+        ScalarReward(lambda *_: [1.0])(["x"], "a", "b")
+    with pytest.raises(bridge.BridgeError, match="scale > 0"):
+        ScalarReward(lambda *_: [1.0], scale=0.0)
+
+
+# -------------------------------------------------------------------- a preference model
+
+
+def training_of(start: bridge.Policy) -> PreferenceTraining:
+    return PreferenceTraining(start, LAYOUT, None, steps=150, learning_rate=1e-2, weight_decay=0.0)
+
+
+@pytest.fixture(scope="module")
+def trained() -> PreferenceModel:
+    """Of all pairs of one-token answers 3..8, of classes (mod 3) that beat each other in a cycle."""
+    pairs = [pair for pair in product(range(3, 9), repeat=2) if pair[0] % 3 < pair[1] % 3]
+    rows = [((1,), (i,), (j,), float(CYCLE[i % 3, j % 3])) for i, j in pairs]
+    return train_judge(training_of(policy()), rows, rows_per_step=12)
+
+
+def test_a_trained_judge_expresses_a_cycle(trained: PreferenceModel) -> None:
+    """Which Bradley and Terry's model cannot: its best fit of this cycle is off by more than 0.35 somewhere."""
+    for i, j in product(range(3, 9), repeat=2):
+        if i % 3 != j % 3:
+            found = trained([(1,)], [(i,)], [(j,)])[0]
+            np.testing.assert_allclose(found, CYCLE[i % 3, j % 3], rtol=0, atol=0.06)
+
+
+def test_both_orders_make_it_antisymmetric_to_the_last_bit(trained: PreferenceModel) -> None:
+    rng = np.random.default_rng(0)
+    a, b = ([tuple(rng.integers(3, 9, rng.integers(1, 5))) for _ in range(40)] for _ in range(2))
+    forth, back = trained([(1,)] * 40, a, b), trained([(1,)] * 40, b, a)
+    np.testing.assert_array_equal(forth + back, 1.0)
+    np.testing.assert_array_equal(trained([(1,)] * 40, a, a), 0.5)
+    assert np.abs(forth - 0.5).max() > 0.1
+
+
+def test_neighbours_and_padding_change_nothing(trained: PreferenceModel) -> None:
+    a, b = [(3,), (4, 5, 6), (7,)], [(5,), (3,), (8, 8, 8, 8)]
+    alone = [trained([(1,)], [x], [y])[0] for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(trained([(1,)] * 3, a, b), alone, rtol=0, atol=1e-6)
+
+
+def test_a_judge_comes_back_from_disk(trained: PreferenceModel, tmp_path: Path) -> None:
+    trained.save(tmp_path / "judge")
+    found = preference_model.load(tmp_path / "judge")
+    comparisons = [(1,)] * 3, [(3,), (4,), (5,)], [(4,), (5,), (3,)]
+    assert found(*comparisons).tobytes() == trained(*comparisons).tobytes()
+    with pytest.raises(bridge.BridgeError, match="not empty"):
+        trained.save(tmp_path / "judge")
+    head = tmp_path / "judge" / preference_model.HEAD
+    head.write_bytes(head.read_bytes()[:-3])
+    with pytest.raises(bridge.BridgeError, match="expected a judge"):
+        preference_model.load(tmp_path / "judge")
+    config = tmp_path / "judge" / preference_model.CONFIG
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"version": 99}))
+    with pytest.raises(bridge.BridgeError, match="expected version 1, got 99"):
+        preference_model.load(tmp_path / "judge")
+
+
+def test_an_adapter_and_the_head_are_trained_and_nothing_else() -> None:
+    base = policy()
+    adapted = bridge.add_adapter(base, jax.random.key(2), rank=2, alpha=4.0)
+    training = training_of(adapted)
+    state = training.init(jax.random.key(0))
+    assert {name.rpartition(".")[2] for name in state.weights} == {"lora_a", "lora_b", "head"}
+    rows = [((1,), (3,), (4,), 1.0)] * 2
+    for _ in range(3):
+        state, _ = training.round(state, rows)
+    judge = training.export(state)
+    for name, array in base.arrays().items():
+        assert judge.policy.arrays()[name] is array
+    assert np.abs(np.asarray(judge.policy.arrays()["layers.query.lora_b"])).max() > 0
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing_and_is_counted() -> None:
+    training = training_of(policy())
+    state = training.init(jax.random.key(0))
+    broken = state.weights | {"head": state.weights["head"] * np.float32(np.nan)}
+    state = JudgeState(broken, state.optimizer, state.round, state.skipped)
+    before = jax.tree.map(np.asarray, state)
+    rows = [((1,), (3,), (4,), 1.0)] * 12
+    for skipped in (1, 2):
+        state, metrics = training.round(state, rows)
+        assert metrics["skipped"] == skipped
+    for old, new in zip(jax.tree.leaves(before[:2]), jax.tree.leaves(state[:2]), strict=True):
+        assert old.tobytes() == np.asarray(new).tobytes()
+    assert int(state.round) == 2
+
+
+def test_what_does_not_fit_is_cut_where_it_hurts_least() -> None:
+    layout = Layout(((9,), (10,), (11,)), 20, (1,))
+    assert layout.row([2, 3], [4], [5]) == [1, 2, 3, 9, 4, 10, 5, 11]
+    for p, a, b in product((1, 8, 40), (1, 8, 40), (1, 8, 40)):
+        row = layout.row([2] * p, [4] * a, [5] * b)
+        assert len(row) <= 20
+        assert min(20, p + a + b + 4) - len(row) in (0, p + a + b > 16)
+        assert row[0] == 1
+        assert row[-1] == 11
+        assert min(row.count(token) for token in (9, 4, 10, 5)) >= 1
+    assert layout.row([2, 3, 6, 7] * 5, [4] * 4, [5] * 4)[1:9] == [2, 3, 6, 7, 2, 3, 6, 7]  # the prompt's end
+    with pytest.raises(bridge.BridgeError, match="room for three more"):
+        Layout(((9,), (10,), (11,)), 5)
+
+
+# -------------------------------------------------------------------- a language model that is asked
+
+
+@pytest.fixture(scope="module")
+def generative(tmp_path_factory: pytest.TempPathFactory) -> GenerativeJudge:
+    words = bridge.Tokenizer(tokenizer(tmp_path_factory.mktemp("t"), template=None))
+    return GenerativeJudge(policy(max_position_embeddings=800), words, "a b?", options=("a", "b"), rows=4)
+
+
+def test_a_generative_judge_compares_the_options_of_the_next_token(generative: GenerativeJudge) -> None:
+    a, b = ["a b", "c", "a"], ["c", "c a b", "a"]
+    found = generative(["a"] * 3, a, b)
+    asked = [generative._ids("a", *pair) for pair in zip(a, b, strict=True)]
+    tokens, mask = generative.tokenizer.batch([[*ids, option] for ids in asked for option in (5, 6)])  # a and b
+    last = mask.sum(axis=1) - 1
+    said = np.asarray(generative.policy.log_probs(tokens, mask))[np.arange(6), last].astype(float).reshape(3, 2)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(said[:, 1] - said[:, 0])), rtol=0, atol=1e-6)
+    assert len(set(found)) == 3
+
+
+def test_a_question_that_does_not_fit_has_failed(generative: GenerativeJudge) -> None:
+    found = generative(["a"] * 2, ["a", "a " * 800], ["b", "b"])
+    np.testing.assert_array_equal(np.isnan(found), [False, True])
+
+
+def test_options_have_to_differ(generative: GenerativeJudge) -> None:
+    same = GenerativeJudge(generative.policy, generative.tokenizer, options=("a", "a"))
+    with pytest.raises(bridge.BridgeError, match="options that differ"):
+        same(["a"], ["a"], ["b"])
+
+
+# -------------------------------------------------------------------- agreement
+
+
+def test_agreement_counts_ties_half_and_leaves_failures_out() -> None:
+    rows = [
+        Row("", "x", "long answer", "no"),
+        Row("", "x", "yes", "nooo"),
+        Row("", "x", "ab", "a"),
+        Row("", "x", "b", "aa"),
+    ]
+    by_length = agreement(lambda p, a, b: [float(len(x) > len(y)) for x, y in zip(a, b, strict=True)], rows)
+    assert (by_length["accuracy"], by_length["length_only"], by_length["n"]) == (0.5, 0.5, 4)
+    oracle = agreement(lambda p, a, b: [float(x in ("long answer", "yes", "ab", "b")) for x in a], rows)
+    assert oracle["accuracy"] == 1
+    undecided = agreement(lambda p, a, b: [0.5, np.nan, 0.5, 0.5], rows)
+    assert (undecided["accuracy"], undecided["n"], undecided["failed_frac"]) == (0.5, 3, 0.25)
+    sour = [Row("", "x", "b", "aa", p_chosen=0.2)]
+    assert agreement(lambda p, a, b: [float(x == "aa") for x in a], sour)["accuracy"] == 1
+
+
+def test_wilsons_interval_holds_what_it_should() -> None:
+    """The definition: the border is where the observed share is z standard errors away."""
+    for share, n in ((0.5, 40), (0.9, 25), (0.0, 10), (1.0, 10)):
+        for border in wilson(share, n):
+            if 1e-9 < border < 1 - 1e-9:
+                error = np.sqrt(border * (1 - border) / n)
+                np.testing.assert_allclose(abs(share - border), 1.959964 * error, rtol=0, atol=1e-9)
+    assert wilson(0.0, 10)[0] == 0
+    np.testing.assert_allclose(wilson(1.0, 10)[1], 1, rtol=0, atol=1e-15)
+    assert np.isnan(wilson(0.5, 0)).all()

@@ -1,0 +1,191 @@
+"""Training by MPO: what a round promises, whatever the model."""
+
+import dataclasses
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import llm_bridge as bridge
+import mmd
+from llm_bridge import loop
+from llm_bridge.judges.callable import PairFunction
+from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
+
+KEY = jax.random.key(7)
+
+
+def method(**changes: Any) -> bridge.MPO:
+    return bridge.MPO(SumJudge(), **(SIZES | changes))
+
+
+def arrays(state: bridge.TrainState) -> list[np.ndarray]:
+    return [np.array(leaf) for leaf in jax.tree.leaves(state)]
+
+
+@pytest.fixture(scope="module")
+def run() -> bridge.Result:
+    return method(decay_rounds=4).fit(policy(), PROMPTS, steps=4, key=KEY)
+
+
+def test_before_the_first_step_policy_magnet_and_start_are_one(run: bridge.Result) -> None:
+    assert run.history[0]["kl/magnet"] == 0.0
+    assert run.history[0]["kl/initial"] == 0.0
+    assert run.history[-1]["kl/magnet"] > 1e-4
+    assert run.history[-1]["kl/initial"] > run.history[-1]["kl/magnet"]
+
+
+def test_sampler_and_trainer_agree_on_every_token(run: bridge.Result) -> None:
+    assert all(metrics["sampling/sampling_logp_difference/max"] < 1e-5 for metrics in run.history)
+
+
+def test_a_run_that_is_cut_in_two_is_the_same_bit_for_bit(run: bridge.Result) -> None:
+    first = method(decay_rounds=4).fit(policy(), PROMPTS, steps=2, key=KEY)
+    leaves = [jnp.asarray(leaf) for leaf in arrays(first.state)]
+    saved = jax.tree.unflatten(jax.tree.structure(first.state), leaves)
+    second = method(decay_rounds=4).fit(policy(), PROMPTS, steps=4, key=KEY, state=saved)
+    assert first.history + second.history == run.history
+    for one, other in zip(arrays(second.state), arrays(run.state), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_the_magnet_is_the_moving_average_of_the_weights_and_is_exported() -> None:
+    one = method(magnet=mmd.MovingAverage(rate=0.25))
+    state = one.init(policy(), KEY)
+    expected = {name: np.array(w, np.float64) for name, w in state.magnet.items()}
+    questions = one.read(policy(), PROMPTS)
+    for _ in range(2):
+        state, _ = one.round(state, questions)
+        expected = {name: 0.75 * mean + 0.25 * np.asarray(state.weights[name]) for name, mean in expected.items()}
+    for name, array in one.export(state).arrays().items():
+        np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-6)
+    last = dataclasses.replace(one, exports="policy").export(state).arrays()
+    np.testing.assert_array_equal(last["head"], state.weights["head"])
+
+
+def test_a_refreshed_magnet_is_a_copy_made_every_so_many_rounds_and_a_fixed_one_stays() -> None:
+    for magnet, copied in ((mmd.Refresh(every=2), [0, 0, 2, 2]), (mmd.Fixed(), [0, 0, 0, 0])):
+        one = method(magnet=magnet)
+        state = one.init(policy(), KEY)
+        seen = [np.array(state.weights["head"])]
+        questions = one.read(policy(), PROMPTS)
+        for source in copied[1:]:
+            state, _ = one.round(state, questions)
+            seen.append(np.array(state.weights["head"]))
+            np.testing.assert_array_equal(state.magnet["head"], seen[source])
+
+
+def test_gradients_accumulate_over_parts_of_the_prompts() -> None:
+    states = []
+    for parts in (None, 1):
+        one = method(prompts_at_a_time=parts)
+        states.append(one.round(one.init(policy(), KEY), one.read(policy(), PROMPTS))[0])
+    for name, array in states[0].weights.items():
+        np.testing.assert_allclose(array, states[1].weights[name], rtol=0, atol=2e-6)
+
+
+def test_updates_that_are_not_finite_do_not_happen_and_end_the_run() -> None:
+    """A step size of 0 / 0 from the second round on; three steps a round."""
+    broken = method(eta=lambda number: jnp.where(number < 1, 0.4, jnp.nan))
+    seen: list[dict[str, np.ndarray]] = []
+
+    def remember(state: bridge.TrainState, metrics: dict[str, float]) -> None:
+        seen.append({"skipped": np.array(metrics["skipped"])} | {n: np.array(w) for n, w in state.weights.items()})
+
+    result = broken.fit(policy(), PROMPTS, steps=9, key=KEY, callback=remember)
+    assert result.status == loop.NOT_FINITE
+    assert [metrics["skipped"] for metrics in result.history] == [0, 3, 3]
+    assert int(result.state.counters.skipped) == 6
+    for name, array in result.state.weights.items():
+        np.testing.assert_array_equal(array, seen[0][name])
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.state.optimizer))
+
+
+def test_a_collapse_is_named() -> None:
+    """A judge that likes zeros only, and steps that are far too large."""
+
+    def zeros(prompt: Any, a: tuple[int, ...], b: tuple[int, ...]) -> float:
+        return 0.5 + 0.5 * np.sign(a.count(0) - b.count(0))
+
+    sizes = SIZES | {"learning_rate": 0.05, "eta": 10.0, "alpha": 0.0}
+    greedy = bridge.MPO(PairFunction(zeros, symmetric=True), **sizes)
+    with pytest.warns(bridge.CollapseWarning, match="the policy collapses"):
+        result = greedy.fit(policy(), PROMPTS, steps=12, key=KEY)
+    assert result.history[-1]["entropy"] < 0.1 * result.history[0]["entropy"]
+
+
+def test_with_adapters_the_base_is_there_once_and_stays() -> None:
+    adapted = bridge.add_adapter(policy(), jax.random.key(1), rank=2, alpha=4.0)
+    one = method(magnet=mmd.Refresh(every=2))
+    state = one.init(adapted, KEY)
+    given = adapted.arrays()
+    assert set(state.weights) == {name for name in given if ".lora_" in name}
+    assert all(array is given[name] or _same_buffer(array, given[name]) for name, array in state.base.items())
+    state, metrics = one.round(state, one.read(adapted, PROMPTS))
+    assert metrics["kl/magnet"] == 0.0
+    assert float(jnp.abs(state.weights["layers.query.lora_b"]).max()) > 0
+    exported = one.export(state).arrays()
+    assert all(_same_buffer(exported[name], given[name]) for name in state.base)
+    with pytest.raises(bridge.BridgeError, match=r"mmd\.Refresh"):
+        method().init(adapted, KEY)
+
+
+def _same_buffer(one: jax.Array, other: jax.Array) -> bool:
+    return one.unsafe_buffer_pointer() == other.unsafe_buffer_pointer()
+
+
+def test_eight_devices_train_as_one() -> None:
+    """The same losses over 20 steps, and a device holds its share of magnet and moments."""
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
+    histories = []
+    for place in (None, mesh):
+        one = method(epochs=2, learning_rate=1e-3, watch_start=False, decay_rounds=10)
+        result = one.fit(policy(place), PROMPTS, steps=10, key=KEY)
+        histories.append([[metrics[name] for name in ("loss", "grad_norm", "entropy")] for metrics in result.history])
+    np.testing.assert_allclose(histories[0], histories[1], rtol=0, atol=1e-5)
+    moments = [leaf for leaf in jax.tree.leaves(result.state.optimizer) if leaf.ndim > 1]
+    for array in (*moments, result.state.magnet["head"]):
+        assert array.ndim == 2 or not array.sharding.is_fully_replicated
+    assert result.state.magnet["head"].addressable_shards[0].data.size * 4 == result.state.magnet["head"].size
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"eta": 0.0}, "expected eta > 0"),
+        ({"alpha": -0.1}, "expected alpha >= 0"),
+        ({"group_size": 1}, "expected group_size >= 2"),
+        ({"opponents": 8}, "expected 0 < opponents < group_size = 8"),
+        ({"prompts_at_a_time": 3}, "a divisor of prompts_per_round = 2"),
+        ({"magnet": mmd.Refresh()}, "expected a period in rounds"),
+        ({"magnet": 0.1}, "expected a magnet such as"),
+        ({"max_new_tokens": 64}, "exceed the context of 64"),
+    ],
+)
+def test_bad_settings_are_refused_in_one_sentence(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(bridge.BridgeError, match=words):
+        method(**changes).fit(policy(), PROMPTS, steps=1, key=KEY)
+
+
+def test_prompts_that_cannot_be_read_are_refused() -> None:
+    for prompts, words in (([], "at least one prompt"), (["text"], "has no tokenizer"), ([[]], "prompt 0: expected")):
+        with pytest.raises(bridge.BridgeError, match=words):
+            method().fit(policy(), prompts, steps=1, key=KEY)
+
+
+def test_each_pass_over_the_prompts_takes_every_one_once() -> None:
+    order = loop.Order(7, 3, KEY)
+    taken = np.concatenate([order.of_round(number) for number in range(14)])
+    for n in range(6):
+        assert sorted(taken[7 * n : 7 * n + 7]) == list(range(7))
+    assert (taken[:7] != taken[7:14]).any()
+    np.testing.assert_array_equal(order.of_round(5), loop.Order(7, 3, KEY).of_round(5))
+
+
+def test_no_warning_without_a_collapse(run: bridge.Result) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loop._name_collapse(run.state, run.history[-1], 8)

@@ -1,0 +1,401 @@
+"""The `mpo` command, from the line that is typed to the files that it leaves; a stopped run goes on the same."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import yaml
+
+import llm_bridge as bridge
+from llm_bridge import memory, train_commands, training_log
+from llm_bridge.cli import main
+from llm_bridge.evaluation import nash, tournament
+from llm_bridge.judges.callable import PairFunction
+from llm_bridge.options import Train
+from llm_bridge.policy import Origin, Policy
+from tests.llm.cases import config_of
+from tests.llm.test_data import lines
+from tests.llm.test_tokenizer import tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+CONFIG = config_of("llama") | TINY | {"vocab_size": 12, "num_key_value_heads": 1, "initializer_range": 0.3}
+JUDGE = """
+import time
+import numpy as np
+
+def shorter(prompts, a, b):
+    return 1 / (1 + np.exp(np.array([len(x) - len(y) for x, y in zip(a, b)]) / 3.0))
+
+def failing(prompts, a, b):
+    return np.full(len(a), np.nan)
+
+def slow(prompts, a, b):
+    time.sleep(100)
+"""
+TRAIN = {"num-generations": 4, "prompts-per-round": 2, "max-new-tokens": 2, "num-iterations": 2, "learning-rate": 1e-3}
+SIZES = [word for name, value in TRAIN.items() for word in (f"--{name}", value)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a tokenizer, as a folder."""
+    folder = tmp_path_factory.mktemp("model")
+    words = tokenizer(folder / "words")
+    made = bridge.init(CONFIG, jax.random.key(5))
+    policy = Policy(made.decoder, made.arrays(), Origin("llama", made.origin.config, str(words), (2,), 0))
+    (words / "config.json").write_text(json.dumps(CONFIG))
+    return bridge.save(policy, folder / "tiny")
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder with prompts, preferences and judges to be in."""
+    monkeypatch.chdir(tmp_path)
+    lines(tmp_path / "prompts.jsonl", *({"prompt": text} for text in ("a", "c", "ab", "abc", "b")))
+    pairs = [{"prompt": "a", "chosen": "b " * (i % 3 + 1), "rejected": "c"} for i in range(12)]
+    lines(tmp_path / "pairs.jsonl", *pairs)
+    name = f"judges_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(JUDGE)
+    monkeypatch.setenv("JUDGES", name)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises floats to integer powers
+        yield tmp_path
+
+
+def mpo(*words: Any) -> int:
+    return main([str(word) for word in words])
+
+
+def train(model: Path, out: str, *more: Any, judge: str = "shorter", steps: int = 4) -> int:
+    return mpo(
+        *("train", "--model_name_or_path", model, "--dataset-name", "prompts.jsonl", "--output_dir", out),
+        *("--judge", f"{os.environ['JUDGES']}:{judge}", "--max-steps", steps, *SIZES, *more),
+    )
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {name: np.asarray(array).tobytes() for name, array in bridge.load(folder).arrays().items()}
+
+
+# -------------------------------------------------------------------- training
+
+
+def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, capsys: Any) -> None:
+    assert train(model, "run", "--report-to", "tensorboard") == 0
+    printed = capsys.readouterr()
+    assert re.search(r"prompts.jsonl:1: 2 prompt tokens, 0 trained\n  text <s> a\n  ids  1 5\n", printed.out)
+    assert re.search(r"memory on this host's processor, GiB: .* needed \(given policy .*\), .* free", printed.out)
+    assert "finished: 4 rounds, the policy is in run/policy" in printed.out
+    assert "mpo: round 4 of 4, loss" in printed.err
+    rows = training_log.rows("run/metrics.jsonl")
+    assert [row["round"] for row in rows] == [1, 2, 3, 4]
+    assert {"kl/magnet", "judge/order_flip_frac", "judge/failed_frac", "entropy", "response_length"} <= set(rows[0])
+    assert rows[0]["kl/magnet"] == 0
+    assert rows[0]["judge/order_flip_frac"] == 0
+    assert weights(work / "run" / "policy") != weights(model)
+    assert json.loads((work / "run" / "result.json").read_text())["status"] == "finished"
+    assert yaml.safe_load((work / "run" / "config.yaml").read_text())["num_generations"] == 4
+    assert {"checkpoints", "metrics.jsonl", "environment.json", "tensorboard"} <= set(os.listdir("run"))
+
+    assert mpo("export", "run", "--output-dir", "magnet") == 0
+    assert weights(work / "magnet") == weights(work / "run" / "policy")
+    assert mpo("export", "run", "--output-dir", "last", "--weights", "policy") == 0
+    assert weights(work / "last") != weights(work / "magnet")
+
+    assert train(model, "run") == 2
+    assert "holds a run; --resume goes on with it" in capsys.readouterr().err
+
+
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work: Path, monkeypatch: Any) -> None:
+    """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints."""
+    assert train(model, "alone", "--quiet") == 0
+
+    class Dead(BaseException):
+        pass
+
+    written = training_log.TrainingLog.write
+
+    def told_to_stop(log: Any, number: int, metrics: Any) -> None:
+        written(log, number, metrics)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        if number == 3:
+            raise Dead
+
+    monkeypatch.setattr(training_log.TrainingLog, "write", told_to_stop)
+    assert train(model, "killed", "--quiet") == 143
+    with pytest.raises(Dead):
+        train(model, "killed", "--quiet", "--resume", "--save-steps", "2")
+    monkeypatch.undo()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("JUDGES", next(work.glob("judges_*.py")).stem)
+    assert train(model, "killed", "--quiet", "--resume") == 0
+    assert weights(work / "killed" / "policy") == weights(work / "alone" / "policy")
+    assert (work / "killed" / "metrics.jsonl").read_bytes() == (work / "alone" / "metrics.jsonl").read_bytes()
+    assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
+
+
+def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: Path) -> None:
+    """R6, from outside: the rounds before are saved, and nobody is waited for."""
+    assert train(model, "run", "--quiet", "--save-steps", "1", steps=2) == 0
+    (work / "run" / "result.json").unlink()
+    name = os.environ["JUDGES"]
+    slow = (work / f"{name}.py").read_text().replace("def shorter", "def quick").replace("def slow", "def shorter")
+    (work / f"{name}.py").write_text(slow.replace("time.sleep(100)", "print('asked', flush=True); time.sleep(100)"))
+    shutil.rmtree("run/checkpoints/step_00000002")
+    words = ["train", "--config", "run/config.yaml", "--resume"]
+    command = [sys.executable, "-m", "llm_bridge", *words]
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    }
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "asked\n"
+        process.terminate()
+        _, errors = process.communicate(timeout=25)
+    assert process.returncode == 143
+    assert "told to stop by SIGTERM, rounds up to 1 are saved; --resume goes on" in errors
+    assert "Traceback" not in errors
+
+
+def test_a_judge_that_fails_too_often_ends_the_run(model: Path, work: Path, monkeypatch: Any, capsys: Any) -> None:
+    """R9, with a window of 3 rounds instead of 50."""
+    monkeypatch.setattr("llm_bridge.training_run.FAILED_OVER", 3)
+    assert train(model, "run", "--quiet", judge="failing", steps=9) == 3
+    said = capsys.readouterr().err
+    assert "100% of the judge's comparisons failed over 3 rounds, more than 20%" in said
+    assert "rounds up to 3 are saved" in said
+    assert len(training_log.rows("run/metrics.jsonl")) == 3
+
+
+METHODS = {
+    "inpo": ("Fixed", 4, 0.9),
+    "self_play": ("Fixed", 1, 0.0),
+    "sppo": (None, 4, 0.9),
+    "mpo": ("MovingAverage", 4, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_keeps_what_it_is_not_told(name: str) -> None:
+    needed = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o")}
+    found = train_commands.method_of(Train(**needed, method=name, eta=0.7))
+    magnet, epochs, b1 = METHODS[name]
+    assert (found.epochs, found.b1, found.eta, found.alpha) == (epochs, b1, 0.7, 0.1)
+    assert magnet is None or type(found.magnet).__name__ == magnet
+
+
+def test_answers_that_are_given_are_learned_without_a_judge(model: Path, work: Path) -> None:
+    words = ["--model-name-or-path", model, "--dataset-name", "pairs.jsonl", "--output-dir", "run", "--quiet"]
+    assert mpo("train", *words, "--method", "sft", "--max-steps", "3", "--learning-rate", "1e-2") == 0
+    losses = [row["loss"] for row in training_log.rows("run/metrics.jsonl")]
+    assert losses[-1] < losses[0]
+
+
+def test_an_adapter_is_trained_and_exported(model: Path, work: Path, capsys: Any) -> None:
+    assert train(model, "run", "--lora-r", "2", "--quiet", steps=2) == 0
+    assert sorted(os.listdir("run/policy")) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert mpo("export", "run", "--output-dir", "merged", "--merge") == 0
+    assert weights(work / "merged").keys() == weights(model).keys()
+
+
+def test_a_run_that_cannot_fit_is_refused_before_it_begins(
+    model: Path, work: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    monkeypatch.setattr(memory, "available", lambda mesh: (100_000, "a thimble"))
+    monkeypatch.setattr(train_commands.Method, "fit", lambda *_: pytest.fail("it began"))
+    assert train(model, "run") == 2
+    said = capsys.readouterr()
+    assert "GiB on a thimble" in said.err
+    assert "gradient checkpointing" in said.err
+
+
+def test_the_budget_counts_what_is_kept_to_the_byte(model: Path) -> None:
+    policy = bridge.load(model)
+    state = bridge.MPO().init(policy, jax.random.key(0))
+    found = memory.training(policy, memory.Rows(32, 8, 8), copies=3).parts
+    kept = jax.tree.leaves((state.weights, state.magnet, state.initial))
+    assert found["given policy"] == sum(array.nbytes for array in policy.arrays().values())
+    assert found["trained weights"] == sum(array.nbytes for array in kept)
+    moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
+    assert found["moments"] == sum(array.nbytes for array in moments)
+
+
+# -------------------------------------------------------------------- a judge, answers, a tournament
+
+
+def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> None:
+    words = ["--model-name-or-path", model, "--dataset-name", "pairs.jsonl", "--eval-dataset-name", "pairs.jsonl"]
+    size = ["--per-device-train-batch-size", "4", "--max-length", "64", "--learning-rate", "1e-2"]
+    assert mpo("train-judge", *words, *size, "--output-dir", "judge", "--num-train-epochs", "2") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"accuracy 1.000 \[0.7.*\] on 12 pairs; by length alone", said)
+    for seed in (0, 1):
+        drawn = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2", "--seed", seed]
+        assert mpo("generate", "--model-name-or-path", model, *drawn, "--output-file", f"{seed}.jsonl") == 0
+    rows = [json.loads(line) for line in Path("0.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows[:3]] == ["a", "a", "c"]
+    line = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2"]
+    assert (
+        mpo(
+            "eval",
+            "one=0.jsonl",
+            "two=1.jsonl",
+            f"three={model}",
+            *line,
+            "--judge",
+            "judge/policy",
+            "--output-dir",
+            "out",
+        )
+        == 0
+    )
+    found = json.loads(Path("out/eval.json").read_text())
+    wins = np.array(found["wins"])
+    np.testing.assert_allclose(wins + wins.T, 1, rtol=0, atol=1e-12)
+    assert wins[0, 2] == 0.5  # the same model, seed and prompts
+    assert sum(found["lottery"].values()) == pytest.approx(1, abs=1e-9)
+    assert "Nash probability" in capsys.readouterr().out
+    assert Path("out/three.jsonl").read_bytes() == Path("0.jsonl").read_bytes()
+
+
+CYCLE = {("a", "b"): 0.1, ("b", "c"): 0.1, ("a", "c"): 0.8}
+
+
+def cyclic(prompt: str, a: str, b: str) -> float:
+    return CYCLE[a, b] if (a, b) in CYCLE else 1 - CYCLE[b, a] if (b, a) in CYCLE else 0.5
+
+
+def test_a_cycle_of_models_has_the_lottery_that_is_known() -> None:
+    """P[b > a] = P[c > b] = .9, P[a > c] = .8: the Nash lottery is (4, 3, 4) / 11, and no model is the best."""
+    found = tournament(PairFunction(cyclic), ["p"] * 50, {name: [[name]] * 50 for name in "abc"})
+    np.testing.assert_allclose(list(found.lottery.values()), np.array([4, 3, 4]) / 11, rtol=0, atol=1e-9)
+    assert found.exploitability < 1e-12
+    assert found.wins[1, 0] == pytest.approx(0.9)
+    assert found.low[1, 0] < 0.9 < found.high[1, 0]
+    np.testing.assert_allclose(found.low + found.high.T, np.where(np.eye(3), np.nan, 1), rtol=0, atol=1e-12)
+    assert found.order_flip_frac == 0
+    assert nash(np.array([[0.5, 0.6], [0.4, 0.5]]), "xy")[0] == pytest.approx({"x": 1, "y": 0}, abs=1e-9)
+
+
+def test_position_ties_failures_and_length_in_a_tournament() -> None:
+    answers = {"short": [["aa"], ["aaaa"]], "long": [["aaaaaaaa"], ["aaaab"]]}
+    first = tournament(lambda p, a, b: np.ones(len(a)), ["x", "y"], answers)
+    assert (first.wins == 0.5).all()  # R11: who always takes the first says nothing
+    assert first.order_flip_frac == 1
+    longer = tournament(PairFunction(lambda p, a, b: 0.5 + 0.5 * np.sign(len(a) - len(b))), ["x", "y"], answers)
+    assert longer.wins[1, 0] == 1
+    assert longer.similar_frac[1, 0] == 0.5
+    assert longer.lengths["short"]["mean"] == 3
+    some = tournament(PairFunction(lambda p, a, b: None if p == "x" else float(len(a) > len(b))), ["x", "y"], answers)
+    assert (some.wins[1, 0], some.failed_frac) == (1, 0.5)
+    with pytest.raises(bridge.BridgeError, match=r"every comparison of .* has failed"):
+        tournament(PairFunction(lambda *_: None), ["x", "y"], answers)
+
+
+# -------------------------------------------------------------------- what is typed
+
+
+def test_help_is_instant_and_imports_no_jax() -> None:
+    code = (
+        "import sys, time\n"
+        "from llm_bridge.cli import main\n"
+        "assert main(['train', '--help']) == 0\n"
+        "heavy = {'jax', 'numpy', 'flax', 'transformers', 'optax', 'yaml'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "assert time.process_time() < 0.8, time.process_time()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--num-generations" in done.stdout
+
+
+def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any) -> None:
+    from llm_bridge import commands
+
+    seen = []
+    monkeypatch.setattr(commands, "run", lambda command, argv: seen.append(command) or 0)
+    (work / "c.yaml").write_text(
+        "model_name_or_path: m\ndataset-name: d.jsonl\njudge: j\noutput_dir: o\nlearning_rate: 1e-4\n"
+        "eta: 2\nresume: true\nquiet: false\nset: [b=1, c=2]\nlora_alpha: null\n"
+    )
+    assert mpo("train", "--eta", "3", "--config", "c.yaml", "--num_generations=8") == 0
+    (found,) = seen
+    assert (found.eta, found.num_generations, found.learning_rate, found.alpha) == (3.0, 8, 1e-4, None)
+    assert (found.resume, found.quiet, found.set, found.lora_alpha) == (True, False, ("b=1", "c=2"), 16.0)
+
+
+TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge j:f --output-dir o"
+BAD_INPUT = {
+    "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', did you mean learning_rate?",
+    "train --config missing.yaml": "missing.yaml: cannot be read (No such file or directory)",
+    "train --config broken.yaml": "broken.yaml:2:1: expected YAML",
+    "--config c.yaml": "--config needs a subcommand before it",
+    "train --config": "--config needs the name of a YAML file",
+    "train": "--model-name-or-path",
+    "trian": "trian",
+    f"{TRAIN_LINE} --eta much": "--eta",
+    f"{TRAIN_LINE}": "m: expected a folder with config.json",
+    "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
+    "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
+    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge j:f": "a.jsonl: cannot be read",
+    "export . --output-dir out": "expected a directory of mpo train",
+    "generate --model-name-or-path m --dataset-name prompts.jsonl --output-file x.txt": "ends in .jsonl",
+}
+
+
+@pytest.mark.parametrize("line", BAD_INPUT)
+def test_bad_input_is_refused_in_one_sentence(line: str, work: Path, capsys: Any) -> None:
+    (work / "c.yaml").write_text("eta: 1\nlearning_rte: 3\n")
+    (work / "broken.yaml").write_text("a: [\n")
+    lines(work / "bad.jsonl", {"prompt": "a"}, b"{\n")
+    assert mpo(*line.split()) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("mpo: ")
+    assert printed.err.count("\n") == 1
+    assert BAD_INPUT[line] in printed.err
+
+
+BAD_TRAINING = {
+    "--method sppo --magnet fixed": "sppo has no magnet that moves",
+    "--method moo": "there is no method 'moo': expected mpo",
+    "--magnet moving=2": "expected --magnet to be fixed",
+    "--set speed=3": "mpo has no 'speed' to --set",
+    "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
+    "--mesh data=3": "expected --mesh to name axes among data, fsdp, tensor whose product is the 8 devices",
+    "--judge nothing_here:f": "cannot import it",
+    "--judge json:dumps2": "the module json has no 'dumps2'",
+    "--judge http://localhost:1/v1": "needs --judge-model",
+    "--eta -1": "expected eta > 0",
+    "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
+    "--lora-r 2 --magnet moving=0.1": "expected mmd.Refresh",
+}
+
+
+@pytest.mark.parametrize("flags", BAD_TRAINING)
+def test_what_does_not_fit_together_is_refused_before_training(
+    flags: str, model: Path, work: Path, capsys: Any
+) -> None:
+    assert train(model, "o", "--quiet", *flags.split()) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert BAD_TRAINING[flags] in said
+
+
+def test_env_names_versions_and_devices(capsys: Any) -> None:
+    assert mpo("env") == 0
+    printed = capsys.readouterr().out
+    assert "jax " in printed
+    assert "device cpu:0" in printed

@@ -1,0 +1,280 @@
+"""Checkpoints of training come back bit for bit, or not at all (R6, R7, R8, R14); the log holds each round once."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from llm_bridge import run_state, training_log
+from llm_bridge.architecture import BridgeError
+from llm_bridge.judges import ask
+from llm_bridge.run_state import RunState, RunStateError, RunStateWarning
+from llm_bridge.termination import Terminated, Termination
+from llm_bridge.training_log import TrainingLog
+from tests.test_cli import Terminal
+
+IDENTITY = {"method": {"name": "MPO", "eta": 0.4}, "data": "sha256:1"}
+KEY = type(jax.random.key(0).dtype)
+
+
+class State(NamedTuple):
+    weights: dict[str, Any]
+    round: Any
+    key: Any
+
+
+def state(step: int) -> State:
+    """Of several precisions and placements, different at every step."""
+    rng = np.random.default_rng(step)
+    mesh = Mesh(np.array(jax.devices()).reshape(2, 4), ("fsdp", "tensor"))
+    rows = NamedSharding(mesh, PartitionSpec("fsdp", "tensor"))
+    weights = {
+        "sharded": jax.device_put(rng.standard_normal((4, 8)).astype(np.float32), rows),
+        "half": jnp.asarray(rng.standard_normal(5).astype(ml_dtypes.bfloat16)),
+        "tiny": jnp.asarray(np.array([5e-324, -0.0, 1e308])),
+    }
+    return State(weights, jnp.asarray(step, jnp.int32), jax.random.fold_in(jax.random.key(7), step))
+
+
+def bits(tree: Any) -> list[bytes]:
+    plain = (
+        jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in jax.tree.leaves(tree)
+    )
+    return [np.asarray(leaf).tobytes() for leaf in plain]
+
+
+def saved(folder: Path, *steps: int, keep: int = 2) -> RunState:
+    found = RunState(folder, IDENTITY, keep=keep)
+    for step in steps:
+        found.save(step, state(step))
+    return found
+
+
+# -------------------------------------------------------------------- the same bits
+
+
+def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path: Path) -> None:
+    found = saved(tmp_path, 3).restore(state(0))
+    assert found is not None
+    assert found.step == 3
+    assert bits(found.state) == bits(state(3))
+    for mine, template in zip(jax.tree.leaves(found.state), jax.tree.leaves(state(0)), strict=True):
+        assert (mine.dtype, mine.sharding) == (template.dtype, template.sharding)
+
+
+def test_the_newest_are_kept_and_an_empty_folder_is_no_error(tmp_path: Path) -> None:
+    assert RunState(tmp_path / "none", IDENTITY).restore(state(0)) is None
+    run = saved(tmp_path, 1, 2, 3)
+    assert run.steps() == [2, 3]
+    run.discard()
+    assert run.steps() == []
+
+
+# -------------------------------------------------------------------- R7
+
+
+def victims(path: Path) -> list[Path]:
+    return sorted(file for file in path.rglob("*") if file.is_file())
+
+
+def flip(path: Path, rng: np.random.Generator) -> None:
+    file = victims(path)[rng.integers(len(victims(path)))]
+    content = bytearray(file.read_bytes())
+    if not content:
+        return truncate(path, rng)
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    return file.write_bytes(content) and None
+
+
+def truncate(path: Path, rng: np.random.Generator) -> None:
+    files = [file for file in victims(path) if file.stat().st_size]
+    file = files[rng.integers(len(files))]
+    file.write_bytes(file.read_bytes()[: rng.integers(file.stat().st_size)])
+
+
+def delete(path: Path, rng: np.random.Generator) -> None:
+    victims(path)[rng.integers(len(victims(path)))].unlink()
+
+
+def uncommit(path: Path, rng: np.random.Generator) -> None:
+    (path / run_state.MANIFEST).unlink()
+
+
+def add(path: Path, rng: np.random.Generator) -> None:
+    (path / run_state.STATE / "more").write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, truncate, delete, uncommit, add])
+def test_damage_is_found_and_the_checkpoint_before_is_taken(damage: Callable[..., None], tmp_path: Path) -> None:
+    saved(tmp_path / "whole", 1, 2)
+    for trial in range(6):
+        run = tmp_path / f"run{trial}"
+        shutil.copytree(tmp_path / "whole", run)
+        damage(run / run_state.FOLDER / "step_00000002", np.random.default_rng(trial))
+        with pytest.warns(RunStateWarning, match="step_00000002.*going on from step 1"):
+            found = RunState(run, IDENTITY).restore(state(0))
+        assert found is not None
+        assert bits(found.state) == bits(state(1))
+
+
+def test_nothing_whole_left_is_an_error_and_no_new_beginning(tmp_path: Path) -> None:
+    run = saved(tmp_path, 1, 2)
+    for step in (1, 2):
+        uncommit(tmp_path / run_state.FOLDER / f"step_0000000{step}", np.random.default_rng())
+    with pytest.raises(RunStateError, match=r"no whole checkpoint is left: .*step_00000002 .it was never committed"):
+        run.restore(state(0))
+    assert run.save(2, state(2)).exists()  # the run repeats the round
+    assert bits(run.restore(state(0)).state) == bits(state(2))  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_what_a_killed_process_left_is_ignored_and_cleared_away(tmp_path: Path) -> None:
+    run = saved(tmp_path, 1)
+    folder = tmp_path / run_state.FOLDER
+    shutil.copytree(folder / "step_00000001", folder / ".step_00000002.part")
+    found = run.restore(state(0))
+    assert found is not None
+    assert found.step == 1
+    run.save(3, state(3))
+    assert sorted(os.listdir(folder)) == ["step_00000001", "step_00000003"]
+
+
+def test_another_run_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, 1)
+    other = RunState(tmp_path, IDENTITY | {"data": "sha256:2"})
+    with pytest.raises(RunStateError, match="of another run, data is 'sha256:2' and was 'sha256:1'"):
+        other.restore(state(0))
+    smaller = state(0)._replace(weights={"half": state(0).weights["half"]})
+    with pytest.raises(RunStateError, match="the state has an"):
+        RunState(tmp_path, IDENTITY).restore(smaller)
+
+
+# -------------------------------------------------------------------- R8, R14
+
+
+def full(*_: Any) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("fault", ["disk", "write", "commit", "folder"])
+def test_a_disk_that_is_full_costs_nothing_that_was_there(fault: str, tmp_path: Path, monkeypatch: Any) -> None:
+    run = saved(tmp_path, 1)
+    if fault == "disk":
+        monkeypatch.setattr(run_state.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 3}))
+    elif fault == "write":
+        monkeypatch.setattr(run_state, "_write_arrays", full)
+    elif fault == "commit":
+        monkeypatch.setattr(run_state, "_sync", full)
+    else:
+        (tmp_path / "file").write_text("")
+        run = RunState(tmp_path / "file", IDENTITY)
+    with pytest.raises(RunStateError, match=r"step_00000002: cannot write the checkpoint .*[\d,]+ bytes are needed"):
+        run.save(2, state(2))
+    monkeypatch.undo()
+    found = RunState(tmp_path, IDENTITY).restore(state(0))
+    assert found is not None
+    assert bits(found.state) == bits(state(1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_state_that_is_not_finite_is_never_saved(value: float, tmp_path: Path) -> None:
+    broken = state(1)
+    broken.weights["half"] = broken.weights["half"].at[2].set(value)
+    with pytest.raises(RunStateError, match=r"half.*is not finite"):
+        saved(tmp_path).save(1, broken)
+    assert not list(tmp_path.iterdir())
+
+
+# -------------------------------------------------------------------- R6
+
+
+def test_a_run_is_ended_between_rounds_and_in_the_middle_of_a_judges_call() -> None:
+    termination = Termination()
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    def slow(prompts: Any, a: Any, b: Any) -> Any:
+        time.sleep(60)
+
+    with termination.listening():
+        begun = time.monotonic()
+        another = subprocess.Popen(["sh", "-c", f"sleep 0.5; kill -TERM {os.getpid()}"])
+        with pytest.raises(Terminated, match="SIGTERM"):
+            ask(termination.interrupting(slow), ["x"], ["a"], ["b"])
+        assert time.monotonic() - begun < 30
+        another.wait()
+        with pytest.raises(Terminated):
+            termination.check()
+    again = Termination()
+    with again.listening():
+        again.check()
+        os.kill(os.getpid(), signal.SIGTERM)  # heard, but a round is going on
+        time.sleep(0.01)
+        with pytest.raises(Terminated):
+            again.check()
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+# -------------------------------------------------------------------- the log
+
+
+def log(folder: Path, numbers: range, done: int = 0, **options: Any) -> None:
+    with TrainingLog(folder, "MPO", 8, done=done, quiet=True, **options) as found:
+        for number in numbers:
+            found.write(number, {"loss": 1 / number, "kl/magnet": float("nan")})
+
+
+def test_a_resumed_log_holds_every_round_once(tmp_path: Path) -> None:
+    log(tmp_path / "alone", range(1, 9))
+    log(tmp_path / "killed", range(1, 6))
+    file = tmp_path / "killed" / "metrics.jsonl"
+    file.write_bytes(file.read_bytes() + b'{"round": 6, "lo')  # killed while writing
+    log(tmp_path / "killed", range(4, 9), done=3)
+    assert file.read_bytes() == (tmp_path / "alone" / "metrics.jsonl").read_bytes()
+    found = training_log.rows(file)
+    assert [row["round"] for row in found] == list(range(1, 9))
+    assert found[2] == {"round": 3.0, "loss": 1 / 3, "kl/magnet": None}
+
+
+def test_a_log_that_is_none_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("notes of mine\n")
+    with pytest.raises(BridgeError, match="expected one JSON object a line"):
+        log(tmp_path, range(1))
+    assert (tmp_path / "metrics.jsonl").read_text() == "notes of mine\n"
+
+
+def test_tensorboard_gets_the_same_numbers_and_may_fail(tmp_path: Path, monkeypatch: Any) -> None:
+    tensorboard = pytest.importorskip("tensorboardX")
+    log(tmp_path, range(1, 4), trackers=("tensorboard",))
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", full)
+    with pytest.warns(UserWarning, match="no longer written"):
+        log(tmp_path, range(4, 7), done=3, trackers=("tensorboard",))
+    assert len(training_log.rows(tmp_path / "metrics.jsonl")) == 6
+
+
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
+    with TrainingLog(tmp_path, "MPO", 3) as found:
+        for number in (1, 2, 3):
+            found.write(number, {"loss": 0.25})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("MPO: round 3 of 3, loss 0.25, ")
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with TrainingLog(tmp_path, "MPO", 3, done=1) as found:
+        found.write(2, {"loss": 0.125})
+    assert "loss 0.125" in screen.getvalue()
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1]) == {"round": 2.0, "loss": 0.125}
