@@ -114,8 +114,9 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 def _lab(options: Lab, argv: Sequence[str]) -> int:
     from mmd import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
 
-    _say(lab_command.run(games.load(options.spec), options), quiet=options.quiet)
-    return DONE
+    lines, done = lab_command.run(games.load(options.spec), options)
+    _say(lines, quiet=options.quiet)
+    return DONE if done else INTERRUPTED
 
 
 def _plot(options: Plot, argv: Sequence[str]) -> int:

@@ -17,9 +17,11 @@ from mmd.plot import prepare_figure
 from mmd.policy import labels_of
 from mmd.tables import columns
 
+LARGEST = 0.5 + 1e-9  # payoff that default settings are made for
 
-def run(game: Game, options: Lab) -> list[str]:
-    """Run every method, write the figure and the numbers, and return the lines to be printed.
+
+def run(game: Game, options: Lab) -> tuple[list[str], bool]:
+    """Run every method and write the figure and the numbers; lines to be printed, and whether every method is done.
 
     Raises:
         UsageError, GameError, OutputError: the input is bad.
@@ -35,14 +37,33 @@ def run(game: Game, options: Lab) -> list[str]:
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")
     optimal = [OptimalSet.of(game, player) for player in (0, 1)]
-    records = laboratory.study(game, methods, options.seeds, laboratory.marks(options.iterations), start)
+    records = _studied(game, methods, options, start)
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
     named = labels_of(game)[0].actions[0]
     corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
     plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
-    lines = _lines(records, distances)
-    return [game.name, *lines, f"wrote lab.json, lab.csv and lab.png to {options.out}"]
+    lines = [game.name, *_lines(records, distances)]
+    if (largest := np.abs(game.payoff.entries().values).max(initial=0.0)) > LARGEST:
+        lines.append(f"payoffs reach {largest:g}, and default settings are for payoffs of at most 1/2: scale the game")
+    if len(records) < len(methods):
+        lines.append(f"interrupted: {', '.join(label for label in methods if label not in records)} missing")
+    return [*lines, f"wrote lab.json, lab.csv and lab.png to {options.out}"], len(records) == len(methods)
+
+
+def _studied(
+    game: Game, methods: dict[str, Algorithm], options: Lab, start: HostPair | None
+) -> dict[str, laboratory.Records]:
+    """Every method's course; after Ctrl-C of those that are done, if any is."""
+    records: dict[str, laboratory.Records] = {}
+    try:
+        for label, algorithm in methods.items():
+            marks = laboratory.marks(options.iterations)
+            records |= laboratory.study(game, {label: algorithm}, options.seeds, marks, start)
+    except KeyboardInterrupt:
+        if not records:
+            raise
+    return records
 
 
 def _methods(options: Lab) -> dict[str, Algorithm]:

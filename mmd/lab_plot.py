@@ -62,6 +62,9 @@ def plot_laboratory(
     for panel in axes[:2]:
         panel.set(xscale="log", yscale="log", xlabel="gradient evaluations")
         panel.grid(visible=True, alpha=0.3)
+        if panel.get_ylim()[0] <= FLOOR:  # what is smaller is drawn there
+            panel.axhline(FLOOR, color="0.4", linestyle=":", linewidth=0.8)
+            panel.annotate("drawn no lower", (1, FLOOR), xycoords=("axes fraction", "data"), ha="right", va="bottom")
     for text in axes[0].legend(fontsize="small").get_texts():
         text.set_parse_math(False)
     if corners is not None:

@@ -310,7 +310,6 @@ def test_an_iterate_that_is_no_number_ends_its_game_alone() -> None:
         (lambda: mmd.solve_many([np.ones((2, 2)), games.load("kuhn_poker")]), "game 1 of the batch: expected a matrix"),
         (lambda: mmd.solve_many([np.ones((2, 2)), np.ones(3)]), "game 1 of the batch: expected a non-empty matrix"),
         (lambda: mmd.solve_many(BIASED), "a sequence of games, got one: put it in a list"),
-        (lambda: mmd.solve_many(games.load("preference:cycle")), "a sequence of games, got one: put it in a list"),
         (lambda: mmd.solve_many([np.eye(2) * 1j]), "game 0 of the batch: expected a matrix of numbers"),
         (lambda: mmd.solve_many([np.array([[np.nan]])]), "game 0 of the batch: expected finite payoffs"),
         (lambda: mmd.solve_many([np.array([[1.7e308, -1.7e308]])]), "whose range float64 can hold"),

@@ -117,3 +117,29 @@ def test_trees_and_unlike_cases_are_refused() -> None:
         laboratory.run([(CYCLE, omwu), (matrix.game(np.eye(2)), omwu)], np.array([0, 1]))
     with pytest.raises(mmd.GameError, match="at least one case"):
         laboratory.run([], np.array([0, 1]))
+
+
+def test_ctrl_c_keeps_the_methods_that_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = laboratory.study
+
+    def interrupted(game, methods, *rest):
+        if "omwu" in methods:
+            raise KeyboardInterrupt
+        return study(game, methods, *rest)
+
+    monkeypatch.setattr(laboratory, "study", interrupted)
+    line = ["lab", "preference:cycle", "--iterations", "20", "--out", str(tmp_path)]
+    assert main([*line, "--methods", "inpo,omwu"]) == 130
+    assert "interrupted: omwu missing" in capsys.readouterr().out
+    assert set(json.loads((tmp_path / "lab.json").read_text())["methods"]) == {"inpo"}
+
+
+def test_lab_says_that_payoffs_are_larger_than_its_settings_are_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "game.csv").write_text("0,-400\n400,0\n")
+    line = ["lab", str(tmp_path / "game.csv"), "--iterations", "10", "--methods", "gabp", "--out", str(tmp_path)]
+    assert main(line) == 0
+    assert "payoffs reach 400" in capsys.readouterr().out

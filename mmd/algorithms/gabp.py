@@ -62,7 +62,8 @@ class GABP(SelfPlay):
         return super().resolve(game)
 
     def _default_eta(self, game: Game) -> Number:
-        return self.alpha / (spectral_norm(game) + self.alpha) ** 2
+        largest = spectral_norm(game) + self.alpha
+        return self.alpha / largest / largest
 
     def _start(self, game: Game, log_policy: Pair) -> Anchors:
         return Anchors(plans(log_policy), plans(log_policy), jnp.ones((), int), jnp.zeros((), int))

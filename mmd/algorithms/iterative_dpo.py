@@ -54,10 +54,12 @@ class IterativeDPO(SelfPlay):
         Raises:
             GameError: as for the base; the game is not a symmetric preference game; a number is not positive.
         """
+        if not game.is_matrix:
+            return super().resolve(game)  # which says why not
         if not (game.description.symmetric and game.description.offset == 0.5):
             raise GameError(
-                f"{self.name} fits win rates, so it is defined on preference games (games.preference), and {game.name} "
-                "is none: try self-play or inpo"
+                f"{self.name} fits win rates, so it is defined on preference games (a .json file of kind "
+                f"pairwise_preference, or games.preference), and {game.name} is none: try self-play or inpo"
             )
         if not self.alpha > 0:
             raise GameError(f"expected alpha > 0, got {self.alpha}")
