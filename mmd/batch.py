@@ -79,12 +79,7 @@ def solve_many(
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     tolerances = DEFAULT_TOLERANCE * ranges if tolerance is None else np.full(len(matrices), float(tolerance))
     seconds = {"compile": 0.0, "solve": 0.0}
-    if algorithm is None:
-        one = PredictiveCFRPlus(iterate=ITERATES[LAST]).resolve(Game.from_matrix(np.zeros((2, 2))))
-        algorithms, groups, multiple = [one] * len(games), alike(matrices), MULTIPLE
-    else:
-        algorithms = [algorithm.resolve(g if isinstance(g, Game) else Game.from_matrix(g)) for g in games]
-        groups, multiple = _same_program(matrices, algorithms), 1
+    algorithms, groups, multiple = _planned(algorithm, games, matrices)
     runs = [
         _Run(Matrices.of([matrices[i] for i in group], multiple), tolerances[group], ranges[group]) for group in groups
     ]
@@ -269,6 +264,17 @@ def _taken(stacked: Any, games: Int[np.ndarray, " B"]) -> Any:
 def _stacked(algorithms: Sequence[Algorithm]) -> Any:
     """Algorithms that differ in numbers only as one, whose leaves have an axis of games in front."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *algorithms)
+
+
+def _planned(
+    algorithm: Algorithm | None, games: Sequence[Game | np.ndarray], matrices: list[np.ndarray]
+) -> tuple[Sequence[Algorithm], list[Int[np.ndarray, " _"]], int]:
+    """An algorithm for each game, which games share a program, and what their arrays' sizes are multiples of."""
+    if algorithm is None:
+        one = PredictiveCFRPlus(iterate=ITERATES[LAST]).resolve(Game.from_matrix(np.zeros((2, 2))))
+        return [one] * len(games), alike(matrices), MULTIPLE
+    algorithms = [algorithm.resolve(game if isinstance(game, Game) else Game.from_matrix(game)) for game in games]
+    return algorithms, _same_program(matrices, algorithms), 1
 
 
 def _same_program(matrices: list[np.ndarray], algorithms: Sequence[Algorithm]) -> list[Int[np.ndarray, " _"]]:
