@@ -33,6 +33,7 @@ from mmd.files import replacing
 
 FOLDER, SUFFIX = "magnetic-mirror-programs", ".program"
 DIGEST = hashlib.sha256
+PLATFORMS = ("cpu",)  # elsewhere programs that come back from the disk are not tested: JAX's own cache serves there
 ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_debug_nans")
 
@@ -48,7 +49,7 @@ def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     """
     cache = getattr(jax.config, "jax_compilation_cache_dir", None)
     devices = _devices(arguments)
-    if not cache or len(devices) != 1:
+    if not cache or len(devices) != 1 or devices[0].platform not in PLATFORMS:
         return function
     try:
         path = Path(cache) / FOLDER / f"{getattr(function, '__name__', 'program')}-{_key(arguments, devices)}{SUFFIX}"
@@ -114,7 +115,7 @@ def _processor() -> str:
 
 def _keep(program: Compiled, path: Path) -> None:
     """Write a program and the digest that tells a whole file; where that fails, the next process compiles."""
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, pickle.PicklingError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RuntimeError, pickle.PicklingError):
         executable, _, out_tree = serialize_executable.serialize(program)
         content = pickle.dumps((executable, out_tree))
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

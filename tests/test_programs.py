@@ -113,6 +113,22 @@ def test_what_another_process_would_not_know_is_left_to_jax(folder: Path) -> Non
     assert not folder.exists()
 
 
+def test_other_platforms_are_left_to_jax(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(programs, "PLATFORMS", ("tpu",))
+    function, _ = counted()
+    assert programs.ready(function, Scaled(np.float64(2.0), 3), X) is function
+
+
+def test_a_program_that_cannot_be_written_still_runs(folder: Path, monkeypatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("this runtime serializes nothing")
+
+    monkeypatch.setattr(programs.serialize_executable, "serialize", refuse)
+    result, traces = called(Scaled(np.float64(2.0), 3), X)
+    assert traces == 1
+    np.testing.assert_allclose(result, np.sin(2 * X) ** 3, rtol=1e-14, atol=0)
+
+
 def test_nothing_is_kept_where_jax_keeps_nothing() -> None:
     function, _ = counted()
     assert programs.ready(function, Scaled(np.float64(2.0), 3), X) is function

@@ -152,8 +152,7 @@ def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: P
     slow = (work / f"{name}.py").read_text().replace("def shorter", "def quick").replace("def slow", "def shorter")
     (work / f"{name}.py").write_text(slow.replace("time.sleep(100)", "print('asked', flush=True); time.sleep(100)"))
     shutil.rmtree("run/checkpoints/step_00000002")
-    words = ["train", "--config", "run/config.yaml", "--resume"]
-    command = [sys.executable, "-m", "llm_bridge", *words]
+    command = [sys.executable, "-m", "llm_bridge", "train", "--config", "run/config.yaml", "--resume"]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     }
