@@ -20,6 +20,7 @@ from tyro.conf import FlagCreatePairsOff
 
 # What the parser says of a text where a number may stand.
 NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
+OPTION_HELP = r"[│|]? {8}"  # what stands below the name of a missing option
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 
 
@@ -86,9 +87,11 @@ def _keep_compiled_programs() -> None:
 
 def _sentence(box: str) -> str:
     """First paragraph of a box drawn by the parser (in Unicode or ASCII), and its suggestion if it makes one."""
-    rows = [row.strip(" │") for row in re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
+    rows = [row.strip(" │|") for row in plain if not re.match(OPTION_HELP, row)]
     ruled = itertools.groupby(rows, key=lambda row: row.strip("─-╰╯") != "")
     first, *others = [list(paragraph) for is_text, paragraph in ruled if is_text]
+    first = [first[0], ", ".join(first[1:])] if first[0].startswith("Missing from") else first
     sentence = re.sub(NO_TYPE, r"expected a number (\1), got \2", " ".join(first))
     for title, *suggestions in others:
         if title.startswith("Perhaps you meant"):

@@ -266,7 +266,7 @@ BAD_INPUT = [
     ("solve kuhn_poker --plot figure.bmp", "expected a file name that ends in .png or .svg or .pdf"),
     ("solve kuhn_poker --out nan.csv", "nan.csv: expected a folder to write to, got a file"),
     ("solve kuhn_poker --out nan.csv/run", "cannot write to this folder (Not a directory)"),
-    ("solve", "SPEC"),
+    ("solve", "mmd: Missing from mmd solve: SPEC (try --help)\n"),
     ("slove kuhn_poker", "slove"),
     ("", "solve"),
     ("verify kuhn_poker missing.npz", "missing.npz: cannot read the policy"),
