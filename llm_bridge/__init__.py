@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from llm_bridge.scoring import Comparison as Comparison
     from llm_bridge.tokenizer import Tokenizer as Tokenizer
     from llm_bridge.train_state import TrainState as TrainState
+    from llm_bridge.win_rate import WinRate as WinRate
 
 _HOME = {
     "add_adapter": "llm_bridge.adapters",
@@ -59,6 +60,7 @@ _HOME = {
     "MPO": "llm_bridge.mpo",
     "CollapseWarning": "llm_bridge.loop",
     "Arena": "llm_bridge.arena",
+    "WinRate": "llm_bridge.win_rate",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -28,7 +28,7 @@ from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
 
 DONE = 0
-OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX")
+OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
 

@@ -71,7 +71,7 @@ class Run:
     """Rounds from one checkpoint to the next."""
     save_total_limit: int = 2
     """Checkpoints that are kept."""
-    report_to: Annotated[tuple[Literal["tensorboard"], ...], _optional("TRACKERS", "none")] = ()
+    report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], _optional("TRACKERS", "none")] = ()
     """What is fed besides metrics.jsonl."""
     seed: int = 0
     """Of every draw."""
@@ -91,6 +91,10 @@ class Train(Run, Data, Judging, Model):
     """mpo, or a file of llm_bridge/baselines."""
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Prompts on which the win rate against the start is measured, as the judge sees it."""
+    eval_steps: int = 25
+    """Rounds from one win rate to the next."""
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
     num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None

@@ -28,6 +28,7 @@ from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
 from llm_bridge.termination import Terminated, Termination
 from llm_bridge.training_run import Keeper, finish, identity, prepare
+from llm_bridge.win_rate import WinRate
 from mmd.command_line import UsageError
 
 DONE, STOPPED_BEFORE_THE_END = 0, 3
@@ -40,14 +41,17 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     method, termination = method_of(options), Termination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
+    held_out = _held_out(options)
     prepare(options, argv)
     policy = policy_of(options, lora=options)
     given, longest = _given(options, policy, dataset, say)
-    if not isinstance(method, SFT):
+    if options.judge is not None or not isinstance(method, SFT):
         method = replace(method, judge=termination.interrupting(judge_of(options)))
+    if not isinstance(method, SFT):
         longest += method.max_new_tokens
     _budget(policy, method, longest, say)
-    keeper, key = Keeper(options, _states(options, policy), termination), jax.random.key(options.seed)
+    win_rate, key = _win_rate(options, method, policy, held_out), jax.random.key(options.seed)
+    keeper = Keeper(options, _states(options, policy), termination, win_rate)
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
@@ -170,6 +174,26 @@ def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> t
     say(encoding.preview(examples, words))
     say(_skipped(skipped))
     return found, max(len(one.ids) for one in examples)
+
+
+def _held_out(options: Train) -> data.Dataset | None:
+    """The prompts of the win rate."""
+    if options.eval_dataset_name is None:
+        return None
+    if options.judge is None:
+        raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
+    return data.load(options.eval_dataset_name, kind="prompts", on_bad_row=options.on_bad_row)
+
+
+def _win_rate(options: Train, method: Method, policy: Policy, held_out: data.Dataset | None) -> WinRate | None:
+    """What is measured on held-out prompts, if there are any."""
+    if held_out is None:
+        return None
+    words, longest = tokenizer(policy.origin), options.max_prompt_length
+    examples = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row).examples
+    prompts = [Question(one.ids, one.row.text) for one in examples]
+    key = jax.random.fold_in(jax.random.key(options.seed), 2)
+    return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
 
 
 def _method_class(name: str) -> type[Method]:

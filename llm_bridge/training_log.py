@@ -1,4 +1,4 @@
-"""What a run says of itself: `metrics.jsonl`, TensorBoard files, progress on stderr.
+"""What a run says of itself: `metrics.jsonl`, trackers, progress on stderr.
 
 `metrics.jsonl` has one JSON object a round, written when the round is done and never changed. A run that resumes first
 drops the rounds after its checkpoint, which it is going to repeat, and half a line that a killed process may have left;
@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_bridge.architecture import BridgeError
+from llm_bridge.trackers import NAMES, Tracker, tracker
 
-FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
+FILE = "metrics.jsonl"
 SECONDS_BETWEEN_LINES = 10.0
-SHOWN = ("loss", "kl/magnet", "entropy", "response_length", "judge/failed_frac", "accuracy", "skipped")
+SHOWN = ("loss", "kl/magnet", "entropy", "response_length", "judge/failed_frac", "accuracy", "skipped", "eval/win_rate")
 
 
 class TrainingLog:
@@ -36,7 +37,7 @@ class TrainingLog:
         label: what is running.
         total: rounds in all.
         done: rounds that are behind; what was logged of later ones is dropped.
-        trackers: which of "tensorboard" are fed besides the file.
+        trackers: which of `llm_bridge.trackers` are fed besides the file.
         quiet: show no progress.
     """
 
@@ -51,23 +52,23 @@ class TrainingLog:
         quiet: bool = False,
     ):
         self._folder, self._label, self._total, self._done = folder, label, total, done
-        self._trackers, self._quiet = trackers, quiet
+        self._names, self._quiet = trackers, quiet
         self._stack, self._file, self._bar = ExitStack(), None, None
-        self._board: Any = None
+        self._trackers: dict[str, Tracker] = {}
         self._began = self._said = time.monotonic()
 
     def __enter__(self) -> "TrainingLog":
         if jax.process_index() == 0:
             self._file = self._stack.enter_context(continued(self._folder / FILE, self._done))
-            if "tensorboard" in self._trackers:
-                self._board = _writer(self._folder / TENSORBOARD, self._done)
+            made = {name: tracker(name, self._folder, self._done) for name in self._names}
+            self._trackers = {name: one for name, one in made.items() if one is not None}
             if sys.stderr.isatty() and not self._quiet:
                 self._bar = self._stack.enter_context(self._progress())
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._board is not None:
-            self._tracked(self._board.close)
+        for name in [*self._trackers]:
+            self._tracked(name, self._trackers[name].close)
         self._stack.close()
 
     def write(self, number: int, metrics: Mapping[str, float]) -> None:
@@ -85,23 +86,18 @@ class TrainingLog:
             self._file.flush()
         except OSError as error:
             raise BridgeError(f"{self._folder / FILE}: cannot be written ({error.strerror})") from None
-        if self._board is not None:
-            self._tracked(self._feed, number, metrics)
+        told = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        for name in [*self._trackers]:
+            self._tracked(name, self._trackers[name].feed, number, told)
         self._show(number, metrics)
 
-    def _feed(self, number: int, metrics: Mapping[str, float]) -> None:
-        for name, value in metrics.items():
-            if math.isfinite(value):
-                self._board.add_scalar(name, value, number)
-        self._board.flush()
-
-    def _tracked(self, action: Any, *arguments: Any) -> None:
+    def _tracked(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
         """Do something with a tracker, which may fail."""
         try:
             action(*arguments)
         except Exception as error:
-            self._board = None
-            warnings.warn(f"TensorBoard files are no longer written ({error})", stacklevel=3)
+            del self._trackers[name]
+            warnings.warn(f"{NAMES[name]} is no longer fed ({error})", stacklevel=3)
 
     def _show(self, number: int, metrics: Mapping[str, float]) -> None:
         report = ", ".join(f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
@@ -149,13 +145,3 @@ def continued(path: Path, done: int) -> TextIO:
         raise BridgeError(f"{path}: cannot be written ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):
         raise BridgeError(f"{path}: expected one JSON object a line with a round; move it away") from None
-
-
-def _writer(folder: Path, done: int) -> Any:
-    """TensorBoard's writer, which makes readers forget steps after `done`; None where it is not installed."""
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
-        warnings.warn("TensorBoard files need tensorboardX: pip install 'magnetic-mirror[track]'", stacklevel=3)
-        return None
-    return SummaryWriter(str(folder), purge_step=done + 1 if done else None, write_to_disk=True)

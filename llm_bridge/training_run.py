@@ -28,6 +28,7 @@ from llm_bridge.policy import Policy
 from llm_bridge.run_state import FOLDER, RunState
 from llm_bridge.termination import Termination
 from llm_bridge.training_log import TrainingLog
+from llm_bridge.win_rate import WinRate
 from mmd import environment
 from mmd.command_line import UsageError
 from mmd.files import prepare_folder, replacing
@@ -36,7 +37,7 @@ CONFIG, RESULT = "config.yaml", "result.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
 FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_total_limit", "mesh", "distributed")
-FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable")
+FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps")
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 
 
@@ -83,13 +84,14 @@ class Keeper:
         options: of the run.
         states: its checkpoints.
         termination: whether it was told to stop.
+        win_rate: what is measured besides; None for nothing.
 
     Attributes:
         reason: why it was stopped before its end; None if it was not.
     """
 
-    def __init__(self, options: Run, states: RunState, termination: Termination):
-        self._options, self._states, self._termination = options, states, termination
+    def __init__(self, options: Run, states: RunState, termination: Termination, win_rate: WinRate | None = None):
+        self._options, self._states, self._termination, self._win_rate = options, states, termination, win_rate
         self._newest: Any = None
         self._log: TrainingLog | None = None
         self._failed: deque[float] = deque(maxlen=FAILED_OVER)
@@ -113,13 +115,37 @@ class Keeper:
 
     @contextmanager
     def logging(self, label: str, total: int) -> Iterator[None]:
-        """Inside, rounds are logged; those behind the newest state are kept."""
-        o = self._options
-        log = TrainingLog(o.output_dir, label, total, done=int(self._newest.round), trackers=o.report_to, quiet=o.quiet)
-        with log:
+        """Inside, rounds are logged; those behind the newest state are kept.
+
+        A win rate whose measurement was interrupted is missing in the newest of them, and is made up for.
+        """
+        o, done, unfinished = self._options, int(self._newest.round), self._unfinished()
+        kept = done - 1 if unfinished else done
+        with TrainingLog(o.output_dir, label, total, done=kept, trackers=o.report_to, quiet=o.quiet) as log:
             self._log = log
+            if unfinished:
+                self._write(done, unfinished)
             yield
             self._log = None
+
+    def _unfinished(self) -> dict[str, float]:
+        """The metrics of the newest state's round if a win rate was to be among them and is not."""
+        path, state = self._options.output_dir / training_log.FILE, self._newest
+        if self._win_rate is None or not path.exists() or not int(state.round) or not self._win_rate.due(state):
+            return {}
+        row = next((row for row in training_log.rows(path) if row["round"] == int(state.round)), {})
+        known = {name: float("nan") if value is None else value for name, value in row.items() if name != "round"}
+        return {} if "eval/win_rate" in known else known
+
+    def _write(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Log a round with its win rate, or without where measuring that is interrupted."""
+        measured: dict[str, float] = {}
+        try:
+            if self._win_rate is not None:
+                self._win_rate(self._newest, measured)
+        finally:
+            if self._log is not None:
+                self._log.write(number, {**metrics, **measured})
 
     def __call__(self, state: Any, metrics: Mapping[str, float]) -> bool:
         """After a round; whether the run is to end here.
@@ -129,8 +155,7 @@ class Keeper:
             RunStateError: it cannot be saved.
         """
         self._newest, number = state, int(state.round)
-        if self._log is not None:
-            self._log.write(number, metrics)
+        self._write(number, metrics)
         if number % self._options.save_steps == 0:
             self.save()
         self._failed.append(metrics.get("judge/failed_frac", 0.0))

@@ -261,7 +261,7 @@ def test_tensorboard_gets_the_same_numbers_and_may_fail(tmp_path: Path, monkeypa
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert b"loss" in events.read_bytes()
     monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", full)
-    with pytest.warns(UserWarning, match="no longer written"):
+    with pytest.warns(UserWarning, match="TensorBoard is no longer fed"):
         log(tmp_path, range(4, 7), done=3, trackers=("tensorboard",))
     assert len(training_log.rows(tmp_path / "metrics.jsonl")) == 6
 

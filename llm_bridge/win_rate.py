@@ -1,0 +1,93 @@
+"""How a policy does against the one its training began with, on prompts that are not trained on, while it trains.
+
+Both answer each prompt once; the start's answers are drawn once. Draws are independent of each other: with common
+random numbers equal policies would always tie, and in an intransitive game the mean over coupled draws is not the win
+rate. Prompts are the cases of the interval (`llm_bridge.intervals`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from llm_bridge.architecture import BridgeError
+from llm_bridge.arena import Samples, Source
+from llm_bridge.intervals import wilson
+from llm_bridge.loop import Method
+from llm_bridge.policy import Policy
+from llm_bridge.rollout import Question, Rollout
+from llm_bridge.train_state import TrainState
+
+
+class WinRate:
+    """The win rate of what a method would export against the given policy; a callback of `Method.fit`.
+
+    It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval, `eval/response_length` in
+    tokens, and `eval/failed_frac`, the share of prompts on which the judge had no answer; those are left out.
+
+    Args:
+        method: with a judge, its `max_new_tokens`, and what it exports.
+        policy: the start.
+        prompts: as in `fit`.
+        every: rounds from one measurement to the next.
+        key: of the draws.
+
+    Raises:
+        BridgeError: there is no judge, or a prompt cannot be read.
+    """
+
+    def __init__(self, method: Method, policy: Policy, prompts: Any, *, every: int, key: Key[Array, ""]):
+        if method.judge is None:
+            raise BridgeError("a win rate needs a judge")
+        if every < 1:
+            raise BridgeError(f"expected a number of rounds >= 1 between two win rates, got {every}")
+        self._method, self._policy, self._every = method, policy, every
+        self._key, self._key_of_start = jax.random.split(key)
+        questions, n = Method.read(method, policy, prompts), method.prompts_per_round * method.group_size
+        self._parts = [questions[i : i + n] for i in range(0, len(questions), n)]
+        self._start: list[Samples] = []
+
+    def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """After a round."""
+        if self.due(state):
+            metrics.update(self.measure(state))
+
+    def due(self, state: TrainState) -> bool:
+        """Whether there is something to be measured after this round."""
+        return int(state.round) % self._every == 0
+
+    def measure(self, state: TrainState) -> dict[str, float]:
+        """The metrics, whichever round it is."""
+        source = Source(state.frame.decoder, state.whole(self._method.exported(state)))
+        key = jax.random.fold_in(self._key, int(state.round))
+        if not self._start:
+            start = Source(self._policy.decoder, self._policy.arrays())
+            keys = [jax.random.fold_in(self._key_of_start, i) for i in range(len(self._parts))]
+            self._start = [self._arena(p).draw(start, 1, k) for p, k in zip(self._parts, keys, strict=True)]
+        won, lengths = [], []
+        for i, part in enumerate(self._parts):
+            arena = self._arena(part)
+            ours = arena.draw(source, 1, jax.random.fold_in(key, i))
+            won.append(np.asarray(arena.compare(ours, self._start[i]), np.float64)[:, 0, 0])
+            lengths.append(np.asarray(ours.response).sum(axis=1))
+        return _summary(np.concatenate(won)) | {"eval/response_length": float(np.mean(np.concatenate(lengths)))}
+
+    def _arena(self, part: Sequence[Question]) -> Rollout:
+        assert self._method.judge is not None
+        return Rollout(part, self._method.judge, self._policy.origin, self._method.max_new_tokens)
+
+
+def _summary(won: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """Of preferences, NaN where there is none."""
+    heard = won[~np.isnan(won)]
+    share = float(heard.mean()) if len(heard) else float("nan")
+    low, high = wilson(share, len(heard))
+    failed = 1 - len(heard) / len(won)
+    return {
+        "eval/win_rate": share,
+        "eval/win_rate_low": low,
+        "eval/win_rate_high": high,
+        "eval/failed_frac": failed,
+    }

@@ -1,0 +1,134 @@
+"""Win rates while training: against the exact one, in a run that is interrupted, and where they are reported."""
+
+import os
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import llm_bridge as bridge
+from llm_bridge import training_log
+from llm_bridge.judges.callable import PairFunction
+from llm_bridge.training_log import TrainingLog
+from tests.llm.games import CYCLE, SIZES, SumJudge, policy
+from tests.llm.test_mpo_cli import model as model  # fixtures
+from tests.llm.test_mpo_cli import mpo, train
+from tests.llm.test_mpo_cli import work as work
+
+KEY = jax.random.key(7)
+ONE_TOKEN = SIZES | {"max_new_tokens": 1, "prompts_per_round": 32, "exports": "policy"}
+
+
+def first_token(given: bridge.Policy) -> np.ndarray:
+    """Its probabilities behind the prompt [0]."""
+    rows = np.array([[0, token] for token in range(4)])
+    return np.exp(np.asarray(given.log_probs(rows, np.ones(rows.shape, bool)))[:, -1])
+
+
+def test_the_measured_win_rate_is_the_exact_one_of_what_is_exported_against_the_start() -> None:
+    """Answers of one token in a cycle: the win rate is the sum over pairs of both policies' probabilities."""
+    one = bridge.MPO(SumJudge(), **ONE_TOKEN)
+    state = one.init(policy(), KEY)
+    state = replace(state, weights=state.weights | {"head": 4 * jnp.roll(state.weights["head"], 2, axis=1)})
+    ours, start = first_token(one.export(state)), first_token(policy())
+    classes = np.arange(4) % 3
+    expected = ours @ CYCLE[np.ix_(classes, classes)] @ start
+    assert abs(expected - 0.5) > 0.1
+    measured = bridge.WinRate(one, policy(), [[0]] * 700, every=3, key=KEY)
+    metrics: dict[str, float] = {}
+    measured(replace(state, round=state.round + 1), metrics)
+    assert metrics == {}
+    measured(state, metrics)
+    assert metrics["eval/win_rate"] == pytest.approx(expected, abs=0.03)
+    assert metrics["eval/win_rate_low"] < expected < metrics["eval/win_rate_high"]
+    assert (metrics["eval/response_length"], metrics["eval/failed_frac"]) == (1, 0)
+
+
+def test_pairs_without_an_answer_are_left_out_and_counted() -> None:
+    one = bridge.MPO(PairFunction(lambda p, a, b: None if a == (0,) else 1.0), **ONE_TOKEN)
+    found = bridge.WinRate(one, policy(), [[0]] * 256, every=1, key=KEY).measure(one.init(policy(), KEY))
+    no_zero = 1 - first_token(policy())[0]
+    # both orders are asked, so a pair is answered where neither side is 0, and then it is a tie: the first always wins;
+    # equal answers are a tie that nobody is asked about
+    both = no_zero**2 + (1 - no_zero) ** 2
+    assert found["eval/win_rate"] == 0.5
+    assert 1 - found["eval/failed_frac"] == pytest.approx(both, abs=0.08)
+
+
+def test_a_win_rate_needs_a_judge_and_a_period() -> None:
+    with pytest.raises(bridge.BridgeError, match="needs a judge"):
+        bridge.WinRate(bridge.MPO(), policy(), [[0]], every=1, key=KEY)
+    with pytest.raises(bridge.BridgeError, match="rounds >= 1"):
+        bridge.WinRate(bridge.MPO(SumJudge()), policy(), [[0]], every=0, key=KEY)
+
+
+def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Path, monkeypatch: Any) -> None:
+    """SIGTERM while the judge compares held-out answers: the resumed run's log is that of an undisturbed one."""
+    held_out = ("--eval-dataset-name", "prompts.jsonl", "--eval-steps", "2", "--quiet")
+    assert train(model, "alone", *held_out) == 0
+    rows = training_log.rows("alone/metrics.jsonl")
+    assert ["eval/win_rate" in row for row in rows] == [False, True, False, True]
+    assert all(row["eval/win_rate_low"] <= row["eval/win_rate"] <= row["eval/win_rate_high"] for row in rows[1::2])
+    name = os.environ["JUDGES"]
+    told = sys.modules[name]
+    shorter, calls = told.shorter, []
+
+    def interrupted(prompts: list, a: list, b: list) -> np.ndarray:
+        calls.append(len(prompts))
+        if len(calls) == 3:  # two rounds, then the win rate
+            os.kill(os.getpid(), 15)
+        return shorter(prompts, a, b)
+
+    monkeypatch.setattr(told, "shorter", interrupted)
+    assert train(model, "killed", *held_out) == 143
+    assert "eval/win_rate" not in training_log.rows("killed/metrics.jsonl")[-1]
+    assert train(model, "killed", *held_out, "--resume") == 0
+    assert Path("killed/metrics.jsonl").read_bytes() == Path("alone/metrics.jsonl").read_bytes()
+
+
+def test_held_out_prompts_need_a_judge(model: Path, work: Path, capsys: Any) -> None:
+    words = ["--model-name-or-path", model, "--dataset-name", "pairs.jsonl", "--output-dir", "run", "--method", "sft"]
+    assert mpo("train", *words, "--eval-dataset-name", "prompts.jsonl") == 2
+    assert "--eval-dataset-name needs a --judge" in capsys.readouterr().err
+
+
+class FakeRun:
+    """What `wandb.init` returns."""
+
+    def __init__(self, **given: Any):
+        self.given, self.rows = given, []
+
+    def log(self, row: dict, step: int) -> None:
+        if step == 5:
+            raise OSError("no network")
+        self.rows.append((step, row))
+
+    def finish(self) -> None:
+        self.rows.append("finished")
+
+
+def test_wandb_gets_the_finite_numbers_of_the_same_run_and_may_fail(tmp_path: Path, monkeypatch: Any) -> None:
+    runs: list[FakeRun] = []
+    fake = types.SimpleNamespace(init=lambda **given: runs.append(FakeRun(**given)) or runs[-1])
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    (tmp_path / "config.yaml").write_text("eta: 0.4\n")
+    with TrainingLog(tmp_path, "MPO", 9, trackers=("wandb",), quiet=True) as log:
+        log.write(1, {"loss": 0.5, "kl/magnet": float("nan")})
+    with TrainingLog(tmp_path, "MPO", 9, done=1, trackers=("wandb",), quiet=True) as log:
+        log.write(2, {"loss": 0.25})
+        with pytest.warns(UserWarning, match=r"Weights & Biases is no longer fed \(no network\)"):
+            log.write(5, {"loss": 0.125})
+        log.write(6, {"loss": 0.125})
+    assert [run.rows for run in runs] == [[(1, {"loss": 0.5}), "finished"], [(2, {"loss": 0.25})]]
+    assert runs[0].given["id"] == runs[1].given["id"]
+    assert runs[0].given["config"] == {"eta": 0.4}
+    assert len(training_log.rows(tmp_path / "metrics.jsonl")) == 4
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.warns(UserWarning, match=r"pip install 'magnetic-mirror\[wandb\]'"):
+        TrainingLog(tmp_path / "other", "MPO", 9, trackers=("wandb",), quiet=True).__enter__().__exit__()
