@@ -18,7 +18,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, cast
@@ -98,7 +98,7 @@ class Dataset:
 
     def batch(self, seed: int, position: int, size: int) -> tuple[Row, ...]:
         """The rows that come next, see `take`."""
-        return tuple(self.rows[i] for i in take(len(self.rows), seed, position, size))
+        return tuple(self.rows[i] for i in take(len(self.rows), [seed], position, size))
 
 
 def load(
@@ -131,20 +131,14 @@ def load(
     return Dataset(tuple(rows), tuple(skipped))
 
 
-def order(n: int, seed: int, epoch: int) -> Int[np.ndarray, " n"]:
-    """The order of n rows in an epoch: a permutation that depends on the seed and the epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(n)
+def take(n: int, seed: Sequence[int], position: int, size: int) -> Int[np.ndarray, " size"]:
+    """Which of n rows are next, after `position` have been taken: parts of one random order after another.
 
-
-def take(n: int, seed: int, position: int, size: int) -> Int[np.ndarray, " size"]:
-    """Which of n rows are next, after `position` have been taken; epochs follow each other without a gap."""
-    taken, found = 0, []
-    while taken < size:
-        epoch, begin = divmod(position + taken, n)
-        part = order(n, seed, epoch)[begin : begin + size - taken]
-        found.append(part)
-        taken += len(part)
-    return np.concatenate(found) if found else np.zeros(0, np.int64)
+    A function of its arguments, so a resumed run goes on where it was.
+    """
+    places = np.arange(position, position + size)
+    orders = {epoch: np.random.default_rng([*seed, epoch]).permutation(n) for epoch in {*(places // n).tolist()}}
+    return np.array([orders[place // n][place % n] for place in places.tolist()], np.int64)
 
 
 # ------------------------------------------------------------------------------------------------ files

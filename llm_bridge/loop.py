@@ -24,6 +24,7 @@ from jaxtyping import Array, Int, Key
 from llm_bridge import learning, rollout, sharding, train_state
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Samples, Source
+from llm_bridge.data import take
 from llm_bridge.judges import Judge
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import Policy
@@ -234,9 +235,12 @@ class Method:
         method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
         questions = self.read(policy, prompts)
         state = method.init(policy, key) if state is None else state
-        order, history, status = Order(len(questions), self.prompts_per_round, key), [], FINISHED
+        seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
+        history, status = [], FINISHED
         for number in range(int(state.round), steps):
-            state, metrics = method.round(state, [questions[i] for i in order.of_round(number)])
+            state, metrics = method.round(
+                state, [questions[i] for i in take(len(questions), seed, number * size, size)]
+            )
             history.append(metrics)
             _name_collapse(state, metrics, self.group_size)
             if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
@@ -275,23 +279,6 @@ class Method:
             return rate
         left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
         return rate * jnp.maximum(left, 0)
-
-
-class Order:
-    """Which prompts each round takes: a function of the key and the round, so a resumed run goes on where it was.
-
-    The prompts of successive rounds are successive parts of one random order after another.
-    """
-
-    def __init__(self, n: int, n_taken: int, key: Key[Array, ""]):
-        self._n, self._n_taken = n, n_taken
-        self._seed = np.asarray(jax.random.key_data(key)).tolist()
-
-    def of_round(self, number: int) -> Int[np.ndarray, " N"]:
-        """Indices of the prompts of a round."""
-        places = np.arange(number * self._n_taken, (number + 1) * self._n_taken)
-        orders = {int(e): np.random.default_rng([*self._seed, e]).permutation(self._n) for e in set(places // self._n)}
-        return np.array([orders[int(place // self._n)][place % self._n] for place in places])
 
 
 def _at(number: Any, round: Int[Array, ""]) -> Array:

@@ -45,11 +45,13 @@ def prepare(options: Run, argv: Sequence[str]) -> None:
     """Make the run's directory and write what is known of the run.
 
     Raises:
-        UsageError: there is a run in it already, and it is not to be resumed.
+        UsageError: there is a run in it already, and it is not to be resumed; or the seed is negative.
         OutputError: it cannot be written.
     """
     import yaml
 
+    if options.seed < 0:
+        raise UsageError(f"expected --seed >= 0, got {options.seed}")
     folder = prepare_folder(options.output_dir)
     if not options.resume and any((folder / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
         raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")

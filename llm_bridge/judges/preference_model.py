@@ -284,7 +284,7 @@ def train_judge(
     """
     state = training.init(jax.random.key(seed))
     for step in range(training.steps):
-        index = take(len(rows), seed, step * rows_per_step, rows_per_step)
+        index = take(len(rows), [seed], step * rows_per_step, rows_per_step)
         state, metrics = training.round(state, [rows[i] for i in index])
         if on_step is not None:
             on_step(step + 1, metrics)

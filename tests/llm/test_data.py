@@ -148,18 +148,18 @@ def test_bad_files(tmp_path: Path) -> None:
 
 
 def test_every_epoch_takes_every_row_once_in_an_order_of_its_own() -> None:
-    epochs = data.take(10, 3, 0, 30).reshape(3, 10)
+    epochs = data.take(10, [3], 0, 30).reshape(3, 10)
     for epoch in epochs:
         np.testing.assert_array_equal(np.sort(epoch), np.arange(10))
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert not np.array_equal(epochs[0], data.take(10, 4, 0, 10))
+    assert not np.array_equal(epochs[0], data.take(10, [4], 0, 10))
 
 
 def test_the_order_goes_on_from_any_position_in_portions_of_any_size() -> None:
-    whole = data.take(7, 0, 0, 60)
+    whole = data.take(7, [0], 0, 60)
     for position in range(0, 40, 3):
         for size in (1, 5, 16):
-            np.testing.assert_array_equal(data.take(7, 0, position, size), whole[position : position + size])
+            np.testing.assert_array_equal(data.take(7, [0], position, size), whole[position : position + size])
 
 
 # -------------------------------------------------------------------- ids and masks

@@ -176,15 +176,6 @@ def test_prompts_that_cannot_be_read_are_refused() -> None:
             method().fit(policy(), prompts, steps=1, key=KEY)
 
 
-def test_each_pass_over_the_prompts_takes_every_one_once() -> None:
-    order = loop.Order(7, 3, KEY)
-    taken = np.concatenate([order.of_round(number) for number in range(14)])
-    for n in range(6):
-        assert sorted(taken[7 * n : 7 * n + 7]) == list(range(7))
-    assert (taken[:7] != taken[7:14]).any()
-    np.testing.assert_array_equal(order.of_round(5), loop.Order(7, 3, KEY).of_round(5))
-
-
 def test_no_warning_without_a_collapse(run: bridge.Result) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -246,20 +246,8 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     rows = [json.loads(line) for line in Path("0.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in rows[:3]] == ["a", "a", "c"]
     line = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2"]
-    assert (
-        mpo(
-            "eval",
-            "one=0.jsonl",
-            "two=1.jsonl",
-            f"three={model}",
-            *line,
-            "--judge",
-            "judge/policy",
-            "--output-dir",
-            "out",
-        )
-        == 0
-    )
+    models = ["one=0.jsonl", "two=1.jsonl", f"three={model}"]
+    assert mpo("eval", *models, *line, "--judge", "judge/policy", "--output-dir", "out") == 0
     found = json.loads(Path("out/eval.json").read_text())
     wins = np.array(found["wins"])
     np.testing.assert_allclose(wins + wins.T, 1, rtol=0, atol=1e-12)
@@ -378,6 +366,7 @@ BAD_TRAINING = {
     "--judge json:dumps2": "the module json has no 'dumps2'",
     "--judge http://localhost:1/v1": "needs --judge-model",
     "--eta -1": "expected eta > 0",
+    "--seed -1": "expected --seed >= 0, got -1",
     "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
     "--lora-r 2 --magnet moving=0.1": "expected mmd.Refresh",
 }
