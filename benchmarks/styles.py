@@ -1,6 +1,6 @@
 """An intransitive game on a language model: prompts are answered in three styles that beat each other in a circle.
 
-    python -m benchmarks.styles [--rounds 300]
+    python -m benchmarks.styles [--rounds 250]
 
 A small Llama is trained from scratch by the package's SFT on questions with answers in three styles, of several
 wordings each: plain six in ten, polite three, loud one. Then MPO and baselines train it against a judge that reads the
@@ -34,6 +34,7 @@ from tokenizers import models, pre_tokenizers
 import llm_bridge as bridge
 import mmd
 from benchmarks import report
+from llm_bridge import rollout
 from llm_bridge.baselines.inpo import INPO
 from llm_bridge.baselines.iterative_dpo import IterativeDPO
 from llm_bridge.baselines.nash_md import NashMD
@@ -64,26 +65,27 @@ PLACES = ["river", "forest", "lake", "hill", "field", "garden", "bridge", "shore
 WORDS = ["quick", "quiet", "old", "small", "brave", "hungry", "proud", "gentle"]
 WORDINGS = {
     "plain": ["the {noun} is {word} .", "it is a {word} {noun} .", "a {noun} , rather {word} ."],
-    "polite": ["dear friend , the {noun} is {word} .", "with pleasure : the {noun} is {word} , if you please ."],
-    "loud": ["wow ! the {noun} is so {word} !", "oh my , what a {word} {noun} !", "so {word} , that {noun} , wow !"],
+    "polite": ["dear friend , the {noun} is {word} .", "the {noun} is {word} , if you please ."],
+    "loud": ["wow ! the {noun} is so {word} !", "oh , what a {word} {noun} !", "so {word} , that {noun} !"],
 }
 STYLES = tuple(WORDINGS)
 TAUGHT = (0.6, 0.3, 0.1)
 EQUILIBRIUM = np.array([4, 3, 4]) / 11
 PREFERENCE = np.array([[0.5, 0.1, 0.8], [0.9, 0.5, 0.1], [0.2, 0.9, 0.5]])
-LONGEST, EVERY, RATE = 16, 10, 0.025
+LONGEST, EVERY, RATE = 12, 10, 0.05
 SIZES: dict[str, Any] = {
     "group_size": 16,
-    "prompts_per_round": 16,
+    "prompts_per_round": 8,
     "max_new_tokens": LONGEST,
-    "learning_rate": 1e-3,
+    "eta": 0.8,
+    "learning_rate": 2e-3,
     "watch_start": False,
 }
 
 
 def question(noun: str, place: str) -> str:
     """A prompt."""
-    return f"how is the {noun} by the {place} ?"
+    return f"the {noun} by the {place} ?"
 
 
 def prompts() -> tuple[list[str], list[str]]:
@@ -105,7 +107,7 @@ def demonstrations(asked: Sequence[str], n: int) -> list[tuple[str, str]]:
 
 
 def _noun(prompt: str) -> str:
-    return prompt.split()[3]
+    return prompt.split()[1]
 
 
 @cache
@@ -156,10 +158,10 @@ def untrained(folder: Path) -> bridge.Policy:
     config = {
         "model_type": "llama",
         "vocab_size": len(vocabulary),
-        "hidden_size": 64,
-        "intermediate_size": 128,
+        "hidden_size": 32,
+        "intermediate_size": 64,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        "num_attention_heads": 2,
         "max_position_embeddings": 64,
         "eos_token_id": vocabulary["</s>"],
         "pad_token_id": vocabulary["<pad>"],
@@ -171,7 +173,7 @@ def untrained(folder: Path) -> bridge.Policy:
 
 def frequencies(policy: bridge.Policy, asked: Sequence[str], key: Array, n: int = 16) -> Float[np.ndarray, " 4"]:
     """Of the styles, and of answers in none, among `n` samples for each prompt."""
-    tokenizer = bridge.Tokenizer(str(policy.origin.folder))
+    tokenizer = rollout.tokenizer(policy.origin)
     rows = [prompt for prompt in asked for _ in range(n)]
     found = policy.generate([tokenizer.prompt(prompt) for prompt in rows], key=key, max_new_tokens=LONGEST)
     tokens, mask = np.asarray(found.tokens), np.asarray(found.mask)
@@ -200,27 +202,30 @@ def methods(rounds: int) -> dict[str, Method]:
 
 
 def course(method: Method, policy: bridge.Policy, asked: tuple[list[str], list[str]], rounds: int) -> dict[str, Any]:
-    """Frequencies of the last iterate and of what is exported, on held-out prompts, every few rounds."""
-    found: dict[str, list[Any]] = {"round": [], "last": [], "exported": []}
-    key = jax.random.key(2)
+    """Frequencies of the last iterate, of what is exported and of the weights' average, on held-out prompts."""
+    found: dict[str, list[Any]] = {"round": [], "last": [], "exported": [], "average": []}
+    key, average = jax.random.key(2), dict(policy.arrays())
 
     def watch(state: bridge.TrainState, _: Mapping[str, float]) -> None:
+        for name, new in state.weights.items():
+            average[name] = average[name] + RATE * (new - average[name])
         number = int(state.round)
         if number % EVERY:
             return
         found["round"].append(number)
-        both = {"last": state.policy(state.weights), "exported": method.export(state)}
-        for kind, one in both.items():
-            found[kind].append(frequencies(one, asked[1], jax.random.fold_in(key, number)))
+        weights = {"last": state.weights, "average": average}
+        weights |= {"exported": method.exported(state)} if isinstance(method, bridge.MPO) else {}
+        for kind, one in weights.items():
+            found[kind].append(frequencies(state.policy(one), asked[1], jax.random.fold_in(key, number)))
 
     method.fit(policy, asked[0], steps=rounds, key=jax.random.key(3), callback=watch)
-    return found
+    return {kind: marks for kind, marks in found.items() if marks}
 
 
 def main() -> None:
     """Teach, train by each method, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=250)
     rounds, began = parser.parse_args().rounds, time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         policy, asked = untrained(Path(folder)), prompts()
@@ -231,7 +236,7 @@ def main() -> None:
         results, rows = {}, []
         for name, method in methods(rounds).items():
             found = course(method, policy, asked, rounds)
-            for kind in ("last", "exported"):
+            for kind in ("last", "exported" if name == "mpo" else "average"):
                 end = found[kind][-1]
                 rows.append([name, kind, *(f"{f:.3f}" for f in end), f"{gap(end):.3f}", f"{distance(end):.3f}"])
             results[name] = {"setting": {"eta": method.eta, "alpha": method.alpha}} | found

@@ -31,9 +31,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import llm_bridge as bridge
-from benchmarks import report, truth_games
+from benchmarks import report, truth_games, truth_page
 from benchmarks.truth_arena import Table, TableArena, table
-from benchmarks.truth_decoder import PrefixTable
+from benchmarks.truth_decoder import PrefixTable, reading
 from benchmarks.truth_games import ResponseGame
 from benchmarks.truth_methods import with_room
 from benchmarks.truth_settings import AGAINST_NOISE, METHODS, Stages
@@ -44,6 +44,7 @@ from llm_bridge.weights import random_weights
 
 ROUNDS, EVERY, RATE = 500, 10, 0.025
 KINDS = ("last", "exported", "average", "tail")
+NAMES = ("truth", "styles")
 TUNING = ("cycle/0", "rand8/0")
 FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mix/0")
 
@@ -76,16 +77,15 @@ def course(
 ) -> Float[np.ndarray, "seeds marks kinds N"]:
     """Gaps of the weights named by `KINDS`, at the start and every 10 rounds."""
     total, behind, arrays = sum(rounds for _, rounds in stages), 0, table(game)
-    decoder = PrefixTable(template(game.vocabulary).decoder, len(game.preferences), game.vocabulary - game.ends)
+    decoder = reading(template(game.vocabulary).decoder, len(game.preferences), game.vocabulary - game.ends)
     first = stages[0][0]
-    states = [_begun(first, game, seed) for seed in seeds]
-    carry: Any = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
-    carry = (carry, carry.weights, carry.weights)
+    begun = [_begun(first, game, seed) for seed in seeds]
+    flat, structures = zip(*(jax.tree.flatten((one, one.weights, one.weights)) for one in begun), strict=True)
+    leaves = [jnp.stack(parts) for parts in zip(*flat, strict=True)]
     found = []
     for method, rounds in stages:
-        shape = (Shape(game), decoder, exact, rounds // EVERY)
-        middle = jnp.float32(total / 2)
-        carry, gaps = _run(shape, replace(method, decay_rounds=total), carry, arrays, middle)
+        shape = (Shape(game), decoder, exact, rounds // EVERY, structures[0])
+        leaves, gaps = _run(shape, replace(method, decay_rounds=total), leaves, arrays, jnp.float32(total / 2))
         found.append(np.asarray(gaps)[:, behind > 0 :])
         behind += rounds
     return np.concatenate(found, axis=1)
@@ -115,9 +115,9 @@ Carry = tuple[TrainState, dict[str, Array], dict[str, Array]]  # with both avera
 
 @partial(jax.jit, static_argnames="shape", compiler_options={"xla_backend_optimization_level": 1})
 def _run(
-    shape: tuple[Shape, PrefixTable, bool, int], method: Method, carries: Carry, arrays: Table, middle: Array
-) -> tuple[Carry, Array]:
-    game, decoder, exact, n_marks = shape
+    shape: tuple[Shape, PrefixTable, bool, int, Any], method: Method, seeds: list[Array], arrays: Table, middle: Array
+) -> tuple[list[Array], Array]:
+    game, decoder, exact, n_marks, structure = shape
     arena = TableArena(game.game, arrays, exact=exact)
 
     def read(state: TrainState, decoder: Any) -> TrainState:
@@ -138,14 +138,16 @@ def _run(
         carry = jax.lax.fori_loop(jnp.int32(0), jnp.int32(EVERY), one_round, carry)
         return carry, gaps(carry)
 
-    def one_seed(carry: Carry) -> tuple[Carry, Array]:
+    def one_seed(leaves: list[Array]) -> tuple[list[Array], Array]:
+        carry = jax.tree.unflatten(structure, leaves)
         given = carry[0].frame.decoder
         carry = (read(carry[0], decoder), *carry[1:])
         start = gaps(carry)
         carry, found = jax.lax.scan(mark, carry, None, length=n_marks)
-        return (read(carry[0], given), *carry[1:]), jnp.concatenate([start[None], found])
+        carry = (read(carry[0], given), *carry[1:])
+        return jax.tree.leaves(carry), jnp.concatenate([start[None], found])
 
-    return jax.vmap(one_seed)(carries)
+    return jax.vmap(one_seed)(seeds)
 
 
 def _drawn(mean: dict[str, Array], new: dict[str, Array], rate: Array) -> dict[str, Array]:
@@ -203,14 +205,9 @@ class Store:
 
         def score(method: Method) -> float:
             found = [self.measure(("sampled", game, name), ((method, ROUNDS),), seeds) for game in TUNING]
-            return float(np.prod([judged(one) for one in found]))
+            return float(np.prod([truth_page.judged(one) for one in found]))
 
         return min(methods, key=score)
-
-
-def judged(entry: dict[str, Any]) -> float:
-    """Median gap of the better of the last iterate and the moving average."""
-    return min(entry["last"]["median"], entry["average"]["median"])
 
 
 def stages_of(mode: str) -> dict[str, list[Stages]]:
@@ -244,7 +241,10 @@ def main() -> None:
     parser.add_argument("--settings", type=int, default=4, help="how many of each method, the first ones")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--grid", action="store_true", help="everything")
+    parser.add_argument("--page", action="store_true", help="only write the page from what is stored")
     arguments = parser.parse_args()
+    if arguments.page:
+        return truth_page.write(*(json.loads((report.RESULTS / f"{name}.json").read_text()) for name in NAMES))
     store, rows = Store(), []
     if arguments.grid:
         return grid(store, arguments.seeds)

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge.architecture import Architecture
 from llm_bridge.decoder import Decoder, Weights
 
 LENGTH = 3  # tokens of a row: prompt, first, second
@@ -33,56 +31,46 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class PrefixTable:
-    """Has of a `Decoder` what generation and training call; its activations are logits.
+class PrefixTable(Decoder):
+    """A decoder whose activations are logits.
 
     Attributes:
-        decoder: what is looked up.
         n_prompts: prompt x is the token x.
         n_tokens: that a response goes on after; an end token is none of them.
     """
 
-    decoder: Decoder
-    n_prompts: int
-    n_tokens: int
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the decoder."""
-        return self.decoder.architecture
-
-    @property
-    def mesh(self) -> Mesh:
-        """Where it lies."""
-        return self.decoder.mesh
+    n_prompts: int = 1
+    n_tokens: int = 1
 
     def table(self, weights: Weights) -> Float[Array, "S t V"]:
         """Logits after each token of each row of prompt, first and second token, in the order of their numbers."""
         sizes = (range(self.n_prompts), *[range(self.n_tokens)] * (LENGTH - 1))
         rows = jnp.asarray(np.array(list(product(*sizes)), np.int32))
-        return self.decoder.logits(weights, self.decoder.hidden(weights, rows, jnp.ones(rows.shape, bool)))
+        return super().logits(weights, super().hidden(weights, rows, jnp.ones(rows.shape, bool)))
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T V"]:
         """Logits; zeros after the last token of the longest responses, where nothing follows."""
         table, n = self.table(weights), self.n_tokens
         taken = jnp.minimum(tokens[:, :LENGTH], n - 1)  # end tokens and padding, after which nothing is asked
-        place = jnp.asarray([n**2, n, 1], jnp.int32) * taken
+        place = jnp.asarray([[n**2, n, 1]], jnp.int32) * taken
         rows = jnp.minimum(jnp.cumsum(place, axis=1), len(table) - 1)
         found = jnp.stack([table[rows[:, t], t] for t in range(rows.shape[1])], axis=1)
         return jnp.pad(found, ((0, 0), (0, tokens.shape[1] - LENGTH), (0, 0)))
 
-    def prefill(
+    def prefill(  # pyright: ignore[reportIncompatibleMethodOverride] - a place in the table is its cache
         self, weights: Weights, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
     ) -> tuple[Float[Array, "B V"], Place]:
         """See `Decoder`; prompts are one token."""
         place = Place(self.table(weights), tokens[:, 0] * self.n_tokens**2)
         return place.table[place.row, 0], place
 
-    def apart(self, weights: Weights, cache: Place) -> tuple[Weights, Place]:
+    def apart(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, weights: Weights, cache: Place
+    ) -> tuple[Weights, Place]:
         """See `Decoder`."""
         return weights, cache
 
-    def step(
+    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, weights: Weights, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Place
     ) -> tuple[Float[Array, "B V"], Place]:
         """See `Decoder`."""
@@ -93,3 +81,8 @@ class PrefixTable:
     def logits(self, weights: Any, hidden: Float[Array, "... V"]) -> Float[Array, "... V"]:
         """Activations are logits already."""
         return hidden
+
+
+def reading(decoder: Decoder, n_prompts: int, n_tokens: int) -> PrefixTable:
+    """The same decoder, reading each prefix once."""
+    return PrefixTable(**vars(decoder), n_prompts=n_prompts, n_tokens=n_tokens)
