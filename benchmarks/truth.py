@@ -45,6 +45,7 @@ from llm_bridge.weights import random_weights
 ROUNDS, EVERY, RATE = 500, 10, 0.025
 KINDS = ("last", "exported", "average", "tail")
 NAMES = ("truth", "styles")
+DRAWN = ("last", "average")  # kinds whose course is stored
 TUNING = ("cycle/0", "rand8/0")
 FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mix/0")
 
@@ -155,11 +156,11 @@ def _drawn(mean: dict[str, Array], new: dict[str, Array], rate: Array) -> dict[s
 
 
 def summary(found: Float[np.ndarray, "seeds marks kinds N"]) -> dict[str, Any]:
-    """Mean over prompts: the median course, and the end by seed; by prompt at the end."""
+    """Mean over prompts: the median course of what is drawn, and the end by seed; by prompt at the end."""
     gaps = found.mean(axis=-1)
     return {
         kind: {
-            "course": _short(np.median(gaps[:, :, k], axis=0)),
+            **({"course": _short(np.median(gaps[:, :, k], axis=0))} if kind in DRAWN else {}),
             "end": _short(gaps[:, -1, k]),
             "median": _short(np.median(gaps[:, -1, k])),
             "by_prompt": _short(np.median(found[:, -1, k], axis=0)),

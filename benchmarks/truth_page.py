@@ -48,14 +48,15 @@ def _on(entries: Entries, games: Sequence[str]) -> list[Entry]:
 def page(truth: dict[str, Any], styles: dict[str, Any]) -> str:
     """The page."""
     entries = list(truth["results"].values())
-    best = chosen(entries)
+    best, starts = chosen(entries), [one["last"]["course"][0] for one in entries]
     lines = [
         "# Preference optimization where the truth is known",
         "",
         "Written by `python -m benchmarks.truth --page` from `benchmarks/results/truth.json` and `styles.json`; a test",
-        "keeps them equal. All gaps are duality gaps, twice the exploitability, computed exactly by enumeration; a",
-        "uniform play of the games below has 0.2 to 0.5. Decoders of 25,000 weights are trained by the package's own",
-        "methods on games between 64 or 85 short responses that no reward explains (`benchmarks/truth_games.py`).",
+        "keeps them equal. All gaps are duality gaps, twice the exploitability, computed exactly by enumeration;",
+        f"untrained policies have {min(starts):.2f} to {max(starts):.2f}. Decoders of 25,000 weights are trained by",
+        "the package's own methods on games between 64 or 85 short responses that no reward explains",
+        "(`benchmarks/truth_games.py`).",
         "",
         *_exact(entries),
         *_sampled(best),
@@ -237,7 +238,7 @@ def _styles(styles: dict[str, Any]) -> list[str]:
         "By `python -m benchmarks.styles`: a small Llama, taught by SFT to answer questions in a plain, a polite or a",
         f"loud style (frequencies {start}), meets a judge that reads text and prefers the styles in a circle;",
         "the equilibrium is (4, 3, 4) / 11 = 0.364, 0.273, 0.364. Answers in no style lose to all that are in one.",
-        f"Frequencies on held-out prompts after {styles['rounds']} rounds of 16 prompts and 16 responses; the largest",
+        f"Frequencies on held-out prompts after {styles['rounds']} rounds of 8 prompts and 16 responses; the largest",
         "distance of a style from the equilibrium, and how far the frequencies moved from their mean since 10 marks.",
         *_table(("method", "weights", "plain", "polite", "loud", "none", "distance", "movement"), rows),
         "![frequencies of the styles](preference-styles.svg)",
