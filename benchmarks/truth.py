@@ -1,14 +1,17 @@
 """The truth test: transformer policies on preference games whose duality gap is known exactly.
 
-    python -m benchmarks.truth [--only cycle/0 rand8/0] [--methods mpo ...] [--mode exact|sampled] [--seeds 5]
+    python -m benchmarks.truth [--mode sampled|exact|noise] [--only cycle/0 rand8/0] [--methods mpo ...]
+    python -m benchmarks.truth --grid          everything, in an order that leaves whole tables behind
+    python -m benchmarks.truth --page          docs/preference-optimization.md and its figures
 
 Decoders of two layers, 25,000 weights, drawn far from uniform, are trained by MPO and by every baseline of the package,
 500 rounds of 64 responses a prompt (32,000 samples), or with exact expectations. All seeds of a setting are one
-program. Gaps are duality gaps of the last iterate, of what the method exports, and of one weight average for all
-methods, every 10 rounds, by prompt.
+program. Gaps are duality gaps of the last iterate, of what the method exports, of one moving average of the weights for
+all methods, and of the mean of the weights since the middle of the run; every 10 rounds, by prompt.
 
-Every method has at most four settings. They are compared on `cycle/0` and `rand8/0`, and the best on both, by median
-gap of the better of its last iterate and its average, is frozen for the other games (`benchmarks.truth_games`).
+Every method has at most four settings (`benchmarks.truth_settings`). They are compared on `cycle/0` and `rand8/0`; the
+best on both, by median gap of the better of its last iterate and its moving average, is frozen for the other games
+(`benchmarks.truth_games`). `noise` is what was tried to get below the floor of the sampled mode.
 
 Results: benchmarks/results/truth.json, written after each setting; what is there is not run again.
 """
@@ -16,8 +19,10 @@ Results: benchmarks/results/truth.json, written after each setting; what is ther
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import jax
@@ -26,43 +31,23 @@ import numpy as np
 from jaxtyping import Array, Float
 
 import llm_bridge as bridge
-import mmd
-from benchmarks import report, truth_games
+from benchmarks import report, truth_games, truth_page
 from benchmarks.truth_arena import Table, TableArena, table
+from benchmarks.truth_decoder import PrefixTable, reading
 from benchmarks.truth_games import ResponseGame
+from benchmarks.truth_methods import with_room
+from benchmarks.truth_settings import AGAINST_NOISE, METHODS, Stages
 from llm_bridge.arena import Source
 from llm_bridge.loop import Method
-from llm_bridge.objective import Enumerated, Regression
 from llm_bridge.train_state import TrainState
 from llm_bridge.weights import random_weights
 
 ROUNDS, EVERY, RATE = 500, 10, 0.025
+KINDS = ("last", "exported", "average", "tail")
+NAMES = ("truth", "styles")
+DRAWN = ("last", "average")  # kinds whose course is stored
 TUNING = ("cycle/0", "rand8/0")
-SAMPLED: dict[str, Any] = {"group_size": 64, "epochs": 4, "learning_rate": 2e-3, "eps": 1e-3, "watch_start": False}
-EXACT: dict[str, Any] = {"epochs": 8, "learning_rate": 3e-3, "eps": 1e-8, "watch_start": False}
-MPO = bridge.MPO
-SETTINGS: dict[str, dict[str, list[Method]]] = {
-    "exact": {
-        "mpo gradient": [
-            MPO(estimator=Enumerated(), eta=eta, alpha=0.1, magnet=mmd.Refresh(every=10), **EXACT) for eta in (1.6, 3.2)
-        ],
-        "mpo regression": [
-            MPO(estimator=Regression(), eta=eta, alpha=0.1, magnet=mmd.Refresh(every=10), **EXACT) for eta in (1.6, 3.2)
-        ],
-    },
-    "sampled": {
-        "mpo": [
-            MPO(eta=0.4, alpha=0.1, magnet=mmd.MovingAverage(rate=0.025), **SAMPLED),
-            MPO(eta=0.4, alpha=0.1, magnet=mmd.Refresh(every=40), **SAMPLED),
-            MPO(eta=0.8, alpha=0.1, magnet=mmd.MovingAverage(rate=0.05), **SAMPLED),
-            MPO(eta=0.2, alpha=0.1, magnet=mmd.MovingAverage(rate=0.02), **SAMPLED),
-        ],
-        "mpo regression": [
-            MPO(eta=0.4, alpha=0.1, magnet=mmd.MovingAverage(rate=0.025), estimator=Regression(), **SAMPLED),
-            MPO(eta=0.4, alpha=0.1, magnet=mmd.Refresh(every=40), estimator=Regression(), **SAMPLED),
-        ],
-    },
-}
+FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mix/0")
 
 
 @cache
@@ -89,14 +74,27 @@ def policy_of(game: ResponseGame, seed: int) -> bridge.Policy:
 
 
 def course(
-    method: Method, game: ResponseGame, seeds: range, *, exact: bool, rounds: int = ROUNDS
+    stages: Stages, game: ResponseGame, seeds: Sequence[int], *, exact: bool = False
 ) -> Float[np.ndarray, "seeds marks kinds N"]:
-    """Gaps of the last iterate, the exported weights and the weight average, at the start and every 10 rounds."""
-    method = replace(method, decay_rounds=rounds)
-    states = [method.init(policy_of(game, seed), jax.random.key(1000 + seed)) for seed in seeds]
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
-    shape = (Shape(game), exact, rounds // EVERY)
-    return np.asarray(_run(shape, method, stacked, table(game)))
+    """Gaps of the weights named by `KINDS`, at the start and every 10 rounds."""
+    total, behind, arrays = sum(rounds for _, rounds in stages), 0, table(game)
+    decoder = reading(template(game.vocabulary).decoder, len(game.preferences), game.vocabulary - game.ends)
+    first = stages[0][0]
+    begun = [_begun(first, game, seed) for seed in seeds]
+    flat, structures = zip(*(jax.tree.flatten((one, one.weights, one.weights)) for one in begun), strict=True)
+    leaves = [jnp.stack(parts) for parts in zip(*flat, strict=True)]
+    found = []
+    for method, rounds in stages:
+        shape = (Shape(game), decoder, exact, rounds // EVERY, structures[0])
+        leaves, gaps = _run(shape, replace(method, decay_rounds=total), leaves, arrays, jnp.float32(total / 2))
+        found.append(np.asarray(gaps)[:, behind > 0 :])
+        behind += rounds
+    return np.concatenate(found, axis=1)
+
+
+def _begun(method: Method, game: ResponseGame, seed: int) -> TrainState:
+    state = method.init(policy_of(game, seed), jax.random.key(1000 + seed))
+    return with_room(method, state, len(game.preferences), 1 + game.responses.shape[1])
 
 
 class Shape:
@@ -113,51 +111,73 @@ class Shape:
         return hash(self._key)
 
 
-@partial(jax.jit, static_argnames="shape")
-def _run(shape: tuple[Shape, bool, int], method: Method, states: TrainState, arrays: Table) -> Array:
-    game, exact, n_marks = shape
+Carry = tuple[TrainState, dict[str, Array], dict[str, Array]]  # with both averages
+
+
+@partial(jax.jit, static_argnames="shape", compiler_options={"xla_backend_optimization_level": 1})
+def _run(
+    shape: tuple[Shape, PrefixTable, bool, int, Any], method: Method, seeds: list[Array], arrays: Table, middle: Array
+) -> tuple[list[Array], Array]:
+    game, decoder, exact, n_marks, structure = shape
     arena = TableArena(game.game, arrays, exact=exact)
 
-    def gaps(state: TrainState, average: dict[str, Array]) -> Array:
-        weights = (state.weights, method.exported(state), average)
-        return jnp.stack([arena.gap(Source(state.frame.decoder, state.whole(each))) for each in weights])
+    def read(state: TrainState, decoder: Any) -> TrainState:
+        return replace(state, frame=replace(state.frame, decoder=decoder))
 
-    def one_round(_: Any, carry: tuple[TrainState, dict[str, Array]]) -> tuple[TrainState, dict[str, Array]]:
-        state, average = carry
-        state, _ = method.play(state, arena)
-        return state, jax.tree.map(lambda mean, new: mean + RATE * (new - mean), average, state.weights)
+    def gaps(carry: Carry) -> Array:
+        state, average, tail = carry
+        weights = (state.weights, method.exported(state), average, tail)
+        return jnp.stack([arena.gap(Source(decoder, state.whole(each))) for each in weights])
 
-    def mark(carry: tuple[TrainState, dict[str, Array]], _: None) -> tuple[tuple, Array]:
-        state, average = jax.lax.fori_loop(jnp.int32(0), jnp.int32(EVERY), one_round, carry)
-        return (state, average), gaps(state, average)
+    def one_round(_: Any, carry: Carry) -> Carry:
+        state, average, tail = carry
+        state = method.play(state, arena)[0]
+        since = jnp.maximum(state.round.astype(jnp.float32) - middle, 1)
+        return state, _drawn(average, state.weights, jnp.float32(RATE)), _drawn(tail, state.weights, 1 / since)
 
-    def one_seed(state: TrainState) -> Array:
-        start = gaps(state, state.weights)
-        _, found = jax.lax.scan(mark, (state, state.weights), None, length=n_marks)
-        return jnp.concatenate([start[None], found])
+    def mark(carry: Carry, _: None) -> tuple[Carry, Array]:
+        carry = jax.lax.fori_loop(jnp.int32(0), jnp.int32(EVERY), one_round, carry)
+        return carry, gaps(carry)
 
-    return jax.vmap(one_seed)(states)
+    def one_seed(leaves: list[Array]) -> tuple[list[Array], Array]:
+        carry = jax.tree.unflatten(structure, leaves)
+        given = carry[0].frame.decoder
+        carry = (read(carry[0], decoder), *carry[1:])
+        start = gaps(carry)
+        carry, found = jax.lax.scan(mark, carry, None, length=n_marks)
+        carry = (read(carry[0], given), *carry[1:])
+        return jax.tree.leaves(carry), jnp.concatenate([start[None], found])
+
+    return jax.vmap(one_seed)(seeds)
+
+
+def _drawn(mean: dict[str, Array], new: dict[str, Array], rate: Array) -> dict[str, Array]:
+    return jax.tree.map(lambda old, one: old + rate * (one - old), mean, new)
 
 
 def summary(found: Float[np.ndarray, "seeds marks kinds N"]) -> dict[str, Any]:
-    """Mean over prompts: the median course, and the end by seed; by prompt at the end."""
-    kinds = ("last", "exported", "average")
+    """Mean over prompts: the median course of what is drawn, and the end by seed; by prompt at the end."""
     gaps = found.mean(axis=-1)
     return {
         kind: {
-            "course": np.median(gaps[:, :, k], axis=0),
-            "end": gaps[:, -1, k],
-            "median": np.median(gaps[:, -1, k]),
-            "by_prompt": np.median(found[:, -1, k], axis=0),
+            **({"course": _short(np.median(gaps[:, :, k], axis=0))} if kind in DRAWN else {}),
+            "end": _short(gaps[:, -1, k]),
+            "median": _short(np.median(gaps[:, -1, k])),
+            "by_prompt": _short(np.median(found[:, -1, k], axis=0)),
         }
-        for k, kind in enumerate(kinds)
+        for k, kind in enumerate(KINDS)
     }
+
+
+def _short(numbers: Any) -> Any:
+    """Four digits."""
+    return np.vectorize(lambda number: float(f"{number:.4g}"))(numbers)
 
 
 def described(method: Method) -> dict[str, Any]:
     """A setting in words and numbers."""
-    shown = ("eta", "alpha", "epochs", "learning_rate", "b1", "eps", "magnet", "estimator", "group_size")
-    values = {name: getattr(method, name) for name in shown if hasattr(method, name)}
+    shown = ("eta", "alpha", "epochs", "learning_rate", "magnet", "estimator", "group_size", "share", "rounds")
+    values = {name: getattr(method, name) for name in (*shown, "opponents_only") if hasattr(method, name)}
     return {name: value if isinstance(value, int | float) else repr(value) for name, value in values.items()}
 
 
@@ -168,37 +188,78 @@ class Store:
         path = report.RESULTS / "truth.json"
         self.results: dict[str, Any] = json.loads(path.read_text())["results"] if path.exists() else {}
 
-    def measure(self, where: tuple[str, str, str], method: Method, seeds: int) -> dict[str, Any]:
+    def measure(self, where: tuple[str, str, str], stages: Stages, seeds: int) -> dict[str, Any]:
         """The entry of a mode, game and name with its setting, measured if it is not there."""
-        key = " | ".join((*where, json.dumps(described(method), sort_keys=True), f"{seeds} seeds"))
+        setting = json.dumps([described(method) | {"for": rounds} for method, rounds in stages], sort_keys=True)
+        key = " | ".join((*where, setting, f"{seeds} seeds"))
         if key not in self.results:
-            mode, game, _ = where
+            mode, game, name = where
             began = time.perf_counter()
-            found = course(method, truth_games.named(game), range(seeds), exact=mode == "exact")
-            self.results[key] = summary(found) | {"seconds": time.perf_counter() - began}
+            found = course(stages, truth_games.named(game), range(seeds), exact=mode == "exact")
+            entry = {"mode": mode, "game": game, "name": name, "setting": json.loads(setting)}
+            self.results[key] = entry | summary(found) | {"seconds": round(time.perf_counter() - began, 1)}
             report.store("truth", {"environment": report.environment(), "results": self.results})
         return self.results[key]
+
+    def best(self, name: str, methods: Sequence[Method], seeds: int) -> Method:
+        """The setting with the least geometric mean over the tuning games of the better median."""
+
+        def score(method: Method) -> float:
+            found = [self.measure(("sampled", game, name), ((method, ROUNDS),), seeds) for game in TUNING]
+            return float(np.prod([truth_page.judged(one) for one in found]))
+
+        return min(methods, key=score)
+
+
+def stages_of(mode: str) -> dict[str, list[Stages]]:
+    """What a mode runs, by name."""
+    if mode == "noise":
+        return {name: [stages] for name, stages in AGAINST_NOISE.items()}
+    return {name: [((method, ROUNDS),) for method in methods] for name, methods in METHODS[mode].items()}
+
+
+def grid(store: Store, seeds: int) -> None:
+    """All settings on the tuning games, then the best of each on the others, game by game."""
+    for name, methods in METHODS["sampled"].items():
+        print(name, described(store.best(name, methods, seeds)), flush=True)
+    one_prompt = [game for game in FROZEN if not game.startswith("mix")]
+    for game, name in product(one_prompt, METHODS["sampled"]):
+        store.measure(("sampled", game, name), ((store.best(name, METHODS["sampled"][name], seeds), ROUNDS),), seeds)
+    for mode in ("noise", "exact"):
+        for name, settings in stages_of(mode).items():
+            for stages, game in product(settings, TUNING):
+                store.measure((mode, game, name), stages, seeds)
+    for name, methods in METHODS["sampled"].items():
+        store.measure(("sampled", "mix/0", name), ((store.best(name, methods, seeds), ROUNDS),), seeds)
 
 
 def main() -> None:
     """Measure what is asked for and not there yet, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--mode", choices=tuple(SETTINGS), default="sampled")
+    parser.add_argument("--mode", choices=("sampled", "exact", "noise"), default="sampled")
     parser.add_argument("--only", nargs="+", default=list(TUNING), choices=truth_games.names(), metavar="GAME")
     parser.add_argument("--methods", nargs="+", help="names; all by default")
     parser.add_argument("--settings", type=int, default=4, help="how many of each method, the first ones")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--grid", action="store_true", help="everything")
+    parser.add_argument("--page", action="store_true", help="only write the page from what is stored")
     arguments = parser.parse_args()
+    if arguments.page:
+        return truth_page.write(*(json.loads((report.RESULTS / f"{name}.json").read_text()) for name in NAMES))
     store, rows = Store(), []
-    for name, methods in SETTINGS[arguments.mode].items():
+    if arguments.grid:
+        return grid(store, arguments.seeds)
+    header = ("game", "method", "setting", *KINDS, "s")
+    for name, settings in stages_of(arguments.mode).items():
         for game in arguments.only if arguments.methods is None or name in arguments.methods else ():
-            for method in methods[: arguments.settings]:
-                one = store.measure((arguments.mode, game, name), method, arguments.seeds)
-                ends = [np.array(one[kind]["end"], float) for kind in ("last", "exported", "average")]
+            for stages in settings[: arguments.settings]:
+                one = store.measure((arguments.mode, game, name), stages, arguments.seeds)
+                ends = [np.array(one[kind]["end"], float) for kind in KINDS]
                 cells = [f"{np.median(end):.2g} [{end.min():.1g}, {end.max():.1g}]" for end in ends]
-                rows.append([game, name, f"eta {method.eta}, alpha {method.alpha}", *cells, f"{one['seconds']:.0f}"])
-                report.print_table(("game", "method", "setting", "last", "exported", "average", "s"), rows[-1:])
-    report.print_table(("game", "method", "setting", "last", "exported", "average", "s"), rows)
+                words = ", ".join(f"{k} {v}" for k, v in one["setting"][0].items() if k in ("eta", "alpha"))
+                rows.append([game, name, words, *cells, f"{one['seconds']:.0f}"])
+                report.print_table(header, rows[-1:])
+    report.print_table(header, rows)
 
 
 if __name__ == "__main__":

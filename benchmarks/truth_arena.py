@@ -67,10 +67,11 @@ class TableArena:
 
     def log_probs(self, source: Source) -> Float[Array, "N Y"]:
         """Of every response."""
-        batch = (self._arrays.tokens, self._arrays.mask)
-        policies = [(source.decoder, source.weights)]
-        found = scoring.visit(policies, batch, lambda logs, targets: scoring.at(logs[0], targets), chunk=64)
-        return jnp.sum(found, axis=1).reshape(self._n, self._y)
+        return _of_responses(source, self._arrays.tokens, self._arrays.mask).reshape(self._n, self._y)
+
+    def log_probs_of(self, source: Source, samples: Samples) -> Float[Array, " B"]:
+        """Of responses that were drawn, by some policy."""
+        return _of_responses(source, samples.tokens, samples.mask)
 
     def gap(self, source: Source) -> Float[Array, " N"]:
         """Exact duality gap of each prompt."""
@@ -116,3 +117,9 @@ class TableArena:
         digits = jnp.asarray(_digits(self._game), jnp.int32)
         codes = jnp.sum(samples.tokens[:, 1:] * digits[None, :], axis=1)
         return self._arrays.numbered[codes].reshape(self._n, -1)
+
+
+def _of_responses(source: Source, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, " B"]:
+    policies = [(source.decoder, source.weights)]
+    found = scoring.visit(policies, (tokens, mask), lambda logs, targets: scoring.at(logs[0], targets), chunk=64)
+    return jnp.sum(found, axis=1)

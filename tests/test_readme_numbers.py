@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import claims_page
+from benchmarks import claims_page, truth_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("ours", "transformers")
@@ -173,3 +173,7 @@ def test_policies() -> None:
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
     assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"), result("noise"))
+
+
+def test_the_page_of_preference_optimization_is_that_of_the_stored_numbers() -> None:
+    assert truth_page.PAGE.read_text("utf-8") == truth_page.page(result("truth"), result("styles"))

@@ -1,0 +1,105 @@
+"""What the truth test runs: at most four settings a method, and what was tried against the noise."""
+
+from typing import Any
+
+import mmd
+from benchmarks.truth_methods import Optimistic, Replayed
+from llm_bridge.baselines.egpo import EGPO
+from llm_bridge.baselines.inpo import INPO
+from llm_bridge.baselines.iterative_dpo import IterativeDPO
+from llm_bridge.baselines.nash_md import NashMD
+from llm_bridge.baselines.self_play import SelfPlay
+from llm_bridge.baselines.sppo import SPPO
+from llm_bridge.loop import Method
+from llm_bridge.mpo import MPO
+from llm_bridge.objective import Enumerated, Regression
+
+SAMPLED: dict[str, Any] = {"group_size": 64, "epochs": 4, "learning_rate": 2e-3, "eps": 1e-3, "watch_start": False}
+ONE_STEP: dict[str, Any] = SAMPLED | {"epochs": 1}
+EXACT: dict[str, Any] = {"epochs": 8, "learning_rate": 3e-3, "eps": 1e-8, "watch_start": False}
+FIXED_MAGNET = ("inpo", "nash-md", "egpo", "self-play")
+NO_MAGNET = ("sppo", "iterative dpo", "optimistic")
+
+
+def _average(rate: float) -> Any:
+    return mmd.MovingAverage(rate=rate)
+
+
+METHODS: dict[str, dict[str, list[Method]]] = {
+    "exact": {
+        "mpo gradient": [
+            MPO(estimator=Enumerated(), eta=eta, alpha=0.1, magnet=mmd.Refresh(every=10), **EXACT) for eta in (1.6, 3.2)
+        ],
+        "mpo regression": [
+            MPO(estimator=Regression(), eta=eta, alpha=0.1, magnet=mmd.Refresh(every=10), **EXACT) for eta in (1.6, 3.2)
+        ],
+    },
+    "sampled": {
+        "mpo": [
+            MPO(eta=0.4, alpha=0.1, magnet=_average(0.025), **SAMPLED),
+            MPO(eta=0.8, alpha=0.1, magnet=_average(0.05), **SAMPLED),
+            MPO(eta=0.2, alpha=0.1, magnet=_average(0.02), **SAMPLED),
+            MPO(eta=0.4, alpha=0.1, magnet=mmd.Refresh(every=40), **SAMPLED),
+        ],
+        "inpo": [
+            INPO(eta=0.4, alpha=0.05, **SAMPLED),
+            INPO(eta=0.4, alpha=0.02, **SAMPLED),
+            INPO(eta=0.8, alpha=0.02, **SAMPLED),
+            INPO(eta=0.4, alpha=0.01, **SAMPLED),
+        ],
+        "egpo": [
+            EGPO(eta=0.4, alpha=0.05, **SAMPLED),
+            EGPO(eta=0.4, alpha=0.02, **SAMPLED),
+            EGPO(eta=0.8, alpha=0.02, **SAMPLED),
+            EGPO(eta=0.4, alpha=0.01, **SAMPLED),
+        ],
+        "self-play": [
+            SelfPlay(alpha=0.05, **ONE_STEP),
+            SelfPlay(alpha=0.02, **ONE_STEP),
+            SelfPlay(alpha=0.02, **ONE_STEP | {"learning_rate": 5e-3}),
+            SelfPlay(alpha=0.05, **ONE_STEP | {"learning_rate": 5e-3}),
+        ],
+        "nash-md": [
+            NashMD(alpha=0.05, **ONE_STEP),
+            NashMD(alpha=0.02, **ONE_STEP),
+            NashMD(alpha=0.02, **ONE_STEP | {"learning_rate": 5e-3}),
+            NashMD(alpha=0.05, **ONE_STEP | {"learning_rate": 5e-3}),
+        ],
+        "mpo regression": [
+            MPO(eta=0.4, alpha=0.1, magnet=_average(0.025), estimator=Regression(), **SAMPLED),
+            MPO(eta=0.8, alpha=0.1, magnet=_average(0.05), estimator=Regression(), **SAMPLED),
+        ],
+        "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
+        "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
+        "iterative dpo": [IterativeDPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
+    },
+}
+
+
+def _replayed(**changes: Any) -> Replayed:
+    return Replayed(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | SAMPLED | changes)
+
+
+def _grouped(group_size: int, eta: float = 0.4, rate: float = 0.025) -> MPO:
+    return MPO(eta=eta, alpha=0.1, magnet=_average(rate), **SAMPLED | {"group_size": group_size})
+
+
+Stages = tuple[tuple[Method, int], ...]  # methods one after another, and how many rounds each
+AGAINST_NOISE: dict[str, Stages] = {
+    "replay of 4 rounds": ((_replayed(rounds=4), 500),),
+    "replay of 8 rounds": ((_replayed(rounds=8), 500),),
+    "replay of 16 rounds": ((_replayed(rounds=16), 500),),
+    "opponents of 8 rounds": ((_replayed(rounds=8, opponents_only=True), 500),),
+    "replay of 8 rounds, eta 0.8": ((_replayed(rounds=8, eta=0.8, magnet=_average(0.05)), 500),),
+    "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **SAMPLED | {"learning_rate": 1e-3}), 500),),
+    "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **SAMPLED | {"learning_rate": 4e-3}), 500),),
+    "magnet of rate 0.0125": ((MPO(eta=0.4, magnet=_average(0.0125), **SAMPLED), 500),),
+    "groups of 128, 250 rounds": ((_grouped(128, 0.8, 0.05), 250),),
+    "groups of 256, 120 rounds": ((_grouped(256, 1.6, 0.1), 120),),
+    "groups 32, 64, 128, 256": (
+        (_grouped(32), 250),
+        (_grouped(64), 120),
+        (_grouped(128), 60),
+        (_grouped(256), 30),
+    ),
+}
