@@ -1,6 +1,7 @@
 # Everything that is run here. Only make and a Python >= 3.11 have to be there.
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
+#   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
 #   make test    the whole test suite          make lint   ruff and pyright
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
@@ -14,9 +15,9 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(filter-out demo openspiel_counts gpu gpu_policies tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+BENCHMARKS := $(filter-out demo demo_llm openspiel_counts gpu gpu_policies tpu_compile,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
-.PHONY: setup demo test lint bench bench-gpu peers bench-peers parity docs clean
+.PHONY: setup demo demo-llm test lint bench bench-gpu peers bench-peers parity docs clean
 
 setup: .venv/.installed
 
@@ -34,6 +35,9 @@ setup: .venv/.installed
 
 demo: setup
 	$(BIN)/python -m benchmarks.demo
+
+demo-llm: setup
+	$(BIN)/python -m benchmarks.demo_llm
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS)

@@ -86,7 +86,7 @@ def init(
     """A policy with random weights; works under `nnx.eval_shape` as well, and then takes no memory.
 
     Args:
-        config: the content of a `config.json`, or its path, or its folder's.
+        config: the content of a `config.json`, or its path, or its folder's, whose tokenizer the policy then has.
         key: of the weights.
         mesh: as of `load`.
         dtype: of the weights.
@@ -95,8 +95,10 @@ def init(
     Raises:
         BridgeError: the configuration is not supported, or does not fit the mesh.
     """
+    folder = None
     if not isinstance(config, Mapping):
         path = Path(config)
+        folder = path if path.is_dir() else None
         config = read_json(path / CONFIG if path.is_dir() else path)
     architecture = architecture_of(config, "the configuration")
     mesh = sharding.as_mesh(mesh)
@@ -110,7 +112,7 @@ def init(
     data = jax.random.key_data(key)
     data = data if isinstance(data, Tracer) else np.asarray(data)
     made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
-    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, None))
+    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, folder))
 
 
 def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:

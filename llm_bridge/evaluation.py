@@ -5,11 +5,13 @@ are the cases of the interval, because answers to one prompt are not independent
 preference game: `mmd.solve` finds its von Neumann winner (Dudik et al. 2015), the mixture of models that no model
 beats, with a certificate. A single model may be that mixture; in a cycle none is.
 
-Judges like length, so lengths stand beside the win rates, and so do the win rates among pairs of similar length.
+Judges like length, so lengths stand beside the win rates, and so do the win rates among pairs of similar length. What
+counts as similar can be chosen, see `matched`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from jaxtyping import Float
 
 import mmd
 from llm_bridge.architecture import BridgeError
-from llm_bridge.intervals import wilson
+from llm_bridge.intervals import clustered, wilson
 from llm_bridge.judges import Judge, ask
 
 SIMILAR = 1.25  # the longer of two answers is at most so many times as long
+Alike = Callable[[str, str], bool]
+TABLES = ("wins", "low", "high", "error", "similar", "similar_frac", "similar_error")
 
 
 @dataclass(frozen=True)
@@ -30,9 +34,11 @@ class Tournament:
     Attributes:
         names: of the n models.
         wins: [n, n] how often the row's answers are preferred to the column's; 1/2 on the diagonal.
-        low, high: [n, n] its 95 % interval.
-        similar: [n, n] the same among pairs of similar length; NaN where there are none.
+        low, high: [n, n] its 95 % interval, which bounds the variance from above.
+        error: [n, n] its standard error, as the prompts' own win rates show it.
+        similar: [n, n] how often among pairs of similar length; NaN where there are none.
         similar_frac: [n, n] the share of such pairs.
+        similar_error: [n, n] the standard error, over prompts.
         lengths: characters of each model's answers: mean, and 10 %, 50 % and 90 % quantiles.
         failed_frac, order_flip_frac: of the judge.
         lottery: probability of each model in the Nash equilibrium.
@@ -43,8 +49,10 @@ class Tournament:
     wins: Float[np.ndarray, "n n"]
     low: Float[np.ndarray, "n n"]
     high: Float[np.ndarray, "n n"]
+    error: Float[np.ndarray, "n n"]
     similar: Float[np.ndarray, "n n"]
     similar_frac: Float[np.ndarray, "n n"]
+    similar_error: Float[np.ndarray, "n n"]
     lengths: Mapping[str, Mapping[str, float]]
     failed_frac: float
     order_flip_frac: float
@@ -53,7 +61,7 @@ class Tournament:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; what is not a number is None."""
-        tables = {name: getattr(self, name) for name in ("wins", "low", "high", "similar", "similar_frac")}
+        tables = {name: getattr(self, name) for name in TABLES}
         plain = {name: [[None if x != x else x for x in row] for row in t.tolist()] for name, t in tables.items()}
         rest = ("names", "lengths", "failed_frac", "order_flip_frac", "lottery", "exploitability")
         return {"schema_version": 1, **plain, **{name: getattr(self, name) for name in rest}}
@@ -84,13 +92,42 @@ class Tournament:
         return lines
 
 
-def tournament(judge: Judge, prompts: Sequence[str], answers: Mapping[str, Sequence[Sequence[str]]]) -> Tournament:
+def similar_length(a: str, b: str) -> bool:
+    """Whether the longer of two answers has at most 1.25 times as many characters."""
+    return max(len(a), len(b)) <= SIMILAR * min(len(a), len(b))
+
+
+def matched(length: Callable[[str], int], *, relative: float = 0.1, absolute: int = 3) -> Alike:
+    """Whether two answers are equally long but for a tenth of the longer one, or for three units.
+
+    Args:
+        length: of an answer, such as its number of tokens; asked once for each answer.
+        relative: share of the longer one that the shorter one may lack.
+        absolute: units that it may lack in any case.
+    """
+    known = cache(length)
+
+    def alike(a: str, b: str) -> bool:
+        shorter, longer = sorted((known(a), known(b)))
+        return longer - shorter <= max(absolute, relative * longer)
+
+    return alike
+
+
+def tournament(
+    judge: Judge,
+    prompts: Sequence[str],
+    answers: Mapping[str, Sequence[Sequence[str]]],
+    *,
+    alike: Alike = similar_length,
+) -> Tournament:
     """Compare models.
 
     Args:
         judge: see `llm_bridge.judges`; asked in both orders unless it is symmetric.
         prompts: as the judge reads them.
         answers: of each model, of each prompt, at least one; all models have as many.
+        alike: which pairs of answers are of similar length.
 
     Raises:
         BridgeError: fewer than two models, numbers of answers differ, or all comparisons of a pair failed.
@@ -107,9 +144,9 @@ def tournament(judge: Judge, prompts: Sequence[str], answers: Mapping[str, Seque
     shown = [prompt for _ in places for prompt in prompts for _ in range(n_samples)]
     verdicts = ask(judge, shown, first, second)
     by_prompt = verdicts.preference.reshape(len(places), len(prompts), n_samples)
-    alike = np.array([_alike(a, b) for a, b in zip(first, second, strict=True)]).reshape(by_prompt.shape)
-    tables = {name: np.full((len(names),) * 2, np.nan) for name in ("wins", "low", "high", "similar", "similar_frac")}
-    for (i, j), found, similar in zip(places, by_prompt, alike, strict=True):
+    close = np.array([alike(a, b) for a, b in zip(first, second, strict=True)]).reshape(by_prompt.shape)
+    tables = {name: np.full((len(names),) * 2, np.nan) for name in TABLES}
+    for (i, j), found, similar in zip(places, by_prompt, close, strict=True):
         _enter(tables, i, j, found, similar)
     np.fill_diagonal(tables["wins"], 0.5)
     if np.isnan(tables["wins"]).any():
@@ -142,19 +179,19 @@ def _enter(tables: Mapping[str, np.ndarray], i: int, j: int, found: np.ndarray, 
     answered = heard.any(axis=1)
     if not answered.any():
         return
-    share = float(np.mean([row[ok].mean() for row, ok in zip(found[answered], heard[answered], strict=True)]))
-    low, high = wilson(share, int(answered.sum()))
+    means = [float(row[ok].mean()) for row, ok in zip(found[answered], heard[answered], strict=True)]
+    share, error = clustered(means, [1.0] * len(means))
+    low, high = wilson(share, len(means))
     counted = heard & similar
-    close = float(found[counted].mean()) if counted.any() else np.nan
+    sums = np.where(counted, found, 0).sum(axis=1).tolist()
+    close, close_error = clustered(sums, counted.sum(axis=1).tolist())
     for name, value in (("wins", share), ("low", low), ("high", high), ("similar", close)):
         tables[name][i, j] = value
     for name, value in (("wins", share), ("low", high), ("high", low), ("similar", close)):
         tables[name][j, i] = 1 - value
-    tables["similar_frac"][i, j] = tables["similar_frac"][j, i] = float(counted.sum() / heard.sum())
-
-
-def _alike(a: str, b: str) -> bool:
-    return max(len(a), len(b)) <= SIMILAR * min(len(a), len(b))
+    fraction = float(counted.sum() / heard.sum())
+    for name, value in (("error", error), ("similar_error", close_error), ("similar_frac", fraction)):
+        tables[name][i, j] = tables[name][j, i] = value
 
 
 def _lengths(given: Sequence[Sequence[str]]) -> dict[str, float]:

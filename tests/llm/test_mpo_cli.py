@@ -21,7 +21,6 @@ from llm_bridge.cli import main
 from llm_bridge.evaluation import nash, tournament
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.options import Train
-from llm_bridge.policy import Origin, Policy
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
@@ -51,10 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with a tokenizer, as a folder."""
     folder = tmp_path_factory.mktemp("model")
     words = tokenizer(folder / "words")
-    made = bridge.init(CONFIG, jax.random.key(5))
-    policy = Policy(made.decoder, made.arrays(), Origin("llama", made.origin.config, str(words), (2,), 0))
     (words / "config.json").write_text(json.dumps(CONFIG))
-    return bridge.save(policy, folder / "tiny")
+    return bridge.save(bridge.init(words, jax.random.key(5)), folder / "tiny")
 
 
 @pytest.fixture
