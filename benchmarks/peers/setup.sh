@@ -3,8 +3,9 @@
 #   openspiel   OpenSpiel beside this package, so that openspiel:NAME works and its tests run
 #   liteefg     needs a JAX before 0.8
 #   torch       transformers, with torch for the CPU, for policies: `make parity` and benchmarks.policies
+#   trl113    TRL with Nash-MD, which is gone from 1.14 on, and trl116, for benchmarks.beside_trl
 #   noregret    needs Python 3.12; its CUDA kernel, never used here, is left out with the gigabytes it asks for
-# With names as arguments only those are made. Other interpreters: PYTHON=... for the first three, PYTHON312=... for the last.
+# With names as arguments only those are made. Other interpreters: PYTHON=... for all but the last, PYTHON312=... for the last.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 peers="${PEERS:-.peers}"
@@ -46,6 +47,15 @@ if missing torch; then
     install torch "transformers==5.23.0" "safetensors==0.8.0" "numpy==2.4.6"
     touch "$peers/torch/.complete"
 fi
+for trl in trl113=1.13.0 trl116=1.16.0; do
+    name="${trl%=*}"
+    if missing "$name"; then
+        create "$name" "$python"
+        install "$name" "torch==2.13.0"
+        install "$name" "trl==${trl#*=}" "transformers==5.23.0" "numpy==2.4.6" "requests==2.34.2"
+        touch "$peers/$name/.complete"
+    fi
+done
 if missing noregret; then
     create noregret "$python312"
     install noregret "open_spiel==1.6.15" "numpy==2.5.5" "scipy==1.17.1" "ordered-set==4.1.0" "orjson==3.13.0" \
