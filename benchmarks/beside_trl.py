@@ -104,7 +104,7 @@ def train(name: str, folder: str, again: bool) -> dict[str, Any]:
 
     import llm_bridge as bridge
     from benchmarks import passes
-    from llm_bridge.decoder import Compute
+    from llm_bridge.compute import Compute
 
     policy = bridge.load(folder, compute=Compute(remat="none"))
     work = json.loads(Path(folder, "work.json").read_text())

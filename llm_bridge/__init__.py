@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llm_bridge.arena import Arena as Arena
     from llm_bridge.checkpoint import init as init
     from llm_bridge.checkpoint import load as load
-    from llm_bridge.decoder import Compute as Compute
+    from llm_bridge.compute import Compute as Compute
     from llm_bridge.export import save as save
     from llm_bridge.generate import Generation as Generation
     from llm_bridge.loop import CollapseWarning as CollapseWarning
@@ -45,7 +45,7 @@ _HOME = {
     "BridgeError": "llm_bridge.architecture",
     "init": "llm_bridge.checkpoint",
     "load": "llm_bridge.checkpoint",
-    "Compute": "llm_bridge.decoder",
+    "Compute": "llm_bridge.compute",
     "save": "llm_bridge.export",
     "Generation": "llm_bridge.generate",
     "Policy": "llm_bridge.policy",

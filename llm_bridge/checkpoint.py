@@ -25,8 +25,9 @@ from jaxtyping import Array, Key
 
 from llm_bridge import models, sharding
 from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.compute import Compute
 from llm_bridge.config import CODE, Fields, raise_all
-from llm_bridge.decoder import Compute, Decoder
+from llm_bridge.decoder import Decoder
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Origin, Policy
 from llm_bridge.tensor_files import DTYPES, TensorFiles, read_json

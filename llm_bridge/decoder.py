@@ -10,7 +10,7 @@ A `Decoder` is a function of weights: hashable, without arrays, so it is a stati
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import sharding
-from llm_bridge.architecture import Architecture, Norm
-from llm_bridge.attention import Implementation, attend, attend_fused, chosen, exact, visible, within
+from llm_bridge.architecture import Architecture, BridgeError, Norm
+from llm_bridge.attention import attend, attend_fused, chosen, exact, visible, within
+from llm_bridge.compute import Compute
 from llm_bridge.rotary import Rotation, rotate, rotations
 
 Weights = dict[str, Array]
@@ -33,24 +34,6 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How a policy computes; nothing here changes the mathematics.
-
-    Attributes:
-        dtype: precision of activations, such as "bfloat16"; None for the weights' own.
-        remat: what the backward pass recomputes instead of keeping: nothing, all but the input of each layer, or all
-            but the results of projections.
-        attention: the form of attention; "auto" takes the fused one where the device has it.
-        unroll: how many layers a step of the scan holds.
-    """
-
-    dtype: str | None = None
-    remat: Literal["none", "layer", "projections"] = "projections"
-    attention: Implementation = "auto"
-    unroll: int = 1
 
 
 class Cache(NamedTuple):
@@ -90,6 +73,14 @@ class Decoder:
     compute: Compute
     mesh: Mesh
     adapter_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        """That the mesh has what `compute` asks for."""
+        if not isinstance(self.compute, Compute):
+            raise BridgeError(f"expected compute to be a Compute, got {type(self.compute).__name__}")
+        platform = self.mesh.devices.flat[0].platform
+        if self.compute.attention == "cudnn" and platform != "gpu":
+            raise BridgeError(f"attention='cudnn' needs a GPU and the policy is on a {platform}; 'auto' chooses")
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Normalised activations of the last layer. Padding, False in the mask, may be anywhere."""

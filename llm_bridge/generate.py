@@ -20,10 +20,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import sharding
 from llm_bridge.architecture import Architecture, BridgeError
-from llm_bridge.sampling import Settings, draw, ended, likeliest
+from llm_bridge.sampling import ANY, NEVER, Settings, draw, ended, likeliest
 from llm_bridge.scoring import target_log_probs
 
-SMALLEST_BUCKET = 16
+SMALLEST_BUCKET, SMALLEST_STOP = 16, 4
 Prompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
 Stop = Sequence[Any]  # of token ids and sequences of them
 
@@ -213,17 +213,24 @@ def padded_left(prompts: Prompts, n_rows: int, pad_token: int) -> tuple[Int[np.n
     return tokens, padding
 
 
-def stop_table(stop: Stop) -> Int[np.ndarray, "n longest"]:
-    """Stop sequences as `Settings` has them.
+def stop_table(stop: Any, vocabulary: int) -> Int[np.ndarray, "n longest"]:
+    """Stop sequences as `Settings` has them, in a table of a few sizes.
 
     Raises:
         BridgeError: one is empty or no sequence of token ids.
     """
-    sequences = [[one] if isinstance(one, int | np.integer) else one for one in stop]
-    if any(isinstance(one, str) or not len(one) or min(one) < 0 for one in sequences):
-        raise BridgeError("expected stop to hold token ids or sequences of them; encode text with the tokenizer first")
-    longest = max([1, *map(len, sequences)])
-    table = np.full((len(sequences), longest), -1, np.int32)
+    wanted = "expected stop to hold token ids or sequences of them"
+    if isinstance(stop, str) or not isinstance(stop, Sequence | np.ndarray | set | frozenset):
+        raise BridgeError(f"{wanted}, got {stop!r}")
+    sequences = [[one] if np.ndim(one) == 0 and not isinstance(one, str) else one for one in stop]
+    if any(isinstance(one, str) for one in sequences):
+        raise BridgeError(f"{wanted}; encode text with the tokenizer first")
+    for one in sequences:
+        if not len(one) or not all(isinstance(token, int | np.integer) and 0 <= token < vocabulary for token in one):
+            raise BridgeError(f"{wanted} of the vocabulary of {vocabulary}, got {one!r}")
+    longest = bucket(max([1, *map(len, sequences)]), 1)
+    table = np.full((bucket(len(sequences), SMALLEST_STOP), longest), NEVER, np.int32)
     for i, one in enumerate(sequences):
+        table[i] = ANY
         table[i, longest - len(one) :] = one
     return table

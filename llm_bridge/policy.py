@@ -5,7 +5,7 @@ Its methods compile themselves, once for each shape. The magnet or the reference
 a `copy`, because donated buffers of one must not be buffers of the other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,12 @@ import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge import scoring, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.decoder import Decoder
-from llm_bridge.generate import Generation, Prompts, Shape, Stop, bucket, padded_left, run, stop_table
+from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, stop_table
 from llm_bridge.sampling import Settings
 from llm_bridge.scoring import Comparison
 from llm_bridge.sharding import whole
@@ -84,14 +84,12 @@ class Policy(nnx.Module):
         decoder = replace(self.decoder, compute=replace(self.decoder.compute, **changes))
         return Policy(decoder, self.arrays(), self.origin)
 
-    def log_probs(
-        self, tokens: Int[Any, "B T"], mask: Bool[Any, "B T"] | Int[Any, "B T"], *, chunk: int | None = None
-    ) -> Float[Array, "B T"]:
+    def log_probs(self, tokens: Any, mask: Any, *, chunk: int | None = None) -> Float[Array, "B T"]:
         """Log-probability of each token given those before it in its row, nats, float32.
 
         Args:
-            tokens: token ids; rows are padded before or after, or both.
-            mask: which of them are tokens and not padding.
+            tokens: token ids [B, T]; rows are padded before or after, or both. What stands at padding does not matter.
+            mask: [B, T], which of them are tokens and not padding, side by side in a row; no mask of a loss.
             chunk: of how many tokens a row the logits are made at a time; None for what 64 MiB hold. Changes nothing
                 but memory and time.
 
@@ -99,16 +97,19 @@ class Policy(nnx.Module):
             Entry (b, t) is that of token t; 0 at the first token of a row and at padding.
 
         Raises:
-            BridgeError: a token is not in the vocabulary, or a row is longer than the context.
+            BridgeError: a token is not in the vocabulary, a row is longer than the context or padded inside, or the
+                arguments are no such arrays.
         """
         tokens, mask = self.batch(tokens, mask)
-        return scoring.log_probs(self.decoder, self.arrays(), tokens, mask, chunk or self._chunk(tokens))
+        if tokens.shape[1] == 1:
+            return jnp.zeros(tokens.shape, jnp.float32)
+        return scoring.log_probs(self.decoder, self.arrays(), tokens, mask, self._chunk(tokens, chunk))
 
     def compare(
         self,
-        magnet: "Policy",
-        tokens: Int[Any, "B T"],
-        mask: Bool[Any, "B T"] | Int[Any, "B T"],
+        magnet: Any,
+        tokens: Any,
+        mask: Any,
         *,
         chunk: int | None = None,
     ) -> Comparison:
@@ -117,31 +118,39 @@ class Policy(nnx.Module):
         Differentiable with respect to both. Arguments and errors are those of `log_probs`.
 
         Raises:
-            BridgeError: also if the vocabularies differ.
+            BridgeError: also if the vocabularies or the meshes differ, or a row is longer than the magnet's context.
         """
+        if not isinstance(magnet, Policy):
+            raise BridgeError(f"expected the magnet to be a policy, got {type(magnet).__name__}")
         ours, theirs = self.architecture.vocabulary, magnet.architecture.vocabulary
         if ours != theirs:
             raise BridgeError(f"expected a magnet with the same vocabulary of {ours} tokens, got {theirs}")
+        if self.mesh != magnet.mesh:
+            raise BridgeError("expected a magnet on the policy's mesh; load it with mesh=policy.mesh")
         batch = self.batch(tokens, mask)
-        chunk = chunk or self._chunk(batch[0])
+        magnet.batch(tokens, mask)  # which checks its context
+        if batch[0].shape[1] == 1:
+            return Comparison(*[jnp.zeros(batch[0].shape, jnp.float32)] * 3)
+        chunk = self._chunk(batch[0], chunk)
         return scoring.compare(self.decoder, self.arrays(), magnet.decoder, magnet.arrays(), batch, chunk)
 
     def generate(
         self,
-        prompts: Prompts,
+        prompts: Any,
         *,
-        key: Key[Array, ""] | None = None,
+        key: Any = None,
         max_new_tokens: int,
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        stop: Stop | None = None,
+        stop: Any = None,
     ) -> Generation:
         """Continue prompts, all at once, in one compiled loop with a cache.
 
         Args:
-            prompts: token ids, at least one a prompt; lengths may differ.
-            key: of all draws; a row's draws depend on it and the row's number only. Not needed if greedy.
+            prompts: token ids of each, at least one; lengths may differ.
+            key: of all draws, one of `jax.random`; a row's draws depend on it and the row's number only. Not needed if
+                greedy.
             max_new_tokens: the most that is appended.
             temperature: what logits are divided by; 0 takes the likeliest token.
             top_k: draw from the k likeliest only.
@@ -153,7 +162,7 @@ class Policy(nnx.Module):
         """
         a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
         self.check_prompts(prompts, max_new_tokens)
-        check_sampling(temperature, top_k, top_p, keyless=key is None)
+        check_sampling(temperature, top_k, top_p, key)
         origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
         key = jax.random.key(0) if key is None else key
         numbers: Any = (
@@ -162,30 +171,35 @@ class Policy(nnx.Module):
             np.float32(temperature),
             np.int32(min(top_k or a.vocabulary, a.vocabulary)),
             np.float32(1.0 if top_p is None else top_p),
-            stop_table(origin.stop_tokens if stop is None else stop),
+            stop_table(origin.stop_tokens if stop is None else stop, a.vocabulary),
         )
         settings = Settings(*numbers)
-        truncates = top_k is not None or (top_p is not None and top_p < 1)
-        shape = Shape(
-            bucket(max_new_tokens), temperature == 0, truncates, origin.pad_token, str(jax.random.key_impl(key))
-        )
+        truncates = top_k is not None or (top_p is not None and bool(top_p < 1))
+        greedy, generator = bool(temperature == 0), str(jax.random.key_impl(key))
+        shape = Shape(bucket(max_new_tokens), greedy, truncates, origin.pad_token, generator)
         place = sharding.rows(self.mesh, 1)
         batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
         found = run(self.decoder, shape, self.arrays(), batch, settings)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 
-    def check_prompts(self, prompts: Prompts, max_new_tokens: int) -> None:
+    def check_prompts(self, prompts: Any, max_new_tokens: Any) -> None:
         """That prompts can be continued by so many tokens.
 
         Raises:
             BridgeError: one is empty, too long, or has a token that is not in the vocabulary.
         """
         a = self.architecture
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence | np.ndarray | jax.Array):
+            raise BridgeError(f"expected a list of prompts, each a list of token ids, got {type(prompts).__name__}")
+        if any(isinstance(prompt, str) for prompt in prompts):
+            raise BridgeError("expected prompts as token ids; encode text with bridge.Tokenizer(folder).prompt(text)")
+        if any(np.ndim(prompt) != 1 for prompt in prompts):
+            raise BridgeError("expected a list of prompts, each a list of token ids, such as [[1, 5, 9]]")
         if not len(prompts) or any(not len(prompt) for prompt in prompts):
             raise BridgeError("expected at least one prompt, and a token in each; begin with the BOS token")
-        if max_new_tokens < 1:
-            raise BridgeError(f"expected max_new_tokens >= 1, got {max_new_tokens}")
-        check_tokens(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]), a.vocabulary)
+        if not isinstance(max_new_tokens, int | np.integer) or max_new_tokens < 1:
+            raise BridgeError(f"expected an integer max_new_tokens >= 1, got {max_new_tokens}")
+        check_tokens(np.concatenate([integers(prompt) for prompt in prompts]), a.vocabulary)
         longest = max(len(prompt) for prompt in prompts)
         if longest + max_new_tokens > a.cached_length:
             reason = "" if a.cached_length == a.max_length else " that can be generated with rotations of its kind"
@@ -194,14 +208,12 @@ class Policy(nnx.Module):
                 + reason
             )
 
-    def batch(
-        self, tokens: Int[Any, "B T"], mask: Bool[Any, "B T"] | Int[Any, "B T"]
-    ) -> tuple[Int[Array, "B T"], Bool[Array, "B T"]]:
+    def batch(self, tokens: Any, mask: Any) -> tuple[Int[Array, "B T"], Bool[Array, "B T"]]:
         """Tokens and mask on the mesh, rows divided; checked where their values are known."""
         place = sharding.rows(self.mesh, 2)
         if isinstance(tokens, Tracer) or isinstance(mask, Tracer):
-            tokens, mask = jnp.asarray(tokens, jnp.int32), jnp.asarray(mask, bool)
-            return jax.lax.with_sharding_constraint((tokens, mask), place)
+            tokens, mask = jnp.asarray(integers(tokens), jnp.int32), jnp.asarray(mask, bool)
+            return jax.lax.with_sharding_constraint((jnp.where(mask, tokens, 0), mask), place)
         tokens, mask = self._checked(tokens, mask)
         even = tokens.shape[0] % sharding.n_row_shares(self.mesh) == 0
         return jax.device_put((tokens, mask), place if even else whole(self.mesh))
@@ -209,35 +221,64 @@ class Policy(nnx.Module):
     def _checked(self, tokens: Any, mask: Any) -> tuple[Any, Any]:
         if any(isinstance(array, jax.Array) and not array.is_fully_addressable for array in (tokens, mask)):
             return tokens, mask  # each process knows its own rows only
-        tokens, mask = np.asarray(tokens, np.int32), np.asarray(mask, bool)
+        tokens, mask = integers(tokens), np.asarray(mask, bool)
         a = self.architecture
-        if tokens.shape != mask.shape or tokens.ndim != 2:
-            raise BridgeError(f"expected tokens and mask of one shape [B, T], got {tokens.shape} and {mask.shape}")
+        if tokens.shape != mask.shape or tokens.ndim != 2 or not tokens.size:
+            shapes = f"{tokens.shape} and {mask.shape}"
+            raise BridgeError(f"expected tokens and mask of one shape [B, T] that holds something, got {shapes}")
         check_tokens(tokens[mask], a.vocabulary)
-        longest = int(mask.sum(axis=1).max(initial=0))
+        if (np.diff(mask, axis=1, prepend=False) & mask).sum(axis=1).max() > 1:
+            raise BridgeError("expected padding before or after a row's tokens, got a mask with a hole in a row")
+        longest = int(mask.sum(axis=1).max())
         if longest > a.max_length:
             raise BridgeError(f"a row has {longest} tokens, more than the context of {a.max_length}")
-        return tokens, mask
+        return np.where(mask, tokens, 0).astype(np.int32), mask
 
-    def _chunk(self, tokens: Array) -> int:
+    def _chunk(self, tokens: Array, wanted: int | None) -> int:
+        if wanted is not None:
+            if not isinstance(wanted, int) or wanted < 1:
+                raise BridgeError(f"expected chunk to be a number of tokens >= 1, got {wanted!r}")
+            return wanted
         n_rows = -(-tokens.shape[0] // sharding.n_row_shares(self.mesh))
         return scoring.chunk_length(n_rows, tokens.shape[1], self.architecture.vocabulary)
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None, *, keyless: bool) -> None:
+def integers(tokens: Any) -> Any:
+    """Token ids as an array of integers; tracers as they are.
+
+    Raises:
+        BridgeError: they are no integers, or rows of different lengths.
+    """
+    try:
+        array = tokens if isinstance(tokens, Tracer) else np.asarray(tokens)
+    except ValueError:
+        raise BridgeError("expected token ids as one array [B, T], got rows of different lengths; pad them") from None
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise BridgeError(f"expected token ids as integers, got an array of {array.dtype}")
+    return array
+
+
+def check_sampling(temperature: Any, top_k: Any, top_p: Any, key: Any) -> None:
     """That settings are in their ranges.
 
     Raises:
         BridgeError: one is not.
     """
-    if not 0 <= temperature < np.inf:
+    real = (int, float, np.number, jax.Array)
+    if not isinstance(temperature, real) or not 0 <= temperature < np.inf:
         raise BridgeError(f"expected a temperature >= 0, got {temperature}")
-    if top_k is not None and top_k < 1:
+    if top_k is not None and (not isinstance(top_k, int | np.integer) or top_k < 1):
         raise BridgeError(f"expected top_k >= 1 or None, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and (not isinstance(top_p, real) or not 0 < top_p <= 1):
         raise BridgeError(f"expected 0 < top_p <= 1 or None, got {top_p}")
-    if keyless and temperature > 0:
+    if isinstance(key, Tracer):
+        raise BridgeError("generate compiles its own loop: call it outside of jit")
+    if key is None and temperature > 0:
         raise BridgeError("expected a key to draw with, such as jax.random.key(0); only temperature=0 needs none")
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    raw = getattr(key, "dtype", None) == np.uint32
+    if key is not None and (not (typed or raw) or np.ndim(key) != raw):
+        raise BridgeError(f"expected one key, such as jax.random.key(0), got {type(key).__name__} {np.shape(key)}")
 
 
 def check_tokens(tokens: Int[np.ndarray, " n"], vocabulary: int) -> None:

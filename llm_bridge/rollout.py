@@ -156,7 +156,7 @@ class Rollout:
             np.float32(1),
             np.int32(source.decoder.architecture.vocabulary),
             np.float32(1),
-            stop_table(origin.stop_tokens),
+            stop_table(origin.stop_tokens, source.decoder.architecture.vocabulary),
         )
         shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, str(jax.random.key_impl(key)))
         batch = jax.device_put(batch, sharding.rows(mesh, 1))

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 EXCLUDED = -jnp.inf
+ANY, NEVER = -1, -3  # in a stop sequence: matched by every token, by none
 
 
 class Settings(NamedTuple):
@@ -24,7 +25,8 @@ class Settings(NamedTuple):
         temperature: what logits are divided by; unused when greedy.
         top_k: how many are kept; V for all.
         top_p: probability that is kept; 1 for all.
-        stop: sequences of tokens that end a row, each at the end of its line, -1 before it.
+        stop: sequences of tokens that end a row, each at the end of its line, `ANY` before it; lines
+            that are none hold `NEVER`.
     """
 
     key: UInt32[Any, " _"]
@@ -70,5 +72,5 @@ def ended(recent: Int[Array, "B longest"], stop: Int[Array, "n longest"]) -> Arr
         recent: the newest tokens of each row.
         stop: see `Settings`.
     """
-    same = (recent[:, None, :] == stop[None, :, :]) | (stop[None, :, :] < 0)
+    same = (recent[:, None, :] == stop[None, :, :]) | (stop[None, :, :] == ANY)
     return jnp.any(jnp.all(same, axis=-1), axis=-1)

@@ -16,7 +16,7 @@ import mmd
 from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory
 from llm_bridge.agreement import agreement
 from llm_bridge.baselines.sft import SFT
-from llm_bridge.decoder import Compute
+from llm_bridge.compute import Compute
 from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method

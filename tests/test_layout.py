@@ -38,7 +38,7 @@ BRIDGE_LAYERS = (
     {"architecture"},
     {"rotary", "attention", "weights"},
     {"config", "names", "tensor_files"},
-    {"sharding", "models"},
+    {"sharding", "models", "compute"},
     {"decoder"},
     {"scoring", "sampling"},
     {"generate"},
