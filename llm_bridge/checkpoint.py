@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -174,7 +174,7 @@ def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int) -> Or
     return Origin(str(config["model_type"]), text, home, stop_tokens, pad if _is_token(pad, n_tokens) else 0)
 
 
-def _is_token(value: object, n_tokens: int) -> bool:
+def _is_token(value: object, n_tokens: int) -> TypeGuard[int]:
     return is_integer(value) and 0 <= value < n_tokens
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from llm_bridge.architecture import BridgeError, Form, Rotary
 from llm_bridge.rotary import yarn_attention_factor
@@ -190,12 +190,12 @@ def raise_all(where: str, problems: list[str]) -> None:
         raise BridgeError(f"{where}: " + "; ".join(listed))
 
 
-def is_integer(value: object) -> bool:
+def is_integer(value: object) -> TypeGuard[int]:
     """Whether a value of a JSON file is an integer."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Whether a value of a JSON file is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

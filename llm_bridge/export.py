@@ -17,6 +17,7 @@ from typing import cast
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from llm_bridge import models
@@ -80,10 +81,10 @@ def new_folder(folder: str | os.PathLike[str], writes: bool) -> Iterator[Path]:
     """
     folder = Path(os.path.abspath(folder))
     there = folder.is_dir()
+    part = (folder if there else folder.parent) / f".{folder.name}.{os.getpid()}.part"
     try:
-        if (folder.exists() and not there) or (there and any(folder.iterdir())):
+        if folder.exists() and (not there or any(folder.iterdir())):
             raise BridgeError(f"{folder}: exists and is not empty; choose another folder")
-        part = (folder if there else folder.parent) / f".{folder.name}.{os.getpid()}.part"
         if writes:
             part.mkdir(parents=True)
         yield part
@@ -92,8 +93,8 @@ def new_folder(folder: str | os.PathLike[str], writes: bool) -> Iterator[Path]:
                 path.replace(folder / path.name)
         elif writes:
             part.replace(folder)
-    except OSError as error:
-        raise BridgeError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    except (OSError, SafetensorError) as error:
+        raise BridgeError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     finally:
         if writes:
             shutil.rmtree(part, ignore_errors=True)

@@ -16,7 +16,7 @@ import numpy as np
 
 from llm_bridge.architecture import BridgeError
 
-CONFIG = "config.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
@@ -124,12 +124,14 @@ def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, 
         BridgeError: there is no such folder, and no such model to be had.
     """
     folder, name = Path(path), os.fspath(path)
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
+        raise BridgeError(f"{name}: holds an adapter: load its base, then bridge.load_adapter(base, {name!r})")
     if folder.is_dir():
         return folder
     if folder.exists() or folder.is_symlink():
         raise BridgeError(f"{name}: expected the folder of a checkpoint, not a file in it or a link to nothing")
     if not re.fullmatch(HUB_ID, name) or folder.suffix in (".json", ".safetensors") or folder.parent.exists():
-        raise BridgeError(f"{name}: there is no such folder; expected one with {CONFIG}, or a hub id: Qwen/Qwen3-0.6B")
+        raise BridgeError(f"{name}: no folder; expected a folder with {CONFIG}, or a hub id such as Qwen/Qwen3-0.6B")
     from huggingface_hub import snapshot_download
 
     try:

@@ -35,8 +35,8 @@ def load(model_type: object) -> ModuleType:
 
 def _nearest(model_type: str) -> str | None:
     """What was perhaps meant; None for a family that exists elsewhere and only sounds like one of these."""
-    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+    from transformers import CONFIG_MAPPING
 
-    if model_type in PARTS or model_type in CONFIG_MAPPING_NAMES:
+    if model_type in PARTS or model_type in CONFIG_MAPPING:
         return PARTS.get(model_type)
     return next(iter(difflib.get_close_matches(model_type, names(), n=1)), None)
