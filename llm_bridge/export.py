@@ -83,7 +83,7 @@ def new_folder(folder: str | os.PathLike[str], writes: bool) -> Iterator[Path]:
     there = folder.is_dir()
     part = (folder if there else folder.parent) / f".{folder.name}.{os.getpid()}.part"
     try:
-        if folder.exists() and (not there or any(folder.iterdir())):
+        if folder.exists() and (not there or any(not path.match(".*.part") for path in folder.iterdir())):
             raise BridgeError(f"{folder}: exists and is not empty; choose another folder")
         if writes:
             part.mkdir(parents=True)
