@@ -10,7 +10,7 @@ adapter for each map here cannot promise to keep: such maps are refused.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -21,33 +21,55 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import Array, Key
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from llm_bridge import models, sharding
 from llm_bridge.architecture import BridgeError
-from llm_bridge.config import raise_all
-from llm_bridge.export import on_host
+from llm_bridge.config import is_integer, is_number, raise_all
+from llm_bridge.export import new_folder, on_host
 from llm_bridge.policy import Policy
-from llm_bridge.tensor_files import read_json
+from llm_bridge.tensor_files import ADAPTER_CONFIG, DTYPES, read_json
 from llm_bridge.weights import Weight, weights
 
-CONFIG, FILE = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, FILE = ADAPTER_CONFIG, "adapter_model.safetensors"
 DEFAULT_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
 LOW_RANK = "base_model.model."
-# What would change the mathematics, and the only values that are followed.
+# What would change the mathematics, and the only values that are followed; null is one everywhere but in the first.
 ONLY: dict[str, tuple[Any, ...]] = {
     "peft_type": ("LORA",),
+    "task_type": ("CAUSAL_LM",),
     "bias": ("none",),
     "use_dora": (False,),
     "use_rslora": (False,),
+    "use_qalora": (False,),
+    "use_bdlora": (False,),
     "fan_in_fan_out": (False,),
+    "lora_bias": (False,),
     "rank_pattern": ({},),
     "alpha_pattern": ({},),
-    "modules_to_save": (None, []),
-    "layers_to_transform": (None, []),
-    "layer_replication": (None, []),
-    "trainable_token_indices": (None,),
-    "lora_bias": (False,),
+    "modules_to_save": ([],),
+    "layers_to_transform": ([],),
+    "layer_replication": ([],),
+    "trainable_token_indices": (),
+    "target_parameters": ([],),
+    "alora_invocation_tokens": (),
+    "megatron_config": (),
+    # Other initial values than these take something off the base's weights, which then are no longer those of the base.
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+    "corda_config": ({},),
+    "loftq_config": ({},),
+    "lora_ga_config": ({},),
+    "velora_config": ({},),
+    "monteclora_config": ({},),
+    "arrow_config": ({},),
+    "kasa_config": ({},),
+}
+# Bookkeeping, training, and what the tensors say by themselves.
+INERT = {
+    *("r", "lora_alpha", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "peft_version"),
+    *("lora_dropout", "target_modules", "exclude_modules", "layers_pattern", "megatron_core", "qalora_group_size"),
+    *("eva_config", "runtime_config", "ensure_weight_tying"),
 }
 
 
@@ -63,18 +85,21 @@ def add_adapter(
         alpha: alpha / rank is their factor.
         targets: which maps have one: among query, key, value, output, gate, up, down.
 
+    Returns:
+        The adapter is in float32 whatever the base's precision, as PEFT has it: its first steps are too small for
+        another. Products are computed in the precision of activations, which does not change.
+
     Raises:
-        BridgeError: there is no such map, or it cannot be adapted.
+        BridgeError: there is no such map, or it cannot be adapted; or rank or alpha is no positive number.
     """
+    raise_all("the adapter cannot be made", wrong_scale(rank, alpha, "rank", "alpha"))
     _check_targets(policy, targets)
-    if rank < 1:
-        raise BridgeError(f"expected a rank >= 1, got {rank}")
-    dtype, added = policy.weights["embedding"].dtype, {}
+    added: dict[str, Array] = {}
     for own, target in zip(jax.random.split(key, len(targets)), targets, strict=True):
         down, up = _shapes(policy, target, rank)
         bound = down.shape[0] ** -0.5
-        drawn = jax.random.uniform(own, down.full_shape, jnp.float32, -bound, bound).astype(dtype)
-        added |= _named(policy, target, drawn, jnp.zeros(up.full_shape, dtype), (down, up))
+        drawn = jax.random.uniform(own, down.full_shape, jnp.float32, -bound, bound)
+        added |= _named(policy, target, drawn, jnp.zeros(up.full_shape, jnp.float32), (down, up))
     return _with(policy, added, alpha / rank)
 
 
@@ -94,17 +119,18 @@ def merge(policy: Policy) -> Policy:
 def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
     """Write `adapter_config.json` and `adapter_model.safetensors`, which PEFT and vLLM read.
 
+    Args:
+        policy: with an adapter.
+        folder: must not exist, or be empty.
+
     Raises:
-        BridgeError: the policy has no adapter.
+        BridgeError: the policy has no adapter, or the folder is in use or cannot be written.
     """
-    family, arrays, folder = models.load(policy.origin.model_type), policy.arrays(), Path(folder)
+    family, arrays = models.load(policy.origin.model_type), policy.arrays()
     targets = [name.removeprefix("layers.").removesuffix(".lora_a") for name in arrays if name.endswith(".lora_a")]
     if not targets:
         raise BridgeError("the policy has no adapter to save; add_adapter makes one")
     rank = arrays[f"layers.{targets[0]}.lora_a"].shape[-1]
-    tensors = {}
-    for name, weight, layer in _tensors(policy, family, targets):
-        tensors[name] = np.ascontiguousarray(on_host(arrays[weight], (layer,)).T)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -117,54 +143,121 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    if jax.process_index() == 0:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / FILE, {"format": "pt"})
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
-    return folder
+    writes = jax.process_index() == 0
+    with new_folder(folder, writes) as part:
+        tensors = {
+            name: np.ascontiguousarray(on_host(arrays[weight], (layer,)).T)
+            for name, weight, layer in _tensors(policy, family, targets)
+        }
+        if writes:
+            save_file(tensors, part / FILE, {"format": "pt"})
+            (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
+    return Path(folder)
 
 
 def load_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Policy:
     """The policy with an adapter that PEFT or `save_adapter` has written; the base's arrays are shared.
 
+    Like a fresh one it is in float32, whatever the precisions of its file and of the base.
+
     Raises:
         BridgeError: the adapter is of a kind that is not followed, or its tensors do not fit; lists every reason.
     """
     folder = Path(folder)
-    config = read_json(folder / CONFIG)
+    rank, scale = _settings(read_json(folder / CONFIG), folder)
+    stored = _read(folder / FILE)
+    named = {name: (weight, layer) for name, weight, layer in _tensors(policy, *_candidates(policy))}
+    adapted = {named[name][0].split(".")[1] for name in stored if name in named}
+    targets = [target for target in DEFAULT_TARGETS if target in adapted]
+    expected = {name for name, (weight, _) in named.items() if weight.split(".")[1] in adapted}
+    problems = _listed("unknown", set(stored) - expected) + _listed("missing", expected - set(stored))
+    if targets:
+        _check_targets(policy, targets)
+    pairs = {target: dict(zip("ab", _shapes(policy, target, rank), strict=True)) for target in targets}
+    for name in sorted(expected & set(stored)):
+        _, target, side = named[name][0].split(".")
+        shape = pairs[target][side[-1]].shape[::-1]
+        if stored[name].shape != shape:
+            problems.append(f"{name} has the shape {stored[name].shape}, expected {shape} for r = {rank}")
+    raise_all(f"{folder / FILE}: the adapter does not fit the policy", problems)
+    added: dict[str, Array] = {}
+    for target in targets:
+        parts = []
+        for side in "ab":
+            names = [name for name, (weight, _) in named.items() if weight == f"layers.{target}.lora_{side}"]
+            parts.append(np.stack([stored[name].T for name in names]).astype(np.float32))
+        added |= _named(policy, target, parts[0], parts[1], _shapes(policy, target, rank))
+    return _with(policy, added, scale)
+
+
+def _settings(config: Mapping[str, Any], folder: Path) -> tuple[int, float]:
+    """The rank and the factor alpha / rank, if nothing else in the configuration would change what is computed."""
     problems = [
         f"{name} = {config[name]!r} is not supported"
         for name, allowed in ONLY.items()
-        if name in config and config[name] is not None and config[name] not in allowed
+        if config.get(name) is not None and not any(_same(config[name], one) for one in allowed)
     ]
-    family = models.load(policy.origin.model_type)
+    if config.get("peft_type") is None:
+        problems.append("peft_type is missing, expected 'LORA'")
+    unknown = [name for name, value in config.items() if value is not None and name not in INERT and name not in ONLY]
+    problems += [f"{name} = {str(config[name])[:80]} is unknown, remove it if it changes nothing" for name in unknown]
+    problems += wrong_scale(config.get("r"), config.get("lora_alpha"), "r", "lora_alpha")
     if not (folder / FILE).exists():
-        problems.append(f"expected {FILE}; other weights are refused")
+        problems.append(f"expected {FILE} beside it; other weights are refused")
     raise_all(str(folder / CONFIG), problems)
-    stored = load_file(folder / FILE)
-    targets = [
-        t for t in DEFAULT_TARGETS if any(f".{_module(family, t).rpartition('.')[2]}.lora_A" in n for n in stored)
-    ]
-    _check_targets(policy, targets)
-    rank, dtype, added = int(config["r"]), policy.weights["embedding"].dtype, {}
-    expected = {name: (weight, layer) for name, weight, layer in _tensors(policy, family, targets)}
-    if set(expected) != set(stored):
-        raise BridgeError(f"{folder / FILE}: missing or unknown: {', '.join(sorted(set(expected) ^ set(stored))[:8])}")
-    for target in targets:
-        pair = _shapes(policy, target, rank)
-        parts = []
-        for side, weight in zip("AB", pair, strict=True):
-            names = [n for n, (w, _) in expected.items() if w == f"layers.{target}.lora_{side.lower()}"]
-            if wrong := [n for n in names if stored[n].shape != weight.shape[::-1]]:
-                raise BridgeError(f"{folder / FILE}: {wrong[0]} has the shape {stored[wrong[0]].shape}")
-            parts.append(np.stack([stored[n].T for n in names]).astype(dtype))
-        added |= _named(policy, target, parts[0], parts[1], pair)
-    return _with(policy, added, float(config["lora_alpha"]) / rank)
+    return config["r"], config["lora_alpha"] / config["r"]
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal, and 1 is not true."""
+    return type(one) is type(other) and one == other
+
+
+def wrong_scale(rank: Any, alpha: Any, rank_name: str, alpha_name: str) -> list[str]:
+    """What is wrong with a rank and an alpha."""
+    problems = []
+    if not is_integer(rank) or rank < 1:
+        problems.append(f"expected {rank_name} to be an integer >= 1, got {rank!r}")
+    if not is_number(alpha) or alpha <= 0:
+        problems.append(f"expected {alpha_name} to be a number > 0, got {alpha!r}")
+    return problems
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """An adapter's tensors, which are finite numbers."""
+    try:
+        stored = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise BridgeError(f"{path}: damaged or cannot be read ({error})") from None
+    if not stored:
+        raise BridgeError(f"{path}: has no tensors, expected those of an adapter")
+    floats = {name for name, tensor in stored.items() if tensor.dtype in DTYPES.values()}
+    problems = _listed("of a precision that is not supported", set(stored) - floats)
+    problems += _listed(
+        "with values that are not finite",
+        {name for name in floats if not np.isfinite(stored[name].astype(np.float32)).all()},
+    )
+    raise_all(str(path), problems)
+    return stored
+
+
+def _listed(what: str, names: Iterable[str]) -> list[str]:
+    """One problem that many tensors have."""
+    found = sorted(names)
+    return [f"{what}: {', '.join(found[:8])}{f' and {len(found) - 8} more' if len(found) > 8 else ''}"] if found else []
+
+
+def _candidates(policy: Policy) -> tuple[ModuleType, list[str]]:
+    """The family, and the maps that the policy has once a layer."""
+    family, known = models.load(policy.origin.model_type), weights(policy.architecture)
+    return family, [t for t in DEFAULT_TARGETS if f"layers.{t}" in known and len(known[f"layers.{t}"].stack) == 1]
 
 
 def _check_targets(policy: Policy, targets: Sequence[str]) -> None:
     family, known = models.load(policy.origin.model_type), weights(policy.architecture)
     problems = []
+    if isinstance(targets, str) or not len(targets) or len(set(targets)) < len(targets):
+        raise BridgeError(f"expected targets to be different maps such as ('query', 'value'), got {targets!r}")
     if any(".lora_" in name for name in policy.weights):
         problems.append("the policy has an adapter already: merge it first")
     for target in targets:

@@ -14,26 +14,26 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 from jaxtyping import Array, Key
 
 from llm_bridge import models, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.compute import Compute
-from llm_bridge.config import CODE, Fields, raise_all
+from llm_bridge.config import CODE, Fields, check_special_tokens, is_integer, raise_all
 from llm_bridge.decoder import Decoder
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Origin, Policy
-from llm_bridge.tensor_files import DTYPES, TensorFiles, read_json
+from llm_bridge.tensor_files import CONFIG, DTYPES, TensorFiles, checkpoint_folder, read_json
 from llm_bridge.weights import Weight, random_weights, weights
 
-CONFIG = "config.json"
 FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 MAX_NAMED = 8
 SMALL_BYTES = 2**24  # up to here a weight of all layers is put together on the host
@@ -43,7 +43,7 @@ def load(
     path: str | os.PathLike[str],
     *,
     mesh: Mesh | None = None,
-    dtype: str | None = None,
+    dtype: DTypeLike | None = None,
     compute: Compute | None = None,
     revision: str | None = None,
 ) -> Policy:
@@ -52,27 +52,29 @@ def load(
     Args:
         path: a folder as `save_pretrained` writes it, or the id of a model on the Hugging Face hub.
         mesh: of axes "data", "fsdp" and "tensor", or some of them; None for the first device.
-        dtype: precision of the weights, such as "bfloat16"; None for that of the files.
+        dtype: precision of the weights, such as "bfloat16"; None for that of the files, which must then have one.
         compute: precision of activations, what is recomputed, which attention.
         revision: of a hub id.
 
     Raises:
         BridgeError: it cannot be loaded exactly; the message lists every reason.
     """
-    folder = _folder(path, revision)
+    folder = checkpoint_folder(path, FILES, revision=revision)
     config = read_json(folder / CONFIG)
     family = family_of(config)
     architecture = architecture_of(config, str(folder / CONFIG))
     mesh = sharding.as_mesh(mesh)
     sharding.check(architecture, mesh)
+    if dtype is not None:
+        _dtype(dtype)
     with TensorFiles(folder) as files:
         plan, stored = _plan(architecture, family, files, str(folder))
-        target = _dtype(dtype or np.dtype(DTYPES[stored]).name)
+        target = _target(dtype, stored, str(folder))
         placed = {
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
         }
-    origin = _origin(config, folder)
+    origin = _origin(config, folder, architecture.vocabulary)
     return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
 
 
@@ -81,7 +83,7 @@ def init(
     key: Key[Array, ""],
     *,
     mesh: Mesh | None = None,
-    dtype: str = "float32",
+    dtype: DTypeLike = "float32",
     compute: Compute | None = None,
 ) -> Policy:
     """A policy with random weights; works under `nnx.eval_shape` as well, and then takes no memory.
@@ -113,7 +115,8 @@ def init(
     data = jax.random.key_data(key)
     data = data if isinstance(data, Tracer) else np.asarray(data)
     made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
-    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, folder))
+    origin = _origin(config, folder, architecture.vocabulary)
+    return Policy(Decoder(architecture, compute or Compute(), mesh), made, origin)
 
 
 def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
@@ -124,11 +127,14 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
     """
     family = family_of(config)
     fields = Fields(config)
+    check_special_tokens(fields)
     try:
         found = family.architecture(fields)
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
         raise_all(where, [*fields.problems, f"a field has a value of the wrong type ({error})"])
         raise
+    kinds = ("full_attention" if window is None else "sliding_attention" for window in found.windows)
+    fields.repeats("layer_types", list(kinds))
     fields.finish(where)
     return found
 
@@ -152,42 +158,43 @@ def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:
     return family.PREFIX if any(name.startswith(family.PREFIX) for name in names) else ""
 
 
-def _folder(path: str | os.PathLike[str], revision: str | None) -> Path:
-    folder = Path(path)
-    if folder.is_dir():
-        return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", os.fspath(path)) or os.fspath(path).startswith("."):
-        raise BridgeError(f"{path}: expected a folder with {CONFIG}, or a hub id such as Qwen/Qwen3-0.6B")
-    from huggingface_hub import snapshot_download
+def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int) -> Origin:
+    """What is kept of a checkpoint beside its weights; `generation_config.json` knows better what ends a row.
 
-    try:
-        return Path(snapshot_download(os.fspath(path), revision=revision, allow_patterns=list(FILES)))
-    except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise BridgeError(f"{path}: no folder of this name, and not to be had from the hub ({reason})") from error
-
-
-def _origin(config: Mapping[str, Any], folder: Path | None) -> Origin:
-    """What is kept of a checkpoint beside its weights; `generation_config.json` knows better what ends a row."""
+    Ids beyond the vocabulary, which published checkpoints have, stand for no token.
+    """
     path = folder / "generation_config.json" if folder else None
-    stop = (read_json(path) if path and path.exists() else {}).get("eos_token_id", config.get("eos_token_id"))
-    stop_tokens = tuple(stop) if isinstance(stop, list) else () if stop is None else (stop,)
+    generation = read_json(path) if path and path.exists() else {}
+    fields = Fields({"eos_token_id": generation.get("eos_token_id")})
+    check_special_tokens(fields)
+    raise_all(str(path), fields.problems)
+    stop = generation.get("eos_token_id", config.get("eos_token_id"))
+    stop_tokens = tuple(token for token in (stop if isinstance(stop, list) else [stop]) if _is_token(token, n_tokens))
     pad, text = config.get("pad_token_id"), json.dumps(dict(config))
-    return Origin(str(config["model_type"]), text, str(folder) if folder else None, stop_tokens, max(pad or 0, 0))
+    home = str(folder.absolute()) if folder else None  # whatever the working directory is later
+    return Origin(str(config["model_type"]), text, home, stop_tokens, pad if _is_token(pad, n_tokens) else 0)
 
 
-def _dtype(name: str) -> np.dtype:
-    if name not in ("float32", "bfloat16", "float16", "float64"):
-        raise BridgeError(f"expected the dtype float32, bfloat16, float16 or float64, got {name!r}")
-    if name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+def _is_token(value: object, n_tokens: int) -> TypeGuard[int]:
+    return is_integer(value) and 0 <= value < n_tokens
+
+
+def _dtype(dtype: DTypeLike) -> np.dtype:
+    try:
+        found = jnp.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found.name not in ("float32", "bfloat16", "float16", "float64"):
+        raise BridgeError(f"expected the dtype float32, bfloat16, float16 or float64, got {dtype!r}")
+    if found.name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise BridgeError("float64 weights need jax_enable_x64: set it, or pass dtype='float32'")
-    return jnp.dtype(name)
+    return found
 
 
 def _plan(
     architecture: Architecture, family: ModuleType, files: TensorFiles, where: str
-) -> tuple[dict[str, list[Piece]], str]:
-    """The pieces of every weight, all of them there and as expected, and the files' precision."""
+) -> tuple[dict[str, list[Piece]], set[str]]:
+    """The pieces of every weight, all of them there and as expected, and the files' precisions."""
     wanted = pieces(architecture, family.TENSORS, prefix_of(family, files.shapes))
     expected = {piece.tensor: piece.stored_shape for piece in wanted}
     ignored = re.compile("|".join(family.IGNORED) or "(?!)")
@@ -206,13 +213,21 @@ def _plan(
     kinds = {files.dtypes[name] for name in there}
     odd = [f"{name} is {files.dtypes[name]}" for name in there if files.dtypes[name] not in DTYPES]
     problems += _listed("of a precision that is not supported (quantised?)", odd)
-    if len(kinds) > 1 and not odd:
-        problems.append(f"tensors of several precisions ({', '.join(sorted(kinds))}): pass dtype=")
     raise_all(where, problems)
     plan: dict[str, list[Piece]] = {}
     for piece in wanted:
         plan.setdefault(piece.weight, []).append(piece)
-    return plan, kinds.pop()
+    return plan, kinds
+
+
+def _target(dtype: DTypeLike | None, stored: set[str], where: str) -> np.dtype:
+    """What weights are converted to, or the one precision of all."""
+    if dtype is None and len(stored) > 1:
+        raise BridgeError(
+            f"{where}: has tensors of several precisions ({', '.join(sorted(stored))}): "
+            'choose the one for all, such as load(..., dtype="float32")'
+        )
+    return _dtype(np.dtype(DTYPES[stored.pop()]) if dtype is None else dtype)
 
 
 def _same(files: TensorFiles, one: str, other: str) -> bool:

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from llm_bridge.architecture import BridgeError, Form, Rotary
 from llm_bridge.rotary import yarn_attention_factor
@@ -27,7 +27,10 @@ HARMLESS = re.compile(
     r"|no_repeat_ngram_size|num_beams|num_beam_groups|diversity_penalty|early_stopping|num_return_sequences"
     r"|encoder_no_repeat_ngram_size|bad_words_ids|remove_invalid_values|exponential_decay_length_penalty"
     r"|suppress_tokens|begin_suppress_tokens|forced_(bos|eos)_token_id|prefix|tf_legacy_loss|n_ctx"
+    r"|is_llama_config|max_sequence_length|_num_labels|[\w.]+\.js_config"
 )
+# Fields that only say again what another one says.
+REPEATED = {"sliding_window_size": "sliding_window", "activation": "hidden_act"}
 CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 ROTARY_KEYS = {
     "default": set(),
@@ -37,6 +40,13 @@ ROTARY_KEYS = {
     "yarn": {"factor", "attention_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"},
     "longrope": {"factor", "attention_factor", "short_factor", "long_factor"},
 }
+ROTARY_NEEDS = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "longrope": ("short_factor", "long_factor"),
+}
+ANY_ROTARY_KEYS = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 ALIASES = {"su": "longrope"}
 MAX_LISTED = 20
 
@@ -48,10 +58,10 @@ class Fields:
         problems: sentences; `finish` raises them all.
     """
 
-    def __init__(self, raw: Mapping[str, Any]):
+    def __init__(self, raw: Mapping[str, Any], problems: list[str] | None = None):
         self._raw = dict(raw)
         self._read: set[str] = set()
-        self.problems: list[str] = []
+        self.problems: list[str] = [] if problems is None else problems
 
     def get(self, name: str, default: Any = None) -> Any:
         """The value of a field; the default where it is absent or null."""
@@ -67,13 +77,68 @@ class Fields:
         """Whether a field is there and not null."""
         return self._raw.get(name) is not None
 
-    def size(self, name: str, default: int | None = None) -> int:
-        """A field that counts something; 1 and a problem where it does not."""
+    def size(self, name: str, default: int | None = None, *, zero: bool = False) -> int:
+        """A field that counts something, perhaps nothing; 1 and a problem where it does not."""
         value = self.get(name, default)
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        if is_integer(value) and value >= (0 if zero else 1):
             return value
-        self.problems.append(f"expected {name} to be a positive integer, got {value!r}")
+        expected = "an integer >= 0" if zero else "a positive integer"
+        self.problems.append(f"expected {name} to be {expected}, got {value!r}")
         return 1
+
+    def optional_size(self, name: str, default: int | None = None) -> int | None:
+        """A field that counts something or is null; the default only where it is absent."""
+        value = self._raw.get(name) if self.has(name) else default
+        self._read.add(name)
+        return None if value is None else self.size(name, default)
+
+    def number(self, name: str, default: float | None = None, *, zero: bool = False) -> float:
+        """A field that is finite and above 0, or also 0; 1 and a problem where it is not."""
+        value = self.get(name, default)
+        if is_number(value) and (value > 0 or (zero and value == 0)):
+            return float(value)
+        self.problems.append(f"expected {name} to be a number {'>=' if zero else '>'} 0, got {value!r}")
+        return 1.0
+
+    def optional_number(self, name: str, default: float | None = None) -> float | None:
+        """A field that is finite and above 0 or is null; the default only where it is absent."""
+        value = self._raw.get(name) if self.has(name) else default
+        self._read.add(name)
+        return None if value is None else self.number(name, default)
+
+    def flag(self, name: str, default: bool) -> bool:
+        """A field that is true or false."""
+        value = self.get(name, default)
+        if isinstance(value, bool):
+            return value
+        self.problems.append(f"expected {name} to be true or false, got {value!r}")
+        return default
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """A field that is an object; empty where it is absent or null."""
+        value = self.get(name, {})
+        if isinstance(value, Mapping):
+            return dict(value)
+        self.problems.append(f"expected {name} to be an object, got {value!r}")
+        return {}
+
+    def listing(self, name: str, default: list[Any], *allowed: Any) -> list[Any]:
+        """A field that is a list of some of these values."""
+        value = self.get(name, default)
+        if isinstance(value, list | tuple) and all(one in allowed for one in value):
+            return list(value)
+        expected = " and ".join(map(repr, allowed))
+        self.problems.append(f"{name} = {str(value)[:80]!r} is not supported (expected a list of {expected})")
+        return default
+
+    def repeats(self, name: str, expected: Any) -> None:
+        """Accept a field that no family reads if it says what follows from others."""
+        if name not in self._read and self._raw.get(name) == expected:
+            self._read.add(name)
+
+    def unread(self) -> list[str]:
+        """Names of fields that nothing has asked for."""
+        return sorted(set(self._raw) - self._read)
 
     def only(self, name: str, *allowed: Any) -> None:
         """Accept a field if it is absent, null, or has one of these values."""
@@ -98,14 +163,17 @@ class Fields:
         Raises:
             BridgeError: there is a problem; the message lists all.
         """
-        unread = sorted(set(self._raw) - self._read)
-        unknown = [name for name in unread if self._raw[name] is not None and not HARMLESS.fullmatch(name)]
+        for name, other in REPEATED.items():
+            self.repeats(name, self._raw.get(other))
+        unknown = [name for name in self.unread() if self.present(name) and not HARMLESS.fullmatch(name)]
         others = [
             f"{name} = {str(self._raw[name])[:80]} is unknown and could change the model"
             for name in unknown
             if name not in CODE
         ]
-        raise_all(where, self.problems + others)
+        if others:
+            others[-1] += " (remove from config.json what does not change the mathematics)"
+        raise_all(where, list(dict.fromkeys(self.problems)) + others)
         if code := [name for name in unknown if name in CODE]:
             LOG.warning("%s: %s names code of the checkpoint, which is not run", where, ", ".join(code))
 
@@ -122,6 +190,44 @@ def raise_all(where: str, problems: list[str]) -> None:
         raise BridgeError(f"{where}: " + "; ".join(listed))
 
 
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value of a JSON file is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value of a JSON file is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def check_special_tokens(fields: Fields) -> None:
+    """Note where ids of special tokens are none; whether they are in the vocabulary is no matter here."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        value = fields.get(name, [])
+        several = isinstance(value, list) and (name == "eos_token_id" or not value)
+        if not all(map(is_integer, value if several else [value])):
+            expected = "an integer, a list of integers" if name == "eos_token_id" else "an integer"
+            fields.problems.append(f"expected {name} to be {expected} or null, got {value!r}")
+
+
+def joined_rotary_parameters(fields: Fields, new: Mapping[str, Any]) -> dict[str, Any]:
+    """What `rope_scaling` says, or `new`, the form of transformers 5; both if they do not contradict each other."""
+    old = fields.mapping("rope_scaling")
+    if not old or not new:
+        return dict(old or new)
+    one, other = ({key: value for key, value in part.items() if value is not None} for part in (old, new))
+    for part in (one, other):
+        kind = part.pop("type", None)
+        kind = part.setdefault("rope_type", kind or "default")
+        part["rope_type"] = ALIASES.get(kind, kind) if isinstance(kind, str) else kind
+    for key in sorted(set(one) & set(other)):
+        if one[key] != other[key]:
+            fields.problems.append(
+                f"rope_scaling and rope_parameters contradict each other: {key} is {one[key]!r} and {other[key]!r}"
+            )
+    return other | one
+
+
 def rotary(fields: Fields, parameters: Mapping[str, Any], theta: float, head_width: int, max_length: int) -> Rotary:
     """A rotary form from `rope_parameters` (transformers 5) or `rope_scaling` with `rope_theta` (before).
 
@@ -132,51 +238,69 @@ def rotary(fields: Fields, parameters: Mapping[str, Any], theta: float, head_wid
         head_width: channels of a head.
         max_length: `max_position_embeddings`.
     """
-    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    own = Fields(parameters, fields.problems)
+    kind = str(parameters.get("rope_type") or parameters.get("type") or "default")
     form = ALIASES.get(kind, kind)
     if form not in ROTARY_KEYS:
         fields.problems.append(f"rope type {kind!r} is not supported (expected one of {', '.join(ROTARY_KEYS)})")
         form = "default"
-    always = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
-    for key in sorted(set(parameters) - always - ROTARY_KEYS[form]):
+    for key in sorted(set(parameters) - ANY_ROTARY_KEYS - ROTARY_KEYS[form]):
         if parameters[key] is not None:
             fields.problems.append(f"{key} = {parameters[key]!r} is unknown to the rope type {kind!r}")
-    original = int(parameters.get("original_max_position_embeddings") or max_length)
-    share = float(parameters.get("partial_rotary_factor") or 1.0)
-    rest = {"theta": float(parameters.get("rope_theta") or theta), "n_channels": int(head_width * share)}
+    original, share = own.size("original_max_position_embeddings", max_length), own.number("partial_rotary_factor", 1.0)
+    n_channels = int(head_width * share)
+    if share != 1 and (n_channels % 2 or not 0 < n_channels <= head_width):
+        fields.problems.append(
+            f"partial_rotary_factor = {share} rotates {n_channels} of {head_width} channels, expected an even number"
+        )
+        n_channels = head_width
+    rest = {"theta": own.number("rope_theta", theta), "n_channels": n_channels}
     rest["original_length"] = max_length if form == "dynamic" else original
-    try:
-        return Rotary(form=cast(Form, form), **rest, **_stretch(form, parameters, max_length / original, original))
-    except (KeyError, TypeError) as error:
-        fields.problems.append(f"the rope type {kind!r} needs {error.args[0]}")
+    if absent := [key for key in ROTARY_NEEDS.get(form, ()) if not own.present(key)]:
+        fields.problems.append(f"the rope type {kind!r} needs {' and '.join(absent)}")
         return Rotary(**rest)
+    return Rotary(form=cast(Form, form), **rest, **_stretch(form, own, max_length / original, rest))
 
 
-def _stretch(form: str, given: Mapping[str, Any], ratio: float, original: int) -> dict[str, Any]:
+def _stretch(form: str, given: Fields, ratio: float, rest: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of `Rotary` that only some forms have."""
     match form:
         case "linear" | "dynamic":
-            return {"factor": float(given["factor"])}
+            return {"factor": given.number("factor")}
         case "llama3":
-            low, high = float(given["low_freq_factor"]), float(given["high_freq_factor"])
-            return {"factor": float(given["factor"]), "low": low, "high": high}
+            low, high = given.number("low_freq_factor"), given.number("high_freq_factor")
+            if low >= high:
+                given.problems.append(f"expected low_freq_factor < high_freq_factor, got {low} and {high}")
+            return {"factor": given.number("factor"), "low": low, "high": high}
         case "yarn":
-            factor = float(given.get("factor") or ratio)
-            temperature = yarn_attention_factor(factor, given.get("mscale"), given.get("mscale_all_dim"))
+            factor = given.number("factor", ratio)
+            scales = (
+                given.number(key, 0.0, zero=True) for key in ("mscale", "mscale_all_dim")
+            )  # 0 is as good as absent
             return {
                 "factor": factor,
-                "low": float(given.get("beta_slow") or 1),
-                "high": float(given.get("beta_fast") or 32),
-                "truncated": bool(given.get("truncate", True)),
-                "attention_factor": float(given.get("attention_factor") or temperature),
+                "low": given.number("beta_slow", 1.0),
+                "high": given.number("beta_fast", 32.0),
+                "truncated": given.flag("truncate", True),
+                "attention_factor": given.number("attention_factor", yarn_attention_factor(factor, *scales)),
             }
         case "longrope":
-            factor = float(given.get("factor") or ratio)
-            temperature = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+            factor, original = given.number("factor", ratio), rest["original_length"]
+            temperature = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 and original > 1 else 1.0
             return {
-                "short": tuple(map(float, given["short_factor"])),
-                "long": tuple(map(float, given["long_factor"])),
-                "attention_factor": float(given.get("attention_factor") or temperature),
+                "short": _by_pair(given, "short_factor", rest["n_channels"] // 2),
+                "long": _by_pair(given, "long_factor", rest["n_channels"] // 2),
+                "attention_factor": given.number("attention_factor", temperature),
             }
         case _:
             return {}
+
+
+def _by_pair(given: Fields, name: str, n_pairs: int) -> tuple[float, ...]:
+    """Longrope's factors, one for each pair of channels."""
+    value = given.get(name)
+    if isinstance(value, list | tuple) and len(value) == n_pairs and all(is_number(one) and one > 0 for one in value):
+        return tuple(map(float, value))
+    found = f"{len(value)} entries" if isinstance(value, list | tuple) and len(value) != n_pairs else repr(value)[:80]
+    given.problems.append(f"expected {name} to be a list of {n_pairs} numbers > 0, one a pair of channels, got {found}")
+    return (1.0,) * n_pairs

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -16,15 +17,15 @@ from typing import cast
 import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from llm_bridge import models
 from llm_bridge.architecture import BridgeError
-from llm_bridge.checkpoint import CONFIG
 from llm_bridge.config import CODE
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Policy
-from llm_bridge.tensor_files import INDEX, SINGLE
+from llm_bridge.tensor_files import ADAPTER_CONFIG, CONFIG, INDEX, SINGLE
 
 SHARD_BYTES = 5_000_000_000
 BESIDE_WEIGHTS = (
@@ -38,6 +39,7 @@ BESIDE_WEIGHTS = (
     "*.tiktoken",
     "*.model",
 )
+LAST = (CONFIG, ADAPTER_CONFIG)  # what a folder is known by
 Group = list[Piece]  # the pieces of one tensor, side by side
 
 
@@ -54,32 +56,56 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
     Raises:
         BridgeError: the policy has adapters, or the folder cannot be written.
     """
-    folder = Path(folder)
     if any(".lora_" in name for name in policy.weights):
         raise BridgeError("the policy has adapters: save a merged one, or use save_adapter")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BridgeError(f"{folder}: exists and is not empty; choose another folder")
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    if (source := policy.origin.folder) and not Path(source).is_dir():
+        raise BridgeError(f"{source}: is gone, and with it the tokenizer that belongs to the policy; put it back")
     writes = jax.process_index() == 0
-    try:
+    with new_folder(folder, writes) as part:
         if writes:
-            part.mkdir(parents=True)
             _write_rest(policy, part)
         _write_weights(policy, part, shard_bytes, writes)
+    return Path(folder)
+
+
+@contextmanager
+def new_folder(folder: str | os.PathLike[str], writes: bool) -> Iterator[Path]:
+    """A folder to write to, whose content is found under its name when the block has ended well, and nothing before.
+
+    Args:
+        folder: must not exist, or be empty.
+        writes: whether this process does.
+
+    Raises:
+        BridgeError: the folder is in use, or cannot be written.
+    """
+    folder = Path(os.path.abspath(folder))
+    there = folder.is_dir()
+    part = (folder if there else folder.parent) / f".{folder.name}.{os.getpid()}.part"
+    try:
+        if folder.exists() and (not there or any(not path.match(".*.part") for path in folder.iterdir())):
+            raise BridgeError(f"{folder}: exists and is not empty; choose another folder")
         if writes:
+            part.mkdir(parents=True)
+        yield part
+        if writes and there:  # perhaps a link, or where somebody works: the folder itself stays
+            for path in sorted(part.iterdir(), key=lambda path: path.name in LAST):
+                path.replace(folder / path.name)
+        elif writes:
             part.replace(folder)
-    except OSError as error:
-        raise BridgeError(f"{folder}: cannot be written ({error.strerror})") from error
+    except (OSError, SafetensorError) as error:
+        raise BridgeError(f"{folder}: cannot be written ({getattr(error, 'strerror', None) or error})") from error
     finally:
         if writes:
             shutil.rmtree(part, ignore_errors=True)
-    return folder
 
 
 def _write_rest(policy: Policy, part: Path) -> None:
     origin = policy.origin
     given = json.loads(origin.config)
     config = {name: value for name, value in given.items() if name not in CODE}  # whose files are not saved
+    if not config.get("architectures"):
+        config["architectures"] = [models.load(origin.model_type).ARCHITECTURE]
     dtype = str(policy.weights["embedding"].dtype)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     if given == config | {key: dtype} and origin.folder:

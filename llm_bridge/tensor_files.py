@@ -4,6 +4,8 @@ Nothing of a checkpoint is ever executed: weights in pickles are refused, and so
 """
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +16,11 @@ import numpy as np
 
 from llm_bridge.architecture import BridgeError
 
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
+HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 MAX_TENSORS = 1_000_000
 BLOCK_BYTES = 2**24
 
@@ -37,6 +41,7 @@ class TensorFiles:
         """
         self._stack = ExitStack()
         self._home: dict[str, Any] = {}
+        self._file: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         with ExitStack() as stack:
@@ -77,6 +82,10 @@ class TensorFiles:
         from safetensors import SafetensorError, safe_open  # not needed for policies without files
 
         try:
+            path.open("rb").close()
+        except OSError as error:
+            raise BridgeError(f"{path}: cannot be read ({error.strerror})") from None
+        try:
             file = stack.enter_context(safe_open(path, framework="numpy"))
         except (SafetensorError, OSError) as error:
             raise BridgeError(f"{path}: damaged or incomplete, download it again ({error})") from None
@@ -84,6 +93,7 @@ class TensorFiles:
             if name in self._home:
                 raise BridgeError(f"{path}: the tensor {name} is also in another file")
             tensor = file.get_slice(name)
+            self._file[name] = path.name
             self._home[name], self.shapes[name], self.dtypes[name] = file, tuple(tensor.get_shape()), tensor.get_dtype()
         if len(self._home) > MAX_TENSORS:
             raise BridgeError(f"{path}: more than {MAX_TENSORS} tensors, which no model has")
@@ -92,8 +102,43 @@ class TensorFiles:
         path = folder / INDEX
         if (folder / SINGLE).exists() or not path.exists():
             return
-        if absent := sorted(set(_weight_map(path)) - set(self._home)):
+        named = _weight_map(path)
+        if absent := sorted(set(named) - set(self._home)):
             raise BridgeError(f"{path}: names {absent[0]}, which none of its files has ({len(absent)} such tensors)")
+        if omitted := sorted(set(self._home) - set(named)):
+            raise BridgeError(f"{path}: omits {omitted[0]}, which its files have ({len(omitted)} such tensors)")
+        if moved := sorted(name for name, file in named.items() if self._file[name] != file):
+            name = moved[0]
+            raise BridgeError(f"{path}: says that {name} is in {named[name]}, but it is in {self._file[name]}")
+
+
+def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, revision: str | None = None) -> Path:
+    """A folder, or the one that the model of a hub id is downloaded to.
+
+    Args:
+        path: the folder or the id.
+        patterns: of the files that are downloaded.
+        revision: of a hub id.
+
+    Raises:
+        BridgeError: there is no such folder, and no such model to be had.
+    """
+    folder, name = Path(path), os.fspath(path)
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
+        raise BridgeError(f"{name}: holds an adapter: load its base, then bridge.load_adapter(base, {name!r})")
+    if folder.is_dir():
+        return folder
+    if folder.exists() or folder.is_symlink():
+        raise BridgeError(f"{name}: expected the folder of a checkpoint, not a file in it or a link to nothing")
+    if not re.fullmatch(HUB_ID, name) or folder.suffix in (".json", ".safetensors") or folder.parent.exists():
+        raise BridgeError(f"{name}: no folder; expected a folder with {CONFIG}, or a hub id such as Qwen/Qwen3-0.6B")
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BridgeError(f"{name}: no folder of this name, and not to be had from the hub ({reason})") from error
 
 
 def shards(folder: Path) -> list[Path]:
@@ -126,7 +171,7 @@ def read_json(path: Path) -> dict[str, Any]:
         BridgeError: it is not there or holds something else.
     """
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = json.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise BridgeError(f"{path}: not there") from None
     except (OSError, ValueError) as error:

@@ -1,8 +1,8 @@
 """One file per model family, named as the `model_type` of its `config.json`; `load` finds it.
 
-A family says how a configuration becomes an `Architecture` (`architecture`), and what each weight is called in its
-checkpoints (`TENSORS`, `PREFIX`, `IGNORED`; see `llm_bridge.names`). Modules with a leading underscore hold what
-several families share.
+A family says how a configuration becomes an `Architecture` (`architecture`), what each weight is called in its
+checkpoints (`TENSORS`, `PREFIX`, `IGNORED`; see `llm_bridge.names`), and what transformers calls it (`ARCHITECTURE`).
+Modules with a leading underscore hold what several families share.
 """
 
 import difflib
@@ -11,6 +11,8 @@ import pkgutil
 from types import ModuleType
 
 from llm_bridge.architecture import BridgeError
+
+PARTS = {"gemma3": "gemma3_text"}  # models of more than text, and their part that is one of text
 
 
 def names() -> tuple[str, ...]:
@@ -26,6 +28,15 @@ def load(model_type: object) -> ModuleType:
     """
     if isinstance(model_type, str) and model_type in names():
         return importlib.import_module(f"{__name__}.{model_type}")
-    near = difflib.get_close_matches(str(model_type), names(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"supported are {', '.join(names())}"
+    near = _nearest(str(model_type))
+    hint = f"did you mean {near!r}?" if near else f"supported are {', '.join(names())}"
     raise BridgeError(f"unsupported model_type {model_type!r}: {hint}")
+
+
+def _nearest(model_type: str) -> str | None:
+    """What was perhaps meant; None for a family that exists elsewhere and only sounds like one of these."""
+    from transformers import CONFIG_MAPPING
+
+    if model_type in PARTS or model_type in CONFIG_MAPPING:
+        return PARTS.get(model_type)
+    return next(iter(difflib.get_close_matches(model_type, names(), n=1)), None)

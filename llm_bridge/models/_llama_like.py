@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_bridge.architecture import Architecture, Norm
-from llm_bridge.config import Fields, rotary
+from llm_bridge.config import Fields, joined_rotary_parameters, rotary
 from llm_bridge.names import Stored
 
 ACTIVATIONS = {
@@ -16,6 +16,7 @@ ACTIVATIONS = {
     "relu": "relu",
 }
 
+FULL, SLIDING = "full_attention", "sliding_attention"
 PREFIX = "model."
 IGNORED = (r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",)
 """Tensors that old checkpoints hold and that follow from the configuration."""
@@ -72,13 +73,13 @@ def architecture(fields: Fields, **changes: Any) -> Architecture:
             "head_width": head_width,
             "mlp_width": fields.size("intermediate_size"),
             "max_length": max([max_length, *(int(r.original_length * r.factor) for r in changes["rotaries"])]),
-            "norm": Norm("rms", float(fields.get("rms_norm_eps", 1e-6))),
+            "norm": Norm("rms", fields.number("rms_norm_eps", 1e-6, zero=True)),
             "score_scale": (head_width**-0.5,) * n_layers,
             "windows": (None,) * n_layers,
             "rotary_of_layer": (0,) * n_layers,
             "activation": activation(fields, "hidden_act", "silu"),
-            "tied": bool(fields.get("tie_word_embeddings", False)),
-            "init_scale": float(fields.get("initializer_range", 0.02)),
+            "tied": fields.flag("tie_word_embeddings", False),
+            "init_scale": fields.number("initializer_range", 0.02, zero=True),
             **changes,
         }
     )
@@ -92,30 +93,32 @@ def activation(fields: Fields, name: str, default: str) -> Any:
 def full_rotary(fields: Fields, head_width: int, max_length: int, theta: float = 10_000.0) -> Any:
     """The rotary form of a model that has one, over all channels of a head."""
     parameters = rotary_parameters(fields)
-    found = rotary(fields, parameters, float(fields.get("rope_theta", theta)), head_width, max_length)
+    found = rotary(fields, parameters, fields.number("rope_theta", theta), head_width, max_length)
     if found.n_channels != head_width:
-        fields.problems.append(f"partial_rotary_factor = {parameters['partial_rotary_factor']} is not supported")
+        fields.problems.append(f"partial_rotary_factor = {parameters.get('partial_rotary_factor')} is not supported")
     return found
 
 
 def rotary_parameters(fields: Fields) -> dict[str, Any]:
     """`rope_parameters` of transformers 5, or `rope_scaling` of before, with what stands beside them."""
-    old, new = dict(fields.get("rope_scaling", {})), dict(fields.get("rope_parameters", {}))
-    parameters = old or new
+    parameters = joined_rotary_parameters(fields, fields.mapping("rope_parameters"))
     for name in ("partial_rotary_factor", "original_max_position_embeddings"):
         if fields.present(name):
             parameters.setdefault(name, fields.get(name))
     return parameters
 
 
+def layer_types(fields: Fields, default: list[str]) -> list[str]:
+    """The field `layer_types`, one entry a layer."""
+    found = fields.listing("layer_types", default, FULL, SLIDING)
+    if len(found) != len(default):
+        fields.problems.append(f"expected {len(default)} layer_types, got {len(found)}")
+        return default
+    return found
+
+
 def windows(fields: Fields, layer_types: Sequence[str], window: int | None) -> tuple[int | None, ...]:
     """The window of each layer, from a list of "full_attention" and "sliding_attention"."""
-    n_layers = fields.size("num_hidden_layers")
-    if len(layer_types) != n_layers:
-        fields.problems.append(f"expected {n_layers} layer_types, got {len(layer_types)}")
-        return (None,) * n_layers
-    if unknown := sorted(set(layer_types) - {"full_attention", "sliding_attention"}):
-        fields.problems.append(f"layer_types has {', '.join(map(repr, unknown))}, which is not supported")
     if "sliding_attention" in layer_types and not window:
         fields.problems.append("layer_types has 'sliding_attention', but there is no sliding_window")
     return tuple(window if kind == "sliding_attention" else None for kind in layer_types)

@@ -5,6 +5,7 @@ from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 from llm_bridge.names import Stored
 
+ARCHITECTURE = "Gemma2ForCausalLM"
 PREFIX, IGNORED = _llama_like.PREFIX, _llama_like.IGNORED
 TENSORS = _llama_like.TENSORS | {
     "layers.attention_output_norm": Stored("layers.{layer}.post_attention_layernorm.weight"),
@@ -18,29 +19,31 @@ def architecture(fields: Fields) -> Architecture:
     types = [("sliding_attention", "full_attention")[i % 2] for i in range(fields.size("num_hidden_layers"))]
     return gemma(
         fields,
-        windows=_llama_like.windows(fields, fields.get("layer_types", types), fields.get("sliding_window", 4096)),
-        score_softcap=fields.get("attn_logit_softcapping") if fields.has("attn_logit_softcapping") else 50.0,
-        logit_softcap=fields.get("final_logit_softcapping") if fields.has("final_logit_softcapping") else 30.0,
+        windows=_llama_like.windows(
+            fields, _llama_like.layer_types(fields, types), fields.optional_size("sliding_window", 4096)
+        ),
+        score_softcap=fields.optional_number("attn_logit_softcapping", 50.0),
+        logit_softcap=fields.optional_number("final_logit_softcapping", 30.0),
     )
 
 
 def gemma(fields: Fields, **changes: object) -> Architecture:
     """What Gemma 2 and 3 share."""
     fields.only("use_bidirectional_attention", False)
-    biased = bool(fields.get("attention_bias", False))
+    biased = fields.flag("attention_bias", False)
     n_layers = fields.size("num_hidden_layers")
     fields.get("hidden_act")  # superseded by the next field
     return _llama_like.architecture(
         fields,
         head_width=fields.size("head_dim", 256),
         n_kv_heads=fields.size("num_key_value_heads", 4),
-        norm=Norm("rms_plus_one", float(fields.get("rms_norm_eps", 1e-6))),
+        norm=Norm("rms_plus_one", fields.number("rms_norm_eps", 1e-6, zero=True)),
         norm_after=True,
         activation=_llama_like.activation(fields, "hidden_activation", "gelu_pytorch_tanh"),
         embedding_scale=fields.size("hidden_size") ** 0.5,
-        score_scale=(float(fields.get("query_pre_attn_scalar", 256)) ** -0.5,) * n_layers,
+        score_scale=(fields.number("query_pre_attn_scalar", 256.0) ** -0.5,) * n_layers,
         qkv_bias=biased,
         output_bias=biased,
-        tied=bool(fields.get("tie_word_embeddings", True)),
+        tied=fields.flag("tie_word_embeddings", True),
         **changes,
     )

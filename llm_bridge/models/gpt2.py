@@ -5,6 +5,7 @@ from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 from llm_bridge.names import Stored
 
+ARCHITECTURE = "GPT2LMHeadModel"
 PREFIX = "transformer."
 IGNORED = (r"(transformer\.)?h\.\d+\.attn\.(masked_)?bias",)  # the causal mask
 _QKV = ("layers.query", "layers.key", "layers.value")
@@ -36,8 +37,8 @@ def architecture(fields: Fields) -> Architecture:
     width, n_heads, n_layers = fields.size("n_embd", 768), fields.size("n_head", 12), fields.size("n_layer", 12)
     if width % n_heads:
         fields.problems.append(f"expected n_embd = {width} to be a multiple of n_head = {n_heads}")
-    scale = (width // n_heads) ** -0.5 if fields.get("scale_attn_weights", True) else 1.0
-    by_layer = bool(fields.get("scale_attn_by_inverse_layer_idx", False))
+    scale = max(width // n_heads, 1) ** -0.5 if fields.flag("scale_attn_weights", True) else 1.0
+    by_layer = fields.flag("scale_attn_by_inverse_layer_idx", False)
     return Architecture(
         vocabulary=fields.size("vocab_size", 50_257),
         width=width,
@@ -47,7 +48,7 @@ def architecture(fields: Fields) -> Architecture:
         head_width=width // n_heads,
         mlp_width=fields.size("n_inner", 4 * width),
         max_length=fields.size("n_positions", 1024),
-        norm=Norm("layer", float(fields.get("layer_norm_epsilon", 1e-5))),
+        norm=Norm("layer", fields.number("layer_norm_epsilon", 1e-5, zero=True)),
         score_scale=tuple(scale / (i + 1 if by_layer else 1) for i in range(n_layers)),
         windows=(None,) * n_layers,
         rotaries=(),
@@ -57,6 +58,6 @@ def architecture(fields: Fields) -> Architecture:
         qkv_bias=True,
         output_bias=True,
         mlp_bias=True,
-        tied=bool(fields.get("tie_word_embeddings", True)),
-        init_scale=float(fields.get("initializer_range", 0.02)),
+        tied=fields.flag("tie_word_embeddings", True),
+        init_scale=fields.number("initializer_range", 0.02, zero=True),
     )

@@ -4,12 +4,14 @@ from llm_bridge.architecture import Architecture
 from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 
+ARCHITECTURE = "LlamaForCausalLM"
 PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
 
 
 def architecture(fields: Fields) -> Architecture:
     """Biases of attention and MLP are options."""
-    biased = bool(fields.get("attention_bias", False))
+    fields.only("rope_interleaved", False)
+    biased = fields.flag("attention_bias", False)
     return _llama_like.architecture(
-        fields, qkv_bias=biased, output_bias=biased, mlp_bias=bool(fields.get("mlp_bias", False))
+        fields, qkv_bias=biased, output_bias=biased, mlp_bias=fields.flag("mlp_bias", False)
     )

@@ -4,12 +4,13 @@ from llm_bridge.architecture import Architecture
 from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 
+ARCHITECTURE = "MistralForCausalLM"
 PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
 
 
 def architecture(fields: Fields) -> Architecture:
     """`sliding_window` null is no window; absent it is 4096."""
-    window = fields.get("sliding_window") if fields.has("sliding_window") else 4096
+    window = fields.optional_size("sliding_window", 4096)
     n_layers = fields.size("num_hidden_layers")
     return _llama_like.architecture(
         fields, windows=(window,) * n_layers, n_kv_heads=fields.size("num_key_value_heads", 8)

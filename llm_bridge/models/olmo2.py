@@ -5,6 +5,7 @@ from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 from llm_bridge.names import Stored
 
+ARCHITECTURE = "Olmo2ForCausalLM"
 PREFIX, IGNORED = _llama_like.PREFIX, _llama_like.IGNORED
 TENSORS = _llama_like.TENSORS | {
     "layers.attention_output_norm": Stored("layers.{layer}.post_attention_layernorm.weight"),
@@ -14,10 +15,10 @@ TENSORS = _llama_like.TENSORS | {
 
 def architecture(fields: Fields) -> Architecture:
     """As above."""
-    biased = bool(fields.get("attention_bias", False))
+    biased = fields.flag("attention_bias", False)
     return _llama_like.architecture(
         fields,
-        norm=Norm("rms_float32", float(fields.get("rms_norm_eps", 1e-5))),
+        norm=Norm("rms_float32", fields.number("rms_norm_eps", 1e-5, zero=True)),
         norm_before=False,
         norm_after=True,
         query_key_norm="whole",

@@ -5,6 +5,7 @@ from llm_bridge.config import Fields, rotary
 from llm_bridge.models import _llama_like
 from llm_bridge.names import Stored
 
+ARCHITECTURE = "Phi3ForCausalLM"
 PREFIX, IGNORED = _llama_like.PREFIX, _llama_like.IGNORED
 _QKV = Stored(
     "layers.{layer}.self_attn.qkv_proj.weight", transposed=True, fused=("layers.query", "layers.key", "layers.value")
@@ -26,11 +27,11 @@ def architecture(fields: Fields) -> Architecture:
     for key in ("rope_type", "type"):
         if parameters.get(key) == "yarn":
             parameters[key] = "longrope"
-    theta = float(fields.get("rope_theta", 1e4))
+    theta = fields.number("rope_theta", 1e4)
     return _llama_like.architecture(
         fields,
         head_width=head_width,
-        norm=Norm("rms", float(fields.get("rms_norm_eps", 1e-5))),
+        norm=Norm("rms", fields.number("rms_norm_eps", 1e-5, zero=True)),
         rotaries=(rotary(fields, parameters, theta, head_width, max_length),),
-        windows=(fields.get("sliding_window"),) * fields.size("num_hidden_layers"),
+        windows=(fields.optional_size("sliding_window"),) * fields.size("num_hidden_layers"),
     )

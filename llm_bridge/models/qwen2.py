@@ -4,6 +4,7 @@ from llm_bridge.architecture import Architecture
 from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 
+ARCHITECTURE = "Qwen2ForCausalLM"
 PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
 
 
@@ -15,8 +16,13 @@ def architecture(fields: Fields) -> Architecture:
 
 def late_windows(fields: Fields) -> tuple[int | None, ...]:
     """`layer_types`, or a window from layer `max_window_layers` on; none unless `use_sliding_window`."""
-    window = fields.get("sliding_window", 4096)
-    window = window if fields.get("use_sliding_window", False) else None
-    n_layers, first = fields.size("num_hidden_layers"), fields.get("max_window_layers", 28)
+    window = used_window(fields)
+    n_layers, first = fields.size("num_hidden_layers"), fields.size("max_window_layers", 28, zero=True)
     late = ["sliding_attention" if window and i >= first else "full_attention" for i in range(n_layers)]
-    return _llama_like.windows(fields, fields.get("layer_types", late), window)
+    return _llama_like.windows(fields, _llama_like.layer_types(fields, late), window)
+
+
+def used_window(fields: Fields) -> int | None:
+    """`sliding_window` if it is used; what it says is no matter otherwise."""
+    fields.get("sliding_window")
+    return fields.optional_size("sliding_window", 4096) if fields.flag("use_sliding_window", False) else None

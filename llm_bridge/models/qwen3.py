@@ -5,12 +5,13 @@ from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 from llm_bridge.models.qwen2 import late_windows
 
+ARCHITECTURE = "Qwen3ForCausalLM"
 PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
 
 
 def architecture(fields: Fields) -> Architecture:
     """Heads have 128 channels where the configuration does not say."""
-    biased = bool(fields.get("attention_bias", False))
+    biased = fields.flag("attention_bias", False)
     return _llama_like.architecture(
         fields,
         head_width=fields.size("head_dim", 128),

@@ -3,8 +3,10 @@
 from llm_bridge.architecture import Architecture, Experts
 from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
+from llm_bridge.models.qwen2 import used_window
 from llm_bridge.names import Stored
 
+ARCHITECTURE = "Qwen3MoeForCausalLM"
 PREFIX, IGNORED = _llama_like.PREFIX, _llama_like.IGNORED
 TENSORS = _llama_like.TENSORS | {
     "layers.router": Stored("layers.{layer}.mlp.gate.weight", transposed=True),
@@ -16,20 +18,22 @@ TENSORS = _llama_like.TENSORS | {
 
 def architecture(fields: Fields) -> Architecture:
     """Layers with a plain MLP among the others are not supported; windows concern all layers or none."""
-    biased = bool(fields.get("attention_bias", False))
+    biased = fields.flag("attention_bias", False)
     fields.only("mlp_only_layers", [])
     fields.only("decoder_sparse_step", 1)
     for unused in ("intermediate_size", "max_window_layers"):  # of plain MLPs; of no layer
         fields.get(unused)
     n_layers = fields.size("num_hidden_layers")
-    window = fields.get("sliding_window", 4096) if fields.get("use_sliding_window", False) else None
+    window = used_window(fields)
     n_experts = "num_experts" if fields.present("num_experts") else "num_local_experts"
     experts = Experts(
         n=fields.size(n_experts, 128),
         n_chosen=fields.size("num_experts_per_tok", 8),
         width=fields.size("moe_intermediate_size", 768),
-        normalized=bool(fields.get("norm_topk_prob", False)),
+        normalized=fields.flag("norm_topk_prob", False),
     )
+    if experts.n_chosen > experts.n:
+        fields.problems.append(f"expected num_experts_per_tok <= {experts.n} experts, got {experts.n_chosen}")
     return _llama_like.architecture(
         fields,
         n_kv_heads=fields.size("num_key_value_heads", 4),

@@ -4,20 +4,21 @@ from llm_bridge.architecture import Architecture, Rotary
 from llm_bridge.config import Fields
 from llm_bridge.models import _llama_like
 
+ARCHITECTURE = "SmolLM3ForCausalLM"
 PREFIX, IGNORED, TENSORS = _llama_like.PREFIX, _llama_like.IGNORED, _llama_like.TENSORS
 
 
 def architecture(fields: Fields) -> Architecture:
     """`no_rope_layers` has a 1 for each layer that does rotate."""
     fields.get("max_window_layers")  # of no layer
-    biased = bool(fields.get("attention_bias", False))
+    biased = fields.flag("attention_bias", False)
     n_layers, interval = fields.size("num_hidden_layers"), fields.size("no_rope_layer_interval", 4)
-    rotated = fields.get("no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)])
+    rotated = fields.listing("no_rope_layers", [int((i + 1) % interval != 0) for i in range(n_layers)], 0, 1)
     if len(rotated) < n_layers:
         fields.problems.append(f"expected {n_layers} no_rope_layers, got {len(rotated)}")
         rotated = [1] * n_layers
-    window = fields.get("sliding_window")
-    slides = bool(fields.get("use_sliding_window", False)) and window is not None
+    window = fields.optional_size("sliding_window")
+    slides = fields.flag("use_sliding_window", False) and window is not None
     types = ["sliding_attention" if slides and not rotates else "full_attention" for rotates in rotated[:n_layers]]
     width, n_heads = fields.size("hidden_size"), fields.size("num_attention_heads")
     head_width = fields.size("head_dim", max(width // n_heads, 1))
@@ -28,9 +29,9 @@ def architecture(fields: Fields) -> Architecture:
         n_kv_heads=fields.size("num_key_value_heads", 4),
         rotaries=(full, Rotary("none", n_channels=head_width)),
         rotary_of_layer=tuple(int(not rotates) for rotates in rotated[:n_layers]),
-        windows=_llama_like.windows(fields, fields.get("layer_types", types), window),
-        tied=bool(fields.get("tie_word_embeddings", True)),
+        windows=_llama_like.windows(fields, _llama_like.layer_types(fields, types), window),
+        tied=fields.flag("tie_word_embeddings", True),
         qkv_bias=biased,
         output_bias=biased,
-        mlp_bias=bool(fields.get("mlp_bias", False)),
+        mlp_bias=fields.flag("mlp_bias", False),
     )

@@ -1,6 +1,7 @@
 """Adapters: nothing at first, the merged weights' policy afterwards, PEFT's names, no copy of the base."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import llm_bridge as bridge
+from llm_bridge import adapters
 from tests.llm.cases import rows
 from tests.llm.checkpoints import folder_of, padded
 
@@ -99,8 +101,101 @@ def test_what_cannot_be_adapted_or_read(
     tensors = load_file(folder / "adapter_model.safetensors")
     tensors.pop(next(iter(tensors)))
     save_file(tensors, folder / "adapter_model.safetensors")
-    with pytest.raises(bridge.BridgeError, match="missing or unknown"):
+    with pytest.raises(bridge.BridgeError, match="does not fit the policy: missing: base_model"):
         bridge.load_adapter(base, folder)
+
+
+@pytest.fixture(scope="module")
+def adapter(trained: bridge.Policy, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bridge.save_adapter(trained, tmp_path_factory.mktemp("adapters") / "adapter")
+
+
+UNWANTED = {
+    "alora_invocation_tokens": [1],
+    "target_parameters": ["mlp.experts.gate_up_proj"],
+    "use_qalora": True,
+    "init_lora_weights": "pissa",
+    "corda_config": {"cache_file": "x"},
+    "task_type": "SEQ_CLS",
+    "use_newest_idea": False,
+    "peft_type": None,
+    "r": "4",
+    "lora_alpha": float("nan"),
+}
+OF_PEFT = {
+    "alpha_pattern": {},
+    "eva_config": None,
+    "init_lora_weights": "gaussian",
+    "layers_pattern": None,
+    "loftq_config": {},
+    "megatron_core": "megatron.core",
+    "peft_version": "0.18.0",
+    "qalora_group_size": 16,
+    "target_parameters": None,
+    "use_qalora": False,
+}
+
+
+def test_every_field_of_an_adapter_is_known(base: bridge.Policy, adapter: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    config = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | OF_PEFT))
+    bridge.load_adapter(base, folder)
+    (folder / "adapter_config.json").write_text(json.dumps(config | UNWANTED))
+    with pytest.raises(bridge.BridgeError) as caught:
+        bridge.load_adapter(base, folder)
+    for name in {*UNWANTED} - {"r"} | {"expected r to be an integer >= 1, got '4'"}:
+        assert name in str(caught.value)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(bridge.BridgeError, match=r"r to be an integer >= 1, got None; expected lora_alpha .* got None"):
+        bridge.load_adapter(base, folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda tensors: {}, "has no tensors"),
+        (lambda tensors: {n: np.full_like(t, np.inf) for n, t in tensors.items()}, "not finite"),
+        (lambda tensors: {n: t.astype(np.int8) for n, t in tensors.items()}, "precision that is not supported"),
+        (lambda tensors: {n: t[:, :-1] for n, t in tensors.items()}, r"has the shape .*, expected .* for r = 4"),
+        (lambda tensors: {"x": np.zeros(2, np.float32)}, "unknown: x"),
+    ],
+)
+def test_tensors_that_are_none_of_an_adapter(
+    change, words: str, base: bridge.Policy, adapter: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    file = folder / "adapter_model.safetensors"
+    save_file({n: np.ascontiguousarray(t) for n, t in change(load_file(file)).items()}, file)
+    with pytest.raises(bridge.BridgeError, match=words):
+        bridge.load_adapter(base, folder)
+
+
+def test_files_and_policies_that_do_not_fit(
+    base: bridge.Policy, trained: bridge.Policy, adapter: Path, root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(bridge.BridgeError, match="does not fit the policy: unknown: base_model"):
+        bridge.load_adapter(bridge.load(folder_of(root, "gpt2")), adapter)
+    with pytest.raises(bridge.BridgeError, match="exists and is not empty"):
+        bridge.save_adapter(trained, adapter)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(bridge.BridgeError, match="exists and is not empty"):
+        bridge.save_adapter(trained, tmp_path / "file")
+    with pytest.raises(bridge.BridgeError, match=r"cannot be written \(Not a directory\)"):
+        bridge.save_adapter(trained, tmp_path / "file" / "adapter")
+    folder = Path(shutil.copytree(adapter, tmp_path / "adapter"))
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-7])
+    with pytest.raises(bridge.BridgeError, match="damaged or cannot be read"):
+        bridge.load_adapter(base, folder)
+    for targets in ((), "query", ("query", "query")):
+        with pytest.raises(bridge.BridgeError, match="expected targets to be different maps"):
+            bridge.add_adapter(base, jax.random.key(0), rank=2, alpha=2.0, targets=targets)
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(2.5, 1.0), ("4", 1.0), (True, 1.0), (0, 1.0), (2, float("nan")), (2, 0)])
+def test_a_scale_is_a_positive_number(rank: object, alpha: object) -> None:
+    assert len(adapters.wrong_scale(rank, alpha, "rank", "alpha")) == 1
 
 
 def test_an_adapter_on_bfloat16_weights_keeps_float32_log_probs(
@@ -108,5 +203,6 @@ def test_an_adapter_on_bfloat16_weights_keeps_float32_log_probs(
 ) -> None:
     policy = bridge.load(folder_of(root, "llama"), dtype="bfloat16")
     adapted = bridge.add_adapter(policy, jax.random.key(1), rank=2, alpha=4.0)
+    assert adapted.arrays()["layers.query.lora_a"].dtype == jnp.float32
     assert adapted.log_probs(*batch).dtype == jnp.float32
     np.testing.assert_array_equal(adapted.log_probs(*batch), policy.log_probs(*batch))

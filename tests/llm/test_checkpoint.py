@@ -62,6 +62,13 @@ def test_the_host_holds_one_tensor_besides_the_shards(tmp_path: Path, monkeypatc
     assert peak - min(held, shards) <= 1.3 * largest
 
 
+def transformers_name(model_type: str) -> str:
+    """Of the class with this family's head."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
+
+
 @pytest.mark.parametrize("case", [*FAMILIES, "gpt2_untied", "phi3_longrope"])
 def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path) -> None:
     """The same tensors under the same names as transformers saves, bit for bit; and the same when loaded again."""
@@ -73,7 +80,8 @@ def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path)
     for name, tensor in theirs.items():
         np.testing.assert_array_equal(ours[name], tensor, err_msg=name)
     written = json.loads((saved / "config.json").read_text())
-    assert written | {"dtype": "float32"} == json.loads((source / "config.json").read_text()) | {"dtype": "float32"}
+    given = json.loads((source / "config.json").read_text())
+    assert written == given | {"dtype": "float32", "architectures": [transformers_name(given["model_type"])]}
     again = bridge.load(saved)
     assert again.architecture == policy.architecture
     for name, array in policy.arrays().items():
@@ -99,6 +107,44 @@ def test_shards_index_tokenizer_and_template(folder: Path, tmp_path: Path) -> No
     for name, array in policy.arrays().items():
         assert again.arrays()[name].dtype == "bfloat16"
         np.testing.assert_array_equal(again.arrays()[name], array)
+
+
+def test_what_a_config_calls_its_model_is_kept(folder: Path, tmp_path: Path) -> None:
+    given = json.loads((folder / "config.json").read_text()) | {"architectures": ["Mine"], "dtype": "float32"}
+    (folder / "config.json").write_text("\ufeff" + json.dumps(given), "utf-8")
+    saved = bridge.save(bridge.load(folder), tmp_path / "out")
+    assert (saved / "config.json").read_bytes() == (folder / "config.json").read_bytes()
+
+
+def test_where_a_policy_came_from_is_found_from_another_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the tokenizer is not lost in silence when it is gone."""
+    (folder / "tokenizer.json").write_bytes(TOKENIZER_FILES["tokenizer.json"])
+    monkeypatch.chdir(folder.parent)
+    policy = bridge.load(folder.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    bridge.save(policy, ".")
+    assert Path("tokenizer.json").exists()
+    assert bridge.load(".").architecture == policy.architecture
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    saved = bridge.save(policy, tmp_path / "link")
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "model.safetensors", "tokenizer.json"]
+    shutil.rmtree(folder)
+    with pytest.raises(bridge.BridgeError, match=r"model: is gone, and with it the tokenizer"):
+        bridge.save(policy, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", jax.numpy.bfloat16])
+def test_a_folder_of_two_precisions_is_converted(dtype: object, folder: Path) -> None:
+    two_precisions(folder)
+    stored = load_file(folder / "model.safetensors")["model.norm.weight"]
+    norm = bridge.load(folder, dtype=dtype).arrays()["final_norm"]
+    np.testing.assert_array_equal(norm, stored.astype(dtype))
+    assert norm.dtype == dtype
 
 
 def test_a_folder_in_use_is_not_overwritten(folder: Path) -> None:
@@ -198,6 +244,26 @@ def name_another_tensor(folder: Path) -> None:
     index.write_text(index.read_text().replace('"model.norm.weight"', '"model.norm.wait"'))
 
 
+def swap_files(folder: Path) -> None:
+    index = split(folder)
+    content = json.loads(index.read_text())
+    content["weight_map"]["model.norm.weight"] = "model-00001-of-00002.safetensors"
+    content["weight_map"]["model.embed_tokens.weight"] = "model-00002-of-00002.safetensors"
+    index.write_text(json.dumps(content))
+
+
+def omit_a_tensor(folder: Path) -> None:
+    index = split(folder)
+    content = json.loads(index.read_text())
+    del content["weight_map"]["model.norm.weight"]
+    index.write_text(json.dumps(content))
+
+
+def folder_for_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").mkdir()
+
+
 def pickle_only(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
 
@@ -217,7 +283,10 @@ def two_precisions(folder: Path) -> None:
         (link_elsewhere, "a link to a file elsewhere"),
         (name_another_tensor, "names model.norm.wait, which none of its files has"),
         (pickle_only, "pickled weights, which can run code"),
-        (two_precisions, "several precisions"),
+        (two_precisions, r"several precisions \(F16, F32\): choose the one for all"),
+        (swap_files, r"says that model\.\S+ is in model-0000\d-of-00002.safetensors, but it is in model-0000\d"),
+        (omit_a_tensor, r"omits model\.norm\.weight, which its files have"),
+        (folder_for_weights, r"model\.safetensors: cannot be read \(Is a directory\)"),
         (lambda folder: (folder / "config.json").write_text("{"), "cannot be read as JSON"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: not there"),
         (lambda folder: (folder / "model.safetensors").unlink(), "found neither"),
@@ -233,6 +302,20 @@ def test_bad_folders_are_refused_in_one_sentence(damage, words: str, folder: Pat
 def test_neither_a_folder_nor_a_hub_id() -> None:
     with pytest.raises(bridge.BridgeError, match=r"expected a folder with config\.json, or a hub id"):
         bridge.load("there/is/no/such/folder")
+
+
+def test_what_looks_like_a_path_is_no_hub_id(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    for path, words in {
+        "model/config.json": "not a file in it",
+        "model/absent": "no folder; expected a folder with",
+        "models/config.json": "no folder; expected a folder with",
+    }.items():
+        with pytest.raises(bridge.BridgeError, match=words):
+            bridge.load(path)
+    shutil.move(folder / "config.json", folder / "adapter_config.json")
+    with pytest.raises(bridge.BridgeError, match="holds an adapter: load its base"):
+        bridge.load(folder)
 
 
 def test_a_dtype_that_is_none() -> None:

@@ -8,7 +8,7 @@ from flax import nnx
 import llm_bridge as bridge
 from llm_bridge.checkpoint import architecture_of
 from llm_bridge.weights import count
-from tests.llm.cases import CASES, FAMILIES, config_of
+from tests.llm.cases import CASES, FAMILIES, LLAMA3, LONG, F, S, config_of
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -26,13 +26,24 @@ def test_both_forms_of_a_configuration_say_the_same(case: str) -> None:
     assert architecture_of(config, case) == architecture_of(rewritten, case)
 
 
+SMOLLM2 = {"is_llama_config": True, "rope_interleaved": False, "transformers.js_config": {"dtype": "q4"}}
 ON_THE_HUB = {
     "qwen2": {"use_mrope": False, "sliding_window": 131_072, "max_window_layers": 28, "use_sliding_window": False},
     "phi3": {"lm_head_bias": False, "full_attn_mod": 1, "interpolate_factor": 1, "embd_pdrop": 0.0, "resid_pdrop": 0.0},
     "smollm3": {"max_window_layers": 28, "pretraining_tp": 2},
-    "gemma2": {"hidden_act": "gelu_pytorch_tanh", "cache_implementation": "hybrid", "attention_dropout": 0.0},
+    "gemma2": {
+        "sliding_window_size": 8,
+        "hidden_act": "gelu_pytorch_tanh",
+        "cache_implementation": "hybrid",
+        "attention_dropout": 0.0,
+    },
     "gpt2": {"n_ctx": 1024, "summary_type": "cls_index", "task_specific_params": {"text-generation": {}}},
-    "llama": {"pretraining_tp": 1, "torch_dtype": "bfloat16", "_name_or_path": "x", "transformers_version": "4.42.3"},
+    "qwen3": {"use_sliding_window": False, "sliding_window": 4, "layer_types": [F, F, F], "max_window_layers": 0},
+    "qwen3_moe": {"layer_types": [F, F, F]},
+    "olmo2": {"pad_token_id": -1, "eos_token_id": [2, 101], "max_sequence_length": 2048, "activation": "silu"}
+    | {"hidden_act": "silu"},
+    "llama": SMOLLM2
+    | {"pretraining_tp": 1, "torch_dtype": "bfloat16", "_name_or_path": "x", "transformers_version": "4.42.3"},
 }
 
 
@@ -73,7 +84,34 @@ def test_code_of_a_checkpoint_is_left_alone(caplog: pytest.LogCaptureFixture) ->
     ("changes", "words"),
     [
         ({"model_type": "lama"}, "did you mean 'llama'"),
-        ({"model_type": "gemma3"}, "unsupported model_type 'gemma3'"),
+        ({"model_type": "gemma3"}, "did you mean 'gemma3_text'"),
+        ({"model_type": "mixtral"}, "unsupported model_type 'mixtral': supported are gemma2, "),
+        ({"rope_interleaved": True}, "rope_interleaved = True"),
+        ({"activation": "relu"}, r"activation = relu .*\(remove from config.json what does not change"),
+        ({"rope_theta": 0, "rope_parameters": None}, "rope_theta to be a number > 0, got 0"),
+        ({"rope_theta": float("nan"), "rope_parameters": None}, "rope_theta to be a number > 0, got nan"),
+        ({"rms_norm_eps": -1e-6}, "rms_norm_eps to be a number >= 0"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings to be true or false, got 'false'"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": -2}}, "factor to be a number > 0, got -2"),
+        ({"rope_scaling": "linear"}, "rope_scaling to be an object"),
+        ({"rope_scaling": {"type": "linear", "factor": 2}, "rope_theta": 1e4}, "contradict each other: rope_type"),
+        ({"rope_parameters": {"partial_rotary_factor": 0}}, "partial_rotary_factor to be a number > 0"),
+        ({"rope_parameters": {"partial_rotary_factor": 0.6}}, "rotates 7 of 12 channels, expected an even number"),
+        ({"rope_parameters": LLAMA3 | {"low_freq_factor": 4.0}}, "low_freq_factor < high_freq_factor, got 4.0 and 4.0"),
+        (
+            {"rope_parameters": LONG | {"long_factor": [1.0] * 5}},
+            "long_factor to be a list of 6 numbers > 0.*5 entries",
+        ),
+        ({"rope_parameters": LONG | {"long_factor": [0] * 6}}, "long_factor to be a list of 6 numbers > 0"),
+        ({"model_type": "mistral", "sliding_window": 0}, "sliding_window to be a positive integer, got 0"),
+        ({"model_type": "smollm3", "no_rope_layers": "1, 0, 1"}, "no_rope_layers = '1, 0, 1' .*list of 0 and 1"),
+        ({"model_type": "qwen3", "sliding_window": 8, "layer_types": [S, F, F]}, "there is no sliding_window"),
+        ({"model_type": "gemma2", "final_logit_softcapping": 0}, "final_logit_softcapping to be a number > 0"),
+        ({"model_type": "gemma2", "query_pre_attn_scalar": -1}, "query_pre_attn_scalar to be a number > 0"),
+        ({"model_type": "qwen3_moe", "num_experts": 2, "num_experts_per_tok": 3}, "num_experts_per_tok <= 2 experts"),
+        ({"pad_token_id": "0"}, "pad_token_id to be an integer or null, got '0'"),
+        ({"eos_token_id": [2, None]}, "eos_token_id to be an integer, a list of integers or null"),
+        ({"bos_token_id": 1.0}, "bos_token_id to be an integer or null, got 1.0"),
         ({"num_key_value_heads": 3}, "multiple of 3 key-value heads"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "needs low_freq_factor"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 8.0, "twist": 1}}, "twist"),
@@ -84,6 +122,19 @@ def test_code_of_a_checkpoint_is_left_alone(caplog: pytest.LogCaptureFixture) ->
 def test_what_a_configuration_cannot_say(changes: dict[str, object], words: str) -> None:
     with pytest.raises(bridge.BridgeError, match=words):
         bridge.init(config_of("llama") | changes, jax.random.key(0))
+
+
+def test_two_forms_of_the_rotary_parameters_are_joined() -> None:
+    """One has what the other leaves out."""
+    config = config_of("llama_linear") | {"rope_theta": None}
+    both = config | {"rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 2e4}}
+    assert architecture_of(both, "here") == architecture_of(config_of("llama_linear"), "here")
+
+
+def test_special_tokens_beyond_the_vocabulary_stand_for_none() -> None:
+    config = config_of("llama") | {"pad_token_id": 101, "eos_token_id": [-1, 2, 101]}
+    origin = nnx.eval_shape(lambda key: bridge.init(config, key), jax.random.key(0)).origin
+    assert (origin.pad_token, origin.stop_tokens) == (0, (2,))
 
 
 def test_a_plan_of_a_large_model_takes_no_memory() -> None:

@@ -9,6 +9,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 import llm_bridge as bridge
+from llm_bridge.tokenizer import plain_messages
 
 WORDS = ["<pad>", "<s>", "</s>", "<user>", "<bot>", "a", "b", "c", "ab", "abc", " ", "<unk>"]
 TEMPLATE = (
@@ -69,18 +70,82 @@ def test_no_template_two_bos_no_eos(tmp_path: Path) -> None:
     twice = bridge.Tokenizer(tokenizer(tmp_path / "twice", template="{{ bos_token }}" + TEMPLATE))
     with pytest.raises(bridge.BridgeError, match="BOS twice"):
         twice.prompt(MESSAGES)
+    with pytest.raises(bridge.BridgeError, match="expected a folder with"):
+        bridge.Tokenizer(tmp_path / "nothing")
+    (tmp_path / "nothing").mkdir()
     with pytest.raises(bridge.BridgeError, match="has no tokenizer"):
         bridge.Tokenizer(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize(
     "template",
-    ["{{ ''.__class__.__mro__ }}", "{{ messages.append(1) }}", "{{ raise_exception('only two roles') }}"],
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ 1 / 0 }}",
+        "{{ messages.append(1) }}",
+        "{{ raise_exception('two roles') }}",
+    ],
 )
 def test_a_template_cannot_leave_its_sandbox(template: str, tmp_path: Path) -> None:
     found = bridge.Tokenizer(tokenizer(tmp_path, template=template))
     with pytest.raises(bridge.BridgeError, match="refuses these messages"):
         found.prompt(MESSAGES)
+
+
+def test_named_templates_without_a_default(tmp_path: Path) -> None:
+    folder = tokenizer(tmp_path, template=None)
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    named = [{"name": name, "template": TEMPLATE + name} for name in ("chat", "tools")]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": named}))
+    found = bridge.Tokenizer(folder)
+    with pytest.raises(bridge.BridgeError, match=r"refuses these messages .*chat.*tools"):
+        found.prompt(MESSAGES)
+    assert found.render(MESSAGES, chat_template="chat") == "<s><user>a b<bot>chat"
+
+
+def test_arguments_of_a_template(tmp_path: Path) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path, template=TEMPLATE + "{% if enable_thinking %}c{% endif %}"))
+    assert found.prompt(MESSAGES, enable_thinking=False) == [1, 3, 5, 6, 4]
+    assert found.prompt(MESSAGES, enable_thinking=True) == [1, 3, 5, 6, 4, 7]
+    assert found.completed(MESSAGES, "a", enable_thinking=True) == ([1, 3, 5, 6, 4, 7, 5, 2], 6)
+    for name in ("enable_thoughts", "tokenize", "add_generation_prompt"):
+        with pytest.raises(bridge.BridgeError, match=f"does not ask for {name}"):
+            found.prompt(MESSAGES, **{name: True})
+    with pytest.raises(bridge.BridgeError, match="text goes through no chat template, which enable_thinking"):
+        found.prompt("a b", enable_thinking=False)
+
+
+def test_parts_of_a_message_are_joined(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
+    assert bridge.Tokenizer(tokenizer(tmp_path)).prompt([{"role": "user", "content": parts}]) == [1, 3, 5, 6, 4]
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        (None, "text or a list of messages, got 'None'"),
+        (3, "text or a list of messages, got '3'"),
+        ([], "text or a list of messages"),
+        ({"role": "user", "content": "a"}, "text or a list of messages"),
+        (["a", "b"], "message 0: expected an object with a role and a content, got 'a'"),
+        ([{"content": "a"}], "message 0: expected an object with a role"),
+        ([{"role": "user", "content": 3}], "message 0: expected a content that is text, got '3'"),
+        ([{"role": "user", "content": [{"type": "image", "url": "a"}]}], "message 0: expected parts"),
+    ],
+)
+def test_what_is_no_conversation(messages: object, words: str) -> None:
+    with pytest.raises(bridge.BridgeError, match=words):
+        plain_messages(messages)
+
+
+def test_what_is_no_token_and_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bridge.Tokenizer(tokenizer(tmp_path))
+    with pytest.raises(bridge.BridgeError, match=r"token ids >= 0, got \[ 5 -1\]"):
+        found.decode([5, -1])
+    with pytest.raises(bridge.BridgeError, match="made without a tokenizer"):
+        bridge.Tokenizer(None)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(tmp_path))
+    assert bridge.Tokenizer("somebody/model").prompt("a b") == [1, 5, 6]
 
 
 def test_a_tokenizer_that_brings_code_is_refused(tmp_path: Path) -> None:
