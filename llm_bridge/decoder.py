@@ -138,7 +138,7 @@ class Decoder:
         A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them.
         Keys and a tied head lie as the products with few rows read them.
         """
-        if not self._on_cpu or self.architecture.n_layers > FEW_LAYERS:
+        if not self.on_cpu or self.architecture.n_layers > FEW_LAYERS:
             return weights, cache
         apart: Apart = {name: tuple(w) if name.startswith(LAYERS) else w for name, w in weights.items()}
         if self.architecture.tied:
@@ -202,6 +202,11 @@ class Decoder:
         a = self.architecture
         return (a.n_layers, n_rows, a.n_kv_heads, n_slots, a.head_width)
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it computes on processors."""
+        return self.mesh.devices.flat[0].platform == "cpu"
+
     # ------------------------------------------------------------------------------------------------ the parts
 
     def _begin(
@@ -223,10 +228,6 @@ class Decoder:
         rotation = None if a.learned_positions else rotations(a, positions, lengths)
         keys_at = positions if key_positions is None else key_positions
         return self._place(x), View(rotation, positions, keys_at, seen)
-
-    @property
-    def _on_cpu(self) -> bool:
-        return self.mesh.devices.flat[0].platform == "cpu"
 
     def _layers(self, weights: Any) -> Any:
         """What is scanned: weights of the layers, and what varies from layer to layer."""
@@ -340,7 +341,7 @@ class Decoder:
     def _product(self, x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Array:
         """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
         flat, precision = x.reshape(-1, x.shape[-1]), exact(x.dtype)
-        if self._on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
+        if self.on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
             # XLA has two routines for this; the one that takes X as it stands is half as fast.
             turned = jax.lax.optimization_barrier(flat.T)
             contracted = (((0,), (0,)), ((), ()))

@@ -36,7 +36,7 @@ LAYERS = (
 )
 BRIDGE_LAYERS = (
     {"architecture"},
-    {"rotary", "attention", "weights"},
+    {"rotary", "attention", "weights", "heap"},
     {"config", "names", "tensor_files"},
     {"sharding", "models"},
     {"decoder"},
