@@ -4,13 +4,12 @@
 
 Query heads come in K groups of G that share a key-value head (Ainslie et al. 2023). Which keys a query may see is a
 table of booleans, made from positions alone, so that padding may be anywhere. A query that may see nothing (padding)
-gets the mean of values: finite, and read by nobody.
+gets the mean of all values: finite, and read by nobody.
 
 The plain form works everywhere and is the definition. `jax.nn.dot_product_attention` computes the same without keeping
 the scores, through cuDNN on NVIDIA GPUs; it has no soft cap and wants half precision.
 """
 
-from itertools import pairwise
 from typing import Literal
 
 import jax
@@ -20,7 +19,6 @@ from jaxtyping import Array, Bool, Float, Int
 Implementation = Literal["auto", "plain", "xla", "cudnn"]
 
 FORBIDDEN = -1e30  # finite, so that the gradient of a row without any allowed key is a number
-MOST_BLOCKS, SMALLEST_BLOCK = 4, 32  # of queries, in tokens
 MAX_FUSED_CHANNELS = 128  # of cuDNN, backward pass included
 
 
@@ -61,28 +59,6 @@ def attend(
     shares = jax.nn.softmax(scores, axis=-1).astype(query.dtype).reshape(n_rows, n_kv, n_group * length, -1)
     out = jnp.einsum("bkqs,bksc->bkqc", shares, value, precision=precision)
     return jnp.transpose(out.reshape(*grouped, channels), (0, 3, 1, 2, 4))
-
-
-def attend_in_order(
-    query: Float[Array, "B T K G C"],
-    key: Float[Array, "B K T C"],
-    value: Float[Array, "B K T C"],
-    allowed: Bool[Array, "B T T"],
-    scale: float | Float[Array, ""],
-    softcap: float | None,
-) -> Float[Array, "B T K G C"]:
-    """The plain form where keys are those of the queries' own tokens, so that none may see a later one.
-
-    Queries are taken in a few blocks, each with the keys up to its end: four blocks make 5/8 of all scores.
-    """
-    length = query.shape[1]
-    n_blocks = max(1, min(MOST_BLOCKS, length // SMALLEST_BLOCK))
-    ends = [length * i // n_blocks for i in range(n_blocks + 1)]
-    blocks = [
-        attend(query[:, start:end], key[:, :, :end], value[:, :, :end], allowed[:, start:end, :end], scale, softcap)
-        for start, end in pairwise(ends)
-    ]
-    return blocks[0] if n_blocks == 1 else jnp.concatenate(blocks, axis=1)
 
 
 def attend_fused(

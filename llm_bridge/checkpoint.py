@@ -23,7 +23,7 @@ from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
-from llm_bridge import heap, models, sharding
+from llm_bridge import models, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.config import CODE, Fields, raise_all
 from llm_bridge.decoder import Compute, Decoder
@@ -71,7 +71,8 @@ def load(
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
         }
-    return _policy(Decoder(architecture, compute or Compute(), mesh), placed, _origin(config, folder))
+    origin = _origin(config, folder)
+    return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
 
 
 def init(
@@ -109,7 +110,7 @@ def init(
     data = jax.random.key_data(key)
     data = data if isinstance(data, Tracer) else np.asarray(data)
     made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
-    return _policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, None))
+    return Policy(Decoder(architecture, compute or Compute(), mesh), made, _origin(config, None))
 
 
 def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
@@ -146,12 +147,6 @@ def family_of(config: Mapping[str, Any]) -> ModuleType:
 def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:
     """The family's prefix of tensor names; "" in checkpoints of the bare decoder without it."""
     return family.PREFIX if any(name.startswith(family.PREFIX) for name in names) else ""
-
-
-def _policy(decoder: Decoder, placed: dict[str, Array], origin: Origin) -> Policy:
-    if decoder.on_cpu:
-        heap.keep()  # not before weights have streamed through the host
-    return Policy(decoder, placed, origin)
 
 
 def _folder(path: str | os.PathLike[str], revision: str | None) -> Path:

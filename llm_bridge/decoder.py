@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge import attention, sharding
+from llm_bridge import sharding
 from llm_bridge.architecture import Architecture, Norm
-from llm_bridge.attention import Implementation, exact, visible
+from llm_bridge.attention import Implementation, attend, attend_fused, chosen, exact, visible, within
 from llm_bridge.rotary import Rotation, rotate, rotations
 
 Weights = dict[str, Array]
@@ -138,7 +138,7 @@ class Decoder:
         A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them.
         Keys and a tied head lie as the products with few rows read them.
         """
-        if not self.on_cpu or self.architecture.n_layers > FEW_LAYERS:
+        if not self._on_cpu or self.architecture.n_layers > FEW_LAYERS:
             return weights, cache
         apart: Apart = {name: tuple(w) if name.startswith(LAYERS) else w for name, w in weights.items()}
         if self.architecture.tied:
@@ -202,11 +202,6 @@ class Decoder:
         a = self.architecture
         return (a.n_layers, n_rows, a.n_kv_heads, n_slots, a.head_width)
 
-    @property
-    def on_cpu(self) -> bool:
-        """Whether it computes on processors."""
-        return self.mesh.devices.flat[0].platform == "cpu"
-
     # ------------------------------------------------------------------------------------------------ the parts
 
     def _begin(
@@ -228,6 +223,10 @@ class Decoder:
         rotation = None if a.learned_positions else rotations(a, positions, lengths)
         keys_at = positions if key_positions is None else key_positions
         return self._place(x), View(rotation, positions, keys_at, seen)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.mesh.devices.flat[0].platform == "cpu"
 
     def _layers(self, weights: Any) -> Any:
         """What is scanned: weights of the layers, and what varies from layer to layer."""
@@ -272,16 +271,15 @@ class Decoder:
         a = self.architecture
         allowed = view.visible
         if "window" in layer:
-            allowed = allowed & attention.within(layer["window"], view.positions, view.key_positions)
+            allowed = allowed & within(layer["window"], view.positions, view.key_positions)
         query = query.reshape(*query.shape[:2], a.n_kv_heads, a.n_heads // a.n_kv_heads, a.head_width)
         platform = self.mesh.devices.flat[0].platform
-        form = attention.chosen(self.compute.attention, platform, query.dtype, a.score_softcap, a.head_width)
+        form = chosen(self.compute.attention, platform, query.dtype, a.score_softcap, a.head_width)
         if form == "plain" or "scale" in layer or query.shape[1] == 1:
             scale = layer.get("scale", a.score_scale[0])
-            plain = attention.attend if query.shape[1] == 1 else attention.attend_in_order
-            out = plain(query, key, value, allowed, scale, a.score_softcap)
+            out = attend(query, key, value, allowed, scale, a.score_softcap)
         else:
-            out = attention.attend_fused(query, key, value, allowed, a.score_scale[0], form)
+            out = attend_fused(query, key, value, allowed, a.score_scale[0], form)
         return out.reshape(*out.shape[:2], -1)
 
     def _finish(self, layer: Weights, x: Float[Array, "B T D"], attended: Array) -> Float[Array, "B T D"]:
@@ -341,7 +339,7 @@ class Decoder:
     def _product(self, x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Array:
         """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
         flat, precision = x.reshape(-1, x.shape[-1]), exact(x.dtype)
-        if self.on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
+        if self._on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
             # XLA has two routines for this; the one that takes X as it stands is half as fast.
             turned = jax.lax.optimization_barrier(flat.T)
             contracted = (((0,), (0,)), ((), ()))

@@ -36,7 +36,7 @@ LAYERS = (
 )
 BRIDGE_LAYERS = (
     {"architecture"},
-    {"rotary", "attention", "weights", "heap"},
+    {"rotary", "attention", "weights"},
     {"config", "names", "tensor_files"},
     {"sharding", "models"},
     {"decoder"},

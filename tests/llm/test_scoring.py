@@ -125,23 +125,6 @@ def test_fused_attention_is_the_plain_one(side: str, key: jax.Array) -> None:
     np.testing.assert_allclose(fused[np.asarray(real)], plain[np.asarray(real)], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_attention_in_blocks_of_queries_is_the_plain_one(side: str, key: jax.Array) -> None:
-    """An odd length, padding and a window: no block leaves out a key that one of its queries may see."""
-    length = 3 * attention.SMALLEST_BLOCK + 5
-    keys = jax.random.split(key, 3)
-    query = jax.random.normal(keys[0], (2, length, 1, 2, 4), jnp.float32)
-    key_, value = (jax.random.normal(k, (2, 1, length, 4), jnp.float32) for k in keys[1:])
-    real = jnp.arange(length)[None, :] < jnp.asarray([[length], [length - 40]])
-    real = real if side == "right" else real[:, ::-1]
-    positions = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
-    allowed = attention.visible(positions, positions, real)
-    allowed = allowed & attention.within(jnp.asarray(50, jnp.int32), positions, positions)
-    plain = attention.attend(query, key_, value, allowed, 0.3, 5.0)
-    blocks = attention.attend_in_order(query, key_, value, allowed, 0.3, 5.0)
-    np.testing.assert_allclose(blocks[np.asarray(real)], plain[np.asarray(real)], atol=1e-6, rtol=0)
-
-
 def test_the_form_of_attention_follows_the_backend() -> None:
     half = jnp.dtype("bfloat16")
     assert attention.chosen("auto", "gpu", half, None, 128) == "cudnn"
