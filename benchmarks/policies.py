@@ -8,11 +8,13 @@ use one thread, and are pinned to the same core one after the other. Of a few re
 clock and by the processor's seconds; the machine is shared, so the second is the one to compare.
 
 XLA asks for the memory of a call at once and gives it back, so a system that hands out pages of 4 KiB takes much of the
-time of a gradient; the scores are measured again with huge pages, which both programs get by a setting of glibc.
+time of a gradient. The scores are measured again with freed memory kept by the process, and with huge pages, which both
+programs get by settings of glibc.
 
 The floor of a decoding step is the larger of two times: to read all weights once at the bandwidth of a copy, and to
 do its operations at the rate of a large product of matrices; both are measured here. Without torch only this package
-is measured. Results: benchmarks/results/policies.json.
+is measured. Each model is stored as soon as it is measured; `--only` leaves the other's rows as they are. Results:
+benchmarks/results/policies.json.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import environment, print_table, store
+from benchmarks.report import RESULTS, environment, print_table, store
 
 LLAMA = {"model_type": "llama", "rope_theta": 500_000.0, "max_position_embeddings": 1024, "tie_word_embeddings": True}
 MODELS = {
@@ -54,7 +56,11 @@ MODELS = {
 N_PROMPTS, PROMPT_LENGTH, ROW_LENGTH = 16, 32, 128
 NEW_TOKENS = (32, 256)
 REPEATS = {"small": 5, "large": 3}
-HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+KEPT = str(2**30)  # bytes
+AGAIN = {
+    "kept memory": {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": KEPT, "MALLOC_TRIM_THRESHOLD_": KEPT},
+    "huge pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
+}
 COPY_BYTES, MATRIX = 2**27, 1024
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
 
@@ -156,12 +162,19 @@ def measure(name: str, torch: str | None, scratch: Path) -> dict[str, Any]:
         commands["transformers"] = [torch, str(Path(__file__).parent / "peers" / "run_transformers.py")]
     for program, command in commands.items():
         found[program] = pinned([*command, folder, str(both)], {})
-        again = pinned([*command, folder, str(scores)], HUGE_PAGES)["results"]
-        found[program]["results"] |= {f"{job}, huge pages": seconds for job, seconds in again.items()}
+        for setting, variables in AGAIN.items():
+            again = pinned([*command, folder, str(scores)], variables)["results"]
+            found[program]["results"] |= {f"{job}, {setting}": seconds for job, seconds in again.items()}
     speeds = found["ours"]["floor"]
     by_bytes = 4 * found["parameters"] / speeds["bytes_per_second"]
     by_operations = 2 * N_PROMPTS * found["parameters"] / speeds["operations_per_second"]
     return found | {"floor_of_a_step": {"bytes": by_bytes, "operations": by_operations}}
+
+
+def stored() -> dict[str, Any]:
+    """Rows of the last measurement."""
+    path = RESULTS / "policies.json"
+    return json.loads(path.read_text())["results"] if path.exists() else {}
 
 
 def report(results: dict[str, Any]) -> None:
@@ -206,7 +219,7 @@ def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--torch", help="a Python with torch and transformers (default: .peers/torch, if there)")
-    parser.add_argument("--only", choices=list(MODELS), help="one of the models; nothing is stored")
+    parser.add_argument("--only", choices=list(MODELS), help="one of the models; rows of the other stay")
     parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "WORKLOAD"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -215,12 +228,12 @@ def main() -> None:
         return
     peer = Path(".peers/torch/bin/python")
     torch = arguments.torch or (str(peer) if peer.exists() else None)
+    results = stored()
     with tempfile.TemporaryDirectory() as scratch:
-        names = [arguments.only] if arguments.only else list(MODELS)
-        results = {name: measure(name, torch, Path(scratch)) for name in names}
+        for name in [arguments.only] if arguments.only else MODELS:
+            results[name] = measure(name, torch, Path(scratch)) | {"commit": environment()["commit"]}
+            store("policies", {"environment": environment(), "results": results})
     report(results)
-    if not arguments.only:
-        store("policies", {"environment": environment(), "results": results})
 
 
 if __name__ == "__main__":

@@ -40,11 +40,11 @@ class Cache(NamedTuple):
     """Keys (rotated) and values of all layers, one slot a token, and where each row begins.
 
     Attributes:
-        keys, values: [L, B, K, S, C], or one [B, K, S, C] a layer.
+        keys, values: [L, B, K, S, C]; or arrays of each layer, keys [B, K, C, S] and values [B, K, S, C].
         padding: how many of a row's first slots are empty; the token in slot s has position s - padding.
     """
 
-    keys: Float[Array, "L B K S C"] | tuple[Float[Array, "B K S C"], ...]
+    keys: Float[Array, "L B K S C"] | tuple[Float[Array, "B K C S"], ...]
     values: Float[Array, "L B K S C"] | tuple[Float[Array, "B K S C"], ...]
     padding: Int[Array, " B"]
 
@@ -127,17 +127,21 @@ class Decoder:
         """What `step` takes where it is fastest: on a CPU, if there are few layers, each by itself.
 
         A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them.
+        Keys and a tied head lie as the products with few rows read them.
         """
         if not self._on_cpu or self.architecture.n_layers > FEW_LAYERS:
             return weights, cache
         apart: Apart = {name: tuple(w) if name.startswith(LAYERS) else w for name, w in weights.items()}
-        return apart, cache._replace(keys=tuple(cache.keys), values=tuple(cache.values))
+        if self.architecture.tied:
+            apart["head"] = jax.lax.optimization_barrier(weights["embedding"].T)
+        keys = tuple(jnp.swapaxes(layer, 2, 3) for layer in cache.keys)
+        return apart, cache._replace(keys=keys, values=tuple(cache.values))
 
     def step(
         self, weights: Weights | Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
     ) -> tuple[Float[Array, "B D"], Cache]:
         """Append one token to every row, in the same slot; activations of it."""
-        n_slots = cache.keys[0].shape[2]
+        n_slots = cache.values[0].shape[2]
         positions = (slot - cache.padding)[:, None]
         key_positions = jnp.arange(n_slots, dtype=jnp.int32)[None, :] - cache.padding[:, None]
         seen = visible(positions, key_positions, key_positions >= 0)
@@ -151,8 +155,9 @@ class Decoder:
         for i in range(self.architecture.n_layers):
             layer = {name: parts[i] for name, parts in layers.items()}
             query, key, value = self._qkv(layer, x, view)
-            keys[i], values[i] = _put(keys[i], _by_head(key), slot), _put(values[i], _by_head(value), slot)
-            x = self._finish(layer, x, self._attend(layer, query, keys[i], values[i], view))
+            keys[i] = _put(keys[i], jnp.transpose(key, (0, 2, 3, 1)), slot, axis=3)
+            values[i] = _put(values[i], _by_head(value), slot)
+            x = self._finish(layer, x, self._attend(layer, query, jnp.swapaxes(keys[i], 2, 3), values[i], view))
         return x, tuple(keys), tuple(values)
 
     def _step_scanned(self, layers: Weights, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
@@ -172,7 +177,7 @@ class Decoder:
 
     def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Float32 logits, soft cap included."""
-        if self.architecture.tied:
+        if "head" not in weights:
             flat, matrix = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
             logits = jnp.matmul(flat, matrix.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
             logits = logits.reshape(*hidden.shape[:-1], -1)
@@ -373,8 +378,10 @@ def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:
     return jnp.swapaxes(x, 1, 2)
 
 
-def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""] | None = None) -> Array:
-    """The cache, [B, K, S, C] or [L, B, K, S, C], with one token written."""
-    zero = jnp.zeros((), jnp.int32)
-    first = () if layer is None else (layer,)
-    return jax.lax.dynamic_update_slice(cache, new, (*first, zero, zero, slot, zero))
+def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""] | None = None, axis: int = -2) -> Array:
+    """The cache, [B, K, S, C], [B, K, C, S] or [L, B, K, S, C], with one token written; `axis` is that of slots."""
+    first = [jnp.zeros((), jnp.int32)] * cache.ndim
+    first[axis] = slot
+    if layer is not None:
+        first[0] = layer
+    return jax.lax.dynamic_update_slice(cache, new, first)

@@ -146,12 +146,12 @@ def run(
     def goes_on(state: State) -> Array:
         return (state.step < settings.max_new_tokens) & ~jnp.all(state.done)
 
-    layers, cache = decoder.apart(weights, state.cache)
+    apart, cache = decoder.apart(weights, state.cache)
     state = state._replace(cache=cache)
 
     def body(state: State) -> State:
-        hidden, cache = decoder.step(layers, state.newest, length + state.step - 1, state.cache)
-        return _append(decoder, shape, weights, hidden, state._replace(cache=cache), settings)
+        hidden, cache = decoder.step(apart, state.newest, length + state.step - 1, state.cache)
+        return _append(decoder, shape, apart, hidden, state._replace(cache=cache), settings)
 
     out = jax.lax.while_loop(goes_on, body, state).out
     return jax.lax.with_sharding_constraint(out, sharding.whole(decoder.mesh))
