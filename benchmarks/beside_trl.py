@@ -31,7 +31,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.peers.protocol import PEERS
-from benchmarks.policies import MODELS, floor, pinned
+from benchmarks.policies import MODELS, ONE_THREAD, floor, pinned
 from benchmarks.report import environment, print_table, store
 
 WORK: dict[str, Any] = {
@@ -108,9 +108,8 @@ def train(name: str, folder: str, again: bool) -> dict[str, Any]:
 
     policy = bridge.load(folder, compute=Compute(remat="none"))
     work = json.loads(Path(folder, "work.json").read_text())
-    first = work["prompts"][: work["prompts_per_round"]]
     if name == "passes":
-        return passes.of_all(numbers() | {"watch_start": False}, policy, first)
+        return passes.of_all(numbers(), policy, work["prompts"][: work["prompts_per_round"]])
     wall, processor = [time.perf_counter()], [time.process_time()]
 
     def tick(*_: Any) -> None:
@@ -121,10 +120,7 @@ def train(name: str, folder: str, again: bool) -> dict[str, Any]:
     method.fit(policy, work["prompts"], steps=steps, key=jax.random.key(0), callback=tick)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = {"wall": np.diff(wall).tolist(), "processor": np.diff(processor).tolist(), "peak_bytes": peak}
-    if again:
-        return found
-    counted = passes.of_round(method, policy, first)
-    return found | {"split": split(method, policy, work), "passes": counted, "floor": floor()}
+    return found if again else found | {"split": split(method, policy, work), "floor": floor()}
 
 
 def split(method: Any, policy: Any, work: dict[str, Any]) -> dict[str, float]:
@@ -252,8 +248,9 @@ def main() -> None:
         places = {place: getattr(arguments, place) for place, _ in THEIRS.values()}
         found = measure(arguments.turns, places, str(folder))
         worker = [sys.executable, "-m", "benchmarks.beside_trl", "--folder", str(folder), "--worker", "passes"]
-        counted = pinned(worker, {})
+        counted = pinned(worker, {"XLA_FLAGS": f"{ONE_THREAD} --xla_backend_optimization_level=0"})
     for ours in OURS:
+        found[ours]["passes"] = counted[ours]
         ratios = {name: found[name]["processor_seconds"] / found[ours]["processor_seconds"] for name in THEIRS}
         found[ours]["processor_seconds_over"] = ratios
         found[ours]["seconds_over"] = {name: found[name]["seconds"] / found[ours]["seconds"] for name in THEIRS}
