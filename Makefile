@@ -14,7 +14,7 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-BENCHMARKS := $(filter-out demo openspiel_counts gpu gpu_policies tpu_compile beside_trl,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+BENCHMARKS := $(filter-out demo openspiel_counts gpu gpu_policies tpu_compile tpu_mpo beside_trl,$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
 .PHONY: setup demo test lint bench bench-gpu peers bench-peers parity docs clean
 

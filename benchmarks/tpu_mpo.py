@@ -10,6 +10,8 @@ the whole vocabulary. Nothing is timed but compilation. Results: benchmarks/resu
 """
 
 import argparse
+import itertools
+import json
 import math
 import os
 import re
@@ -26,7 +28,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding
 
-from benchmarks.report import environment, print_table, store
+from benchmarks.report import RESULTS, environment, print_table, store
 from llm_bridge import generate, learning, scoring, sharding
 from llm_bridge.arena import Samples
 from llm_bridge.checkpoint import architecture_of
@@ -180,16 +182,31 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
     arguments = parser.parse_args()
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU whose metadata could be asked for
-    results = []
+    stored = RESULTS / "tpu_mpo.json"
+    results = json.loads(stored.read_text())["results"] if stored.exists() else []
     for place in arguments.topologies:
         devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=place).devices)
         shape = MESHES[place]
         mesh = Mesh(devices.reshape(*shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
-        for name in arguments.models:
-            for job in arguments.jobs:
-                found = compiled(Described(name, mesh), job)
-                results.append({"topology": place, "mesh": shape, "model": name, "job": job, **found})
-                print(f"{place} {name} {job}: {found['compile_seconds']:.0f} s, {found}", flush=True)
+        for name, job in itertools.product(arguments.models, arguments.jobs):
+            key = {"topology": place, "mesh": shape, "model": name, "job": job}
+            found = key | compiled(Described(name, mesh), job)
+            results = [row for row in results if {part: row[part] for part in key} != key] + [found]
+            keep(sorted(results, key=lambda row: (row["topology"], row["model"], row["job"])))
+    report(results)
+    assert not any(r["gathered_logits"] for r in results), "logits of the whole vocabulary move between chips"
+
+
+def keep(results: list[dict[str, Any]]) -> None:
+    """Store what is there; a compilation takes minutes."""
+    settings = {"prompts": N_PROMPTS, "group": GROUP, "prompts_at_a_time": PROMPTS_AT_A_TIME}
+    lengths = {"prompt_length": PROMPT_LENGTH, "new_tokens": NEW_TOKENS}
+    versions = environment() | {"libtpu": version("libtpu")}
+    store("tpu_mpo", {"environment": versions, "work": settings | lengths, "results": results})
+
+
+def report(results: list[dict[str, Any]]) -> None:
+    """A row for each program."""
     print_table(
         ("slice", "model", "job", "GB a chip", "arguments", "of", "given up", "gathered logits", "moves", "compile s"),
         [
@@ -207,11 +224,6 @@ def main() -> None:
             for r in results
         ],
     )
-    assert not any(r["gathered_logits"] for r in results), "logits of the whole vocabulary move between chips"
-    settings = {"prompts": N_PROMPTS, "group": GROUP, "prompts_at_a_time": PROMPTS_AT_A_TIME}
-    lengths = {"prompt_length": PROMPT_LENGTH, "new_tokens": NEW_TOKENS}
-    versions = environment() | {"libtpu": version("libtpu")}
-    store("tpu_mpo", {"environment": versions, "work": settings | lengths, "results": results})
 
 
 if __name__ == "__main__":
