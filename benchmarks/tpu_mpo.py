@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -58,10 +59,11 @@ COMMON = {"num_key_value_heads": 8, "max_position_embeddings": 8192}
 MESHES = {"v5e:4x4": {"fsdp": 4, "tensor": 4}, "v5p:4x4x4": {"fsdp": 16, "tensor": 4}}
 HBM = {"v5e": 16 * 10**9, "v5p": 95 * 10**9}  # bytes a chip, as the vendor has them
 N_PROMPTS, GROUP, PROMPTS_AT_A_TIME, PROMPT_LENGTH, NEW_TOKENS = 16, 8, 4, 512, 512
-JOBS = ("generate", "log_probs", "update")
+JOBS = ("generate", "log_probs", "update", "update_adapter")
+RANK, ADAPTED = 16, {"query": "heads", "value": "kv_heads"}
 MOVES = re.compile(r" = (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 SHAPES = re.compile(r"\w+\[([\d,]*)\]")
-GIVEN_UP = "Involuntary full rematerialization"
+GIVEN_UP, TOO_LARGE = "Involuntary full rematerialization", "RESOURCE_EXHAUSTED"
 
 
 class Described:
@@ -106,18 +108,40 @@ class Described:
 
     def update(self) -> Any:
         """A round's optimizer steps, as `MPO` makes them; no copy of the first policy is kept."""
-        plan = learning.Plan(self.decoder, PolicyGradient(), learning.adam(0.9, 0.999, 1e-5, 1.0), 4, PROMPTS_AT_A_TIME)
-        state = jax.eval_shape(plan.optimizer.init, self.weights)
-        moments = jax.tree_util.tree_map_with_path(self._placed, state)
+        return self._update(self.decoder, self.weights, {})
+
+    def update_adapter(self) -> Any:
+        """The same with an adapter on a base in bfloat16."""
+        base, adapter = {}, {}
+        for name, array in self.weights.items():
+            base[name] = self.array(array.shape, jnp.bfloat16, array.sharding)
+            if (axis := ADAPTED.get(name.removeprefix("layers."))) is not None:
+                n_layers, into, out = array.shape
+                sides = {"a": ((n_layers, into, RANK), "width", 1), "b": ((n_layers, RANK, out), axis, 2)}
+                for side, (shape, meaning, at) in sides.items():
+                    axes: list[Any] = ["layers"] * 3  # not divided
+                    axes[at] = meaning
+                    place = NamedSharding(self.mesh, sharding.spec(axes, self.mesh))
+                    adapter[f"{name}.lora_{side}"] = self.array(shape, jnp.float32, place)
+        return self._update(replace(self.decoder, adapter_scale=1.0), adapter, base)
+
+    def _update(self, decoder: Decoder, trained_weights: Any, base: Any) -> Any:
+        plan = learning.Plan(decoder, PolicyGradient(), learning.adam(0.9, 0.999, 1e-5, 1.0), 4, PROMPTS_AT_A_TIME)
+        state = jax.eval_shape(plan.optimizer.init, trained_weights)
+
+        def placed(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
+            return self.array(leaf.shape, leaf.dtype, trained_weights[path[-1].key].sharding if leaf.ndim else None)
+
+        moments = jax.tree_util.tree_map_with_path(placed, state)
         integer, real = self.array((), jnp.int32), self.array((), jnp.float32)
-        trained = learning.Trained(self.weights, moments, Counters(integer, integer, real))  # type: ignore
+        trained = learning.Trained(trained_weights, moments, Counters(integer, integer, real))  # type: ignore
         n_rows, length = N_PROMPTS * GROUP, PROMPT_LENGTH + NEW_TOKENS
         of_tokens = [self.rows(n_rows, length, dtype) for dtype in (jnp.int32, jnp.bool_, jnp.bool_, jnp.float32)]
         judged = Judged(
             self.array((N_PROMPTS, GROUP), jnp.float32),  # type: ignore
             self.array((N_PROMPTS, GROUP, GROUP), jnp.float32),  # type: ignore
         )
-        given = learning.Given(Samples(*of_tokens), judged, Numbers(real, real), real, {}, self.weights, {})  # type: ignore
+        given = learning.Given(Samples(*of_tokens), judged, Numbers(real, real), real, base, trained_weights, {})  # type: ignore
         program: Any = sharding.program(learning._steps, plan, trained)
         return program.lower(trained, given)
 
@@ -125,10 +149,6 @@ class Described:
     def vocabulary(self) -> int:
         """V."""
         return self.architecture.vocabulary
-
-    def _placed(self, path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
-        place = self.weights[path[-1].key].sharding if leaf.ndim else None
-        return self.array(leaf.shape, leaf.dtype, place)
 
 
 @contextmanager
@@ -153,7 +173,12 @@ def compiled(model: Described, job: str) -> dict[str, Any]:
     """One program: what a chip holds, what moves, and what the partitioner said."""
     begun = time.perf_counter()
     with heard() as said:
-        program = getattr(model, job)().compile()
+        try:
+            program = getattr(model, job)().compile()
+        except jax.errors.JaxRuntimeError as error:
+            if TOO_LARGE not in str(error):
+                raise
+            return {"does_not_fit": str(error).partition("\n")[0]}
         given_up = said().count(GIVEN_UP)
     seconds = time.perf_counter() - begun
     moved: dict[str, list[tuple[int, ...]]] = {}
@@ -194,7 +219,7 @@ def main() -> None:
             results = [row for row in results if {part: row[part] for part in key} != key] + [found]
             keep(sorted(results, key=lambda row: (row["topology"], row["model"], row["job"])))
     report(results)
-    assert not any(r["gathered_logits"] for r in results), "logits of the whole vocabulary move between chips"
+    assert not any(r.get("gathered_logits") for r in results), "logits of the whole vocabulary move between chips"
 
 
 def keep(results: list[dict[str, Any]]) -> None:
@@ -222,8 +247,12 @@ def report(results: list[dict[str, Any]]) -> None:
                 f"{r['compile_seconds']:.0f}",
             )
             for r in results
+            if "does_not_fit" not in r
         ],
     )
+    for r in results:
+        if "does_not_fit" in r:
+            print(f"{r['topology']} {r['model']} {r['job']}: {r['does_not_fit']}")
 
 
 if __name__ == "__main__":

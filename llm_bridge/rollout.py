@@ -165,7 +165,7 @@ class Rollout:
 
     def _responses(self, samples: Samples) -> list[list[Response]]:
         """By prompt, as the judge sees them."""
-        tokens, response = sharding.on_host((samples.tokens, samples.response))
+        tokens, response = sharding.gathered((samples.tokens, samples.response))
         n = len(tokens) // len(self._given)
         ids = [tuple(row[marked].tolist()) for row, marked in zip(tokens, response, strict=True)]
         return [

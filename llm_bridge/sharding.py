@@ -91,7 +91,7 @@ def put(array: Any, place: Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
 
 
-def on_host(arrays: Any) -> Any:
+def gathered(arrays: Any) -> Any:
     """A pytree of arrays as NumPy's, whole on every process."""
     return jax.tree.map(
         lambda a: np.asarray(a) if a.is_fully_addressable else multihost_utils.process_allgather(a, tiled=True), arrays
