@@ -246,9 +246,9 @@ def main() -> None:
         checkpoint(folder)
         (folder / "work.json").write_text(json.dumps(WORK | {"prompts": prompts()}))
         places = {place: getattr(arguments, place) for place, _ in THEIRS.values()}
-        found = measure(arguments.turns, places, str(folder))
         worker = [sys.executable, "-m", "benchmarks.beside_trl", "--folder", str(folder), "--worker", "passes"]
         counted = pinned(worker, {"XLA_FLAGS": f"{ONE_THREAD} --xla_backend_optimization_level=0"})
+        found = measure(arguments.turns, places, str(folder))
     for ours in OURS:
         found[ours]["passes"] = counted[ours]
         ratios = {name: found[name]["processor_seconds"] / found[ours]["processor_seconds"] for name in THEIRS}

@@ -253,7 +253,7 @@ class Service:
                     time.sleep(1.5)  # longer than the client's timeout
                     self.close_connection = True
                 else:
-                    body = json.dumps({"choices": [{"message": {"content": "1"}}]}).encode()
+                    body = json.dumps({"choices": [{"message": {"content": "A"}}]}).encode()
                     self.send_response(int(kind or 200))
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()

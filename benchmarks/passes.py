@@ -105,5 +105,6 @@ def of_all(numbers: dict[str, Any], policy: bridge.Policy, prompts: list[str]) -
     found["MPO, start watched"] = replace(found["MPO"], watch_start=True)
     found["MPO, regression"] = replace(found["MPO"], estimator=bridge.Regression())
     for name, file in BASELINES.items():
-        found[name] = importlib.import_module(f"llm_bridge.baselines.{file}").METHOD(**numbers)
+        halves = {"group_size": 4} if name == "EGPO" else {}  # the half of its group plays within itself
+        found[name] = importlib.import_module(f"llm_bridge.baselines.{file}").METHOD(**(numbers | halves))
     return {name: of_round(method, policy, prompts) for name, method in found.items()}
