@@ -17,6 +17,7 @@ Results: benchmarks/results/kill_and_train.json.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
@@ -111,14 +112,13 @@ def life(words: list[str], log: str) -> None:
 
 def killed_once(start: Callable[[], Any], run: Path, moment: str, rng: np.random.Generator, usual: float) -> str | None:
     """Start a process and kill it; whether "inside" a write or "outside", None if it ended first."""
+    before, left = _size(run / "metrics.jsonl"), _parts(run)  # of the process before
     process, begun, wait = start(), time.monotonic(), rng.uniform(0, usual)
-    before = _size(run / "metrics.jsonl")
     while process.is_alive():
-        writes = any(run.glob("checkpoints/.step_*"))
         due = {
             "anywhere": time.monotonic() - begun > wait,
             "after a round": _size(run / "metrics.jsonl") > before,
-            "writing": writes,
+            "writing": bool(_parts(run) - left),
         }[moment]
         if due:
             process.kill()
@@ -129,7 +129,7 @@ def killed_once(start: Callable[[], Any], run: Path, moment: str, rng: np.random
         return None
     if process.exitcode != -9:
         raise RuntimeError((run.parent / "log").read_text()[-2000:])
-    return "inside" if any(run.glob("checkpoints/.step_*")) else "outside"
+    return "inside" if _parts(run) - left else "outside"
 
 
 def measure_kills(folder: Path, kills: int) -> dict[str, Any]:
@@ -170,6 +170,15 @@ def measure_kills(folder: Path, kills: int) -> dict[str, Any]:
 
 def _differ(folder: Path, run: Path, name: str) -> bool:
     return (run / name).read_bytes() != (folder / "reference" / name).read_bytes()
+
+
+def _parts(run: Path) -> set[tuple[str, int]]:
+    """Unfinished checkpoints, and when each was last changed."""
+    found = set()
+    for path in run.glob("checkpoints/.step_*"):
+        with contextlib.suppress(FileNotFoundError):  # it is finished meanwhile
+            found.add((path.name, path.stat().st_ctime_ns))
+    return found
 
 
 def _size(path: Path) -> int:
