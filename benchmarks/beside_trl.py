@@ -31,7 +31,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.peers.protocol import PEERS
-from benchmarks.policies import MODELS, floor, pinned
+from benchmarks.policies import MODELS, ONE_THREAD, floor, pinned
 from benchmarks.report import environment, print_table, store
 
 WORK: dict[str, Any] = {
@@ -47,6 +47,7 @@ CONFIG = MODELS["small"] | {"intermediate_size": 256, "tie_word_embeddings": Fal
 THEIRS = {"TRL Nash-MD": ("trl113", "nash_md"), "TRL Online DPO": ("trl116", "online_dpo")}
 OURS = ("MPO", "MPO, start watched", "Nash-MD", "online IPO")
 KEPT = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2"}  # as `mpo` has it
+PASSES_OF_MPO = {"generating": 47 / 48, "scored": 2.0, "backward": 1.0}  # where they are not counted again
 BARS = {"TRL Nash-MD": 2.0, "TRL Online DPO": 1.5}
 
 
@@ -108,9 +109,8 @@ def train(name: str, folder: str, again: bool) -> dict[str, Any]:
 
     policy = bridge.load(folder, compute=Compute(remat="none"))
     work = json.loads(Path(folder, "work.json").read_text())
-    first = work["prompts"][: work["prompts_per_round"]]
     if name == "passes":
-        return passes.of_all(numbers() | {"watch_start": False}, policy, first)
+        return passes.of_all(numbers(), policy, work["prompts"][: work["prompts_per_round"]])
     wall, processor = [time.perf_counter()], [time.process_time()]
 
     def tick(*_: Any) -> None:
@@ -121,10 +121,7 @@ def train(name: str, folder: str, again: bool) -> dict[str, Any]:
     method.fit(policy, work["prompts"], steps=steps, key=jax.random.key(0), callback=tick)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = {"wall": np.diff(wall).tolist(), "processor": np.diff(processor).tolist(), "peak_bytes": peak}
-    if again:
-        return found
-    counted = passes.of_round(method, policy, first)
-    return found | {"split": split(method, policy, work), "passes": counted, "floor": floor()}
+    return found if again else found | {"split": split(method, policy, work), "floor": floor()}
 
 
 def split(method: Any, policy: Any, work: dict[str, Any]) -> dict[str, float]:
@@ -161,11 +158,11 @@ def median(found: dict[str, Any], what: str, warm_up: int) -> float:
     return float(np.median([seconds for turn in found["turns"] for seconds in turn[what][warm_up:]]))
 
 
-def measure(turns: int, environments: dict[str, str], folder: str) -> dict[str, Any]:
+def measure(turns: int, names: list[str], environments: dict[str, str], folder: str) -> dict[str, Any]:
     """Every program, in turn."""
     ours = [sys.executable, "-m", "benchmarks.beside_trl", "--folder", folder, "--worker"]
     theirs = str(Path(__file__).parent / "peers" / "run_trl.py")
-    commands = {name: [*ours, name] for name in OURS}
+    commands = {name: [*ours, name] for name in names}
     work = str(Path(folder, "work.json"))
     commands |= {name: [environments[place], theirs, kind, folder, work] for name, (place, kind) in THEIRS.items()}
     found: dict[str, Any] = {name: {"turns": []} for name in commands}
@@ -187,7 +184,7 @@ def measure(turns: int, environments: dict[str, str], folder: str) -> dict[str, 
 
 def floor_of_mpo(found: dict[str, Any], n_parameters: int) -> dict[str, float]:
     """Seconds that the products of MPO's passes take at the rate of a large one."""
-    passes, rate = found["passes"], found["turns"][0]["floor"]["operations_per_second"]
+    passes, rate = found["passes"] or PASSES_OF_MPO, found["turns"][0]["floor"]["operations_per_second"]
     rows = 2 * WORK["prompts_per_round"] * (WORK["prompt_length"] + WORK["max_new_tokens"])
     forward = 2 * (n_parameters - VOCABULARY * CONFIG["hidden_size"]) * rows / rate  # the embedding is no product
     return {
@@ -210,20 +207,21 @@ def report(results: dict[str, Any]) -> None:
                 *(f"{found['seconds_over'][theirs]:.2f}" if name in OURS else "" for theirs in THEIRS),
                 *(f"{found['first_step_seconds'][turn]:.1f}" for turn in (0, -1)),
                 *(f"{found['peak_bytes'][turn] / 2**20:.0f}" for turn in (0, -1)),
-                f"{passes['copies']:.2f}",
-                *(f"{passes[kind]:.2f}" for kind in ("generating", "judge", "scored", "backward")),
+                f"{passes.get('copies', np.nan):.2f}",
+                *(f"{passes.get(kind, np.nan):.2f}" for kind in ("generating", "judge", "scored", "backward")),
             )
         )
     faster = [f"{name} /" for name in THEIRS]
-    counted = ("copies", "generating", "judge", "scored", "backward")
+    kinds = ("copies", "generating", "judge", "scored", "backward")
     once = ("first step s", "again", "peak MiB", "again")
-    print_table(("method", "ms a step", "processor ms", *faster, *once, *counted), rows)
+    print_table(("method", "ms a step", "processor ms", *faster, *once, *kinds), rows)
     spent = ", ".join(f"{1e3 * s:.1f} {kind}" for kind, s in results["methods"]["MPO"]["split"].items())
     print(f"MPO's processor ms: {spent}")
-    print_table(
-        ("passes of ours, all methods", *counted),
-        [(name, *(f"{found[kind]:.2f}" for kind in counted)) for name, found in results["passes"].items()],
-    )
+    if results["passes"]:
+        print_table(
+            ("passes of ours, all methods", *kinds),
+            [(name, *(f"{found[kind]:.2f}" for kind in kinds)) for name, found in results["passes"].items()],
+        )
     bottom = results["floor"]
     print(f"floor of MPO: {1e3 * (bottom['generating'] + bottom['update']):.1f} ms a step,", end=" ")
     print(f"{1e3 * bottom['generating']:.1f} to generate and {1e3 * bottom['update']:.1f} to learn")
@@ -235,6 +233,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=3, help="the first compiles, so take at least 2")
     for place, _ in THEIRS.values():
         parser.add_argument(f"--{place}", default=str(PEERS / place / "bin" / "python"), help="a Python with that TRL")
+    parser.add_argument("--ours", nargs="+", choices=OURS, default=list(OURS), help="which of ours are timed")
+    parser.add_argument("--no-passes", dest="passes", action="store_false", help="count no passes of ours")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--again", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--folder", help=argparse.SUPPRESS)
@@ -250,10 +250,12 @@ def main() -> None:
         checkpoint(folder)
         (folder / "work.json").write_text(json.dumps(WORK | {"prompts": prompts()}))
         places = {place: getattr(arguments, place) for place, _ in THEIRS.values()}
-        found = measure(arguments.turns, places, str(folder))
         worker = [sys.executable, "-m", "benchmarks.beside_trl", "--folder", str(folder), "--worker", "passes"]
-        counted = pinned(worker, {})
-    for ours in OURS:
+        quick = {"XLA_FLAGS": f"{ONE_THREAD} --xla_backend_optimization_level=0"}
+        counted = pinned(worker, quick) if arguments.passes else {}
+        found = measure(arguments.turns, arguments.ours, places, str(folder))
+    for ours in arguments.ours:
+        found[ours]["passes"] = counted.get(ours, {})
         ratios = {name: found[name]["processor_seconds"] / found[ours]["processor_seconds"] for name in THEIRS}
         found[ours]["processor_seconds_over"] = ratios
         found[ours]["seconds_over"] = {name: found[name]["seconds"] / found[ours]["seconds"] for name in THEIRS}

@@ -15,7 +15,15 @@ import jax
 import llm_bridge as bridge
 from llm_bridge.decoder import Decoder
 
-BASELINES = ("nash_md", "online_ipo", "iterative_dpo", "inpo", "sppo", "self_play", "egpo")
+BASELINES = {
+    "Nash-MD": "nash_md",
+    "online IPO": "online_ipo",
+    "iterative DPO": "iterative_dpo",
+    "INPO": "inpo",
+    "SPPO": "sppo",
+    "self-play": "self_play",
+    "EGPO": "egpo",
+}
 tokens: Counter[str] = Counter()
 
 
@@ -92,8 +100,11 @@ def of_round(method: Any, policy: bridge.Policy, prompts: list[str]) -> dict[str
 
 def of_all(numbers: dict[str, Any], policy: bridge.Policy, prompts: list[str]) -> dict[str, dict[str, float]]:
     """Copies and passes of MPO in both forms and of every baseline, with the same numbers."""
-    found: dict[str, Any] = {"mpo": bridge.MPO(**numbers)}
-    found["mpo, regression"] = replace(found["mpo"], estimator=bridge.Regression())
-    for name in BASELINES:
-        found[name] = importlib.import_module(f"llm_bridge.baselines.{name}").METHOD(**numbers)
+    numbers = numbers | {"watch_start": False}
+    found: dict[str, Any] = {"MPO": bridge.MPO(**numbers)}
+    found["MPO, start watched"] = replace(found["MPO"], watch_start=True)
+    found["MPO, regression"] = replace(found["MPO"], estimator=bridge.Regression())
+    for name, file in BASELINES.items():
+        halves = {"group_size": 4} if name == "EGPO" else {}  # the half of its group plays within itself
+        found[name] = importlib.import_module(f"llm_bridge.baselines.{file}").METHOD(**(numbers | halves))
     return {name: of_round(method, policy, prompts) for name, method in found.items()}

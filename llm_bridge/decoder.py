@@ -213,6 +213,7 @@ class Decoder:
             x = x + jnp.take(weights["positions"], positions, axis=0).astype(dtype)
         rotation = None if a.learned_positions else rotations(a, positions, lengths)
         keys_at = positions if key_positions is None else key_positions
+        x = jax.lax.with_sharding_constraint(x, sharding.looked_up(self.mesh))
         return self._place(x), View(rotation, positions, keys_at, seen)
 
     @property

@@ -195,7 +195,7 @@ class Method:
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
         place = sharding.whole(policy.mesh)
         moments = self.plan(state).optimizer.init(state.weights)
-        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, place), moments))
+        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else sharding.put(m, place), moments))
 
     def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
         """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""

@@ -1,7 +1,8 @@
 """How much memory a run will need, counted from shapes before anything is allocated.
 
 Weights, moments and gradients are exact. Activations and logits are those that the backward pass keeps, counted from
-the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate.
+the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
+scores and logits are there at once is what XLA's assignment of buffers shows (`benchmarks/training_memory.py`).
 """
 
 import math
@@ -9,15 +10,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from llm_bridge import sharding
 from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.attention import chosen
 from llm_bridge.policy import Policy
 from llm_bridge.scoring import LOGITS_AT_A_TIME, chunk_length
 
 FLOAT = 4
+SCORES, LOGITS = 5, 8  # arrays of attention's scores that a layer keeps, and of a chunk's logits
 GIB = 2**30
 
 
@@ -92,9 +96,10 @@ def training(policy: Policy, rows: Rows, copies: int) -> Budget:
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
     compute = policy.decoder.compute
     item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
+    wide = FLOAT if mesh.devices.flat[0].platform == "cpu" else item  # XLA widens half precision on CPUs
     learning = {
         "gradient": trained,
-        "activations": _activations(policy, learned, rows.length) * item // n_tensor,
+        "activations": _activations(policy, learned, rows.length) * wide // n_tensor,
         "logits": _logits(policy.architecture, learned, rows.length) // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
@@ -126,10 +131,14 @@ def _share(array: jax.Array) -> int:
 def _activations(policy: Policy, n_rows: int, length: int) -> int:
     """Numbers that the backward pass keeps."""
     a, tokens = policy.architecture, n_rows * length
-    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + 2 * a.n_heads * length
+    compute, platform = policy.decoder.compute, policy.mesh.devices.flat[0].platform
+    dtype = jnp.dtype(compute.dtype or policy.arrays()["embedding"].dtype)
+    plain = chosen(compute.attention, platform, dtype, a.score_softcap, a.head_width) == "plain"
+    scores = SCORES * a.n_heads * length if plain else 0
+    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + scores
     width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
-    inside = tokens * (attention + 2 * a.width + (4 if a.gated else 2) * width)
-    match policy.decoder.compute.remat:
+    inside = tokens * (attention + 5 * a.width + (4 if a.gated else 2) * width)
+    match compute.remat:
         case "none":
             return a.n_layers * inside
         case "layer":
@@ -142,4 +151,4 @@ def _activations(policy: Policy, n_rows: int, length: int) -> int:
 def _logits(a: Architecture, n_rows: int, length: int) -> int:
     """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
     chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
-    return 6 * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))
+    return LOGITS * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

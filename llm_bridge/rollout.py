@@ -114,7 +114,8 @@ class Rollout:
         self._note("distinct", [len(set(ids[i : i + n])) / n for i in range(0, len(ids), n)])
         mesh = source.decoder.mesh
         even = len(prompts) % sharding.n_row_shares(mesh) == 0
-        return Samples(*jax.device_put(tuple(rows[:4]), sharding.rows(mesh, 2) if even else sharding.whole(mesh)))
+        place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        return Samples(*(sharding.put(part, place) for part in rows[:4]))
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
         """See `Arena`."""
@@ -159,12 +160,12 @@ class Rollout:
             stop_table(origin.stop_tokens, source.decoder.architecture.vocabulary),
         )
         shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, str(jax.random.key_impl(key)))
-        batch = jax.device_put(batch, sharding.rows(mesh, 1))
+        batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
         return run(source.decoder, shape, source.weights, batch, Settings(*numbers))
 
     def _responses(self, samples: Samples) -> list[list[Response]]:
         """By prompt, as the judge sees them."""
-        tokens, response = np.asarray(samples.tokens), np.asarray(samples.response)
+        tokens, response = sharding.gathered((samples.tokens, samples.response))
         n = len(tokens) // len(self._given)
         ids = [tuple(row[marked].tolist()) for row, marked in zip(tokens, response, strict=True)]
         return [

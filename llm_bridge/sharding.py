@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.core import Tracer
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from llm_bridge.architecture import Architecture, BridgeError
@@ -22,6 +23,7 @@ from llm_bridge.weights import Axis, weights
 
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
+LOOKED_UP = ("data", None, "fsdp")
 RULES: dict[Axis, str | None] = {
     "vocabulary": "tensor",
     "heads": "tensor",
@@ -68,9 +70,32 @@ def rows(mesh: Mesh, n_axes: int, heads_at: int | None = None, rows_at: int = 0)
     return NamedSharding(mesh, PartitionSpec(*parts))
 
 
+def looked_up(mesh: Mesh) -> NamedSharding:
+    """Of activations [B, T, D] as they come out of a table: by the rows' data axis, and in width as the table is.
+
+    Said explicitly, the way from there to `rows` is one all-to-all; XLA alone would make them whole on every device.
+    """
+    return NamedSharding(mesh, PartitionSpec(*(name if name in mesh.axis_names else None for name in LOOKED_UP)))
+
+
 def whole(mesh: Mesh) -> NamedSharding:
     """Of an array that every device has."""
     return NamedSharding(mesh, PartitionSpec())
+
+
+def put(array: Any, place: Sharding) -> jax.Array:
+    """What every process has on its host, where it belongs; NaN is as good as any other number."""
+    array = np.asarray(array)
+    if place.is_fully_addressable:
+        return jax.device_put(array, place)
+    return jax.make_array_from_callback(array.shape, place, lambda index: array[index])
+
+
+def gathered(arrays: Any) -> Any:
+    """A pytree of arrays as NumPy's, whole on every process."""
+    return jax.tree.map(
+        lambda a: np.asarray(a) if a.is_fully_addressable else multihost_utils.process_allgather(a, tiled=True), arrays
+    )
 
 
 def n_row_shares(mesh: Mesh) -> int:
@@ -104,10 +129,15 @@ def in_place(function: Callable[..., Any], static: Hashable, changing: Any, *oth
     Results lie where `changing` did. Left alone, XLA chooses, and what is called round after round is compiled again
     for every new place. A call that is being traced is a plain one.
     """
-    leaves, structure = jax.tree.flatten(changing)
-    if any(isinstance(leaf, Tracer) for leaf in leaves):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(changing)):
         return function(static, changing, *others)
-    return _compiled(function, static, structure, tuple(leaf.sharding for leaf in leaves))(changing, *others)
+    return program(function, static, changing)(changing, *others)
+
+
+def program(function: Callable[..., Any], static: Hashable, changing: Any) -> Callable[..., Any]:
+    """What `in_place` calls; `changing` may be described by shapes and places."""
+    leaves, structure = jax.tree.flatten(changing)
+    return _compiled(function, static, structure, tuple(leaf.sharding for leaf in leaves))
 
 
 @cache

@@ -43,7 +43,7 @@ class Termination:
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Inside, being told to stop raises `Terminated` wherever the main thread stands."""
-        self.check()
+        Termination.check(self)  # by what this process knows
         self._at_once = True
         try:
             yield

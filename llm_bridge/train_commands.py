@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import mmd
-from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory
+from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory, processes
 from llm_bridge.agreement import agreement
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
@@ -23,10 +23,11 @@ from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.mpo import MPO
 from llm_bridge.options import Model, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
+from llm_bridge.processes import SharedJudge, SharedTermination
 from llm_bridge.rollout import Question, tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
-from llm_bridge.termination import Terminated, Termination
+from llm_bridge.termination import Terminated
 from llm_bridge.training_run import Keeper, finish, identity, prepare
 from llm_bridge.win_rate import WinRate
 from mmd.command_line import UsageError
@@ -38,7 +39,7 @@ Say = Callable[[Iterable[str]], None]
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
-    method, termination = method_of(options), Termination()
+    method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     held_out = _held_out(options)
@@ -46,7 +47,8 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     policy = policy_of(options, lora=options)
     given, longest = _given(options, policy, dataset, say)
     if options.judge is not None or not isinstance(method, SFT):
-        method = replace(method, judge=termination.interrupting(judge_of(options)))
+        judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
+        method = replace(method, judge=SharedJudge(judge))
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
     _budget(policy, method, longest, say)
@@ -89,7 +91,7 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
     say(budget.lines())
     budget.check()
-    termination = Termination()
+    termination = SharedTermination()
     keeper = Keeper(options, _states(options, policy), termination)
     with termination.listening():
         try:
@@ -258,7 +260,7 @@ def _mesh(text: str | None) -> Mesh | None:
 
 def _begin(options: Model) -> None:
     if options.distributed:
-        jax.distributed.initialize()
+        processes.begin()
 
 
 def _states(options: Run, policy: Policy) -> RunState:

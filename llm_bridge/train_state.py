@@ -115,7 +115,7 @@ def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -
         return {name: jnp.copy(array.astype(jnp.float32)) for name, array in trained.items()}
 
     def number(value: Any) -> Array:
-        return jax.device_put(value, sharding.whole(policy.mesh))
+        return sharding.put(value, sharding.whole(policy.mesh))
 
     compute = policy.decoder.compute
     precise = replace(compute, dtype=compute.dtype or arrays["embedding"].dtype.name)

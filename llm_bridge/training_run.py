@@ -25,6 +25,7 @@ import numpy as np
 from llm_bridge import training_log
 from llm_bridge.options import Run
 from llm_bridge.policy import Policy
+from llm_bridge.processes import wait_for_all
 from llm_bridge.run_state import FOLDER, RunState
 from llm_bridge.termination import Termination
 from llm_bridge.training_log import TrainingLog
@@ -55,6 +56,7 @@ def prepare(options: Run, argv: Sequence[str]) -> None:
     folder = prepare_folder(options.output_dir)
     if not options.resume and any((folder / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
         raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")
+    wait_for_all("prepare")  # the first process begins to write
     if jax.process_index() != 0:
         return
     plain = {name: _plain(value) for name, value in asdict(options).items()} | {"resume": False}

@@ -48,7 +48,7 @@ BRIDGE_LAYERS = (
     {"adapters", "encoding"},
     {"judges"},
     {"train_state", "arena", "agreement", "termination"},
-    {"objective", "mixture", "weight_average", "rollout"},
+    {"objective", "mixture", "weight_average", "rollout", "processes"},
     {"learning"},
     {"loop"},
     {"mpo"},

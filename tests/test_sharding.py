@@ -5,11 +5,7 @@ Eight pretended devices in this process, and two processes of four that talk ove
 
 import functools
 import math
-import os
 import re
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,8 +23,8 @@ from mmd.cli import main
 from mmd.game import Game, Pair
 from mmd.payoff import Buckets, Sparse
 from mmd.sharding import Placement, ShardedTreeplex, flat, settled
+from tests.processes import JOIN, run_two
 
-ROOT = Path(__file__).resolve().parents[1]
 FIXED = mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1)
 STEPS = 200
 FLOAT64 = np.dtype(np.float64)
@@ -226,10 +222,7 @@ def test_a_batch_over_devices_is_64_single_runs() -> None:
 # -------------------------------------------------------------------- two processes of four devices
 
 WORKER = """
-import sys
-import jax
-port, process, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, initialization_timeout=120)
+folder = sys.argv[3]
 import numpy as np
 import games, mmd
 from mmd import game, sharding
@@ -257,34 +250,10 @@ except mmd.GameError as error:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def test_two_processes_iterate_as_one_device(tmp_path: Path) -> None:
     """Over gloo: 200 steps agree with one device to 1e-12, in both processes bit for bit; the default converges."""
-    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"  # compiles in half the time
-    clean |= {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    port = str(free_port())
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, port, str(process), str(tmp_path)],
-            env=clean,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for process in range(2)
-    ]
-    try:
-        said = [worker.communicate(timeout=600)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(said)
+    done = run_two(JOIN + WORKER, tmp_path)
+    assert [status for status, _ in done] == [0, 0], done
     for spec in ("kuhn_poker", "leduc_poker"):
         expected = [np.exp(log_policy) for log_policy in on_one_device(spec).log_policy]
         first, second = (np.load(tmp_path / f"{spec}-{process}.npz") for process in range(2))

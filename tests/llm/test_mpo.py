@@ -129,6 +129,12 @@ def test_with_adapters_the_base_is_there_once_and_stays() -> None:
     assert float(jnp.abs(state.weights["layers.query.lora_b"]).max()) > 0
     exported = one.export(state).arrays()
     assert all(_same_buffer(exported[name], given[name]) for name in state.base)
+    everything = jax.tree.leaves((given, exported, state))
+    held = {array.unsafe_buffer_pointer(): array.nbytes for array in everything}
+    base, adapter = (sum(array.nbytes for array in part.values()) for part in (state.base, state.weights))
+    small = sum(array.nbytes for array in jax.tree.leaves(state) if array.ndim < 2)
+    # adapters: given, trained, magnet, start, two moments, exported
+    assert base + 7 * adapter <= sum(held.values()) <= base + 7 * adapter + small
     with pytest.raises(bridge.BridgeError, match=r"mmd\.Refresh"):
         method().init(adapted, KEY)
 

@@ -1,9 +1,5 @@
 """One device, eight pretended ones and two processes of four compute the same, and each holds its share only."""
 
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -17,8 +13,8 @@ from llm_bridge import sharding
 from llm_bridge.weights import weights
 from tests.llm.cases import config_of, prompts, rows
 from tests.llm.checkpoints import folder_of, padded
+from tests.processes import JOIN, run_two
 
-ROOT = Path(__file__).resolve().parents[2]
 CASE = "mistral_full"
 SPECS = {
     "embedding": PartitionSpec("tensor", "fsdp"),
@@ -111,10 +107,8 @@ def test_what_does_not_fit_the_mesh_is_refused_before_it_is_read(
 
 
 WORKER = """
-import sys
-import jax, numpy as np
-port, process, folder, out = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
-jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, initialization_timeout=300)
+import numpy as np
+folder, out = sys.argv[3], sys.argv[4]
 import llm_bridge as bridge
 from llm_bridge.sharding import whole
 from tests.llm.cases import prompts
@@ -137,35 +131,11 @@ bridge.add_adapter(fresh, jax.random.key(1), rank=2, alpha=2.0)
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.mark.slow
 def test_two_processes_compute_as_one_device(alone: dict[str, np.ndarray], root: Path, tmp_path: Path) -> None:
     """Over gloo; and the first one writes what both hold."""
-    clean = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"  # compiles in half the time
-    clean |= {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    arguments = [sys.executable, "-c", WORKER, str(free_port())]
-    workers = [
-        subprocess.Popen(
-            [*arguments, str(process), str(folder_of(root, CASE)), str(tmp_path)],
-            env=clean,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for process in range(2)
-    ]
-    try:
-        said = [worker.communicate(timeout=600)[0] for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-    assert [worker.returncode for worker in workers] == [0, 0], "\n".join(said)
+    done = run_two(JOIN + WORKER, folder_of(root, CASE), tmp_path)
+    assert [status for status, _ in done] == [0, 0], done
     for process in range(2):
         found = np.load(tmp_path / f"{process}.npz")
         np.testing.assert_array_equal(found["tokens"], alone["tokens"])
