@@ -1,4 +1,4 @@
-"""The demonstration: halves without a common prompt, conversations, rows, and what its page says."""
+"""The demonstration: halves without a common prompt, conversations, rows; its page is that of its result."""
 
 import json
 import math
@@ -10,6 +10,9 @@ import pytest
 from benchmarks import demo_llm_page, demo_llm_text
 from benchmarks.demo_llm_stages import FILES, STAGES
 from llm_bridge.tokenizer import Tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULT = ROOT / "benchmarks" / "results" / "demo_llm.json"
 
 
 def test_halves_are_disjoint_by_prompt_and_whole(data: Path) -> None:
@@ -68,7 +71,9 @@ def test_unigram_perplexity_of_uniform_tokens() -> None:
     )
 
 
-def test_the_page_names_every_stage() -> None:
+def test_the_page_is_that_of_the_stored_numbers() -> None:
+    stored = json.loads(RESULT.read_text("utf-8"))
+    assert (ROOT / "docs" / "demo-llm.md").read_text("utf-8") == demo_llm_page.page(stored)
     assert set(demo_llm_page.STAGES) == {stage.__name__ for stage in STAGES}
 
 
