@@ -94,7 +94,7 @@ def before(stage: Stage, settings: Settings, place: Place) -> dict[str, Any] | N
     path = place.out / stage.__name__ / RESULT
     if not path.exists():
         return None
-    stored, known = json.loads(path.read_text("utf-8")), asdict(settings)
+    stored, known = json.loads(path.read_text("utf-8")), json.loads(json.dumps(asdict(settings)))
     changed = [name for name, value in stored["settings"].items() if known.get(name) != value]
     if changed:
         print(f"{stage.__name__}: {path.parent} has another {' and another '.join(changed)}", flush=True)
@@ -124,6 +124,7 @@ def finish(found: dict[str, Any], out: Path) -> None:
     """Report, figure, and the stored result of a whole run."""
     found |= {"seconds": total(found), "environment": report.environment()}
     (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    found = json.loads((out / "report.json").read_text("utf-8"))
     text = demo_llm_page.page(found)
     (out / "report.md").write_text(text, "utf-8")
     demo_llm_page.draw(found, out / "report.png")

@@ -9,7 +9,7 @@ from benchmarks.report import print_table
 from llm_bridge.intervals import Z
 
 STAGES = ("tokenizer", "dataset", "language_model", "fine_tuning", "first_judge", "second_judge")
-STAGES += ("mpo", "iterative_dpo", "inpo", "evaluation")
+STAGES += ("learning_rate", "mpo", "iterative_dpo", "inpo", "evaluation")
 METHODS = {"MPO": "mpo", "iterative DPO": "iterative_dpo", "INPO": "inpo"}
 UNDER = {"first": "Under the judge that has trained them", "second": "Under the judge that no policy has met"}
 MPO, SFT = "MPO", "SFT"
@@ -50,7 +50,7 @@ def page(found: dict[str, Any]) -> str:
         "",
         "## Settings",
         "",
-        *markdown((("number", "value"), [(name, f"{value:,}") for name, value in found["settings"].items()])),
+        *markdown((("number", "value"), [(name, str(value)) for name, value in found["settings"].items()])),
     ]
     return "\n".join(lines) + "\n"
 
@@ -184,12 +184,19 @@ def _policy_lines(found: dict[str, Any]) -> Iterable[str]:
             for key in ("entropy", "response_length", "kl/initial")
         ]
         rows.append((name, f"{one['samples']:,}", f"{one['judged_pairs']:,}", *ends))
+    tried = found["learning_rate"]
+    wins = ", ".join(
+        f"{100 * one['wins']:.1f} ± {100 * Z * one['error']:.1f} at {rate}" for rate, one in tried["wins"].items()
+    )
+    s = found["settings"]
     header = ("method", "samples", "pairs judged", "entropy, nats a token", "tokens an answer", "KL to the start, nats")
     return [
         *paragraph(
             "From the fine-tuned model (SFT), with the first judge, on the prompts of its",
             "half. Same samples, questions,",
-            "steps and learning rate for all; equal answers are not asked about. First round and last:",
+            f"steps and learning rate for all: {tried['taken']:g}, with which {s['trial']} rounds of MPO won most",
+            f"against their start on {s['trial_prompts']} training prompts under the training judge ({wins}, in %).",
+            f"Equal answers are not asked about. {s['rounds']} rounds, the first and the last:",
         ),
         "",
         *markdown((header, rows)),

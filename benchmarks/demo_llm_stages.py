@@ -1,8 +1,6 @@
 """The stages of `benchmarks.demo_llm`, in their order; each leaves files in its folder and returns numbers."""
 
 import json
-import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +13,13 @@ import numpy as np
 import llm_bridge as bridge
 import mmd
 from benchmarks import demo_llm_text as text
+from benchmarks.demo_llm_measures import accuracy, perplexity, plain
 from llm_bridge import data
 from llm_bridge.baselines.inpo import INPO
 from llm_bridge.baselines.iterative_dpo import IterativeDPO
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.commands import draw
 from llm_bridge.evaluation import matched, tournament
-from llm_bridge.generate import bucket
-from llm_bridge.intervals import clustered
 from llm_bridge.judges import preference_model
 from llm_bridge.judges.preference_model import PreferenceModel, PreferenceTraining, text_layout, train_judge
 from llm_bridge.loop import Method
@@ -62,7 +59,8 @@ class Settings:
         pretraining, finetuning, judging: optimizer steps.
         pairs_per_step: of a judge.
         judge_rate: learning rate of the judges.
-        rounds, prompts_per_round, group_size, opponents, epochs, learning_rate, eta, alpha: of all methods.
+        rounds, prompts_per_round, group_size, opponents, epochs, eta, alpha: of all methods.
+        rates, trial, trial_prompts: learning rates that are tried, for how many rounds, compared on how many prompts.
         refresh: rounds after which MPO's magnet is copied; rounds is a multiple of it.
         samples: answers to each dev prompt in the evaluation.
         seed: of everything.
@@ -79,21 +77,23 @@ class Settings:
     judging: int = 100
     pairs_per_step: int = 16
     judge_rate: float = 5e-4
-    rounds: int = 20
+    rounds: int = 16
     prompts_per_round: int = 8
     group_size: int = 8
     opponents: int = 4
     epochs: int = 2
-    learning_rate: float = 1e-3
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    trial: int = 8
+    trial_prompts: int = 64
     eta: float = 1.0
     alpha: float = 0.1
-    refresh: int = 10
+    refresh: int = 8
     samples: int = 3
     seed: int = 0
 
     def scaled(self, share: float) -> "Settings":
         """The same with a share of the steps, and of the judged answers."""
-        names = ("pretraining", "finetuning", "judging", "rounds", "refresh", "samples")
+        names = ("pretraining", "finetuning", "judging", "trial", "trial_prompts", "rounds", "refresh", "samples")
         return replace(self, **{name: max(1, round(share * getattr(self, name))) for name in names})
 
 
@@ -202,44 +202,6 @@ def judge_at(place: Place, name: str) -> PreferenceModel:
     return replace(preference_model.load(place.out / f"{name}_judge" / "judge"), rows=64)
 
 
-def accuracy(judge: PreferenceModel, pairs: Sequence[data.Row], known: Sequence[text.Pair]) -> Found:
-    """How often a judge is right, in all and by source; prompts are the clusters of its error."""
-    said = replace(judge, rows=64)(
-        [row.text for row in pairs], [row.chosen for row in pairs], [row.rejected for row in pairs]
-    )
-    truth = np.array([row.p_chosen for row in pairs])
-    right = 0.5 + 0.5 * np.sign((said - 0.5) * (truth - 0.5))
-    gap = np.array([len(row.chosen or "") - len(row.rejected or "") for row in pairs])
-    longer = 0.5 + 0.5 * np.sign(gap * (truth - 0.5))
-    prompts = [pair["prompt_id"] for pair in known]
-    by_source = {}
-    for source in Counter(pair["source"] for pair in known):
-        here = np.array([pair["source"] == source for pair in known])
-        names = [prompt for prompt, kept in zip(prompts, here, strict=True) if kept]
-        share, error = by_cluster(right[here], names)
-        by_source[source] = {"n": int(here.sum()), "accuracy": share, "error": error, "longer": longer[here].mean()}
-    share, error = by_cluster(right, prompts)
-    first = float(np.mean(np.random.default_rng(0).random(len(pairs)) < 0.5))  # of pairs shown in random order
-    whole = {"n": len(pairs), "prompts": len(set(prompts)), "accuracy": share, "error": error}
-    return plain(whole | {"longer": longer.mean(), "majority": max(first, 1 - first), "by_source": by_source})
-
-
-def by_cluster(values: np.ndarray, names: Sequence[str]) -> tuple[float, float]:
-    """Mean and standard error over clusters with these names."""
-    _, index = np.unique(names, return_inverse=True)
-    return clustered(np.bincount(index, values).tolist(), np.bincount(index).tolist())
-
-
-def plain(value: Any) -> Any:
-    """Numbers of NumPy as JSON has them; None for what is not a number."""
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(part) for part in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 class Counting:
     """The first judge; it counts what it is asked. Equal answers are not asked."""
 
@@ -254,36 +216,46 @@ class Counting:
         return self._judge(prompts, a, b)
 
 
+def learning_rate(place: Place, settings: Any, found: Found) -> Found:
+    """A few rounds of MPO at each rate. The one that wins most against its start, under the first judge, is taken.
+
+    On training prompts and with the training judge alone; the other methods take the same.
+    """
+    start, judge = bridge.load(place.out / "fine_tuning" / "policy"), judge_at(place, "first")
+    asked = questions(place, "prompts", Tokenizer(place.out / "fine_tuning" / "policy"))
+    some = asked[: settings.trial_prompts]
+    drawing = Sampling(max_new_tokens=settings.longest_answer, batch_size=len(some), seed=2)
+    answers, wins = {"start": drawn(start, some, drawing)}, {}
+    for rate in settings.rates:
+        method = with_numbers(bridge.MPO(judge, exports="policy", learning_rate=rate), settings)
+        folder = place.out / "learning_rate" / f"{rate:g}"
+        folder.mkdir()
+        answers["trial"] = drawn(fit(method, start, asked, settings.trial, folder), some, drawing)
+        table = tournament(judge, [str(q.shown) for q in some], answers)
+        wins[f"{rate:g}"] = {"wins": float(table.wins[1, 0]), "error": float(table.error[1, 0])}
+    best = max(settings.rates, key=lambda rate: wins[f"{rate:g}"]["wins"])
+    return {"wins": plain(wins), "taken": best}
+
+
 def mpo(place: Place, settings: Any, found: Found) -> Found:
     """Magnetic Preference Optimization. Its magnet is copied, and what is exported is the last copy."""
-    return policy_of(place, settings, "mpo", bridge.MPO(magnet=mmd.Refresh(every=settings.refresh)))
+    return policy_of(place, settings, found, "mpo", bridge.MPO(magnet=mmd.Refresh(every=settings.refresh)))
 
 
 def iterative_dpo(place: Place, settings: Any, found: Found) -> Found:
     """Iterative DPO."""
-    return policy_of(place, settings, "iterative_dpo", IterativeDPO())
+    return policy_of(place, settings, found, "iterative_dpo", IterativeDPO())
 
 
 def inpo(place: Place, settings: Any, found: Found) -> Found:
     """Iterative Nash Policy Optimization."""
-    return policy_of(place, settings, "inpo", INPO())
+    return policy_of(place, settings, found, "inpo", INPO())
 
 
-def policy_of(place: Place, settings: Any, name: str, method: Method) -> Found:
+def policy_of(place: Place, settings: Any, found: Found, name: str, method: Method) -> Found:
     """Train from the fine-tuned model under the first judge; all methods have the same numbers."""
     start, folder, judge = bridge.load(place.out / "fine_tuning" / "policy"), place.out / name, Counting(place)
-    method = replace(
-        method,
-        judge=judge,
-        eta=settings.eta,
-        alpha=settings.alpha,
-        group_size=settings.group_size,
-        prompts_per_round=settings.prompts_per_round,
-        opponents=settings.opponents,
-        max_new_tokens=settings.longest_answer,
-        epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-    )
+    method = with_numbers(replace(method, judge=judge, learning_rate=found["learning_rate"]["taken"]), settings)
     asked = questions(place, "prompts", Tokenizer(place.out / "fine_tuning" / "policy"))
     fit(method, start, asked, settings.rounds, folder)
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
@@ -294,9 +266,21 @@ def policy_of(place: Place, settings: Any, name: str, method: Method) -> Found:
     }
 
 
+def with_numbers(method: Method, settings: Any) -> Method:
+    """A method with those that all have."""
+    names = ("eta", "alpha", "group_size", "prompts_per_round", "opponents", "epochs")
+    numbers = {name: getattr(settings, name) for name in names}
+    return replace(method, max_new_tokens=settings.longest_answer, **numbers)
+
+
 def questions(place: Place, name: str, words: Tokenizer) -> list[bridge.Question]:
     """Prompts of a file as policies read them and as judges see them."""
     return [bridge.Question(tuple(words.prompt(row.prompt)), row.text) for row in rows(place, name)]
+
+
+def drawn(policy: Policy, asked: Sequence[bridge.Question], drawing: Sampling) -> list[list[str]]:
+    """Answers to each question."""
+    return draw(policy, [question.tokens for question in asked], drawing)
 
 
 def evaluation(place: Place, settings: Any, found: Found) -> Found:
@@ -307,7 +291,7 @@ def evaluation(place: Place, settings: Any, found: Found) -> Found:
     drawing = Sampling(
         max_new_tokens=settings.longest_answer, num_generations=settings.samples, batch_size=len(asked), seed=1
     )
-    answers = {name: draw(bridge.load(f), [q.tokens for q in asked], drawing) for name, f in folders.items()}
+    answers = {name: drawn(bridge.load(folder), asked, drawing) for name, folder in folders.items()}
     alike, shown = matched(lambda answer: len(words.encode(answer))), [str(q.shown) for q in asked]
     numbers: Found = {"prompts": len(asked), "samples": settings.samples}
     for name in JUDGES:
@@ -357,23 +341,6 @@ def rows(place: Place, name: str) -> tuple[data.Row, ...]:
     return data.load(place.out / "dataset" / f"{name}.jsonl", kind=kind).rows
 
 
-def perplexity(policy: Policy, before: Sequence[text.Ids], after: Sequence[text.Ids] | None = None) -> float:
-    """Of each row's tokens but the first; where there are two parts, of the second's."""
-    after = after or [()] * len(before)
-    n_read = [len(first) if second else 1 for first, second in zip(before, after, strict=True)]
-    whole = [first + second for first, second in zip(before, after, strict=True)]
-    length, total = bucket(max(map(len, whole)), 1), 0.0
-    for begin in range(0, len(whole), 32):
-        part = whole[begin : begin + 32]
-        part = part + part[:1] * (32 - len(part))
-        tokens, mask = np.zeros((32, length), np.int32), np.zeros((32, length), bool)
-        for i, row in enumerate(part):
-            tokens[i, : len(row)], mask[i, : len(row)] = row, True
-        found = np.asarray(policy.log_probs(tokens, mask))
-        total += sum(float(found[i, n:].sum()) for i, n in enumerate(n_read[begin : begin + 32]))
-    return math.exp(-total / sum(len(row) - n for row, n in zip(whole, n_read, strict=True)))
-
-
 STAGES: tuple[Callable[[Place, Any, Found], Found], ...] = (
     tokenizer,
     dataset,
@@ -381,6 +348,7 @@ STAGES: tuple[Callable[[Place, Any, Found], Found], ...] = (
     fine_tuning,
     first_judge,
     second_judge,
+    learning_rate,
     mpo,
     iterative_dpo,
     inpo,
