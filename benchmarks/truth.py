@@ -36,7 +36,7 @@ from benchmarks.truth_arena import Table, TableArena, table
 from benchmarks.truth_decoder import PrefixTable, reading
 from benchmarks.truth_games import ResponseGame
 from benchmarks.truth_methods import with_room
-from benchmarks.truth_settings import AGAINST_NOISE, FIXED_MAGNET, METHODS, Stages
+from benchmarks.truth_settings import AGAINST_NOISE, COMPARED, FROZEN, METHODS, TUNING, Stages
 from llm_bridge.arena import Source
 from llm_bridge.loop import Method
 from llm_bridge.train_state import TrainState
@@ -46,9 +46,6 @@ ROUNDS, EVERY, RATE = 500, 10, 0.025
 KINDS = ("last", "exported", "average", "tail")
 NAMES = ("truth", "styles")
 DRAWN = ("last", "average")  # kinds whose course is stored
-TUNING = ("cycle/0", "rand8/0")
-COMPARED = ("mpo", *FIXED_MAGNET)
-FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mix/0")
 
 
 @cache
@@ -195,8 +192,10 @@ class Store:
         if key not in self.results:
             mode, game, name = where
             began = time.perf_counter()
-            found = course(stages, truth_games.named(game), range(seeds), exact=mode == "exact")
+            played = truth_games.named(game)
+            found = course(stages, played, range(seeds), exact=mode == "exact")
             entry = {"mode": mode, "game": game, "name": name, "setting": json.loads(setting)}
+            entry["supports"] = truth_games.supports(played)
             self.results[key] = entry | summary(found) | {"seconds": round(time.perf_counter() - began, 1)}
             report.store("truth", {"environment": report.environment(), "results": self.results})
         return self.results[key]
