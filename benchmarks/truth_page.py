@@ -123,7 +123,7 @@ def _better(found: Entries) -> str:
 def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
     lines = [
         "What MPO exports, the magnet, and the best method with a fixed magnet; `classes` is how many kinds of",
-        "responses the equilibrium mixes. Where it is one, that response beats all others, and nothing has to be mixed.",
+        "responses the equilibrium mixes. Where it is one, it beats all others, and nothing has to be mixed.",
     ]
     rows, factors = [], []
     for game in games:
