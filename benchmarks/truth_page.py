@@ -199,9 +199,8 @@ def _tuning(entries: Entries) -> list[str]:
 
 def _words(setting: dict[str, Any]) -> str:
     magnet = setting.get("magnet", "").replace("center='dilated', ", "").replace("center='dilated'", "")
-    parts = [f"eta {setting['eta']}", f"alpha {setting['alpha']}", f"rate {setting['learning_rate']}"]
-    if setting["epochs"] == 1:
-        parts = parts[1:]
+    numbers = [*(["eta"] if setting["epochs"] > 1 else []), *(["alpha"] if magnet else []), "learning_rate"]
+    parts = [f"{name.replace('learning_', '')} {setting[name]}" for name in numbers]
     return ", ".join([*parts, *([magnet.split(", residual")[0].rstrip(")") + ")"] if magnet else [])])
 
 
@@ -227,7 +226,15 @@ def _noise(entries: Entries, best: dict[str, list[Entry]]) -> list[str]:
         "judge calls but no samples. The first row is MPO's setting above; the others have eta 0.4 and a magnet of",
         "rate 0.025 where nothing else is said.",
         *_table(header, rows),
+        *(_least(tried, game) for game in TUNING),
+        "",
     ]
+
+
+def _least(tried: dict[str, dict[str, Entry]], game: str) -> str:
+    found = [(ones[game][kind]["median"], name, kind) for name, ones in tried.items() for kind in ("average", "tail")]
+    gap, name, kind = min(found)
+    return f'* On `{game}` the least median is {gap:.2g}, by "{name}" and its {kind}.'
 
 
 def _styles(styles: dict[str, Any]) -> list[str]:
@@ -264,9 +271,12 @@ def draw(truth: dict[str, Any]) -> None:
     """Median gap against samples, a panel for each family of games."""
     pyplot = _pyplot()
     best = chosen(list(truth["results"].values()))
-    figure, panels = pyplot.subplots(1, 3, figsize=(12, 4.2), layout="constrained", sharey=True)
-    for axes, family in zip(panels, ("cycle", "rand8", "mix"), strict=True):
-        families = (f"{family}/", "mixed8/" if family == "rand8" else f"{family}/")
+    of_family = {"cycle": ("cycle/",), "rand8": ("rand8/", "mixed8/"), "mix": ("mix/",)}
+    run = {one["game"] for ones in best.values() for one in ones}
+    shown = [family for family, names in of_family.items() if any(game.startswith(names) for game in run)]
+    figure, panels = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4.2), layout="constrained", sharey=True)
+    for axes, family in zip(panels, shown, strict=True):
+        families = of_family[family]
         for name, ones in best.items():
             found = [one for one in ones if one["game"].startswith(families)]
             if not found:
@@ -276,7 +286,7 @@ def draw(truth: dict[str, Any]) -> None:
             style = {"linewidth": 2.5, "color": "black"} if name == "mpo" else {"linewidth": 1.2}
             style |= {} if name in FIXED_MAGNET or name == "mpo" else {"linestyle": "--"}
             axes.plot(np.arange(len(course)) * 640, course, label=f"{name} ({kind})", **style)
-        n_games = len({one["game"] for ones in best.values() for one in ones if one["game"].startswith(families)})
+        n_games = sum(game.startswith(families) for game in run)
         axes.set(yscale="log", xlabel="samples a prompt", title=f"{family}, {n_games} game{'s' * (n_games != 1)}")
         axes.legend(fontsize=6)
     panels[0].set_ylabel("duality gap, median")
