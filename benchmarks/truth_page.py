@@ -105,7 +105,10 @@ def _sampled(best: dict[str, list[Entry]]) -> list[str]:
     ]
     rows = [[name, *(_better(_on(best[name], (game,))) for game in games)] for name in best]
     lines += _table(("method", *games), rows)
-    absent = {game: [name for name in METHODS["sampled"] if not _on(best.get(name, ()), (game,))] for game in FROZEN}
+    absent = {
+        game: [name for name in METHODS["sampled"] if not _on(best.get(name, ()), (game,))]
+        for game in (*TUNING, *FROZEN)
+    }
     for game, names in absent.items():
         if names:
             which = "any method" if len(names) == len(METHODS["sampled"]) else ", ".join(names)
