@@ -191,7 +191,7 @@ def gap(shares: Float[np.ndarray, " 4"]) -> float:
 def methods(rounds: int) -> dict[str, Method]:
     """What is compared, one setting each."""
     judge = PairFunction(preference, symmetric=True)
-    sizes = SIZES | {"decay_rounds": rounds}
+    sizes: dict[str, Any] = SIZES | {"decay_rounds": rounds}
     return {
         "mpo": bridge.MPO(judge, magnet=mmd.MovingAverage(rate=RATE), **sizes),
         "inpo": INPO(judge, alpha=0.05, **sizes),

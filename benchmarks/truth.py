@@ -36,7 +36,7 @@ from benchmarks.truth_arena import Table, TableArena, table
 from benchmarks.truth_decoder import PrefixTable, reading
 from benchmarks.truth_games import ResponseGame
 from benchmarks.truth_methods import with_room
-from benchmarks.truth_settings import AGAINST_NOISE, METHODS, Stages
+from benchmarks.truth_settings import AGAINST_NOISE, COMPARED, FROZEN, METHODS, TUNING, Stages
 from llm_bridge.arena import Source
 from llm_bridge.loop import Method
 from llm_bridge.train_state import TrainState
@@ -46,8 +46,6 @@ ROUNDS, EVERY, RATE = 500, 10, 0.025
 KINDS = ("last", "exported", "average", "tail")
 NAMES = ("truth", "styles")
 DRAWN = ("last", "average")  # kinds whose course is stored
-TUNING = ("cycle/0", "rand8/0")
-FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mix/0")
 
 
 @cache
@@ -126,8 +124,8 @@ def _run(
 
     def gaps(carry: Carry) -> Array:
         state, average, tail = carry
-        weights = (state.weights, method.exported(state), average, tail)
-        return jnp.stack([arena.gap(Source(decoder, state.whole(each))) for each in weights])
+        kinds = jax.tree.map(lambda *each: jnp.stack(each), state.weights, method.exported(state), average, tail)
+        return jax.lax.map(lambda weights: arena.gap(Source(decoder, state.whole(weights))), kinds)
 
     def one_round(_: Any, carry: Carry) -> Carry:
         state, average, tail = carry
@@ -135,18 +133,17 @@ def _run(
         since = jnp.maximum(state.round.astype(jnp.float32) - middle, 1)
         return state, _drawn(average, state.weights, jnp.float32(RATE)), _drawn(tail, state.weights, 1 / since)
 
-    def mark(carry: Carry, _: None) -> tuple[Carry, Array]:
-        carry = jax.lax.fori_loop(jnp.int32(0), jnp.int32(EVERY), one_round, carry)
+    def mark(carry: Carry, number: Array) -> tuple[Carry, Array]:
+        n_rounds = jnp.where(number == 0, 0, EVERY).astype(jnp.int32)
+        carry = jax.lax.fori_loop(jnp.int32(0), n_rounds, one_round, carry)
         return carry, gaps(carry)
 
     def one_seed(leaves: list[Array]) -> tuple[list[Array], Array]:
         carry = jax.tree.unflatten(structure, leaves)
         given = carry[0].frame.decoder
         carry = (read(carry[0], decoder), *carry[1:])
-        start = gaps(carry)
-        carry, found = jax.lax.scan(mark, carry, None, length=n_marks)
-        carry = (read(carry[0], given), *carry[1:])
-        return jax.tree.leaves(carry), jnp.concatenate([start[None], found])
+        carry, found = jax.lax.scan(mark, carry, jnp.arange(n_marks + 1, dtype=jnp.int32))
+        return jax.tree.leaves((read(carry[0], given), *carry[1:])), found
 
     return jax.vmap(one_seed)(seeds)
 
@@ -195,8 +192,10 @@ class Store:
         if key not in self.results:
             mode, game, name = where
             began = time.perf_counter()
-            found = course(stages, truth_games.named(game), range(seeds), exact=mode == "exact")
+            played = truth_games.named(game)
+            found = course(stages, played, range(seeds), exact=mode == "exact")
             entry = {"mode": mode, "game": game, "name": name, "setting": json.loads(setting)}
+            entry["supports"] = truth_games.supports(played)
             self.results[key] = entry | summary(found) | {"seconds": round(time.perf_counter() - began, 1)}
             report.store("truth", {"environment": report.environment(), "results": self.results})
         return self.results[key]
@@ -219,18 +218,16 @@ def stages_of(mode: str) -> dict[str, list[Stages]]:
 
 
 def grid(store: Store, seeds: int) -> None:
-    """All settings on the tuning games, then the best of each on the others, game by game."""
-    for name, methods in METHODS["sampled"].items():
-        print(name, described(store.best(name, methods, seeds)), flush=True)
-    one_prompt = [game for game in FROZEN if not game.startswith("mix")]
-    for game, name in product(one_prompt, METHODS["sampled"]):
-        store.measure(("sampled", game, name), ((store.best(name, METHODS["sampled"][name], seeds), ROUNDS),), seeds)
+    """Settings on the tuning games and the best of each on the others; methods that are compared come first."""
+    first, rest = COMPARED, [name for name in METHODS["sampled"] if name not in COMPARED]
+    for names, games in ((first, FROZEN[:-1]), (rest, FROZEN[:-1]), ((*first, *rest), FROZEN[-1:])):
+        for game, name in product(games, names):
+            method = store.best(name, METHODS["sampled"][name], seeds)
+            store.measure(("sampled", game, name), ((method, ROUNDS),), seeds)
     for mode in ("noise", "exact"):
         for name, settings in stages_of(mode).items():
             for stages, game in product(settings, TUNING):
                 store.measure((mode, game, name), stages, seeds)
-    for name, methods in METHODS["sampled"].items():
-        store.measure(("sampled", "mix/0", name), ((store.best(name, methods, seeds), ROUNDS),), seeds)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ the others, so that equilibrium finding is all there is.
 
     cycle   one prompt, 64 responses of three tokens, a 3-cycle between three classes
     rand8   one prompt, the same responses, random preferences between eight classes
+    mixed8  further games of the family rand8 whose equilibrium mixes at least three classes
     mix     four prompts, 85 responses of one to three tokens with the end, a 3-cycle and random games of 5, 9 and 7
 
 The first game of each family is that of the tuning, `cycle/0` being P[b > a] = P[c > b] = 0.9, P[a > c] = 0.8. Others
@@ -54,12 +55,23 @@ class ResponseGame:
 def named(name: str) -> ResponseGame:
     """The game `family/number`."""
     family, _, number = name.partition("/")
-    return {"cycle": _cycle, "rand8": _rand8, "mix": _mix}[family](int(number))
+    return {"cycle": _cycle, "rand8": _rand8, "mixed8": _mixed8, "mix": _mix}[family](int(number))
+
+
+def supports(game: ResponseGame) -> list[int]:
+    """How many classes of responses each prompt's equilibrium has; with one, a response beats all others."""
+    found = []
+    for table in game.preferences:
+        _, first = np.unique(table, axis=0, return_index=True)
+        equilibrium = mmd.solve_exactly(games.preference.game(table[np.ix_(first, first)])).probabilities[0]
+        found.append(int((equilibrium[-len(first) :] > 1e-6).sum()))
+    return found
 
 
 def names() -> list[str]:
     """All games, the tuned ones first of their family."""
-    return [f"{family}/{i}" for family in ("cycle", "rand8", "mix") for i in range(FURTHER + 1)]
+    found = [f"{family}/{i}" for family in ("cycle", "rand8", "mix") for i in range(FURTHER + 1)]
+    return [*found, *(f"mixed8/{i + 1}" for i in range(FURTHER))]
 
 
 def _cycle(number: int) -> ResponseGame:
@@ -80,6 +92,18 @@ def _rand8(number: int) -> ResponseGame:
         return tokens @ rng.permutation([1, 2, 3]) % 8, _random(rng, 8)
 
     return _one(f"rand8/{number}", tokens, *_screened(2, number, draw))
+
+
+def _mixed8(number: int) -> ResponseGame:
+    tokens = np.array(list(product(range(4), repeat=3)))
+
+    def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        classes, found = rng.permutation([1, 2, 3]), _random(rng, 8)
+        while (found >= 0.5).all(axis=1).any():  # a class that loses to no other
+            found = _random(rng, 8)
+        return tokens @ classes % 8, found
+
+    return _one(f"mixed8/{number}", tokens, *_screened(6, number, draw))
 
 
 def _mix(number: int) -> ResponseGame:

@@ -60,8 +60,8 @@ def with_room(method: Method, state: TrainState, n_prompts: int, length: int) ->
 def remembered(state: Remembering, samples: Samples) -> Remembering:
     """With the newest responses first, the oldest forgotten."""
     shape = state.memory.tokens.shape[1:]
-    parts = [part.reshape(shape) for part in (samples.tokens, samples.mask, samples.response)]
-    newest = Memory(*parts, jnp.sum(samples.log_probs.reshape(shape), axis=-1))
+    tokens, mask, response = (part.reshape(shape) for part in (samples.tokens, samples.mask, samples.response))
+    newest = Memory(tokens, mask, response, jnp.sum(samples.log_probs.reshape(shape), axis=-1))
     memory = jax.tree.map(lambda kept, new: jnp.concatenate([new[None], kept[:-1]]), state.memory, newest)
     return replace(state, memory=memory)
 

@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.truth_settings import FIXED_MAGNET, METHODS
+from benchmarks.truth_settings import FIXED_MAGNET, FROZEN, METHODS, TUNING
 
 PAGE = Path(__file__).parents[1] / "docs" / "preference-optimization.md"
 STYLES = {"plain": "tab:blue", "polite": "tab:orange", "loud": "tab:green"}
-TUNING = ("cycle/0", "rand8/0")
 COLLAPSED = 0.1
-BARS = {"cycle": 0.02, "rand8": 0.015}
+BARS = {"cycle": 0.02, "rand8": 0.015, "mixed8": 0.015}
 EXACT_BARS = {"cycle": 1e-4, "rand8": 3e-4}
 KINDS = ("last", "exported", "average")
 Entry = dict[str, Any]
@@ -95,18 +94,26 @@ def _exact(entries: Entries) -> list[str]:
 
 
 def _sampled(best: dict[str, list[Entry]]) -> list[str]:
-    games = sorted({one["game"] for ones in best.values() for one in ones if not one["game"].startswith("mix")})
+    games = sorted({one["game"] for ones in best.values() for one in ones if not one["game"].startswith("mix/")})
     lines = [
         "## With 32,000 samples a prompt",
         "",
         "500 rounds of 64 responses; methods with two samplers halve the groups. Each method has the best of at most",
-        "four settings on `cycle/0` and `rand8/0`, frozen for the other games, which were drawn afresh. Median gap of",
-        "5 seeds, of the better of the last iterate and one moving average of the weights, the same for all methods;",
-        "in brackets all seeds of that one. `a` says that the average was the better one.",
+        "four settings on `cycle/0` and `rand8/0`, frozen for the other games, which were drawn afresh. Median of 5",
+        "seeds, of the better of the last iterate and one moving average of the weights, the same for all methods; in",
+        "brackets the least and the largest. `a` says that the average was the better one.",
     ]
     rows = [[name, *(_better(_on(best[name], (game,))) for game in games)] for name in best]
     lines += _table(("method", *games), rows)
-    return lines + _verdict(best, games)
+    absent = {
+        game: [name for name in METHODS["sampled"] if not _on(best.get(name, ()), (game,))]
+        for game in (*TUNING, *FROZEN)
+    }
+    for game, names in absent.items():
+        if names:
+            which = "any method" if len(names) == len(METHODS["sampled"]) else ", ".join(names)
+            lines.append(f"* `{game}` has not been run with {which}.")
+    return [*lines, "", *_verdict(best, games)]
 
 
 def _better(found: Entries) -> str:
@@ -117,7 +124,10 @@ def _better(found: Entries) -> str:
 
 
 def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
-    lines = ["What MPO exports, the magnet, and the best method with a fixed magnet:"]
+    lines = [
+        "What MPO exports, the magnet, and the best method with a fixed magnet; `classes` is how many kinds of",
+        "responses the equilibrium mixes. Where it is one, it beats all others, and nothing has to be mixed.",
+    ]
     rows, factors = [], []
     for game in games:
         ours = _on(best["mpo"], (game,))
@@ -130,9 +140,10 @@ def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
         exported = ours[0]["exported"]["median"]
         factors.append(judged(one) / judged(ours[0]))
         met = "met" if exported <= bar else "missed"
-        rows.append([game, _ends(ours[0], "exported"), f"{bar}, {met}", f"{rival} {judged(one):.2g}"])
+        support = str(ours[0]["supports"][0])
+        rows.append([game, support, _ends(ours[0], "exported"), f"{bar}, {met}", f"{rival} {judged(one):.2g}"])
         rows[-1].append(f"{factors[-1]:.1f}")
-    lines += _table(("game", "exported", "bar", "best fixed magnet", "factor to MPO's better one"), rows)
+    lines += _table(("game", "classes", "exported", "bar", "best fixed magnet", "factor to MPO's better one"), rows)
     ends = np.concatenate([one["exported"]["end"] for one in _on(best["mpo"], games)])
     frozen = [one for game, one in zip([row[0] for row in rows], factors, strict=True) if not game.endswith("/0")]
     lines.append(f"Of {len(ends)} seeds of MPO {int((ends > COLLAPSED).sum())} ended above {COLLAPSED}.")
@@ -191,9 +202,8 @@ def _tuning(entries: Entries) -> list[str]:
 
 def _words(setting: dict[str, Any]) -> str:
     magnet = setting.get("magnet", "").replace("center='dilated', ", "").replace("center='dilated'", "")
-    parts = [f"eta {setting['eta']}", f"alpha {setting['alpha']}", f"rate {setting['learning_rate']}"]
-    if setting["epochs"] == 1:
-        parts = parts[1:]
+    numbers = [*(["eta"] if setting["epochs"] > 1 else []), *(["alpha"] if magnet else []), "learning_rate"]
+    parts = [f"{name.replace('learning_', '')} {setting[name]}" for name in numbers]
     return ", ".join([*parts, *([magnet.split(", residual")[0].rstrip(")") + ")"] if magnet else [])])
 
 
@@ -219,7 +229,15 @@ def _noise(entries: Entries, best: dict[str, list[Entry]]) -> list[str]:
         "judge calls but no samples. The first row is MPO's setting above; the others have eta 0.4 and a magnet of",
         "rate 0.025 where nothing else is said.",
         *_table(header, rows),
+        *(_least(tried, game) for game in TUNING),
+        "",
     ]
+
+
+def _least(tried: dict[str, dict[str, Entry]], game: str) -> str:
+    found = [(ones[game][kind]["median"], name, kind) for name, ones in tried.items() for kind in ("average", "tail")]
+    gap, name, kind = min(found)
+    return f'* On `{game}` the least median is {gap:.2g}, by "{name}" and its {kind}.'
 
 
 def _styles(styles: dict[str, Any]) -> list[str]:
@@ -256,10 +274,14 @@ def draw(truth: dict[str, Any]) -> None:
     """Median gap against samples, a panel for each family of games."""
     pyplot = _pyplot()
     best = chosen(list(truth["results"].values()))
-    figure, panels = pyplot.subplots(1, 3, figsize=(12, 4.2), layout="constrained", sharey=True)
-    for axes, family in zip(panels, ("cycle", "rand8", "mix"), strict=True):
+    of_family = {"cycle": ("cycle/",), "rand8": ("rand8/", "mixed8/"), "mix": ("mix/",)}
+    run = {one["game"] for ones in best.values() for one in ones}
+    shown = [family for family, names in of_family.items() if any(game.startswith(names) for game in run)]
+    figure, panels = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4.2), layout="constrained", sharey=True)
+    for axes, family in zip(panels, shown, strict=True):
+        families = of_family[family]
         for name, ones in best.items():
-            found = [one for one in ones if one["game"].startswith(family)]
+            found = [one for one in ones if one["game"].startswith(families)]
             if not found:
                 continue
             kind = min(("last", "average"), key=lambda kind: np.median([one[kind]["median"] for one in found]))
@@ -267,7 +289,7 @@ def draw(truth: dict[str, Any]) -> None:
             style = {"linewidth": 2.5, "color": "black"} if name == "mpo" else {"linewidth": 1.2}
             style |= {} if name in FIXED_MAGNET or name == "mpo" else {"linestyle": "--"}
             axes.plot(np.arange(len(course)) * 640, course, label=f"{name} ({kind})", **style)
-        n_games = len({one["game"] for ones in best.values() for one in ones if one["game"].startswith(family)})
+        n_games = sum(game.startswith(families) for game in run)
         axes.set(yscale="log", xlabel="samples a prompt", title=f"{family}, {n_games} game{'s' * (n_games != 1)}")
         axes.legend(fontsize=6)
     panels[0].set_ylabel("duality gap, median")

@@ -15,10 +15,15 @@ from llm_bridge.mpo import MPO
 from llm_bridge.objective import Enumerated, Regression
 
 SAMPLED: dict[str, Any] = {"group_size": 64, "epochs": 4, "learning_rate": 2e-3, "eps": 1e-3, "watch_start": False}
-ONE_STEP: dict[str, Any] = SAMPLED | {"epochs": 1}
 EXACT: dict[str, Any] = {"epochs": 8, "learning_rate": 3e-3, "eps": 1e-8, "watch_start": False}
+TUNING = ("cycle/0", "rand8/0")
+FROZEN = ("cycle/1", "rand8/1", "cycle/2", "rand8/2", "cycle/3", "rand8/3", "mixed8/1", "mixed8/2", "mixed8/3", "mix/0")
 FIXED_MAGNET = ("inpo", "nash-md", "egpo", "self-play")
-NO_MAGNET = ("sppo", "iterative dpo", "optimistic")
+COMPARED = ("mpo", *FIXED_MAGNET)
+
+
+def _but(**changes: Any) -> dict[str, Any]:
+    return SAMPLED | changes
 
 
 def _average(rate: float) -> Any:
@@ -54,16 +59,16 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             EGPO(eta=0.4, alpha=0.01, **SAMPLED),
         ],
         "self-play": [
-            SelfPlay(alpha=0.05, **ONE_STEP),
-            SelfPlay(alpha=0.02, **ONE_STEP),
-            SelfPlay(alpha=0.02, **ONE_STEP | {"learning_rate": 5e-3}),
-            SelfPlay(alpha=0.05, **ONE_STEP | {"learning_rate": 5e-3}),
+            SelfPlay(alpha=0.05, **_but(epochs=1)),
+            SelfPlay(alpha=0.02, **_but(epochs=1)),
+            SelfPlay(alpha=0.02, **_but(epochs=1, learning_rate=5e-3)),
+            SelfPlay(alpha=0.05, **_but(epochs=1, learning_rate=5e-3)),
         ],
         "nash-md": [
-            NashMD(alpha=0.05, **ONE_STEP),
-            NashMD(alpha=0.02, **ONE_STEP),
-            NashMD(alpha=0.02, **ONE_STEP | {"learning_rate": 5e-3}),
-            NashMD(alpha=0.05, **ONE_STEP | {"learning_rate": 5e-3}),
+            NashMD(alpha=0.05, **_but(epochs=1)),
+            NashMD(alpha=0.02, **_but(epochs=1)),
+            NashMD(alpha=0.02, **_but(epochs=1, learning_rate=5e-3)),
+            NashMD(alpha=0.05, **_but(epochs=1, learning_rate=5e-3)),
         ],
         "mpo regression": [
             MPO(eta=0.4, alpha=0.1, magnet=_average(0.025), estimator=Regression(), **SAMPLED),
@@ -77,11 +82,11 @@ METHODS: dict[str, dict[str, list[Method]]] = {
 
 
 def _replayed(**changes: Any) -> Replayed:
-    return Replayed(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | SAMPLED | changes)
+    return Replayed(**_but(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | changes))
 
 
 def _grouped(group_size: int, eta: float = 0.4, rate: float = 0.025) -> MPO:
-    return MPO(eta=eta, alpha=0.1, magnet=_average(rate), **SAMPLED | {"group_size": group_size})
+    return MPO(eta=eta, alpha=0.1, magnet=_average(rate), **_but(group_size=group_size))
 
 
 Stages = tuple[tuple[Method, int], ...]  # methods one after another, and how many rounds each
@@ -91,8 +96,8 @@ AGAINST_NOISE: dict[str, Stages] = {
     "replay of 16 rounds": ((_replayed(rounds=16), 500),),
     "opponents of 8 rounds": ((_replayed(rounds=8, opponents_only=True), 500),),
     "replay of 8 rounds, eta 0.8": ((_replayed(rounds=8, eta=0.8, magnet=_average(0.05)), 500),),
-    "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **SAMPLED | {"learning_rate": 1e-3}), 500),),
-    "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **SAMPLED | {"learning_rate": 4e-3}), 500),),
+    "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=1e-3)), 500),),
+    "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=4e-3)), 500),),
     "magnet of rate 0.0125": ((MPO(eta=0.4, magnet=_average(0.0125), **SAMPLED), 500),),
     "groups of 128, 250 rounds": ((_grouped(128, 0.8, 0.05), 250),),
     "groups of 256, 120 rounds": ((_grouped(256, 1.6, 0.1), 120),),
