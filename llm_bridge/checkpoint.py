@@ -31,7 +31,7 @@ from llm_bridge.config import CODE, Fields, check_special_tokens, is_integer, ra
 from llm_bridge.decoder import Decoder
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Origin, Policy
-from llm_bridge.tensor_files import CONFIG, DTYPES, TensorFiles, checkpoint_folder, read_json
+from llm_bridge.tensor_files import ADAPTER_CONFIG, CONFIG, DTYPES, TensorFiles, checkpoint_folder, read_json
 from llm_bridge.weights import Weight, random_weights, weights
 
 FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
@@ -60,6 +60,8 @@ def load(
         BridgeError: it cannot be loaded exactly; the message lists every reason.
     """
     folder = checkpoint_folder(path, FILES, revision=revision)
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
+        raise BridgeError(f"{folder}: holds an adapter: load its base, then bridge.load_adapter(base, ...)")
     config = read_json(folder / CONFIG)
     family = family_of(config)
     architecture = architecture_of(config, str(folder / CONFIG))

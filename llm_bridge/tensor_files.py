@@ -124,8 +124,6 @@ def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, 
         BridgeError: there is no such folder, and no such model to be had.
     """
     folder, name = Path(path), os.fspath(path)
-    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        raise BridgeError(f"{name}: holds an adapter: load its base, then bridge.load_adapter(base, {name!r})")
     if folder.is_dir():
         return folder
     if folder.exists() or folder.is_symlink():

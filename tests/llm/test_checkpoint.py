@@ -5,6 +5,7 @@ import json
 import shutil
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -139,7 +140,7 @@ def test_where_a_policy_came_from_is_found_from_another_folder(
 
 
 @pytest.mark.parametrize("dtype", ["float32", jax.numpy.bfloat16])
-def test_a_folder_of_two_precisions_is_converted(dtype: object, folder: Path) -> None:
+def test_a_folder_of_two_precisions_is_converted(dtype: Any, folder: Path) -> None:
     two_precisions(folder)
     stored = load_file(folder / "model.safetensors")["model.norm.weight"]
     norm = bridge.load(folder, dtype=dtype).arrays()["final_norm"]
