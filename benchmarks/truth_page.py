@@ -156,6 +156,19 @@ def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
     return [*lines, "", "![median gaps](preference-optimization.svg)", ""]
 
 
+def exported_within(truth: dict[str, Any]) -> tuple[int, int]:
+    """On how many games what MPO exports is within the bar, and on how many it was run."""
+    ours = chosen(list(truth["results"].values()))["mpo"]
+    ours = [one for one in ours if one["game"].split("/")[0] in BARS]
+    return sum(one["exported"]["median"] <= BARS[one["game"].split("/")[0]] for one in ours), len(ours)
+
+
+def distance(styles: dict[str, Any], name: str, kind: str) -> float:
+    """The largest distance of a style's frequency from the equilibrium, at the end."""
+    shares = np.array(styles["results"][name][kind][-1])
+    return float(np.abs(shares[:3] - styles["equilibrium"]).max())
+
+
 def _mix(best: dict[str, list[Entry]]) -> list[str]:
     found = {name: _on(ones, ("mix/0",)) for name, ones in best.items()}
     rows = [
@@ -245,7 +258,7 @@ def _styles(styles: dict[str, Any]) -> list[str]:
     for name, one in styles["results"].items():
         for kind in ("last", "exported") if name == "mpo" else ("last", "average"):
             shares = np.array(one[kind][-1])
-            away = np.abs(shares[:3] - styles["equilibrium"]).max()
+            away = distance(styles, name, kind)
             late = np.array(one[kind][-10:])[:, :3]
             moving = np.abs(late - late.mean(axis=0)).max()
             rows.append([name, kind, *(f"{share:.3f}" for share in shares), f"{away:.3f}", f"{moving:.3f}"])

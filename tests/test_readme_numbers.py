@@ -10,6 +10,7 @@ from benchmarks import claims_page, truth_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("ours", "transformers")
+STYLED = ("mpo", "sppo", "iterative dpo")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -177,3 +178,23 @@ def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
 
 def test_the_page_of_preference_optimization_is_that_of_the_stored_numbers() -> None:
     assert truth_page.PAGE.read_text("utf-8") == truth_page.page(result("truth"), result("styles"))
+
+
+def test_preference_optimization() -> None:
+    met, n_games = truth_page.exported_within(result("truth"))
+    assert f"| {met} of {n_games}, all under" in readme_row("MPO of small transformers")
+    styles = result("styles")
+    far = [truth_page.distance(styles, name, "exported" if name == "mpo" else "last") for name in STYLED]
+    assert f"| {far[0]:.3f} ({far[1]:.3f}, {far[2]:.3f}) |" in readme_row("MPO of a language model whose judge")
+    wins, (sft, mpo, dpo, _) = result("demo_llm")["evaluation"]["second"]["wins"], range(4)
+    assert f"| {wins[mpo][sft]:.0%} / {wins[dpo][mpo]:.0%}, so MPO is not" in readme_row("[a run on real text]")
+    assert wins[dpo][mpo] > 0.5
+
+
+def test_training_that_was_killed() -> None:
+    found = result("kill_and_train")
+    kills, damage = found["kills"], found["damage"].values()
+    assert not kills["differing"]
+    trials = sum(kind["trials"] for kind in damage)
+    expected = f"{sum(kills['kills'].values())}, no bit of difference / {sum(k['found'] for k in damage)} of {trials}"
+    assert expected in readme_row("trainings killed and resumed")
