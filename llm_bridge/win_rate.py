@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
 from llm_bridge.intervals import wilson
@@ -71,7 +72,7 @@ class WinRate:
             arena = self._arena(part)
             ours = arena.draw(source, 1, jax.random.fold_in(key, i))
             won.append(np.asarray(arena.compare(ours, self._start[i]), np.float64)[:, 0, 0])
-            lengths.append(np.asarray(ours.response).sum(axis=1))
+            lengths.append(sharding.gathered(ours.response).sum(axis=1))
         return _summary(np.concatenate(won)) | {"eval/response_length": float(np.mean(np.concatenate(lengths)))}
 
     def _arena(self, part: Sequence[Question]) -> Rollout:
