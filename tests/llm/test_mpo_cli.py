@@ -330,7 +330,7 @@ BAD_INPUT = {
     "train": "--model-name-or-path",
     "trian": "trian",
     f"{TRAIN_LINE} --eta much": "--eta",
-    f"{TRAIN_LINE}": "m: expected a folder with config.json",
+    f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
     "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge j:f": "a.jsonl: cannot be read",
