@@ -28,7 +28,7 @@ from llm_bridge.rollout import Question, tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
 from llm_bridge.termination import Terminated
-from llm_bridge.training_run import Keeper, finish, identity, prepare
+from llm_bridge.training_run import Keeper, finish, identity, prepare, record
 from llm_bridge.win_rate import WinRate
 from mmd.command_line import UsageError
 
@@ -43,7 +43,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     held_out = _held_out(options)
-    prepare(options, argv)
+    prepare(options)
     policy = policy_of(options, lora=options)
     given, longest = _given(options, policy, dataset, say)
     if options.judge is not None or not isinstance(method, SFT):
@@ -57,6 +57,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
+            record(options, argv)
             with keeper.logging(options.method, options.max_steps):
                 steps = options.max_steps
                 result = method.fit(policy, given, steps=steps, key=key, state=state, callback=keeper)
@@ -79,7 +80,7 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     dataset = data.load(options.dataset_name, kind="preferences", on_bad_row=options.on_bad_row)
     held_out = options.eval_dataset_name
     tested = data.load(held_out, kind="preferences", on_bad_row=options.on_bad_row).rows if held_out else ()
-    prepare(options, argv)
+    prepare(options)
     policy = policy_of(options, lora=options)
     words, n_rows = tokenizer(policy.origin), options.per_device_train_batch_size
     longest = min(options.max_length, policy.architecture.max_length)
@@ -96,6 +97,7 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     with termination.listening():
         try:
             state = keeper.resume(training.init(jax.random.key(options.seed)))
+            record(options, argv)
             with keeper.logging("judge", steps):
                 while (step := int(state.round)) < steps:
                     rows = dataset.batch(options.seed, step * n_rows, n_rows)
@@ -136,6 +138,8 @@ def method_of(options: Train) -> Method:
     """
     kind = _method_class(options.method)
     parts = options.gradient_accumulation_steps
+    if options.prompts_per_round < 1 or options.max_steps < 0:
+        raise UsageError("expected --prompts-per-round >= 1 and --max-steps >= 0")
     if parts < 1 or options.prompts_per_round % parts:
         wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
         raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {parts}")

@@ -34,7 +34,7 @@ from mmd import environment
 from mmd.command_line import UsageError
 from mmd.files import prepare_folder, replacing
 
-CONFIG, RESULT = "config.yaml", "result.json"
+CONFIG, RESULT, MODEL = "config.yaml", "result.json", "config.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
 FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_total_limit", "mesh", "distributed")
@@ -42,23 +42,32 @@ FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_datas
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 
 
-def prepare(options: Run, argv: Sequence[str]) -> None:
-    """Make the run's directory and write what is known of the run.
+def prepare(options: Run) -> None:
+    """Make the run's directory.
 
     Raises:
-        UsageError: there is a run in it already, and it is not to be resumed; or the seed is negative.
+        UsageError: there is a run in it already, and it is not to be resumed; or a number is out of its range.
         OutputError: it cannot be written.
     """
-    import yaml
-
-    if options.seed < 0:
-        raise UsageError(f"expected --seed >= 0, got {options.seed}")
+    for name, least in (("seed", 0), ("save_steps", 1), ("save_total_limit", 1), ("lora_r", 0)):
+        if getattr(options, name) < least:
+            flag = name.replace("_", "-")
+            raise UsageError(f"expected --{flag} >= {least}, got {getattr(options, name)}")
     folder = prepare_folder(options.output_dir)
     if not options.resume and any((folder / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
         raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")
+    if (folder / MODEL).exists():
+        raise UsageError(f"{folder}: holds a model; choose another folder")
     wait_for_all("prepare")  # the first process begins to write
+
+
+def record(options: Run, argv: Sequence[str]) -> None:
+    """Write what is known of a run that begins or goes on; one that is refused leaves what was written before."""
+    import yaml
+
     if jax.process_index() != 0:
         return
+    folder = options.output_dir
     plain = {name: _plain(value) for name, value in asdict(options).items()} | {"resume": False}
     _replace(folder / CONFIG, yaml.safe_dump({k: v for k, v in plain.items() if v is not None}, sort_keys=False))
     known = {

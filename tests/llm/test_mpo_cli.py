@@ -138,7 +138,9 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work:
     assert train(model, "killed", "--quiet", "--resume") == 0
     assert weights(work / "killed" / "policy") == weights(work / "alone" / "policy")
     assert (work / "killed" / "metrics.jsonl").read_bytes() == (work / "alone" / "metrics.jsonl").read_bytes()
+    known = (work / "killed" / "config.yaml").read_bytes()
     assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
+    assert (work / "killed" / "config.yaml").read_bytes() == known  # what is refused changes nothing
 
 
 def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: Path) -> None:
@@ -364,6 +366,8 @@ BAD_TRAINING = {
     "--judge http://localhost:1/v1": "needs --judge-model",
     "--eta -1": "expected eta > 0",
     "--seed -1": "expected --seed >= 0, got -1",
+    "--save-steps 0": "expected --save-steps >= 1, got 0",
+    "--prompts-per-round 0": "expected --prompts-per-round >= 1",
     "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
     "--lora-r 2 --magnet moving=0.1": "expected mmd.Refresh",
 }
