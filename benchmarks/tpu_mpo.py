@@ -33,7 +33,8 @@ from benchmarks.report import RESULTS, environment, print_table, store
 from llm_bridge import generate, learning, scoring, sharding
 from llm_bridge.arena import Samples
 from llm_bridge.checkpoint import architecture_of
-from llm_bridge.decoder import Compute, Decoder
+from llm_bridge.compute import Compute
+from llm_bridge.decoder import Decoder
 from llm_bridge.objective import Judged, Numbers, PolicyGradient
 from llm_bridge.sampling import Settings
 from llm_bridge.train_state import Counters

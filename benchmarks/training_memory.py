@@ -21,7 +21,7 @@ import mmd
 from benchmarks.report import environment, print_table, store
 from llm_bridge import learning, memory, sharding
 from llm_bridge.arena import Samples
-from llm_bridge.decoder import Compute
+from llm_bridge.compute import Compute
 from llm_bridge.objective import Judged
 
 CONFIG = {

@@ -98,7 +98,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
     if options.output_dir is not None:
         prepare_folder(options.output_dir)
-    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    dataset, judge = data.load(options.dataset_name, on_bad_row=options.on_bad_row), judge_of(options)
     prompts = [row.text for row in dataset.rows]
     answers = {}
     for name, _, model in named:
@@ -107,7 +107,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         if options.output_dir is not None:
             with replacing(options.output_dir / f"{name}.jsonl") as part:
                 part.write_text("".join(_answer_lines(prompts, answers[name])), "utf-8")
-    found = tournament(judge_of(options), prompts, answers)
+    found = tournament(judge, prompts, answers)
     if options.output_dir is not None:
         with replacing(options.output_dir / "eval.json") as part:
             content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}

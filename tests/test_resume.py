@@ -24,8 +24,7 @@ from mmd.files import OutputError
 from mmd.game import Game, GameError
 from tests.claims.reference import BIASED_RPS
 
-RPS = Game.from_matrix(BIASED_RPS, name="biased rock-paper-scissors")
-CYCLE = "preference:cycle"
+RPS, CYCLE = Game.from_matrix(BIASED_RPS, name="biased rock-paper-scissors"), "preference:cycle"
 
 
 @jax.tree_util.register_dataclass
@@ -397,6 +396,5 @@ def test_the_same_command_line_starts_goes_on_and_tells_again(tmp_path: Path, ca
     assert main(["solve", *line[1:-3], "--max-iterations", "90", "--out", str(tmp_path / "alone"), "--quiet"]) == 3
     assert not kill_and_resume.differences(tmp_path / "alone", tmp_path / "run")
     assert main(["solve", "kuhn_poker", *line[2:], "--quiet"]) == 2
-    refusal = capsys.readouterr().err
+    (refusal,) = _notices(capsys)
     assert "cannot resume kuhn_poker:cards=3 by mmd from a checkpoint of preference:cycle by mmd: the game" in refusal
-    assert refusal.count("\n") == 1
