@@ -335,7 +335,8 @@ BAD_INPUT = {
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
     "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
-    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge j:f": "a.jsonl: cannot be read",
+    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge json:dumps": "a.jsonl: cannot be read",
+    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl": "--judge is needed",
     "export . --output-dir out": "expected a directory of mpo train",
     "generate --model-name-or-path m --dataset-name prompts.jsonl --output-file x.txt": "ends in .jsonl",
 }
