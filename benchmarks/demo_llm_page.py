@@ -9,7 +9,7 @@ from benchmarks.report import print_table
 from llm_bridge.intervals import Z
 
 STAGES = ("tokenizer", "dataset", "language_model", "fine_tuning", "first_judge", "second_judge")
-STAGES += ("learning_rate", "mpo", "iterative_dpo", "inpo", "evaluation")
+STAGES += ("step_size", "mpo", "iterative_dpo", "inpo", "evaluation")
 METHODS = {"MPO": "mpo", "iterative DPO": "iterative_dpo", "INPO": "inpo"}
 UNDER = {"first": "Under the judge that has trained them", "second": "Under the judge that no policy has met"}
 MPO, SFT = "MPO", "SFT"
@@ -184,20 +184,24 @@ def _policy_lines(found: dict[str, Any]) -> Iterable[str]:
             for key in ("entropy", "response_length", "kl/initial")
         ]
         rows.append((name, f"{one['samples']:,}", f"{one['judged_pairs']:,}", *ends))
-    tried = found["learning_rate"]
-    wins = ", ".join(
-        f"{100 * one['wins']:.1f} ± {100 * Z * one['error']:.1f} at {rate}" for rate, one in tried["wins"].items()
-    )
-    s = found["settings"]
+    tried, s = found["step_size"], found["settings"]
+    sizes = []
+    for name, stage in METHODS.items():
+        wins = (f"{100 * one['wins']:.1f} ± {100 * Z * one['error']:.1f}" for one in tried["wins"][stage].values())
+        sizes.append((name, *wins, f"{tried['taken'][stage]:g}"))
     header = ("method", "samples", "pairs judged", "entropy, nats a token", "tokens an answer", "KL to the start, nats")
     return [
         *paragraph(
             "From the fine-tuned model (SFT), with the first judge, on the prompts of its",
             "half. Same samples, questions,",
-            f"steps and learning rate for all: {tried['taken']:g}, with which {s['trial']} rounds of MPO won most",
-            f"against their start on {s['trial_prompts']} training prompts under the training judge ({wins}, in %).",
-            f"Equal answers are not asked about. {s['rounds']} rounds, the first and the last:",
+            f"steps and learning rate, {s['learning_rate']:g}, for all. Each method has the step size eta",
+            f"with which {s['trial']} rounds won most against the start, in %, on {s['trial_prompts']} training",
+            f"prompts under the training judge; eta alpha is {s['pull']:g} where there is an alpha.",
         ),
+        "",
+        *markdown((("method", *(f"eta {eta:g}" for eta in s["etas"]), "taken"), sizes)),
+        "",
+        *paragraph(f"Equal answers are not asked about. {s['rounds']} rounds, the first and the last:"),
         "",
         *markdown((header, rows)),
     ]

@@ -20,7 +20,7 @@ from llm_bridge.baselines.iterative_dpo import IterativeDPO
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.commands import draw
 from llm_bridge.evaluation import matched, tournament
-from llm_bridge.judges import preference_model
+from llm_bridge.judges import Judge, preference_model
 from llm_bridge.judges.preference_model import PreferenceModel, PreferenceTraining, text_layout, train_judge
 from llm_bridge.loop import Method
 from llm_bridge.options import Sampling
@@ -59,8 +59,9 @@ class Settings:
         pretraining, finetuning, judging: optimizer steps.
         pairs_per_step: of a judge.
         judge_rate: learning rate of the judges.
-        rounds, prompts_per_round, group_size, opponents, epochs, eta, alpha: of all methods.
-        rates, trial, trial_prompts: learning rates that are tried, for how many rounds, compared on how many prompts.
+        rounds, prompts_per_round, group_size, opponents, epochs, learning_rate: of all methods.
+        etas, trial, trial_prompts: step sizes that each method tries, for how many rounds, on how many prompts.
+        pull: eta alpha of the methods that have an alpha.
         refresh: rounds after which MPO's magnet is copied; rounds is a multiple of it.
         samples: answers to each dev prompt in the evaluation.
         seed: of everything.
@@ -77,16 +78,16 @@ class Settings:
     judging: int = 100
     pairs_per_step: int = 16
     judge_rate: float = 5e-4
-    rounds: int = 16
+    rounds: int = 24
     prompts_per_round: int = 8
     group_size: int = 8
     opponents: int = 4
     epochs: int = 2
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3)
+    learning_rate: float = 1e-3
+    etas: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
+    pull: float = 0.2
     trial: int = 8
     trial_prompts: int = 64
-    eta: float = 1.0
-    alpha: float = 0.1
     refresh: int = 8
     samples: int = 3
     seed: int = 0
@@ -216,47 +217,58 @@ class Counting:
         return self._judge(prompts, a, b)
 
 
-def learning_rate(place: Place, settings: Any, found: Found) -> Found:
-    """A few rounds of MPO at each rate. The one that wins most against its start, under the first judge, is taken.
+def step_size(place: Place, settings: Any, found: Found) -> Found:
+    """A few rounds of each method with each eta. The one that wins most against the start is taken.
 
-    On training prompts and with the training judge alone; the other methods take the same.
+    On training prompts and with the training judge alone.
     """
     start, judge = bridge.load(place.out / "fine_tuning" / "policy"), judge_at(place, "first")
     asked = questions(place, "prompts", Tokenizer(place.out / "fine_tuning" / "policy"))
     some = asked[: settings.trial_prompts]
     drawing = Sampling(max_new_tokens=settings.longest_answer, batch_size=len(some), seed=2)
-    answers, wins = {"start": drawn(start, some, drawing)}, {}
-    for rate in settings.rates:
-        method = with_numbers(bridge.MPO(judge, exports="policy", learning_rate=rate), settings)
-        folder = place.out / "learning_rate" / f"{rate:g}"
+    answers, tried = {"start": drawn(start, some, drawing)}, {}
+    for name, eta in ((name, eta) for name in list(POLICIES.values())[1:] for eta in settings.etas):
+        folder = place.out / "step_size" / f"{name}_{eta:g}"
         folder.mkdir()
-        answers["trial"] = drawn(fit(method, start, asked, settings.trial, folder), some, drawing)
-        table = tournament(judge, [str(q.shown) for q in some], answers)
-        wins[f"{rate:g}"] = {"wins": float(table.wins[1, 0]), "error": float(table.error[1, 0])}
-    best = max(settings.rates, key=lambda rate: wins[f"{rate:g}"]["wins"])
-    return {"wins": plain(wins), "taken": best}
+        policy = fit(method_of(name, judge, eta, settings), start, asked, settings.trial, folder)
+        table = tournament(judge, [str(q.shown) for q in some], answers | {"trial": drawn(policy, some, drawing)})
+        tried.setdefault(name, {})[f"{eta:g}"] = {"wins": table.wins[1, 0], "error": table.error[1, 0]}
+    taken = {name: max(settings.etas, key=lambda eta: wins[f"{eta:g}"]["wins"]) for name, wins in tried.items()}
+    return {"wins": plain(tried), "taken": taken}
 
 
 def mpo(place: Place, settings: Any, found: Found) -> Found:
     """Magnetic Preference Optimization. Its magnet is copied, and what is exported is the last copy."""
-    return policy_of(place, settings, found, "mpo", bridge.MPO(magnet=mmd.Refresh(every=settings.refresh)))
+    return policy_of(place, settings, found, "mpo")
 
 
 def iterative_dpo(place: Place, settings: Any, found: Found) -> Found:
     """Iterative DPO."""
-    return policy_of(place, settings, found, "iterative_dpo", IterativeDPO())
+    return policy_of(place, settings, found, "iterative_dpo")
 
 
 def inpo(place: Place, settings: Any, found: Found) -> Found:
     """Iterative Nash Policy Optimization."""
-    return policy_of(place, settings, found, "inpo", INPO())
+    return policy_of(place, settings, found, "inpo")
 
 
-def policy_of(place: Place, settings: Any, found: Found, name: str, method: Method) -> Found:
-    """Train from the fine-tuned model under the first judge; all methods have the same numbers."""
+def method_of(name: str, judge: Judge, eta: float, settings: Any) -> Method:
+    """A method with the numbers that all share, and an alpha that suits its eta."""
+    methods: dict[str, Method] = {
+        "mpo": bridge.MPO(magnet=mmd.Refresh(every=settings.refresh)),
+        "iterative_dpo": IterativeDPO(),
+        "inpo": INPO(),
+    }
+    names = ("learning_rate", "group_size", "prompts_per_round", "opponents", "epochs")
+    numbers = {name: getattr(settings, name) for name in names} | {"eta": eta, "alpha": settings.pull / eta}
+    return replace(methods[name], judge=judge, max_new_tokens=settings.longest_answer, **numbers)
+
+
+def policy_of(place: Place, settings: Any, found: Found, name: str) -> Found:
+    """Train from the fine-tuned model under the first judge, with the step size that was taken."""
     start, folder, judge = bridge.load(place.out / "fine_tuning" / "policy"), place.out / name, Counting(place)
-    method = with_numbers(replace(method, judge=judge, learning_rate=found["learning_rate"]["taken"]), settings)
     asked = questions(place, "prompts", Tokenizer(place.out / "fine_tuning" / "policy"))
+    method = method_of(name, judge, found["step_size"]["taken"][name], settings)
     fit(method, start, asked, settings.rounds, folder)
     log = [json.loads(line) for line in (folder / "metrics.jsonl").read_text("utf-8").splitlines()]
     return {
@@ -264,13 +276,6 @@ def policy_of(place: Place, settings: Any, found: Found, name: str, method: Meth
         "judged_pairs": judge.pairs,
         "rounds": {key: plain([row.get(key) for row in log]) for key in SHOWN if key in log[0]},
     }
-
-
-def with_numbers(method: Method, settings: Any) -> Method:
-    """A method with those that all have."""
-    names = ("eta", "alpha", "group_size", "prompts_per_round", "opponents", "epochs")
-    numbers = {name: getattr(settings, name) for name in names}
-    return replace(method, max_new_tokens=settings.longest_answer, **numbers)
 
 
 def questions(place: Place, name: str, words: Tokenizer) -> list[bridge.Question]:
@@ -348,7 +353,7 @@ STAGES: tuple[Callable[[Place, Any, Found], Found], ...] = (
     fine_tuning,
     first_judge,
     second_judge,
-    learning_rate,
+    step_size,
     mpo,
     iterative_dpo,
     inpo,

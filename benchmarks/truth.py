@@ -10,7 +10,7 @@ program. Gaps are duality gaps of the last iterate, of what the method exports, 
 all methods, and of the mean of the weights since the middle of the run; every 10 rounds, by prompt.
 
 Every method has at most four settings (`benchmarks.truth_settings`). They are compared on `cycle/0` and `rand8/0`; the
-best on both, by median gap of the better of its last iterate and its moving average, is frozen for the other games
+best on both, by median gap of the better of what it exports and its moving average, is frozen for the other games
 (`benchmarks.truth_games`). `noise` is what was tried to get below the floor of the sampled mode.
 
 Results: benchmarks/results/truth.json, written after each setting; what is there is not run again.

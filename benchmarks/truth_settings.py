@@ -26,8 +26,8 @@ def _but(**changes: Any) -> dict[str, Any]:
     return SAMPLED | changes
 
 
-def _average(rate: float) -> Any:
-    return mmd.MovingAverage(rate=rate)
+def _average(rate: float, power: float | None = None) -> Any:
+    return mmd.MovingAverage(rate=rate, power=power)
 
 
 METHODS: dict[str, dict[str, list[Method]]] = {
@@ -43,7 +43,7 @@ METHODS: dict[str, dict[str, list[Method]]] = {
         "mpo": [
             MPO(eta=0.4, alpha=0.1, magnet=_average(0.025), **SAMPLED),
             MPO(eta=0.8, alpha=0.1, magnet=_average(0.05), **SAMPLED),
-            MPO(eta=0.2, alpha=0.1, magnet=_average(0.02), **SAMPLED),
+            MPO(eta=0.8, alpha=0.1, magnet=_average(0.05, 4.0), **SAMPLED),
             MPO(eta=0.4, alpha=0.1, magnet=mmd.Refresh(every=40), **SAMPLED),
         ],
         "inpo": [
@@ -89,6 +89,10 @@ def _grouped(group_size: int, eta: float = 0.4, rate: float = 0.025) -> MPO:
     return MPO(eta=eta, alpha=0.1, magnet=_average(rate), **_but(group_size=group_size))
 
 
+def _magnet(eta: float, rate: float, power: float | None = None) -> MPO:
+    return MPO(eta=eta, alpha=0.1, magnet=_average(rate, power), **SAMPLED)
+
+
 Stages = tuple[tuple[Method, int], ...]  # methods one after another, and how many rounds each
 AGAINST_NOISE: dict[str, Stages] = {
     "replay of 4 rounds": ((_replayed(rounds=4), 500),),
@@ -99,6 +103,16 @@ AGAINST_NOISE: dict[str, Stages] = {
     "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=1e-3)), 500),),
     "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=4e-3)), 500),),
     "magnet of rate 0.0125": ((MPO(eta=0.4, magnet=_average(0.0125), **SAMPLED), 500),),
+    "eta 0.2, magnet of rate 0.02": ((_magnet(0.2, 0.02), 500),),
+    "eta 0.8, magnet of rate 0.05, power 2": ((_magnet(0.8, 0.05, 2.0), 500),),
+    "eta 0.8, magnet of rate 0.05, power 3": ((_magnet(0.8, 0.05, 3.0), 500),),
+    "eta 1.2, magnet of rate 0.075, power 4": ((_magnet(1.2, 0.075, 4.0), 500),),
+    "eta 0.4, magnet of rate 0.05, power 4": ((_magnet(0.4, 0.05, 4.0), 500),),
+    "eta 0.8, 0.4, 0.2, magnets of rate 0.05, 0.025, 0.0125": (
+        (_magnet(0.8, 0.05), 250),
+        (_magnet(0.4, 0.025), 130),
+        (_magnet(0.2, 0.0125), 120),
+    ),
     "groups of 128, 250 rounds": ((_grouped(128, 0.8, 0.05), 250),),
     "groups of 256, 120 rounds": ((_grouped(256, 1.6, 0.1), 120),),
     "groups 32, 64, 128, 256": (

@@ -45,6 +45,6 @@ def _moved(
 ) -> tuple[Weights, Int[Array, ""]]:
     nowhere = jnp.zeros((), jnp.float32)
     jump = magnet.moves(age, nowhere, nowhere)
-    rate = jnp.asarray(magnet.rate if isinstance(magnet, mmd.MovingAverage) else 0.0, jnp.float32)
+    rate = jnp.asarray(magnet.share(age) if isinstance(magnet, mmd.MovingAverage) else 0.0, jnp.float32)
     followed = jax.tree.map(lambda mu, theta: jnp.where(jump, theta, mu + rate * (theta - mu)), place, weights)
     return followed, jnp.where(jump, 0, age).astype(jnp.int32)

@@ -98,8 +98,8 @@ class Magnet:
         """
         return jnp.asarray(False)
 
-    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair) -> Pair:
-        """Where a step drags the magnet, copies apart."""
+    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair, age: Int[Array, ""]) -> Pair:
+        """Where a step drags the magnet, copies apart; `age` as in `moves`."""
         return log_magnet
 
     def advance(
@@ -127,7 +127,7 @@ class Magnet:
 
         log_magnet, age = pulling[0], pulling[1] + 1
         jump = self.moves(age, distance(before) / pull, distance(log_magnet))
-        dragged = self.follow(game, log_magnet, log_policy)
+        dragged = self.follow(game, log_magnet, log_policy, age)
         return tuple(jnp.where(jump, pi, mu) for pi, mu in zip(log_policy, dragged, strict=True)), jnp.where(
             jump, 0, age
         )
@@ -162,22 +162,37 @@ class Refresh(Magnet):
 
 @dataclass(frozen=True, kw_only=True)
 class MovingAverage(Magnet):
-    """The magnet drifts after the iterate: `log mu <- (1 - rate) log mu + rate log pi`, normalised.
+    """The magnet drifts after the iterate: `log mu <- (1 - h) log mu + h log pi`, normalised.
 
-    Source: MMD paper, App. H.5.
+    A constant h averages over the last 1 / h steps. With samples that leaves noise, which an average over a part of the
+    past that grows does not: with a `power`, h falls like (power + 1) / age once that is less than `rate`, and step k
+    counts in proportion to k^power.
+
+    Source: MMD paper, App. H.5; the falling share is Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
+    Optimization", section 4.
 
     Attributes:
-        rate: share of the new policy, in (0, 1].
+        rate: share h of the new policy, in (0, 1].
+        power: see above, >= 0; None for a constant share.
         center: first place.
     """
 
     center: Any = "dilated"
     rate: Number = 0.05
+    power: Number = None
 
-    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair) -> Pair:
+    def share(self, age: Int[Array, ""]) -> Float[Array, ""]:
+        """The share h of the policy after the step of that age."""
+        rate = jnp.asarray(self.rate)
+        if self.power is None:
+            return rate
+        return jnp.minimum(rate, (self.power + 1) / (age + self.power).astype(rate.dtype))
+
+    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair, age: Int[Array, ""]) -> Pair:
         """See the class."""
+        share = self.share(age)
         return tuple(
-            player.normalized((1 - self.rate) * mu + self.rate * pi)
+            player.normalized((1 - share) * mu + share * pi)
             for player, mu, pi in zip(game.players, log_magnet, log_policy, strict=True)
         )
 

@@ -117,7 +117,7 @@ class BehavioralMirrorDescent:
         )
         seats = zip(game.players, at.log_policy, state.log_magnet, at.gradient, reach, strict=True)
         log_policy = tuple(_moved(*seat, chosen) for seat in seats)
-        log_magnet = self.magnet.follow(game, state.log_magnet, log_policy)
+        log_magnet = self.magnet.follow(game, state.log_magnet, log_policy, iteration)
         moved = metrics.profile(game, log_policy)
         return BehavioralState(iteration, state.gradient_evaluations + 2, moved, log_magnet)
 
