@@ -216,7 +216,9 @@ def _tuning(entries: Entries) -> list[str]:
 
 
 def _words(setting: dict[str, Any]) -> str:
-    magnet = setting.get("magnet", "").replace("center='dilated', ", "").replace("center='dilated'", "")
+    magnet = setting.get("magnet", "")
+    for unsaid in ("center='dilated', ", "center='dilated'", ", power=None"):
+        magnet = magnet.replace(unsaid, "")
     numbers = [*(["eta"] if setting["epochs"] > 1 else []), *(["alpha"] if magnet else []), "learning_rate"]
     parts = [f"{name.replace('learning_', '')} {setting[name]}" for name in numbers]
     return ", ".join([*parts, *([magnet.split(", residual")[0].rstrip(")") + ")"] if magnet else [])])

@@ -186,7 +186,8 @@ class MovingAverage(Magnet):
         rate = jnp.asarray(self.rate)
         if self.power is None:
             return rate
-        return jnp.minimum(rate, (self.power + 1) / (age + self.power).astype(rate.dtype))
+        power = jnp.asarray(self.power, rate.dtype)
+        return jnp.minimum(rate, (power + 1) / (age.astype(rate.dtype) + power))
 
     def follow(self, game: Game, log_magnet: Pair, log_policy: Pair, age: Int[Array, ""]) -> Pair:
         """See the class."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,14 +53,19 @@ def test_a_run_that_is_cut_in_two_is_the_same_bit_for_bit(run: bridge.Result) ->
         np.testing.assert_array_equal(one, other)
 
 
-def test_the_magnet_is_the_moving_average_of_the_weights_and_is_exported() -> None:
-    one = method(magnet=mmd.MovingAverage(rate=0.25))
+@pytest.mark.parametrize(
+    ("magnet", "shares"),
+    [(mmd.MovingAverage(rate=0.25), (0.25, 0.25)), (mmd.MovingAverage(rate=0.9, power=1.0), (0.9, 2 / 3))],
+)
+def test_the_magnet_is_the_moving_average_of_the_weights_and_is_exported(magnet: Any, shares: Sequence[float]) -> None:
+    one = method(magnet=magnet)
     state = one.init(policy(), KEY)
     expected = {name: np.array(w, np.float64) for name, w in state.magnet.items()}
     questions = one.read(policy(), PROMPTS)
-    for _ in range(2):
+    for share in shares:
         state, _ = one.round(state, questions)
-        expected = {name: 0.75 * mean + 0.25 * np.asarray(state.weights[name]) for name, mean in expected.items()}
+        new = {name: share * np.asarray(w) for name, w in state.weights.items()}
+        expected = {name: (1 - share) * mean + new[name] for name, mean in expected.items()}
     for name, array in one.export(state).arrays().items():
         np.testing.assert_allclose(array, expected[name], rtol=0, atol=1e-6)
     last = dataclasses.replace(one, exports="policy").export(state).arrays()
