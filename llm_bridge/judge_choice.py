@@ -13,7 +13,6 @@ from llm_bridge.judges import preference_model
 from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.judges.http import HttpJudge
 from llm_bridge.options import Judging
-from llm_bridge.tokenizer import Tokenizer
 
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -42,7 +41,9 @@ def judge_of(options: Judging) -> Any:
     if FUNCTION.fullmatch(name) and not Path(name).exists():
         return _function(name)
     policy = checkpoint.load(name)
-    return GenerativeJudge(policy, Tokenizer(policy.origin.folder or name))
+    if policy.tokenizer is None:
+        raise BridgeError(f"--judge {name}: has no tokenizer, so it cannot be asked")
+    return GenerativeJudge(policy, policy.tokenizer)
 
 
 def _function(name: str) -> Any:

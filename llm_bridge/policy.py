@@ -24,6 +24,7 @@ from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, sto
 from llm_bridge.sampling import Settings
 from llm_bridge.scoring import Comparison
 from llm_bridge.sharding import whole
+from llm_bridge.tokenizer import Tokenizer, tokenizer_of
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,11 @@ class Policy(nnx.Module):
         """Where its weights lie."""
         return self.decoder.mesh
 
+    @property
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokenizer of the folder that it comes from; None if it comes from none, or there is none in it."""
+        return tokenizer_of(self.origin.folder)
+
     def arrays(self) -> dict[str, Array]:
         """The weights as plain arrays."""
         return {name: parameter[...] for name, parameter in self.weights.items()}
@@ -97,13 +103,13 @@ class Policy(nnx.Module):
             Entry (b, t) is that of token t; 0 at the first token of a row and at padding.
 
         Raises:
-            BridgeError: a token is not in the vocabulary, a row is longer than the context or padded inside, or the
-                arguments are no such arrays.
+            BridgeError: a token is not in the vocabulary, a row is longer than the context or padded inside, the
+                arguments are no such arrays, or what comes out is not a number; the last where values are known.
         """
         tokens, mask = self.batch(tokens, mask)
         if tokens.shape[1] == 1:
             return jnp.zeros(tokens.shape, jnp.float32)
-        return scoring.log_probs(self.decoder, self.arrays(), tokens, mask, self._chunk(tokens, chunk))
+        return self._numbers(scoring.log_probs(self.decoder, self.arrays(), tokens, mask, self._chunk(tokens, chunk)))
 
     def compare(
         self,
@@ -132,7 +138,10 @@ class Policy(nnx.Module):
         if batch[0].shape[1] == 1:
             return Comparison(*[jnp.zeros(batch[0].shape, jnp.float32)] * 3)
         chunk = self._chunk(batch[0], chunk)
-        return scoring.compare(self.decoder, self.arrays(), magnet.decoder, magnet.arrays(), batch, chunk)
+        found = scoring.compare(self.decoder, self.arrays(), magnet.decoder, magnet.arrays(), batch, chunk)
+        self._numbers(found.log_probs)
+        magnet._numbers(found.magnet_log_probs)
+        return found
 
     def generate(
         self,
@@ -158,7 +167,8 @@ class Policy(nnx.Module):
             stop: token ids, or sequences of them, that end a row; None for those of the checkpoint, () for none.
 
         Raises:
-            BridgeError: a prompt is empty, too long or has unknown tokens, or a setting is out of its range.
+            BridgeError: a prompt is empty, too long or has unknown tokens, a setting is out of its range, or logits are
+                not numbers.
         """
         a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
         self.check_prompts(prompts, max_new_tokens)
@@ -180,6 +190,7 @@ class Policy(nnx.Module):
         place = sharding.rows(self.mesh, 1)
         batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
         found = run(self.decoder, shape, self.arrays(), batch, settings)
+        self._numbers(found.log_probs)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 
     def check_prompts(self, prompts: Any, max_new_tokens: Any) -> None:
@@ -233,6 +244,21 @@ class Policy(nnx.Module):
         if longest > a.max_length:
             raise BridgeError(f"a row has {longest} tokens, more than the context of {a.max_length}")
         return np.where(mask, tokens, 0).astype(np.int32), mask
+
+    def _numbers(self, log_probs: Array) -> Array:
+        """What is given, of which nothing is NaN where values are known.
+
+        Raises:
+            BridgeError: something is.
+        """
+        known = not isinstance(log_probs, Tracer) and (log_probs.is_fully_addressable or log_probs.is_fully_replicated)
+        if known and np.isnan(np.asarray(log_probs)).any():
+            name = self.origin.folder or f"the {self.origin.model_type} policy"
+            raise BridgeError(
+                f"{name}: gives log-probabilities that are not numbers (NaN), so its weights are broken or overflow; "
+                "load it again, or compute in another precision"
+            )
+        return log_probs
 
     def _chunk(self, tokens: Array, wanted: int | None) -> int:
         if wanted is not None:

@@ -7,7 +7,6 @@ Rows are trimmed to what the round needs, in steps of a few sizes, so that few s
 """
 
 from collections.abc import Iterable, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +21,7 @@ from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, sto
 from llm_bridge.judges import Judge, Prompt, Response, ask
 from llm_bridge.policy import Origin
 from llm_bridge.sampling import Settings
-from llm_bridge.tokenizer import Tokenizer
+from llm_bridge.tokenizer import Tokenizer, tokenizer_of
 
 
 class Question(NamedTuple):
@@ -69,14 +68,10 @@ def tokenizer(origin: Origin) -> Tokenizer:
     Raises:
         BridgeError: the policy comes from no folder, or there is no tokenizer in it.
     """
-    if origin.folder is None:
-        raise BridgeError("the policy has no tokenizer, expected prompts as token ids")
-    return _tokenizer(origin.folder)
-
-
-@cache
-def _tokenizer(folder: str) -> Tokenizer:
-    return Tokenizer(folder)
+    if (found := tokenizer_of(origin.folder)) is None:
+        where = f"{origin.folder}: has" if origin.folder else "the policy has"
+        raise BridgeError(f"{where} no tokenizer, expected prompts as token ids")
+    return found
 
 
 class Rollout:

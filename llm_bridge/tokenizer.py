@@ -11,6 +11,8 @@ Tokenizers that bring Python code are refused.
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +28,7 @@ GIVEN = ("messages", "conversation", "tokenize", "add_generation_prompt")  # whi
 
 
 class Tokenizer:
-    """The tokenizer of a checkpoint; that of a policy is `Tokenizer(policy.origin.folder)`.
+    """The tokenizer of a checkpoint; that of a policy is `policy.tokenizer`.
 
     Attributes:
         bos, eos, pad: ids of the special tokens; None where there is none. Without a padding token pad is eos, or 0.
@@ -48,7 +50,7 @@ class Tokenizer:
         config = read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
         if "auto_map" in config:
             raise BridgeError(f"{folder / CONFIG}: auto_map asks to run code of the checkpoint, which is refused")
-        if not any(folder.glob("tokenizer*")) and not any(folder.glob("vocab*")):
+        if not _in(folder):
             raise BridgeError(f"{folder}: has no tokenizer, expected tokenizer.json")
         from transformers import AutoTokenizer
 
@@ -169,6 +171,21 @@ class Tokenizer:
         for i, row in enumerate(rows):
             tokens[i, : len(row)], mask[i, : len(row)] = row, True
         return tokens, mask
+
+
+@cache
+def tokenizer_of(folder: str | None) -> Tokenizer | None:
+    """The tokenizer in a checkpoint's folder, loaded once; None if there is none in it.
+
+    Raises:
+        BridgeError: it cannot be loaded, or would run code.
+    """
+    return Tokenizer(folder) if folder is not None and _in(Path(folder)) else None
+
+
+def _in(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any(file for pattern in ("tokenizer*", "vocab*") for file in folder.glob(pattern))
 
 
 def plain_messages(messages: Any) -> list[dict[str, Any]]:

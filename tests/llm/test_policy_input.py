@@ -98,6 +98,22 @@ def test_generate_inside_jit_says_so() -> None:
         jax.jit(lambda key: policy().generate([[1]], key=key, max_new_tokens=2).tokens)(KEY)
 
 
+def test_weights_that_are_broken_are_named_instead_of_drawn_from() -> None:
+    fine = policy()
+    broken = bridge.Policy(
+        fine.decoder, fine.arrays() | {"head": fine.arrays()["head"].at[0, 1].set(jnp.nan)}, fine.origin
+    )
+    for call in (
+        lambda: broken.generate([[1, 2]], key=KEY, max_new_tokens=2),
+        lambda: broken.log_probs([[1, 2, 3]], ONES),
+        lambda: fine.compare(broken, [[1, 2, 3]], ONES),
+    ):
+        with pytest.raises(bridge.BridgeError, match=r"the llama policy: gives log-probabilities that are not numbers"):
+            call()
+    traced = jax.jit(lambda tokens: broken.log_probs(tokens, ONES))(np.array([[1, 2, 3]]))
+    assert np.isnan(traced).any()  # where values are not known, they are not looked at
+
+
 COMPUTE = {
     "unroll to be a number of layers >= 1, got 0": {"unroll": 0},
     "a dtype among float32, bfloat16, float16, got 'int8'": {"dtype": "int8"},

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tokenizers
@@ -10,6 +11,7 @@ from tokenizers import models, pre_tokenizers, processors
 
 import llm_bridge as bridge
 from llm_bridge.tokenizer import plain_messages
+from tests.llm.games import CONFIG, policy
 
 WORDS = ["<pad>", "<s>", "</s>", "<user>", "<bot>", "a", "b", "c", "ab", "abc", " ", "<unk>"]
 TEMPLATE = (
@@ -33,6 +35,18 @@ def tokenizer(folder: Path, *, bos: bool = True, template: str | None = TEMPLATE
     if template is not None:
         (folder / "chat_template.jinja").write_text(template)
     return folder
+
+
+def test_a_policy_knows_the_tokenizer_of_its_folder(tmp_path: Path) -> None:
+    words = tokenizer(tmp_path / "words")
+    (words / "config.json").write_text(json.dumps(CONFIG | {"vocab_size": len(WORDS)}))
+    found = bridge.init(words, jax.random.key(0)).tokenizer
+    assert found is not None
+    assert found.prompt("a b") == bridge.Tokenizer(words).prompt("a b")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "config.json").write_text(json.dumps(CONFIG))
+    assert bridge.init(tmp_path / "bare", jax.random.key(0)).tokenizer is None
+    assert policy().tokenizer is None
 
 
 MESSAGES = [{"role": "user", "content": "a b"}]
