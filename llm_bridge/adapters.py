@@ -29,6 +29,7 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.config import is_integer, is_number, raise_all
 from llm_bridge.export import new_folder, on_host
 from llm_bridge.policy import Policy
+from llm_bridge.ranges import SettingError
 from llm_bridge.tensor_files import ADAPTER_CONFIG, DTYPES, read_json
 from llm_bridge.weights import Weight, weights
 
@@ -90,10 +91,13 @@ def add_adapter(
         another. Products are computed in the precision of activations, which does not change.
 
     Raises:
-        BridgeError: there is no such map, or it cannot be adapted; or rank or alpha is no positive number.
+        BridgeError: there is no such map, or it cannot be adapted; or rank or alpha is no positive number, or the
+            rank exceeds the model's width.
     """
     raise_all("the adapter cannot be made", wrong_scale(rank, alpha, "rank", "alpha"))
     _check_targets(policy, targets)
+    if rank > (width := policy.architecture.width):
+        raise SettingError(f"expected {{rank}} <= {width}, the model's width, got {rank}")
     added: dict[str, Array] = {}
     for own, target in zip(jax.random.split(key, len(targets)), targets, strict=True):
         down, up = _shapes(policy, target, rank)

@@ -11,9 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from llm_bridge.config_file import expanded
+from llm_bridge.config_file import check_texts, expanded
 from llm_bridge.options import Command
-from mmd.command_line import parse, run_process, status_of
+from llm_bridge.ranges import complaints
+from mmd.command_line import UsageError, parse, run_process, status_of
 
 TOLD_TO_STOP = (130, 143)
 
@@ -26,9 +27,13 @@ def main(argv: Sequence[str]) -> int:
             "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML "
             "file, --config FILE; those of the command line win."
         )
-        command = parse(Command, expanded(argv), program="mpo", description=description)
+        words = expanded(argv)
+        check_texts(words)
+        command = parse(Command, words, program="mpo", description=description)
         if command is None:
             return 0
+        for complaint in complaints(command):
+            raise UsageError(complaint)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
         from llm_bridge import commands
 

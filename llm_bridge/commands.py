@@ -17,12 +17,14 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.evaluation import tournament
 from llm_bridge.judge_choice import judge_of
+from llm_bridge.method_choice import method_of
 from llm_bridge.mpo import MPO
 from llm_bridge.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
 from llm_bridge.policy import Policy
+from llm_bridge.ranges import SettingError, flags
 from llm_bridge.rollout import tokenizer
 from llm_bridge.run_state import RunState
-from llm_bridge.train_commands import method_of, policy_of, train, train_judge
+from llm_bridge.train_commands import policy_of, train, train_judge
 from mmd import environment
 from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
@@ -54,6 +56,8 @@ def run(command: Command, argv: Sequence[str]) -> int:
     try:
         with _warnings_in_one_line():
             return carry_out[type(command)](command, ["mpo", *argv], _say_nothing if quiet else _say)
+    except SettingError as error:
+        raise UsageError(error.called(flags(command))) from None
     except (BridgeError, OutputError) as error:
         raise UsageError(str(error)) from None
 

@@ -34,6 +34,18 @@ def expanded(argv: Sequence[str]) -> list[str]:
     return found
 
 
+def check_texts(words: Sequence[str]) -> None:
+    """That no option has an empty text, which a shell makes of a variable that is not set.
+
+    Raises:
+        UsageError: one has.
+    """
+    for before, word in zip(["the command", *words], words, strict=False):
+        name, given, value = word.partition("=") if word.startswith("--") else (before, "=", word)
+        if given and not value.strip():
+            raise UsageError(f"expected a value after {name}, got an empty text")
+
+
 def _options(path: Path, command: str) -> Iterator[str]:
     known = {field.name: field for field in fields(BY_NAME[command])}
     for name, value, line in _entries(path):

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Int, Key
 
 from llm_bridge import learning, rollout, sharding, train_state
@@ -27,7 +28,8 @@ from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.data import take
 from llm_bridge.judges import Judge
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
-from llm_bridge.policy import Policy
+from llm_bridge.policy import Policy, check_key
+from llm_bridge.ranges import RANGES, SettingError, require
 from llm_bridge.rollout import Rollout
 from llm_bridge.train_state import TrainState
 
@@ -39,6 +41,7 @@ FINISHED = "finished"
 STOPPED = "stopped by the callback"
 SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+SCHEDULED = ("eta", "alpha", "learning_rate")
 FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
 
 
@@ -134,25 +137,38 @@ class Method:
         """What is minimised."""
         raise NotImplementedError
 
+    def check_settings(self) -> None:
+        """That the settings are in their ranges and fit each other.
+
+        Raises:
+            SettingError: they are not.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            scheduled = callable(value) and field.name in SCHEDULED
+            if field.name in RANGES and not scheduled and not isinstance(value, Tracer):
+                require(field.name, value, optional=field.default is None)
+        if self.judge is not None and not callable(self.judge):
+            raise SettingError(f"expected {{judge}} to be a function of prompts, a and b, got {self.judge!r}")
+        if not isinstance(self.watch_start, bool):
+            raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
+        if self.group_size < self.smallest_group:
+            raise SettingError(f"expected {{group_size}} >= {self.smallest_group}, got {self.group_size}")
+        if self.opponents is not None and self.opponents >= self.group_size:
+            raise SettingError(f"expected {{opponents}} < {{group_size}} = {self.group_size}, got {self.opponents}")
+        if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
+            wanted = f"a divisor of {{prompts_per_round}} = {self.prompts_per_round}"
+            raise SettingError(f"expected {{prompts_at_a_time}} to be {wanted}, got {self.prompts_at_a_time}")
+
     def check(self, policy: Policy) -> None:
         """That the settings are in their ranges and fit the policy.
 
         Raises:
             BridgeError: they are not.
         """
-        sizes = ("group_size", "prompts_per_round", "max_new_tokens", "epochs")
-        for name, smallest in zip(sizes, (self.smallest_group, 1, 1, 1), strict=True):
-            if getattr(self, name) < smallest:
-                raise BridgeError(f"expected {name} >= {smallest}, got {getattr(self, name)}")
-        if not callable(self.eta) and not self.eta > 0:
-            raise BridgeError(f"expected eta > 0, got {self.eta}")
-        if not callable(self.alpha) and not self.alpha >= 0:
-            raise BridgeError(f"expected alpha >= 0, got {self.alpha}")
-        if self.opponents is not None and not 0 < self.opponents < self.group_size:
-            raise BridgeError(f"expected 0 < opponents < group_size = {self.group_size}, got {self.opponents}")
-        if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
-            wanted = f"a divisor of prompts_per_round = {self.prompts_per_round}"
-            raise BridgeError(f"expected prompts_at_a_time to be {wanted}, got {self.prompts_at_a_time}")
+        if not isinstance(policy, Policy):
+            raise BridgeError(f"expected a policy, as bridge.load(folder) gives it, got {type(policy).__name__}")
+        self.check_settings()
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
         """A round: draw groups, compare each within itself, learn, move the magnet."""
@@ -232,7 +248,10 @@ class Method:
         Raises:
             BridgeError: a setting does not fit, or a prompt cannot be read.
         """
+        require("steps", steps)
+        check_key(key)
         method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
+        method.check(policy)
         questions = self.read(policy, prompts)
         state = method.init(policy, key) if state is None else state
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round

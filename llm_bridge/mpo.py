@@ -34,10 +34,10 @@ from jaxtyping import Array
 
 import mmd
 from llm_bridge import weight_average
-from llm_bridge.architecture import BridgeError
 from llm_bridge.loop import Method
 from llm_bridge.objective import Numbers, Objective, PolicyGradient
 from llm_bridge.policy import Policy
+from llm_bridge.ranges import SettingError
 from llm_bridge.train_state import TrainState
 
 
@@ -63,8 +63,14 @@ class MPO(Method):
         """See `Method`; also that the magnet can be a set of weights."""
         super().check(policy)
         weight_average.check(self.magnet, policy.arrays())
+
+    def check_settings(self) -> None:
+        """See `Method`; also that there are such an estimator and such weights to export."""
+        super().check_settings()
+        if not isinstance(self.estimator, Objective):
+            raise SettingError(f"expected {{estimator}} to be one such as PolicyGradient(), got {self.estimator!r}")
         if self.exports not in ("magnet", "policy"):
-            raise BridgeError(f"expected exports to be 'magnet' or 'policy', got {self.exports!r}")
+            raise SettingError(f"expected {{exports}} to be 'magnet' or 'policy', got {self.exports!r}")
 
     def objective(self) -> Objective:
         """See `Method`."""

@@ -127,8 +127,8 @@ class Train(Run, Data, Judging, Model):
     """Large, because gradients near an equilibrium are noise."""
     max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
     """Gradients are scaled down to it."""
-    set: Annotated[tuple[str, ...], _optional("NAME=NUMBER...", "none")] = ()
-    """Further numbers of the method, as its file has them."""
+    set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
+    """Further settings of the method, such as share=0.25, exports=policy, watch_start=false or estimator=regression."""
 
 
 @dataclass(frozen=True, kw_only=True)

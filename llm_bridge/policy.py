@@ -21,6 +21,7 @@ from llm_bridge import scoring, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.decoder import Decoder
 from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, stop_table
+from llm_bridge.ranges import require
 from llm_bridge.sampling import Settings
 from llm_bridge.scoring import Comparison
 from llm_bridge.sharding import whole
@@ -290,20 +291,26 @@ def check_sampling(temperature: Any, top_k: Any, top_p: Any, key: Any) -> None:
     Raises:
         BridgeError: one is not.
     """
-    real = (int, float, np.number, jax.Array)
-    if not isinstance(temperature, real) or not 0 <= temperature < np.inf:
-        raise BridgeError(f"expected a temperature >= 0, got {temperature}")
-    if top_k is not None and (not isinstance(top_k, int | np.integer) or top_k < 1):
-        raise BridgeError(f"expected top_k >= 1 or None, got {top_k}")
-    if top_p is not None and (not isinstance(top_p, real) or not 0 < top_p <= 1):
-        raise BridgeError(f"expected 0 < top_p <= 1 or None, got {top_p}")
     if isinstance(key, Tracer):
         raise BridgeError("generate compiles its own loop: call it outside of jit")
+    require("temperature", temperature)
+    require("top_k", top_k, optional=True)
+    require("top_p", top_p, optional=True)
     if key is None and temperature > 0:
         raise BridgeError("expected a key to draw with, such as jax.random.key(0); only temperature=0 needs none")
+    if key is not None:
+        check_key(key)
+
+
+def check_key(key: Any) -> None:
+    """That a key is one.
+
+    Raises:
+        BridgeError: it is not.
+    """
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = getattr(key, "dtype", None) == np.uint32
-    if key is not None and (not (typed or raw) or np.ndim(key) != raw):
+    if not (typed or raw) or np.ndim(key) != raw:
         raise BridgeError(f"expected one key, such as jax.random.key(0), got {type(key).__name__} {np.shape(key)}")
 
 

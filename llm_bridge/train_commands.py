@@ -1,26 +1,22 @@
 """`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
 
-import importlib
-import json
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-import mmd
-from llm_bridge import adapters, baselines, checkpoint, data, encoding, export, memory, processes
+from llm_bridge import adapters, checkpoint, data, encoding, export, memory, processes
 from llm_bridge.agreement import agreement
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
 from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
-from llm_bridge.mpo import MPO
+from llm_bridge.method_choice import method_of
 from llm_bridge.options import Model, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
 from llm_bridge.processes import SharedJudge, SharedTermination
@@ -130,41 +126,6 @@ def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
     return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha)
 
 
-def method_of(options: Train) -> Method:
-    """The method with its numbers, without a judge.
-
-    Raises:
-        UsageError: there is no such method, or it has no such number.
-    """
-    kind = _method_class(options.method)
-    parts = options.gradient_accumulation_steps
-    if options.prompts_per_round < 1 or options.max_steps < 0:
-        raise UsageError("expected --prompts-per-round >= 1 and --max-steps >= 0")
-    if parts < 1 or options.prompts_per_round % parts:
-        wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
-        raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {parts}")
-    given: dict[str, Any] = {
-        "eta": options.eta,
-        "alpha": options.alpha,
-        "group_size": options.num_generations,
-        "prompts_per_round": options.prompts_per_round,
-        "opponents": options.opponents,
-        "max_new_tokens": options.max_new_tokens,
-        "epochs": options.num_iterations,
-        "learning_rate": options.learning_rate,
-        "decay_rounds": options.max_steps,
-        "b1": options.adam_beta1,
-        "b2": options.adam_beta2,
-        "eps": options.adam_epsilon,
-        "max_grad_norm": options.max_grad_norm,
-        "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
-        "magnet": _magnet(options, kind),
-    }
-    names = {field.name for field in fields(kind)}
-    further = _further(options, names - set(given) - {"judge"})
-    return kind(**{name: value for name, value in given.items() if value is not None}, **further)
-
-
 def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> tuple[list[Any], int]:
     """What the method learns from, prompts or demonstrations, shown; and the tokens of the longest."""
     words = tokenizer(policy.origin)
@@ -200,51 +161,6 @@ def _win_rate(options: Train, method: Method, policy: Policy, held_out: data.Dat
     prompts = [Question(one.ids, one.row.text) for one in examples]
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
-
-
-def _method_class(name: str) -> type[Method]:
-    known = [module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")]
-    if name == "mpo":
-        return MPO
-    if name not in known:
-        raise UsageError(f"there is no method {name!r}: expected {' or '.join(['mpo', *known])}")
-    return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
-
-
-def _further(options: Train, names: set[str]) -> dict[str, Any]:
-    """The numbers of `--set`."""
-    found = {}
-    for text in options.set:
-        name, _, value = text.partition("=")
-        if name not in names:
-            raise UsageError(f"{options.method} has no {name!r} to --set, expected {', '.join(sorted(names))}")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
-
-
-def _magnet(options: Train, kind: type[Method]) -> Any:
-    """The magnet that is asked for; None for the method's own, which with an adapter cannot be an average."""
-    moves = {field.name for field in fields(kind)} >= {"magnet"}
-    if options.magnet is None:
-        return mmd.Refresh(every=40) if kind is MPO and options.lora_r else None
-    if not moves:
-        raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
-    name, _, number = options.magnet.partition("=")
-    try:
-        match name, number:
-            case "fixed", "":
-                return mmd.Fixed()
-            case "refresh", every if int(every) >= 1:
-                return mmd.Refresh(every=int(every))
-            case "moving", rate if 0 < float(rate) <= 1:
-                return mmd.MovingAverage(rate=float(rate))
-    except ValueError:
-        pass
-    known = "fixed, refresh=40 (rounds >= 1) or moving=0.025 (a rate in (0, 1])"
-    raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")
 
 
 def _mesh(text: str | None) -> Mesh | None:

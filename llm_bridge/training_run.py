@@ -46,13 +46,9 @@ def prepare(options: Run) -> None:
     """Make the run's directory.
 
     Raises:
-        UsageError: there is a run in it already, and it is not to be resumed; or a number is out of its range.
+        UsageError: there is a run in it already, and it is not to be resumed.
         OutputError: it cannot be written.
     """
-    for name, least in (("seed", 0), ("save_steps", 1), ("save_total_limit", 1), ("lora_r", 0)):
-        if getattr(options, name) < least:
-            flag = name.replace("_", "-")
-            raise UsageError(f"expected --{flag} >= {least}, got {getattr(options, name)}")
     folder = prepare_folder(options.output_dir)
     if not options.resume and any((folder / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
         raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")

@@ -10,12 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Int
 
 import mmd
 from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.decoder import Weights
+from llm_bridge.ranges import require
 from llm_bridge.train_state import ADAPTER, TrainState
 
 
@@ -31,8 +33,11 @@ def check(magnet: Any, weights: Weights) -> None:
         raise BridgeError(f"expected a magnet such as mmd.MovingAverage(rate=0.025), got {magnet!r}")
     if not (isinstance(magnet.center, str) and magnet.center == type(magnet)().center):
         raise BridgeError(f"a language model's magnet begins where its policy does, expected no center, got {magnet!r}")
+    for name in ("every", "rate", "strength"):
+        if not isinstance(value := getattr(magnet, name, 1), Tracer):
+            require(name, value)
     if isinstance(magnet, mmd.MovingAverage) and any(ADAPTER in name for name in weights):
-        raise BridgeError("the average of adapters' factors is not that of their maps, expected mmd.Refresh(every=...)")
+        raise BridgeError("the average of adapters' factors is not that of their maps, expected mmd.Refresh(every=40)")
 
 
 def moved(magnet: Any, state: TrainState) -> tuple[Weights, Int[Array, ""]]:

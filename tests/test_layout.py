@@ -36,6 +36,7 @@ LAYERS = (
 )
 BRIDGE_LAYERS = (
     {"architecture"},
+    {"ranges"},
     {"rotary", "attention", "weights"},
     {"config", "names", "tensor_files"},
     {"sharding", "models", "compute", "tokenizer"},
@@ -55,7 +56,7 @@ BRIDGE_LAYERS = (
     {"baselines"},
     {"run_state", "trackers", "win_rate", "memory", "evaluation", "options"},
     {"training_log"},
-    {"config_file", "judge_choice", "training_run"},
+    {"config_file", "judge_choice", "method_choice", "training_run"},
     {"train_commands"},
     {"commands"},
     {"cli"},

@@ -20,11 +20,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 import mmd
-from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena
 from llm_bridge.mpo import MPO
 from llm_bridge.objective import Judged, Objective, PolicyGradient, payoffs
-from llm_bridge.policy import Policy
+from llm_bridge.ranges import SettingError
 from llm_bridge.train_state import TrainState
 
 
@@ -37,11 +36,11 @@ class EGPO(MPO):
     estimator: Objective = field(default_factory=lambda: PolicyGradient(credit=True))
     exports: Literal["magnet", "policy"] = "policy"
 
-    def check(self, policy: Policy) -> None:
+    def check_settings(self) -> None:
         """See `Method`; also that the group can be halved."""
-        super().check(policy)
+        super().check_settings()
         if self.group_size % 2:
-            raise BridgeError(f"expected an even group_size, half of it for each step, got {self.group_size}")
+            raise SettingError(f"expected an even {{group_size}}, half of it for each step, got {self.group_size}")
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
         """Two steps from the same place; metrics are those of the second."""

@@ -14,12 +14,11 @@ from dataclasses import KW_ONLY, dataclass
 import jax
 from jaxtyping import Array
 
-from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Source
 from llm_bridge.baselines.self_play import SelfPlay
 from llm_bridge.mixture import Mixture
 from llm_bridge.objective import Judged, payoffs
-from llm_bridge.policy import Policy
+from llm_bridge.ranges import SettingError
 from llm_bridge.train_state import TrainState
 
 
@@ -34,13 +33,11 @@ class NashMD(SelfPlay):
     _: KW_ONLY
     share: float = 0.125
 
-    def check(self, policy: Policy) -> None:
-        """See `Method`; also that there is a share, and a group that can be halved."""
-        super().check(policy)
-        if not 0 <= self.share <= 1:
-            raise BridgeError(f"expected a share in [0, 1], got {self.share}")
+    def check_settings(self) -> None:
+        """See `Method`; also that the group can be halved."""
+        super().check_settings()
         if self.group_size % 2:
-            raise BridgeError(f"expected an even group_size, half of it for each sampler, got {self.group_size}")
+            raise SettingError(f"expected an even {{group_size}}, half of it for each sampler, got {self.group_size}")
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
         """Two samplers; the policy's responses learn from meeting the mixture's."""

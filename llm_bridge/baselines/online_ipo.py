@@ -13,11 +13,13 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 import mmd
 from llm_bridge.mpo import MPO
 from llm_bridge.objective import Numbers, Objective, OfResponses, Part, Responses, pair_weights
+from llm_bridge.ranges import SettingError
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class OnlineIPO(MPO):
     magnet: Any = field(default_factory=mmd.Fixed)
     estimator: Objective = field(default_factory=PreferenceRegression)
     exports: Literal["magnet", "policy"] = "policy"
+
+    def check_settings(self) -> None:
+        """See `Method`; also that preferences can be divided by alpha."""
+        super().check_settings()
+        if not callable(self.alpha) and not isinstance(self.alpha, Tracer) and self.alpha == 0:
+            raise SettingError("expected {alpha} > 0, by which preferences are divided, got 0")
 
 
 METHOD = OnlineIPO

@@ -24,6 +24,7 @@ from jaxtyping import Float
 
 from llm_bridge.architecture import BridgeError
 from llm_bridge.judges._question import CRITERION, question, verdict
+from llm_bridge.ranges import require
 
 TRANSIENT, FATAL = (408, 429), (401, 403, 404, 405)
 MAX_REPLY_BYTES = 1_000_000
@@ -76,8 +77,8 @@ class HttpJudge:
         scheme, _, rest = self.endpoint.partition("://")
         if scheme not in ("http", "https") or not rest or any(c in rest for c in "@?# "):
             raise BridgeError("expected the judge's endpoint to be http(s)://host/v1, without user, query or fragment")
-        if self.concurrency < 1 or self.timeout <= 0 or self.patience < 0:
-            raise BridgeError("expected a judge with concurrency >= 1, timeout > 0 and patience >= 0")
+        for name in ("concurrency", "timeout", "patience"):
+            require(name, getattr(self, name))
 
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Float[np.ndarray, " n"]:
         """P(a preferred) of each comparison, in the order given: 1, 0, or 0.5 for a tie; NaN where it failed.

@@ -34,6 +34,7 @@ from llm_bridge.data import Comparison, take
 from llm_bridge.decoder import Decoder, Weights
 from llm_bridge.judges._reading import batches, last_activations, padded
 from llm_bridge.policy import Policy
+from llm_bridge.ranges import require
 from llm_bridge.sharding import whole
 from llm_bridge.tensor_files import read_json
 from llm_bridge.tokenizer import Tokenizer
@@ -221,7 +222,13 @@ class PreferenceTraining:
     clip: float = 1.0
 
     def init(self, key: Key[Array, ""]) -> JudgeState:
-        """Before the first step; the head is drawn at random."""
+        """Before the first step; the head is drawn at random.
+
+        Raises:
+            SettingError: a number is out of its range.
+        """
+        for name in ("steps", "learning_rate", "weight_decay", "clip"):
+            require(name, getattr(self, name))
         arrays = self.policy.arrays()
         adapter = {name: array for name, array in arrays.items() if ".lora_" in name}
         width = self.policy.architecture.width

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llm_bridge.architecture import BridgeError
+from llm_bridge.ranges import require
 
 Reward = Callable[[Sequence[Any], Sequence[Any]], Any]
 
@@ -32,8 +33,7 @@ class ScalarReward:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise BridgeError(f"expected a scale > 0, got {self.scale}")
+        require("scale", self.scale)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
         """P(a preferred); NaN where a reward is not finite.

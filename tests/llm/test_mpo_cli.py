@@ -359,18 +359,18 @@ BAD_TRAINING = {
     "--method sppo --magnet fixed": "sppo has no magnet that moves",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
-    "--set speed=3": "mpo has no 'speed' to --set",
+    "--set speed=3": "mpo has no 'speed' to --set, expected estimator, exports, watch_start as NAME=VALUE",
     "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
     "--mesh data=3": "expected --mesh to name axes among data, fsdp, tensor whose product is the 8 devices",
     "--judge nothing_here:f": "cannot import it",
     "--judge json:dumps2": "the module json has no 'dumps2'",
     "--judge http://localhost:1/v1": "needs --judge-model",
-    "--eta -1": "expected eta > 0",
+    "--eta -1": "expected --eta > 0",
     "--seed -1": "expected --seed >= 0, got -1",
     "--save-steps 0": "expected --save-steps >= 1, got 0",
     "--prompts-per-round 0": "expected --prompts-per-round >= 1",
     "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
-    "--lora-r 2 --magnet moving=0.1": "expected mmd.Refresh",
+    "--lora-r 2 --magnet moving=0.1": "take --magnet refresh=40",
 }
 
 

@@ -86,7 +86,10 @@ def test_what_cannot_be_generated_is_refused(words: str) -> None:
 
 
 def test_settings_of_the_wrong_type_are_refused() -> None:
-    for given, words in ((("hot", None, None), "temperature >= 0, got hot"), ((1.0, 2.5, None), "top_k >= 1 or None")):
+    for given, words in (
+        (("hot", None, None), "temperature to be a number >= 0, got 'hot'"),
+        ((1.0, 2.5, None), "top_k to be an integer >= 1 or None"),
+    ):
         with pytest.raises(bridge.BridgeError, match=words):
             check_sampling(*given, KEY)
     with pytest.raises(bridge.BridgeError, match=r"an integer max_new_tokens >= 1, got 4\.0"):

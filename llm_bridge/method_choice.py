@@ -1,0 +1,118 @@
+"""Which method the options of `mpo train` mean, with its numbers."""
+
+import importlib
+import pkgutil
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+import mmd
+from llm_bridge import baselines
+from llm_bridge.loop import Method
+from llm_bridge.mpo import MPO
+from llm_bridge.objective import PolicyGradient, Regression
+from llm_bridge.options import Train
+from llm_bridge.ranges import RANGES
+from mmd.command_line import UsageError
+
+WORDS = {"exports": {"magnet": "magnet", "policy": "policy"}, "watch_start": {"true": True, "false": False}}
+ESTIMATORS = {
+    "policy-gradient": PolicyGradient(),
+    "policy-gradient-with-credit": PolicyGradient(credit=True),
+    "regression": Regression(),
+}
+
+
+def method_of(options: Train) -> Method:
+    """The method with its numbers, without a judge.
+
+    Raises:
+        UsageError: there is no such method, or it has no such number.
+        SettingError: numbers are out of their ranges, or do not fit each other.
+    """
+    kind = _method_class(options.method)
+    parts = options.gradient_accumulation_steps
+    if options.prompts_per_round % parts:
+        wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
+        raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {parts}")
+    given: dict[str, Any] = {
+        "eta": options.eta,
+        "alpha": options.alpha,
+        "group_size": options.num_generations,
+        "prompts_per_round": options.prompts_per_round,
+        "opponents": options.opponents,
+        "max_new_tokens": options.max_new_tokens,
+        "epochs": options.num_iterations,
+        "learning_rate": options.learning_rate,
+        "decay_rounds": options.max_steps,
+        "b1": options.adam_beta1,
+        "b2": options.adam_beta2,
+        "eps": options.adam_epsilon,
+        "max_grad_norm": options.max_grad_norm,
+        "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
+        "magnet": _magnet(options, kind),
+    }
+    further = _further(options, kind, set(given))
+    method = kind(**{name: value for name, value in given.items() if value is not None}, **further)
+    method.check_settings()
+    return method
+
+
+def _method_class(name: str) -> type[Method]:
+    known = [module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")]
+    if name == "mpo":
+        return MPO
+    if name not in known:
+        raise UsageError(f"there is no method {name!r}: expected {' or '.join(['mpo', *known])}")
+    return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
+
+
+def _further(options: Train, kind: type[Method], others: set[str]) -> dict[str, Any]:
+    """What `--set` says: numbers in their ranges, and words that stand for something else."""
+    words = WORDS | ({"estimator": ESTIMATORS} if kind is MPO else {})
+    names = {field.name for field in fields(kind)} - others
+    known = sorted(name for name in names if name in words or name in RANGES)
+    found: dict[str, Any] = {}
+    for text in options.set:
+        name, _, value = text.partition("=")
+        if name not in known:
+            raise UsageError(f"{options.method} has no {name!r} to --set, expected {', '.join(known)} as NAME=VALUE")
+        found[name] = words[name].get(value) if name in words else _number(name, value)
+        if found[name] is None:
+            wanted = f"one of {', '.join(words[name])}" if name in words else "a number"
+            raise UsageError(f"expected --set {name}= to be {wanted}, got {value!r}")
+    return found
+
+
+def _number(name: str, text: str) -> int | float | None:
+    """What a text says, if it is such a number."""
+    with suppress(ValueError):
+        return int(text) if RANGES[name].whole else float(text)
+    return None
+
+
+def _magnet(options: Train, kind: type[Method]) -> Any:
+    """The magnet that is asked for; None for the method's own, which with an adapter cannot be an average."""
+    moves = {field.name for field in fields(kind)} >= {"magnet"}
+    if options.magnet is None:
+        return mmd.Refresh(every=40) if kind is MPO and options.lora_r else None
+    if not moves:
+        raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
+    name, _, number = options.magnet.partition("=")
+    if name == "moving" and options.lora_r:
+        raise UsageError(
+            "the average of adapters' factors is not that of their maps, so --magnet moving does not go with --lora-r; "
+            "take --magnet refresh=40"
+        )
+    try:
+        match name, number:
+            case "fixed", "":
+                return mmd.Fixed()
+            case "refresh", every if int(every) >= 1:
+                return mmd.Refresh(every=int(every))
+            case "moving", rate if 0 < float(rate) <= 1:
+                return mmd.MovingAverage(rate=float(rate))
+    except ValueError:
+        pass
+    known = "fixed, refresh=40 (rounds >= 1) or moving=0.025 (a rate in (0, 1])"
+    raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")
