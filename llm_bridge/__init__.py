@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from llm_bridge.export import save as save
     from llm_bridge.generate import Generation as Generation
     from llm_bridge.loop import CollapseWarning as CollapseWarning
+    from llm_bridge.loop import JudgeWarning as JudgeWarning
     from llm_bridge.loop import Method as Method
     from llm_bridge.loop import Result as Result
     from llm_bridge.mpo import MPO as MPO
@@ -58,6 +59,7 @@ _HOME = {
     "PolicyGradient": "llm_bridge.objective",
     "Method": "llm_bridge.loop",
     "MPO": "llm_bridge.mpo",
+    "JudgeWarning": "llm_bridge.loop",
     "CollapseWarning": "llm_bridge.loop",
     "Arena": "llm_bridge.arena",
     "WinRate": "llm_bridge.win_rate",

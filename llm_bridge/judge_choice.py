@@ -13,7 +13,9 @@ from llm_bridge.judges import preference_model
 from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.judges.http import HttpJudge
 from llm_bridge.options import Judging
+from llm_bridge.tensor_files import HUB_ID
 
+KINDS = "a folder of mpo train-judge, a model's folder or hub id, http(s)://host/v1, or a function as module:name"
 FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -25,7 +27,7 @@ def judge_of(options: Judging) -> Any:
     """
     name = options.judge
     if name is None:
-        raise BridgeError("--judge is needed: a folder, a model, http(s)://host/v1 or module:function")
+        raise BridgeError(f"--judge is needed: {KINDS}")
     if "://" in name:
         if not options.judge_model:
             raise BridgeError("a judge over HTTP needs --judge-model, its name at the endpoint")
@@ -36,10 +38,13 @@ def judge_of(options: Judging) -> Any:
             concurrency=options.judge_concurrency,
             timeout=options.judge_timeout,
         )
-    if (Path(name) / preference_model.CONFIG).exists():
-        return preference_model.load(name)
+    for folder in (Path(name), Path(name) / "policy"):  # the second one is that of a run of mpo train-judge
+        if (folder / preference_model.CONFIG).exists():
+            return preference_model.load(folder)
     if FUNCTION.fullmatch(name) and not Path(name).exists():
         return _function(name)
+    if not Path(name).exists() and (not re.fullmatch(HUB_ID, name) or Path(name).parent.exists()):
+        raise BridgeError(f"--judge {name}: there is no such judge, expected {KINDS}")
     policy = checkpoint.load(name)
     if policy.tokenizer is None:
         raise BridgeError(f"--judge {name}: has no tokenizer, so it cannot be asked")

@@ -26,7 +26,7 @@ from llm_bridge import learning, rollout, sharding, train_state
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.data import take
-from llm_bridge.judges import Judge
+from llm_bridge.judges import Judge, NoAnswers, name_of
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import Policy, check_key
 from llm_bridge.ranges import RANGES, SettingError, require
@@ -41,12 +41,17 @@ FINISHED = "finished"
 STOPPED = "stopped by the callback"
 SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+NO_ANSWERS = "stopped: the judge answered no comparison in any round"
 SCHEDULED = ("eta", "alpha", "learning_rate")
 FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
 
 
 class CollapseWarning(UserWarning):
     """A policy has nearly stopped to vary its responses, so nothing is left to compare."""
+
+
+class JudgeWarning(UserWarning):
+    """A judge has answered no comparison of a round, from which nothing was learned."""
 
 
 class Result(NamedTuple):
@@ -245,6 +250,10 @@ class Method:
             state: where to go on; it is used up.
             callback: is told state and metrics after each round; the run ends when it returns True.
 
+        Returns:
+            Also where the run stopped before its end: the callback wanted it, updates were not finite, or the judge
+            answered none of a round's comparisons (20 or more of them); of that round nothing is in the state.
+
         Raises:
             BridgeError: a setting does not fit, or a prompt cannot be read.
         """
@@ -257,17 +266,26 @@ class Method:
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
         history, status = [], FINISHED
         for number in range(int(state.round), steps):
-            state, metrics = method.round(
-                state, [questions[i] for i in take(len(questions), seed, number * size, size)]
-            )
+            try:
+                state, metrics = method.round(
+                    state, [questions[i] for i in take(len(questions), seed, number * size, size)]
+                )
+            except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
+                status = f"stopped: {silence}"
+                break
             history.append(metrics)
             _name_collapse(state, metrics, self.group_size)
+            if _unanswered(metrics):
+                text = f"round {number + 1}: the judge {name_of(self.judge)} answered no comparison"
+                warnings.warn(text, JudgeWarning, stacklevel=2)
             if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
                 status = NOT_FINITE
                 break
             if callback is not None and callback(state, metrics):
                 status = STOPPED
                 break
+        if status == FINISHED and history and all(map(_unanswered, history)):
+            status = NO_ANSWERS
         return Result(method.export(state), state, history, status)
 
     # ------------------------------------------------------------------------------------------------- parts of a round
@@ -302,6 +320,10 @@ class Method:
 
 def _at(number: Any, round: Int[Array, ""]) -> Array:
     return jnp.asarray(number(round) if callable(number) else number, jnp.float32)
+
+
+def _unanswered(metrics: Metrics) -> bool:
+    return metrics.get("judge/failed_frac", 0.0) == 1
 
 
 def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None:

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float
 
 from llm_bridge.architecture import BridgeError
+from llm_bridge.judges import answers_of, name_of
 from llm_bridge.termination import Terminated, Termination
 
 FINE, FAILED = 0, -1  # what goes with the answers; a positive number is a signal's
@@ -53,7 +54,7 @@ class SharedJudge:
     """
 
     def __init__(self, judge: Any) -> None:
-        self._judge = judge
+        self._judge, self.name = judge, name_of(judge)
         self.symmetric = bool(_told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
@@ -66,10 +67,7 @@ class SharedJudge:
         answers, problem, status = np.full(len(prompts), np.nan), None, FINE
         if jax.process_index() == 0:
             try:
-                answers = np.asarray(self._judge(prompts, a, b), np.float64)
-                if answers.shape != (len(prompts),):
-                    found = f"expected {len(prompts)} answers, got an array of shape {answers.shape}"
-                    raise BridgeError(f"judge {type(self._judge).__name__}: {found}")
+                answers = answers_of(self._judge, prompts, a, b)
             except BaseException as error:  # the others wait for a word
                 answers, problem = np.full(len(prompts), np.nan), error
                 status = error.signal if isinstance(error, Terminated) else FAILED

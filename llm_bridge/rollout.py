@@ -18,10 +18,12 @@ from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
 from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, stop_table
-from llm_bridge.judges import Judge, Prompt, Response, ask
+from llm_bridge.judges import Judge, NoAnswers, Prompt, Response, ask, name_of
 from llm_bridge.policy import Origin
 from llm_bridge.sampling import Settings
 from llm_bridge.tokenizer import Tokenizer, tokenizer_of
+
+ENOUGH = 20  # comparisons of which a judge that works answers at least one
 
 
 class Question(NamedTuple):
@@ -130,6 +132,8 @@ class Rollout:
                 [b[x][j] for x, _, j in asked],
             )
             found[tuple(np.array(asked).T)] = verdicts.preference
+            if len(asked) >= ENOUGH and verdicts.failed.all():
+                raise NoAnswers(f"the judge {name_of(self._judge)} answered none of a round's {len(asked)} comparisons")
             self._note("judge/order_flip_frac", verdicts.flipped)
             self._note("judge/failed_frac", verdicts.failed)
             self._note("judge/tie_frac", verdicts.tied)

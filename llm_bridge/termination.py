@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from llm_bridge.architecture import BridgeError
+from llm_bridge.judges import name_of
+
 
 class Terminated(BaseException):
     """The process was told to stop; `signal` says by what."""
@@ -74,12 +77,17 @@ class Termination:
 
 
 class _Interruptible:
-    """A judge that is asked with `Termination.at_once`."""
+    """A judge that is asked with `Termination.at_once`, and that cannot end the process by itself."""
 
     def __init__(self, judge: Any, termination: Termination) -> None:
         self._judge, self._termination = judge, termination
-        self.symmetric = getattr(judge, "symmetric", False)
+        self.symmetric, self.name = getattr(judge, "symmetric", False), name_of(judge)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Any:
-        with self._termination.at_once():
-            return self._judge(prompts, a, b)
+        try:
+            with self._termination.at_once():
+                return self._judge(prompts, a, b)
+        except (SystemExit, KeyboardInterrupt) as error:  # a signal would have raised Terminated
+            raise BridgeError(
+                f"judge {self.name}: raised {type(error).__name__} instead of answering; what it cannot answer is NaN"
+            ) from error

@@ -39,12 +39,12 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     held_out = _held_out(options)
-    prepare(options)
-    policy = policy_of(options, lora=options)
-    given, longest = _given(options, policy, dataset, say)
     if options.judge is not None or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
+    prepare(options)
+    policy = policy_of(options, lora=options)
+    given, longest = _given(options, policy, dataset, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
     _budget(policy, method, longest, say)

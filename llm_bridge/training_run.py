@@ -12,9 +12,10 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from llm_bridge import training_log
 from llm_bridge.options import Run
 from llm_bridge.policy import Policy
 from llm_bridge.processes import wait_for_all
-from llm_bridge.run_state import FOLDER, RunState
+from llm_bridge.run_state import FOLDER, RunState, RunStateError
 from llm_bridge.termination import Termination
 from llm_bridge.training_log import TrainingLog
 from llm_bridge.win_rate import WinRate
@@ -104,6 +105,7 @@ class Keeper:
         self._newest: Any = None
         self._log: TrainingLog | None = None
         self._failed: deque[float] = deque(maxlen=FAILED_OVER)
+        self._heard = False  # whether any comparison was answered, where there are any
         self.reason: str | None = None
 
     def resume(self, state: Any) -> Any:
@@ -119,6 +121,7 @@ class Keeper:
             state = replace(saved.state, base=state.base) if hasattr(state, "base") else saved.state
             known = training_log.rows(self._options.output_dir / training_log.FILE)
             self._failed.extend(row.get("judge/failed_frac") or 0.0 for row in known[: saved.step])
+            self._heard = True  # or it would not have been saved
         self._newest = state
         return state
 
@@ -134,7 +137,11 @@ class Keeper:
             self._log = log
             if unfinished:
                 self._write(done, unfinished)
-            yield
+            try:
+                yield
+            except Exception:
+                self._rescue()
+                raise
             self._log = None
 
     def _unfinished(self) -> dict[str, float]:
@@ -164,10 +171,11 @@ class Keeper:
             RunStateError: it cannot be saved.
         """
         self._newest, number = state, int(state.round)
+        self._failed.append(metrics.get("judge/failed_frac", 0.0))
+        self._heard = self._heard or self._failed[-1] < 1
         self._write(number, metrics)
         if number % self._options.save_steps == 0:
             self.save()
-        self._failed.append(metrics.get("judge/failed_frac", 0.0))
         if len(self._failed) == FAILED_OVER and np.mean(self._failed) > FAILED_FRAC:
             share = f"{np.mean(self._failed):.0%} of the judge's comparisons failed over {FAILED_OVER} rounds"
             self.reason = f"{share}, more than {FAILED_FRAC:.0%}"
@@ -176,12 +184,23 @@ class Keeper:
         return False
 
     def save(self) -> int:
-        """Save the newest state, if there is one that can be; the rounds of the newest checkpoint."""
-        state = self._newest
+        """Save the newest state, if there is one that can be; the rounds of the newest checkpoint.
+
+        Rounds before a judge's first answer taught nothing and are not saved: a run that resumes repeats them.
+        """
+        state = self._newest if self._heard else None
         whole = state is not None and not any(leaf.is_deleted() for leaf in jax.tree.leaves(slim(state)))
         if state is not None and whole and int(state.round) > 0:
             self._states.save(int(state.round), slim(state))
         return max(self._states.steps(), default=0)
+
+    def _rescue(self) -> None:
+        """After an error in a round: save the rounds before it, where no other process has to help, and say so."""
+        if jax.process_count() == 1:
+            saved = max(self._states.steps(), default=0)
+            with suppress(RunStateError):
+                if (rounds := self.save()) > saved:
+                    sys.stderr.write(f"mpo: rounds up to {rounds} are saved, --resume goes on\n")
 
 
 def slim(state: Any) -> Any:

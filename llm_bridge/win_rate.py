@@ -16,6 +16,7 @@ from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
 from llm_bridge.intervals import wilson
+from llm_bridge.judges import NoAnswers
 from llm_bridge.loop import Method
 from llm_bridge.policy import Policy
 from llm_bridge.rollout import Question, Rollout
@@ -71,7 +72,10 @@ class WinRate:
         for i, part in enumerate(self._parts):
             arena = self._arena(part)
             ours = arena.draw(source, 1, jax.random.fold_in(key, i))
-            won.append(np.asarray(arena.compare(ours, self._start[i]), np.float64)[:, 0, 0])
+            try:
+                won.append(np.asarray(arena.compare(ours, self._start[i]), np.float64)[:, 0, 0])
+            except NoAnswers:
+                won.append(np.full(len(part), np.nan))
             lengths.append(sharding.gathered(ours.response).sum(axis=1))
         return _summary(np.concatenate(won)) | {"eval/response_length": float(np.mean(np.concatenate(lengths)))}
 

@@ -13,7 +13,7 @@ A prompt and a response are text, or, for a policy without a tokenizer, a tuple 
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -26,13 +26,17 @@ Response = str | tuple[int, ...]
 
 @runtime_checkable
 class Judge(Protocol):
-    """What decides; see the module. It may have `symmetric: bool`."""
+    """What decides; see the module. It may have `symmetric: bool`, and a `name` for complaints."""
 
     def __call__(
         self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response], /
     ) -> Float[np.ndarray, " n"]:
         """P(a[i] is preferred to b[i] as an answer to prompts[i]); NaN where there is no answer."""
         ...
+
+
+class NoAnswers(BridgeError):
+    """A judge has answered none of many comparisons, so there is nothing to learn from."""
 
 
 class Verdicts(NamedTuple):
@@ -60,25 +64,46 @@ def ask(judge: Judge, prompts: Sequence[Prompt], a: Sequence[Response], b: Seque
     if not len(prompts) == len(a) == len(b):
         raise BridgeError(f"expected as many prompts as responses, got {len(prompts)}, {len(a)} and {len(b)}")
     if getattr(judge, "symmetric", False):
-        first = _answers(judge, prompts, a, b)
+        first = answers_of(judge, prompts, a, b)
         second = first
     else:
-        both = _answers(judge, [*prompts, *prompts], [*a, *b], [*b, *a])
+        both = answers_of(judge, [*prompts, *prompts], [*a, *b], [*b, *a])
         first, second = both[: len(a)], 1 - both[len(a) :]
     preference = (first + second) / 2
     failed = np.isnan(preference)
     return Verdicts(preference, failed, (first - 0.5) * (second - 0.5) < 0, preference == 0.5)
 
 
-def _answers(
+def name_of(judge: Any) -> str:
+    """What a judge is called: by its own `name`, as a function, or by its class."""
+    names = (getattr(judge, "name", None), getattr(judge, "__qualname__", None), type(judge).__name__)
+    return next(name for name in names if isinstance(name, str))
+
+
+def answers_of(
     judge: Judge, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]
 ) -> Float[np.ndarray, " n"]:
-    answers = np.asarray(judge(prompts, a, b), np.float64)
-    name = type(judge).__name__
+    """What a judge answers when it is asked once.
+
+    Raises:
+        BridgeError: something else than as many probabilities and NaN.
+    """
+    name, found = name_of(judge), judge(prompts, a, b)
+    try:
+        answers = np.asarray(found, np.float64)
+    except (TypeError, ValueError):
+        raise BridgeError(f"judge {name}: expected an array of numbers, got {_described(found)}") from None
     if answers.shape != (len(prompts),):
-        raise BridgeError(f"judge {name}: expected {len(prompts)} answers, got an array of shape {answers.shape}")
+        shape = f"an array of shape {answers.shape}" if answers.shape else _described(found)
+        raise BridgeError(f"judge {name}: expected {len(prompts)} answers, got {shape}")
     if wrong := np.flatnonzero((answers < 0) | (answers > 1)).tolist():
         raise BridgeError(
             f"judge {name}: expected probabilities, or NaN for no answer, got {answers[wrong[0]]:g} for pair {wrong[0]}"
         )
     return answers
+
+
+def _described(found: Any) -> str:
+    """What a judge has returned, without its text."""
+    odd = [one for one in found if not isinstance(one, int | float)] if isinstance(found, list | tuple) else []
+    return f"a {type(found).__name__}" + (f" with a {type(odd[0]).__name__} in it" if odd else "")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.judges import Prompt, Response
+from llm_bridge.judges import Prompt, Response, name_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class PairFunction:
 
     function: Callable[..., float | bool | None]
     symmetric: bool = False
+
+    @property
+    def name(self) -> str:
+        """The function's, for complaints."""
+        return name_of(self.function)
 
     def __call__(
         self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]

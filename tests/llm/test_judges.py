@@ -15,10 +15,13 @@ import llm_bridge as bridge
 from llm_bridge.agreement import agreement
 from llm_bridge.data import Row
 from llm_bridge.intervals import wilson
-from llm_bridge.judges import preference_model
+from llm_bridge.judges import answers_of, preference_model
+from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.judges.preference_model import JudgeState, Layout, PreferenceModel, PreferenceTraining, train_judge
 from llm_bridge.judges.scalar_reward import ScalarReward
+from llm_bridge.processes import SharedJudge
+from llm_bridge.termination import Termination
 from tests.llm.cases import config_of
 from tests.llm.test_tokenizer import tokenizer
 
@@ -228,3 +231,28 @@ def test_wilsons_interval_holds_what_it_should() -> None:
     assert wilson(0.0, 10)[0] == 0
     np.testing.assert_allclose(wilson(1.0, 10)[1], 1, rtol=0, atol=1e-15)
     assert np.isnan(wilson(0.5, 0)).all()
+
+
+def returning(value: Any) -> Any:
+    def mine(prompts: Any, a: Any, b: Any) -> Any:
+        return value
+
+    return mine
+
+
+WRONG: dict[str, Any] = {
+    "expected 2 answers, got a NoneType": None,
+    "expected an array of numbers, got a list with a str in it": [0.5, "a"],
+    "expected 2 answers, got an array of shape (3,)": [0.5, 0.5, 0.5],
+    "expected 2 answers, got a float": 0.5,
+    "expected probabilities, or NaN for no answer, got 2 for pair 1": [0.5, 2.0],
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_complaint_names_the_judge_that_was_given(words: str) -> None:
+    for judge in (returning(WRONG[words]), SharedJudge(Termination().interrupting(returning(WRONG[words])))):
+        with pytest.raises(bridge.BridgeError) as refusal:
+            answers_of(judge, ["x", "y"], ["a", "b"], ["c", "d"])
+        assert str(refusal.value) == f"judge returning.<locals>.mine: {words}"
+    assert PairFunction(returning(1)).name == "returning.<locals>.mine"

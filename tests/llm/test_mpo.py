@@ -12,7 +12,7 @@ import pytest
 
 import llm_bridge as bridge
 import mmd
-from llm_bridge import loop
+from llm_bridge import loop, memory
 from llm_bridge.judges.callable import PairFunction
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
@@ -192,3 +192,13 @@ def test_no_warning_without_a_collapse(run: bridge.Result) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         loop._name_collapse(run.state, run.history[-1], 8)
+
+
+def test_the_budget_counts_what_is_kept_to_the_byte() -> None:
+    state = method().init(policy(), KEY)
+    found = memory.training(policy(), memory.Rows(32, 8, 8), copies=3).parts
+    kept = jax.tree.leaves((state.weights, state.magnet, state.initial))
+    assert found["given policy"] == sum(array.nbytes for array in policy().arrays().values())
+    assert found["trained weights"] == sum(array.nbytes for array in kept)
+    moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
+    assert found["moments"] == sum(array.nbytes for array in moments)

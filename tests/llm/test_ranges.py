@@ -182,3 +182,19 @@ def test_an_adapter_has_at_most_the_rank_of_the_models_width(key: Any) -> None:
     with pytest.raises(SettingError, match="expected rank <= 16, the model's width, got 17"):
         bridge.add_adapter(policy(), key, rank=17, alpha=1.0)
     assert any(".lora_" in name for name in bridge.add_adapter(policy(), key, rank=16, alpha=1.0).weights)
+
+
+KEPT = {
+    "inpo": ("Fixed", 4, 0.9),
+    "self_play": ("Fixed", 1, 0.0),
+    "sppo": (None, 4, 0.9),
+    "mpo": ("MovingAverage", 4, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_method_keeps_what_it_is_not_told(name: str) -> None:
+    found = method_of(Train(**NEEDED, method=name, eta=0.7))
+    magnet, epochs, b1 = KEPT[name]
+    assert (found.epochs, found.b1, found.eta, found.alpha) == (epochs, b1, 0.7, 0.1)
+    assert magnet is None or type(found.magnet).__name__ == magnet
