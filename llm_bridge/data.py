@@ -117,10 +117,13 @@ def load(
     Raises:
         DataError: the file cannot be read, a row is bad, or there are none.
     """
-    path, rows, skipped = Path(path), [], []
+    path = Path(path)
+    rows: list[Row] = []
+    skipped: list[str] = []
     for where, value in _values(path):
         try:
-            rows.append(_row(where, _parsed(value), kind))
+            row = _row(where, _parsed(value), kind)
+            rows.append(_alike(row, rows[0] if rows else row))
         except _BadRow as error:
             if on_bad_row == "abort":
                 raise DataError(f"{where}: {error}") from None
@@ -164,13 +167,17 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Lines that are not blank, cut where they are longer than any row may be."""
     compressed = path.name.lower().endswith(".gz")
     with cast(IO[bytes], gzip.open(path, "rb")) if compressed else path.open("rb") as file:
-        number = 0
+        number, first = 0, True
         while line := file.readline(MAX_LINE_BYTES + 1):
             number += 1
             rest = line
             while rest and not rest.endswith(b"\n"):
                 rest = file.readline(MAX_LINE_BYTES)
             if line.strip():
+                if first and line.lstrip().startswith(b"["):
+                    wanted = "expected one object a line: jq -c '.[]' old.json > new.jsonl writes them so"
+                    raise DataError(f"{path}:{number}: begins a JSON array, {wanted}")
+                first = False
                 yield f"{path}:{number}", line
 
 
@@ -200,7 +207,9 @@ def _parsed(value: bytes | dict[str, Any]) -> Mapping[str, Any]:
     if value.startswith(BOM):
         raise _BadRow("the file begins with a byte order mark; save it as UTF-8 without one")
     try:
-        found = json.loads(value.decode("utf-8"))
+        found = json.loads(value.decode("utf-8"), object_pairs_hook=_object)
+    except _BadRow:
+        raise
     except UnicodeDecodeError as error:
         raise _BadRow(f"not UTF-8 at byte {error.start + 1}") from None
     except json.JSONDecodeError as error:
@@ -209,6 +218,16 @@ def _parsed(value: bytes | dict[str, Any]) -> Mapping[str, Any]:
         raise _BadRow("JSON that is nested too deeply, or has a number that is too long") from None
     if not isinstance(found, dict):
         raise _BadRow(f"expected a JSON object a line, got {_name(found)}")
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys stand in it once."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _BadRow(f"the key {_short(twice)} stands in an object twice")
     return found
 
 
@@ -249,7 +268,17 @@ def _value(value: Any, name: str) -> Prompt:
 def _prompt(value: Prompt) -> Prompt:
     if not (value.strip() if isinstance(value, str) else value and value[-1]["content"].strip()):
         raise _BadRow("the prompt is empty")
+    if not isinstance(value, str) and value[-1]["role"] == "assistant":
+        raise _BadRow("the prompt ends with a message of the assistant, expected one that is to be answered")
     return value
+
+
+def _alike(row: Row, first: Row) -> Row:
+    """A row whose prompt is written like that of the file's first one, text or messages."""
+    if isinstance(row.prompt, str) != isinstance(first.prompt, str):
+        kinds = ("messages", "text") if isinstance(row.prompt, str) else ("text", "messages")
+        raise _BadRow(f"expected the prompt to be {kinds[0]}, as in the first row, got {kinds[1]}")
+    return row
 
 
 def _answer(value: Prompt, name: str, prompt: Prompt) -> str:
@@ -298,8 +327,13 @@ def _unicode(text: str, name: str) -> str:
 
 
 def _listed(columns: Mapping[str, Any]) -> str:
-    names = [name if len(name) <= 30 and name.isidentifier() else "..." for name in list(columns)[:6]]
+    names = [_short(name) for name in list(columns)[:6]]
     return f"the columns {', '.join(names)}" if names else "no column"
+
+
+def _short(name: str) -> str:
+    """The name of a column, unless it is more than a name."""
+    return name if len(name) <= 30 and name.isidentifier() else "..."
 
 
 def _name(value: Any) -> str:

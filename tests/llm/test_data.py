@@ -81,6 +81,16 @@ BAD: dict[str, tuple[bytes, str]] = {
     "BOM": (b"\xef\xbb\xbf" + json.dumps({"prompt": SECRET}).encode(), "byte order mark"),
     "20 MB": (json.dumps({"prompt": SECRET * 2_500_000}).encode(), "longer than 10,000,000 bytes"),
     "list": (b"[]", "expected a JSON object a line, got a list"),
+    "assistant": (
+        json.dumps({"prompt": [USER, BOT | {"content": SECRET}]}).encode(),
+        "ends with a message of the",
+    ),
+    "messages": (
+        json.dumps({"prompt": [{"role": "user", "content": SECRET}]}).encode(),
+        "text, as in the first row",
+    ),
+    "twice": (b'{"prompt": "%s", "prompt": "b"}' % SECRET.encode(), "the key prompt stands in an object twice"),
+    "inner": (b'{"prompt": [{"role": "user", "content": "a", "role": "b"}]}', "the key role stands in an object twice"),
     "bytes": (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
     "deep": (b'{"prompt": ' + b"[" * 100_000, "nested too deeply"),
     "tools": (json.dumps({"prompt": SECRET, "tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
@@ -137,7 +147,11 @@ def test_bad_files(tmp_path: Path) -> None:
         with pytest.raises(data.DataError, match=reason):
             data.load(tmp_path / name, on_bad_row="skip")
     with pytest.raises(data.DataError, match=r"has no row that can be used .2 bad, the first is .*:1: expected a JSON"):
-        data.load(lines(tmp_path / "bad.jsonl", [], []), on_bad_row="skip")
+        data.load(lines(tmp_path / "bad.jsonl", 1, []), on_bad_row="skip")
+    for rows in (b'[{"prompt": "a"}]', b'\n[\n {"prompt": "a"}\n]\n'):
+        (tmp_path / "array.json").write_bytes(rows)
+        with pytest.raises(data.DataError, match=r"array.json:[12]: begins a JSON array, expected one object a line"):
+            data.load(tmp_path / "array.json", on_bad_row="skip")
     pytest.importorskip("pyarrow")
     (tmp_path / "false.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(data.DataError, match="cannot be read as Parquet"):
