@@ -194,6 +194,21 @@ def load_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Policy:
     return _with(policy, added, scale)
 
 
+def look(folder: str | os.PathLike[str]) -> str:
+    """The base that an adapter was made for, whose own files are whole.
+
+    Raises:
+        BridgeError: they are not, or they do not say which.
+    """
+    folder = Path(folder)
+    config = read_json(folder / CONFIG)
+    _settings(config, folder)
+    _read(folder / FILE)
+    if not isinstance(base := config.get("base_model_name_or_path"), str):
+        raise BridgeError(f"{folder / CONFIG}: expected base_model_name_or_path to name the adapter's base")
+    return base
+
+
 def _settings(config: Mapping[str, Any], folder: Path) -> tuple[int, float]:
     """The rank and the factor alpha / rank, if nothing else in the configuration would change what is computed."""
     problems = [

@@ -59,25 +59,28 @@ def load(
     Raises:
         BridgeError: it cannot be loaded exactly; the message lists every reason.
     """
-    folder = checkpoint_folder(path, FILES, revision=revision)
-    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        raise BridgeError(f"{folder}: holds an adapter: load its base, then bridge.load_adapter(base, ...)")
-    config = read_json(folder / CONFIG)
-    family = family_of(config)
-    architecture = architecture_of(config, str(folder / CONFIG))
     mesh = sharding.as_mesh(mesh)
-    sharding.check(architecture, mesh)
-    if dtype is not None:
-        _dtype(dtype)
+    folder, config, architecture = _described(path, mesh, revision)
     with TensorFiles(folder) as files:
-        plan, stored = _plan(architecture, family, files, str(folder))
-        target = _target(dtype, stored, str(folder))
+        plan, target = _planned(architecture, files, family_of(config), dtype)
         placed = {
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
         }
     origin = _origin(config, folder, architecture.vocabulary)
     return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
+
+
+def look(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> tuple[Path, Architecture]:
+    """The folder and the architecture of what `load` would load on one device; no weight is read.
+
+    Raises:
+        BridgeError: it would not.
+    """
+    folder, config, architecture = _described(path, sharding.as_mesh(None), None)
+    with TensorFiles(folder) as files:
+        _planned(architecture, files, family_of(config), dtype)
+    return folder, architecture
 
 
 def init(
@@ -191,6 +194,30 @@ def _dtype(dtype: DTypeLike) -> np.dtype:
     if found.name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
         raise BridgeError("float64 weights need jax_enable_x64: set it, or pass dtype='float32'")
     return found
+
+
+def _described(
+    path: str | os.PathLike[str], mesh: Mesh, revision: str | None
+) -> tuple[Path, dict[str, Any], Architecture]:
+    """Folder, configuration and architecture of a checkpoint, which fits a mesh."""
+    folder = checkpoint_folder(path, FILES, revision=revision)
+    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
+        raise BridgeError(f"{folder}: holds an adapter: load its base, then bridge.load_adapter(base, ...)")
+    config = read_json(folder / CONFIG)
+    family_of(config)
+    architecture = architecture_of(config, str(folder / CONFIG))
+    sharding.check(architecture, mesh)
+    return folder, config, architecture
+
+
+def _planned(
+    architecture: Architecture, files: TensorFiles, family: ModuleType, dtype: DTypeLike | None
+) -> tuple[dict[str, list[Piece]], np.dtype]:
+    """Where every weight comes from, and the precision that it is converted to."""
+    if dtype is not None:
+        _dtype(dtype)
+    plan, stored = _plan(architecture, family, files, str(files.folder))
+    return plan, _target(dtype, stored, str(files.folder))
 
 
 def _plan(

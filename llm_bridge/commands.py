@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +14,11 @@ from typing import Any
 import jax
 
 from llm_bridge import adapters, checkpoint, data, encoding, export, training_run
-from llm_bridge.architecture import BridgeError
+from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.evaluation import tournament
 from llm_bridge.judge_choice import judge_of
+from llm_bridge.judges import preference_model
 from llm_bridge.method_choice import method_of
 from llm_bridge.mpo import MPO
 from llm_bridge.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
@@ -24,6 +26,7 @@ from llm_bridge.policy import Policy
 from llm_bridge.ranges import SettingError, flags
 from llm_bridge.rollout import tokenizer
 from llm_bridge.run_state import RunState
+from llm_bridge.tokenizer import tokenizer_of
 from llm_bridge.train_commands import policy_of, train, train_judge
 from mmd import environment
 from mmd.command_line import UsageError, parse
@@ -66,8 +69,7 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     prepare_file(options.output_file, (".jsonl",))
     dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
     policy = policy_of(options)
-    longest = policy.architecture.cached_length - options.max_new_tokens
-    words = tokenizer(policy.origin)
+    longest, words = _room(policy.architecture, options), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
     answers = draw(policy, [example.ids for example in examples], options)
     with replacing(options.output_file) as part:
@@ -75,6 +77,14 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     left_out = f", {len(skipped)} prompts left out" if skipped else ""
     say([f"wrote {sum(map(len, answers))} answers to {options.output_file}{left_out}"])
     return DONE
+
+
+def _room(architecture: Architecture, options: Sampling) -> int:
+    """Most tokens of a prompt."""
+    if options.max_new_tokens >= architecture.cached_length:
+        context = f"the context of {architecture.cached_length} tokens"
+        raise UsageError(f"--max-new-tokens {options.max_new_tokens} leaves no room for a prompt in {context}")
+    return architecture.cached_length - options.max_new_tokens
 
 
 def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) -> list[list[str]]:
@@ -97,18 +107,21 @@ def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) ->
 
 
 def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
-    named = [text.partition("=") for text in options.models]
-    if len(named) < 2 or not all(model for _, _, model in named) or len({name for name, _, _ in named}) < len(named):
+    named = [text.partition("=")[::2] for text in options.models]
+    if len(named) < 2 or not all(model for _, model in named) or len(dict(named)) < len(named):
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
+    if odd := [name for name, _ in named if not re.fullmatch(r"\w[\w .+-]*", name)]:
+        raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
+    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    answering = {name: _answering(model, dataset, options) for name, model in named}
+    judge, prompts = judge_of(options), [row.text for row in dataset.rows]
     if options.output_dir is not None:
         prepare_folder(options.output_dir)
-    dataset, judge = data.load(options.dataset_name, on_bad_row=options.on_bad_row), judge_of(options)
-    prompts = [row.text for row in dataset.rows]
-    answers = {}
-    for name, _, model in named:
-        answers[name] = _answers_of(model, dataset, options)
+    answers: dict[str, list[list[str]]] = {}
+    for name, model in named:
+        answers[name] = answering[name]()
         say([f"{name}: {sum(map(len, answers[name]))} answers"])
-        if options.output_dir is not None:
+        if options.output_dir is not None and not model.endswith(".jsonl"):
             with replacing(options.output_dir / f"{name}.jsonl") as part:
                 part.write_text("".join(_answer_lines(prompts, answers[name])), "utf-8")
     found = tournament(judge, prompts, answers)
@@ -120,19 +133,43 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     return DONE
 
 
-def _answers_of(model: str, dataset: data.Dataset, options: Eval) -> list[list[str]]:
-    """Of a file, or drawn from a model."""
+def _answering(model: str, dataset: data.Dataset, options: Eval) -> Callable[[], list[list[str]]]:
+    """What gives a model's answers, from a file or drawn; whatever can be refused is refused before it is called."""
     if model.endswith(".jsonl"):
-        return _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
-    folder = Path(model) / "policy" if (Path(model) / training_run.CONFIG).exists() else Path(model)
-    if (folder / adapters.CONFIG).exists():
-        base = json.loads((folder / adapters.CONFIG).read_text("utf-8")).get("base_model_name_or_path")
-        policy = adapters.load_adapter(checkpoint.load(base, dtype=options.dtype), folder)
-    else:
-        policy = checkpoint.load(folder if folder.exists() else model, dtype=options.dtype)
-    longest = policy.architecture.cached_length - options.max_new_tokens
-    examples = encoding.prompts(dataset, tokenizer(policy.origin), longest=longest).examples
-    return draw(policy, [example.ids for example in examples], options)
+        known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
+        return lambda: known
+    place = _place_of(model)
+    adapted = (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
+    folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
+    if (words := tokenizer_of(str(folder.absolute()))) is None:
+        raise UsageError(f"{model}: has no tokenizer, expected tokenizer.json")
+    examples = encoding.prompts(dataset, words, longest=_room(architecture, options)).examples
+    prompts = [example.ids for example in examples]
+
+    def answer() -> list[list[str]]:
+        policy = checkpoint.load(folder, dtype=options.dtype)
+        return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options)
+
+    return answer
+
+
+def _place_of(model: str) -> str:
+    """The folder, or the hub id, of a model that answers.
+
+    Raises:
+        UsageError: it is a run that has none yet, or a judge.
+    """
+    path = Path(model)
+    if (path / training_run.CONFIG).exists():
+        path /= "policy"
+        if not path.exists():
+            raise UsageError(
+                f"{model}: the run is not finished, so it has no policy yet; "
+                f"mpo export {model} --output-dir FOLDER writes what it has reached"
+            )
+    if (path / preference_model.CONFIG).exists():
+        raise UsageError(f"{model}: holds a judge, which answers no prompts")
+    return str(path) if path.exists() else model
 
 
 def _answer_lines(prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 Flags have the names of TRL where they mean the same, and others where they do not.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -181,12 +181,14 @@ class Generate(Sampling, Data, Model):
 class Eval(Sampling, Data, Judging):
     """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
 
+    judge: Annotated[str, arg(metavar="JUDGE")] = field()
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
     """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
     """Precision of the weights."""
     output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
-    """Write eval.json and the answers of every model."""
+    """Write eval.json, and the answers of every model that has drawn them now."""
 
 
 @dataclass(frozen=True, kw_only=True)

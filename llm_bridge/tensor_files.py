@@ -29,6 +29,7 @@ class TensorFiles:
     """Open files of one checkpoint; a context manager.
 
     Attributes:
+        folder: where they are.
         shapes: of every tensor, by name.
         dtypes: as safetensors writes them, such as "BF16".
     """
@@ -39,6 +40,7 @@ class TensorFiles:
         Raises:
             BridgeError: a file is missing, damaged or refused.
         """
+        self.folder = folder
         self._stack = ExitStack()
         self._home: dict[str, Any] = {}
         self._file: dict[str, str] = {}

@@ -278,7 +278,7 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     assert [row["prompt"] for row in rows[:3]] == ["a", "a", "c"]
     line = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2"]
     models = ["one=0.jsonl", "two=1.jsonl", f"three={model}"]
-    assert mpo("eval", *models, *line, "--judge", "judge/policy", "--output-dir", "out") == 0
+    assert mpo("eval", *models, *line, "--judge", "judge", "--output-dir", "out") == 0
     found = json.loads(Path("out/eval.json").read_text())
     wins = np.array(found["wins"])
     np.testing.assert_allclose(wins + wins.T, 1, rtol=0, atol=1e-12)
@@ -286,6 +286,7 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     assert sum(found["lottery"].values()) == pytest.approx(1, abs=1e-9)
     assert "Nash probability" in capsys.readouterr().out
     assert Path("out/three.jsonl").read_bytes() == Path("0.jsonl").read_bytes()
+    assert not Path("out/one.jsonl").exists()  # these answers are in their file already
 
 
 # -------------------------------------------------------------------- what is typed
@@ -334,7 +335,7 @@ BAD_INPUT = {
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
     "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge json:dumps": "a.jsonl: cannot be read",
-    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl": "--judge is needed",
+    "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl": "--judge",
     "export . --output-dir out": "expected a directory of mpo train",
     "generate --model-name-or-path m --dataset-name prompts.jsonl --output-file x.txt": "ends in .jsonl",
 }

@@ -1,0 +1,63 @@
+"""`mpo eval` looks at everything that it is given before the first model answers."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import llm_bridge as bridge
+from llm_bridge import commands
+from llm_bridge.cli import main
+from tests.llm.test_data import lines
+from tests.llm.test_mpo_cli import model as model
+from tests.llm.test_mpo_cli import work as work
+
+REFUSED = {
+    "two=nowhere": "nowhere: no folder; expected a folder with config.json",
+    "two=broken": "broken: missing: ",
+    "two=bare": "bare: has no tokenizer, expected tokenizer.json",
+    "two=begun": "begun: the run is not finished, so it has no policy yet; mpo export begun --output-dir FOLDER writes",
+    "two=judged": "judged: holds a judge, which answers no prompts",
+    "two=adapted": "nowhere: no folder; expected a folder with config.json",
+    "two=short.jsonl": "short.jsonl: 4 of 5 prompts have fewer than 2 answers in it",
+    "../two=good": "expected names of letters, digits and . + -, which files can have, got '../two'",
+    "two=good --max-new-tokens 256": "--max-new-tokens 256 leaves no room for a prompt in the context of 256 tokens",
+    "two=good --judge j": "--judge j: there is no such judge",
+    "one=good": "each as NAME=MODEL with a name of its own",
+}
+
+
+@pytest.fixture
+def folders(model: Path, work: Path) -> Path:
+    """A model that can answer, and much that cannot."""
+    for name in ("good", "broken", "bare", "judged"):
+        shutil.copytree(model, work / name)
+    config = json.loads((work / "good" / "config.json").read_text())
+    (work / "good" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 256}))
+    (work / "broken" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
+    for file in (work / "bare").glob("*token*"):
+        file.unlink()
+    (work / "judged" / "judge.json").write_text("{}")
+    (work / "begun").mkdir()
+    (work / "begun" / "config.yaml").write_text("eta: 1\n")
+    bridge.save_adapter(bridge.add_adapter(bridge.load(model), jax.random.key(0), rank=2, alpha=1.0), work / "adapted")
+    settings = work / "adapted" / "adapter_config.json"
+    settings.write_text(json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": "nowhere"}))
+    lines(work / "short.jsonl", {"prompt": "a", "response": "b"}, {"prompt": "a", "response": "c"})
+    return work
+
+
+def test_what_cannot_answer_is_refused_before_another_model_answers(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
+    for words, reason in REFUSED.items():
+        line = f"eval one=good {words} --dataset-name prompts.jsonl --num-generations 2 --output-dir out"
+        assert main(f"{line} {'' if '--judge' in words else '--judge json:dumps'}".split()) == 2
+        said = capsys.readouterr().err
+        assert reason in said
+        assert said.count("\n") == 1
+        assert not (folders / "out").exists()
