@@ -137,6 +137,9 @@ class Keeper:
             self._log = log
             if unfinished:
                 self._write(done, unfinished)
+            if jax.process_count() == 1:
+                self._termination.rounds = max(self._states.steps(), default=0)
+                self._termination.check()
             try:
                 yield
             except Exception:
@@ -170,6 +173,7 @@ class Keeper:
             Terminated: it was told to stop; the state is saved.
             RunStateError: it cannot be saved.
         """
+        self._termination.rounds = None
         self._newest, number = state, int(state.round)
         self._failed.append(metrics.get("judge/failed_frac", 0.0))
         self._heard = self._heard or self._failed[-1] < 1

@@ -29,6 +29,7 @@ from tests.test_cli import Terminal
 
 IDENTITY = {"method": {"name": "MPO", "eta": 0.4}, "data": "sha256:1"}
 KEY = type(jax.random.key(0).dtype)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class State(NamedTuple):
@@ -225,6 +226,36 @@ def test_a_run_is_ended_between_rounds_and_in_the_middle_of_a_judges_call() -> N
         with pytest.raises(Terminated):
             again.check()
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+COMPILING = """
+import hashlib
+from llm_bridge.termination import Termination
+termination = Termination()
+termination.rounds = {rounds}
+with termination.listening():
+    print("busy", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # one call without a bytecode, as compiling is
+"""
+
+
+@pytest.mark.parametrize("rounds", [3, None])
+def test_signals_are_heard_while_the_main_thread_is_in_one_long_call(rounds: int | None) -> None:
+    """At once where nothing is lost; otherwise it is said, and a second one ends the process with 143 all the same."""
+    command = [sys.executable, "-c", COMPILING.format(rounds=rounds)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "busy\n"
+        process.terminate()
+        said = process.stderr.readline()
+        if rounds is None:
+            assert said == "mpo: SIGTERM: the run stops when the round is done; a second signal ends it at once\n"
+            process.terminate()
+            said = process.stderr.readline()
+        assert process.wait(10) == 143
+    ended = "told to stop by SIGTERM, rounds up to 3 are saved" if rounds else "ended by a second SIGTERM"
+    assert said == f"mpo: {ended}; --resume goes on\n"
 
 
 # -------------------------------------------------------------------- the log
