@@ -6,7 +6,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,16 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Env: _env,
     }
     quiet = isinstance(command, Run) and command.quiet
+    place = command.output_dir if isinstance(command, Run) and not command.output_dir.exists() else None
     try:
         with _warnings_in_one_line():
             return carry_out[type(command)](command, ["mpo", *argv], _say_nothing if quiet else _say)
-    except SettingError as error:
-        raise UsageError(error.called(flags(command))) from None
-    except (BridgeError, OutputError) as error:
-        raise UsageError(str(error)) from None
+    except (BridgeError, OutputError, UsageError) as error:
+        if place is not None:
+            with suppress(OSError):
+                place.rmdir()  # made for a run that is refused; one that has something in it stays
+        text = error.called(flags(command)) if isinstance(error, SettingError) else str(error)
+        raise UsageError(text) from None
 
 
 def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:

@@ -37,6 +37,7 @@ def judge_of(options: Judging) -> Any:
             key_variable=options.judge_key_variable,
             concurrency=options.judge_concurrency,
             timeout=options.judge_timeout,
+            tell=lambda text: sys.stderr.write(f"mpo: {text}\n"),
         )
     for folder in (Path(name), Path(name) / "policy"):  # the second one is that of a run of mpo train-judge
         if (folder / preference_model.CONFIG).exists():

@@ -274,7 +274,8 @@ class Method:
                 status = f"stopped: {silence}"
                 break
             history.append(metrics)
-            _name_collapse(state, metrics, self.group_size)
+            if self.group_size > 1:  # answers that are given may well be learned by heart
+                _name_collapse(state, metrics, self.group_size)
             if _unanswered(metrics):
                 text = f"round {number + 1}: the judge {name_of(self.judge)} answered no comparison"
                 warnings.warn(text, JudgeWarning, stacklevel=2)

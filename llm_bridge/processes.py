@@ -54,7 +54,7 @@ class SharedJudge:
     """
 
     def __init__(self, judge: Any) -> None:
-        self._judge, self.name = judge, name_of(judge)
+        self._judge, self.name = judge, "of the first process" if judge is None else name_of(judge)
         self.symmetric = bool(_told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:

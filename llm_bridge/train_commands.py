@@ -1,5 +1,7 @@
 """`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
 
+import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -167,15 +169,14 @@ def _mesh(text: str | None) -> Mesh | None:
     """The mesh that data=2,fsdp=4 means, of all devices."""
     if text is None:
         return None
-    try:
-        sizes = {name: int(size) for name, _, size in (part.partition("=") for part in text.split(","))}
-    except ValueError:
-        sizes = {}
+    parts = re.fullmatch(r"(\w+=[1-9]\d{0,6})(,\w+=[1-9]\d{0,6})*", text)
+    pairs = [part.split("=") for part in text.split(",")] if parts else []
+    names, sizes = [name for name, _ in pairs], [int(size) for _, size in pairs]
     n_devices = jax.device_count()
-    if not sizes or not set(sizes) <= set(AXES) or np.prod(list(sizes.values())) != n_devices:
-        wanted = f"axes among {', '.join(AXES)} whose product is the {n_devices} devices"
+    if not names or not set(names) <= set(AXES) or len(set(names)) < len(names) or math.prod(sizes) != n_devices:
+        wanted = f"different axes among {', '.join(AXES)} whose product is the number of devices, {n_devices}"
         raise UsageError(f"expected --mesh to name {wanted}, got {text!r}")
-    return Mesh(np.array(jax.devices()).reshape(tuple(sizes.values())), tuple(sizes))
+    return Mesh(np.array(jax.devices()).reshape(sizes), names)
 
 
 def _begin(options: Model) -> None:

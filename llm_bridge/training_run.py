@@ -213,7 +213,10 @@ def slim(state: Any) -> Any:
 
 
 def finish(folder: Path, result: Mapping[str, Any], save: Callable[[Path], object] | None) -> None:
-    """Write the run's result; `save` writes its policy into a folder that is not there yet."""
+    """Write the run's result; `save` writes its policy into a folder that is not there yet.
+
+    What is known from finishing the same run before, such as a judge's accuracy, is kept.
+    """
     if save is not None:
         new, policy = folder / ".policy.new", folder / "policy"
         if jax.process_index() == 0:
@@ -223,7 +226,8 @@ def finish(folder: Path, result: Mapping[str, Any], save: Callable[[Path], objec
             shutil.rmtree(policy, ignore_errors=True)
             new.replace(policy)
     if jax.process_index() == 0:
-        _replace(folder / RESULT, json.dumps({"schema_version": 1, **result}, indent=2) + "\n")
+        before = json.loads((folder / RESULT).read_text("utf-8")) if (folder / RESULT).exists() else {}
+        _replace(folder / RESULT, json.dumps({"schema_version": 1, **before, **result}, indent=2) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

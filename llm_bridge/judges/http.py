@@ -29,14 +29,15 @@ from llm_bridge.ranges import require
 TRANSIENT, FATAL = (408, 429), (401, 403, 404, 405)
 MAX_REPLY_BYTES = 1_000_000
 MAX_ATTEMPTS = 8
+UNHEARD = 5.0  # seconds after which it is told that nothing comes
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 
 class _Transient(Exception):
     """An attempt has failed that may succeed when it is repeated."""
 
-    def __init__(self, wait: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, reason: str, wait: float = 0.0) -> None:
+        super().__init__(reason)
         self.wait = wait
 
 
@@ -57,6 +58,7 @@ class HttpJudge:
         timeout: of one attempt, seconds.
         patience: see above, seconds.
         fields: further fields of the request, such as {"seed": 0} or {"max_tokens": 512}.
+        tell: called with a sentence, once in a call, when every attempt of the last seconds has failed.
         now, sleep: the clock, seconds; without a `sleep` of its own, waiting ends at once when the call does.
     """
 
@@ -70,6 +72,7 @@ class HttpJudge:
     timeout: float = 60.0
     patience: float = 600.0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    tell: Callable[[str], object] | None = field(default=None, repr=False)
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
 
@@ -96,7 +99,7 @@ class HttpJudge:
             import httpx2 as httpx
         except ImportError:
             raise BridgeError("a judge over HTTP needs httpx2: pip install 'magnetic-mirror[judge]'") from None
-        patience = _Patience(self.patience * self.concurrency)
+        patience = _Patience(self.patience * self.concurrency, self.now())
         limits = httpx.Limits(max_connections=self.concurrency)
         pool = ThreadPoolExecutor(self.concurrency, "judge")
         with httpx.Client(headers=self._headers(), timeout=self.timeout, limits=limits) as client:
@@ -128,8 +131,12 @@ class HttpJudge:
                 if attempt + 1 < MAX_ATTEMPTS and not patience.exhausted:
                     (self.sleep or patience.over.wait)(wait)
                 patience.spend(self.now() - begun)
+                if self.tell is not None and patience.is_news(self.now()):
+                    self.tell(
+                        f"the judge at {self.endpoint} fails ({failure}), it is tried for {self.patience:g} seconds"
+                    )
             else:
-                patience.restore()
+                patience.restore(self.now())
                 return self._verdict(reply)
         raise _Failed("unreachable")
 
@@ -147,14 +154,14 @@ class HttpJudge:
                     if len(found) > MAX_REPLY_BYTES:
                         raise _Failed("invalid")
                 return bytes(found)
-        except httpx.TransportError:
-            raise _Transient from None
+        except httpx.TransportError as error:
+            raise _Transient(str(error) or type(error).__name__) from None
         except httpx.RequestError:  # a body that cannot be decoded
             raise _Failed("invalid") from None
 
     def _check(self, status: int, retry_after: str) -> None:
         if status in TRANSIENT or status >= 500:
-            raise _Transient(float(retry_after) if retry_after.isdecimal() else 0.0)
+            raise _Transient(f"it answers {status}", float(retry_after) if retry_after.isdecimal() else 0.0)
         if status in FATAL or 300 <= status < 400:
             key = f", with the key in {self.key_variable}" if self.key_variable in os.environ else ", without a key"
             raise BridgeError(f"the judge at {self.endpoint} answers {status} to the model {self.model!r}{key}")
@@ -180,8 +187,9 @@ class HttpJudge:
 class _Patience:
     """Seconds that failures may cost, shared by threads."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, now: float) -> None:
         self._whole = self._left = seconds
+        self._heard, self._told = now, False
         self._lock = threading.Lock()
         self.over = threading.Event()
 
@@ -193,9 +201,17 @@ class _Patience:
         with self._lock:
             self._left -= seconds
 
-    def restore(self) -> None:
+    def restore(self, now: float) -> None:
         with self._lock:
             self._left = self._whole if self._left >= 0 else self._left
+            self._heard = now
+
+    def is_news(self, now: float) -> bool:
+        """Whether nothing has succeeded for a while, which was not asked before."""
+        with self._lock:
+            news = now - self._heard > UNHEARD and not self._told
+            self._told = self._told or news
+            return news
 
     def give_up(self) -> None:
         with self._lock:

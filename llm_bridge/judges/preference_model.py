@@ -34,7 +34,7 @@ from llm_bridge.data import Comparison, take
 from llm_bridge.decoder import Decoder, Weights
 from llm_bridge.judges._reading import batches, last_activations, padded
 from llm_bridge.policy import Policy
-from llm_bridge.ranges import require
+from llm_bridge.ranges import SettingError, require
 from llm_bridge.sharding import whole
 from llm_bridge.tensor_files import read_json
 from llm_bridge.tokenizer import Tokenizer
@@ -176,9 +176,17 @@ def load(folder: str | os.PathLike[str], **arguments: Any) -> PreferenceModel:
 
 
 def text_layout(tokenizer: Tokenizer, longest: int) -> Layout:
-    """The layout for texts: headings between the parts."""
+    """The layout for texts: headings between the parts.
+
+    Raises:
+        SettingError: it has no room for a prompt and answers.
+    """
     one, two, three = (tuple(tokenizer.encode(text)) for text in SEPARATORS)
-    return Layout((one, two, three), longest, tuple(tokenizer.prompt("")))
+    begin = tuple(tokenizer.prompt(""))
+    if longest < (least := sum(map(len, (one, two, three, begin))) + 3):
+        reason = f"of which headings take {least - 3} tokens"
+        raise SettingError(f"expected {{max_length}}, and the judge's context, >= {least}, {reason}, got {longest}")
+    return Layout((one, two, three), longest, begin)
 
 
 # ------------------------------------------------------------------------------------------------ training

@@ -150,10 +150,11 @@ def test_faults_that_pass_are_ridden_out_and_none_becomes_a_preference(serve: An
 
 @pytest.mark.parametrize(("lasts", "survives"), [(300.0, True), (1e9, False)])
 def test_an_outage_costs_the_patience_and_no_more(serve: Any, lasts: float, survives: bool) -> None:
-    clock = Clock()
+    clock, told = Clock(), list[str]()
     server = serve(lambda pair, _: 503 if clock.seconds < lasts else truth(pair))
-    judge = HttpJudge(server.endpoint, "m", concurrency=1, patience=600.0, now=clock.now, sleep=clock.sleep)
-    values, reasons = ask(judge, 100)
+    settings = {"patience": 600.0, "now": clock.now, "sleep": clock.sleep, "tell": told.append}
+    values, reasons = ask(HttpJudge(server.endpoint, "m", concurrency=1, **settings), 100)
+    assert told == [f"the judge at {server.endpoint} fails (it answers 503), it is tried for 600 seconds"]
     if survives:
         np.testing.assert_array_equal(values[-90:], [1.0, 0.0] * 45)
     else:

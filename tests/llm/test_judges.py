@@ -18,7 +18,14 @@ from llm_bridge.intervals import wilson
 from llm_bridge.judges import answers_of, preference_model
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.generative import GenerativeJudge
-from llm_bridge.judges.preference_model import JudgeState, Layout, PreferenceModel, PreferenceTraining, train_judge
+from llm_bridge.judges.preference_model import (
+    JudgeState,
+    Layout,
+    PreferenceModel,
+    PreferenceTraining,
+    text_layout,
+    train_judge,
+)
 from llm_bridge.judges.scalar_reward import ScalarReward
 from llm_bridge.processes import SharedJudge
 from llm_bridge.termination import Termination
@@ -231,6 +238,13 @@ def test_wilsons_interval_holds_what_it_should() -> None:
     assert wilson(0.0, 10)[0] == 0
     np.testing.assert_allclose(wilson(1.0, 10)[1], 1, rtol=0, atol=1e-15)
     assert np.isnan(wilson(0.5, 0)).all()
+
+
+def test_a_row_that_has_room_for_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        bridge.BridgeError, match=r"expected max_length, .*, >= (\d+), of which headings take .*, got 5"
+    ):
+        text_layout(bridge.Tokenizer(tokenizer(tmp_path)), 5)
 
 
 def returning(value: Any) -> Any:

@@ -271,6 +271,9 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     assert mpo("train-judge", *words, *size, "--output-dir", "judge", "--num-train-epochs", "2") == 0
     said = capsys.readouterr().out
     assert re.search(r"accuracy 1.000 \[0.7.*\] on 12 pairs; by length alone", said)
+    result = Path("judge/result.json").read_bytes()
+    assert mpo("train-judge", *words[:4], *size, "--output-dir", "judge", "--num-train-epochs", "2", "--resume") == 0
+    assert Path("judge/result.json").read_bytes() == result  # what was measured is not forgotten
     for seed in (0, 1):
         drawn = ["--dataset-name", "prompts.jsonl", "--num-generations", "2", "--max-new-tokens", "2", "--seed", seed]
         assert mpo("generate", "--model-name-or-path", model, *drawn, "--output-file", f"{seed}.jsonl") == 0
@@ -360,7 +363,9 @@ BAD_TRAINING = {
     "--magnet moving=2": "expected --magnet to be fixed",
     "--set speed=3": "mpo has no 'speed' to --set, expected estimator, exports, watch_start as NAME=VALUE",
     "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
-    "--mesh data=3": "expected --mesh to name axes among data, fsdp, tensor whose product is the 8 devices",
+    "--mesh data=3": "expected --mesh to name different axes among data, fsdp, tensor whose product is the number of",
+    "--mesh data=-1,fsdp=-1,tensor=8": "got 'data=-1,fsdp=-1,tensor=8'",
+    "--mesh data=8,data=8": "got 'data=8,data=8'",
     "--judge nothing_here:f": "cannot import it",
     "--judge j": "--judge j: there is no such judge, expected a folder of mpo train-judge, a model's folder or hub",
     "--judge json:dumps2": "the module json has no 'dumps2'",
@@ -379,6 +384,7 @@ def test_what_does_not_fit_together_is_refused_before_training(
     flags: str, model: Path, work: Path, capsys: Any
 ) -> None:
     assert train(model, "o", "--quiet", *flags.split()) == 2
+    assert not (work / "o").exists()
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert BAD_TRAINING[flags] in said
