@@ -111,7 +111,7 @@ def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) ->
 
 def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     named = [text.partition("=")[::2] for text in options.models]
-    if len(named) < 2 or not all(model for _, model in named) or len(dict(named)) < len(named):
+    if len(named) < 2 or not all(model for _, model in named) or len({name for name, _ in named}) < len(named):
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
     if odd := [name for name, _ in named if not re.fullmatch(r"\w[\w .+-]*", name)]:
         raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")

@@ -213,6 +213,7 @@ class Method:
             BridgeError: a setting is out of its range, or does not fit the policy.
         """
         self.check(policy)
+        check_key(key)
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
         place = sharding.whole(policy.mesh)
         moments = self.plan(state).optimizer.init(state.weights)
@@ -261,6 +262,8 @@ class Method:
         check_key(key)
         method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
         method.check(policy)
+        if state is not None:
+            _check_state(state, policy)
         questions = self.read(policy, prompts)
         state = method.init(policy, key) if state is None else state
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
@@ -317,6 +320,13 @@ class Method:
             return rate
         left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
         return rate * jnp.maximum(left, 0)
+
+
+def _check_state(state: Any, policy: Policy) -> None:
+    if not isinstance(state, TrainState):
+        raise BridgeError(f"expected a state as init or fit returns it, got {type(state).__name__}")
+    if state.frame.decoder.architecture != policy.architecture:
+        raise BridgeError("expected a state of the policy's architecture, got one of another")
 
 
 def _at(number: Any, round: Int[Array, ""]) -> Array:

@@ -50,7 +50,7 @@ class Range(NamedTuple):
     def complaint(self, name: str, value: Any, *, optional: bool = False) -> str | None:
         """What is wrong with a value, as a sentence with `{name}`; None if nothing is."""
         number, wanted = _number(value), self._bounds("{" + name + "}") + optional * " or None"
-        if number is None or (self.whole and math.isfinite(number) and number != math.floor(number)):
+        if number is None or (self.whole and isinstance(number, float)):
             kind = "an integer" if self.whole else "a number"
             return f"expected {wanted.replace('}', f'}} to be {kind}', 1)}, got {value!r}"
         if self.whole and number > (most := self._most()):

@@ -38,15 +38,15 @@ class Question(NamedTuple):
     shown: Prompt
 
 
-Prompts = Iterable[str | Sequence[int] | Question]
-
-
-def questions(origin: Origin, prompts: Prompts) -> list[Question]:
+def questions(origin: Origin, prompts: Any) -> list[Question]:
     """Prompts as the loop wants them; text goes through the policy's tokenizer.
 
     Raises:
         BridgeError: there are none; one is text and the policy has no tokenizer; or one is no prompt.
     """
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        kind = "one text" if isinstance(prompts, str) else type(prompts).__name__
+        raise BridgeError(f"expected a list of prompts, each text, token ids or a Question, got {kind}")
     found = [one if isinstance(one, Question) else _question(origin, one, i) for i, one in enumerate(prompts)]
     if not found:
         raise BridgeError("expected at least one prompt, got none")
@@ -56,7 +56,11 @@ def questions(origin: Origin, prompts: Prompts) -> list[Question]:
 def _question(origin: Origin, prompt: Any, number: int) -> Question:
     if isinstance(prompt, str):
         return Question(tuple(tokenizer(origin).prompt(prompt)), prompt)
-    if len(prompt) and all(isinstance(token, int | np.integer) for token in prompt):
+    if (
+        isinstance(prompt, Sequence | np.ndarray)
+        and len(prompt)
+        and all(isinstance(token, int | np.integer) for token in prompt)
+    ):
         ids = tuple(int(token) for token in prompt)
         return Question(ids, ids)
     raise BridgeError(

@@ -19,6 +19,7 @@ from llm_bridge.intervals import wilson
 from llm_bridge.judges import NoAnswers
 from llm_bridge.loop import Method
 from llm_bridge.policy import Policy
+from llm_bridge.ranges import require
 from llm_bridge.rollout import Question, Rollout
 from llm_bridge.train_state import TrainState
 
@@ -43,8 +44,7 @@ class WinRate:
     def __init__(self, method: Method, policy: Policy, prompts: Any, *, every: int, key: Key[Array, ""]):
         if method.judge is None:
             raise BridgeError("a win rate needs a judge")
-        if every < 1:
-            raise BridgeError(f"expected a number of rounds >= 1 between two win rates, got {every}")
+        require("every", every)
         self._method, self._policy, self._every = method, policy, every
         self._key, self._key_of_start = jax.random.split(key)
         questions, n = Method.read(method, policy, prompts), method.prompts_per_round * method.group_size

@@ -14,7 +14,7 @@ import llm_bridge as bridge
 import mmd
 from llm_bridge import loop, memory
 from llm_bridge.judges.callable import PairFunction
-from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
+from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy
 
 KEY = jax.random.key(7)
 
@@ -183,9 +183,21 @@ def test_bad_settings_are_refused_in_one_sentence(changes: dict[str, Any], words
 
 
 def test_prompts_that_cannot_be_read_are_refused() -> None:
-    for prompts, words in (([], "at least one prompt"), (["text"], "has no tokenizer"), ([[]], "prompt 0: expected")):
+    wrong = {
+        "at least one prompt": [],
+        "has no tokenizer": ["text"],
+        "prompt 0: expected": [[]],
+        "got one text": "text",
+    }
+    for words, prompts in {**wrong, "got NoneType": None, "prompt 0: expected text, .* got int": [1, 2]}.items():
         with pytest.raises(bridge.BridgeError, match=words):
-            method().fit(policy(), prompts, steps=1, key=KEY)
+            method().read(policy(), prompts)
+
+
+def test_a_run_does_not_go_on_from_the_state_of_another_policy() -> None:
+    other = method().init(bridge.init(CONFIG | {"intermediate_size": 8}, KEY), KEY)
+    with pytest.raises(bridge.BridgeError, match="expected a state of the policy's architecture"):
+        method().fit(policy(), PROMPTS, steps=1, key=KEY, state=other)
 
 
 def test_no_warning_without_a_collapse(run: bridge.Result) -> None:

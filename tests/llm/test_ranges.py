@@ -23,7 +23,7 @@ from llm_bridge.ranges import IN_PYTHON, RANGES, SettingError, complaints, requi
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
 NEEDED: dict[str, Any] = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o")}
-ALSO_NEEDED = {"output_file": Path("x"), "models": ("a=x", "b=y")}
+ALSO_NEEDED = {"output_file": Path("x"), "models": ("a=x", "b=y"), "judge": "j"}
 METHODS = ("egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sft", "sppo")
 
 
@@ -169,7 +169,7 @@ def test_numbers_of_other_types() -> None:
     for value in (0.4, 1, np.float32(0.4), np.float64(2), bridge.MPO().eta):
         require("eta", value)
     require("opponents", None, optional=True)
-    wrong = {"eta": ("0.4", None, True, [1.0]), "group_size": (2.5, "4", False)}
+    wrong = {"eta": ("0.4", None, True, [1.0]), "group_size": (2.5, 2.0, "4", False)}
     for name, values in wrong.items():
         for value in values:
             with pytest.raises(SettingError, match=f"expected {name} to be an? .*, got {re.escape(repr(value))}"):

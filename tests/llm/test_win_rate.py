@@ -64,7 +64,7 @@ def test_pairs_without_an_answer_are_left_out_and_counted() -> None:
 def test_a_win_rate_needs_a_judge_and_a_period() -> None:
     with pytest.raises(bridge.BridgeError, match="needs a judge"):
         bridge.WinRate(bridge.MPO(), policy(), [[0]], every=1, key=KEY)
-    with pytest.raises(bridge.BridgeError, match="rounds >= 1"):
+    with pytest.raises(bridge.BridgeError, match="every >= 1"):
         bridge.WinRate(bridge.MPO(SumJudge()), policy(), [[0]], every=0, key=KEY)
 
 
