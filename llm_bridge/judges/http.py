@@ -58,7 +58,8 @@ class HttpJudge:
         timeout: of one attempt, seconds.
         patience: see above, seconds.
         fields: further fields of the request, such as {"seed": 0} or {"max_tokens": 512}.
-        tell: called with a sentence, once in a call, when every attempt of the last seconds has failed.
+        tell: called with a sentence when every attempt of the last seconds has failed, once in a call, and when all of
+            a call have.
         now, sleep: the clock, seconds; without a `sleep` of its own, waiting ends at once when the call does.
     """
 
@@ -83,13 +84,22 @@ class HttpJudge:
         for name in ("concurrency", "timeout", "patience"):
             require(name, getattr(self, name))
 
+    @property
+    def name(self) -> str:
+        """For complaints."""
+        return f"{self.model} at {self.endpoint}"
+
     def __call__(self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]) -> Float[np.ndarray, " n"]:
         """P(a preferred) of each comparison, in the order given: 1, 0, or 0.5 for a tie; NaN where it failed.
 
         Raises:
             BridgeError: the endpoint refuses every request; or httpx2 is not installed.
         """
-        return self.ask_all(prompts, a, b)[0]
+        found, reasons = self.ask_all(prompts, a, b)
+        if self.tell is not None and reasons and all(reasons):
+            counted = ", ".join(f"{reasons.count(reason)} {reason}" for reason in sorted(set(reasons)))
+            self.tell(f"the judge {self.name} gave no verdict on {len(reasons)} comparisons ({counted})")
+        return found
 
     def ask_all(
         self, prompts: Sequence[str], a: Sequence[str], b: Sequence[str]

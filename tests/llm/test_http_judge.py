@@ -203,6 +203,15 @@ def test_what_will_not_pass_is_not_repeated(serve: Any) -> None:
     assert set(server.attempts.values()) == {1}
 
 
+def test_a_call_without_a_verdict_says_why(serve: Any) -> None:
+    told: list[str] = []
+    server = serve(lambda pair, _: 400 if pair == "pair 1" else "A and B")
+    judge = HttpJudge(server.endpoint, "m", tell=told.append)
+    answers = [f"pair {i}" for i in range(3)]
+    assert np.isnan(judge(["x"] * 3, answers, answers)).all()
+    assert told == [f"the judge m at {server.endpoint} gave no verdict on 3 comparisons (2 invalid, 1 refused)"]
+
+
 # -------------------------------------------------------------------- R10
 
 MALFORMED = [
