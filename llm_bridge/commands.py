@@ -71,7 +71,10 @@ def run(command: Command, argv: Sequence[str]) -> int:
 def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     prepare_file(options.output_file, (".jsonl",))
     dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
-    policy = policy_of(options)
+    place = _place_of(options.model_name_or_path)
+    base = adapters.look(place) if _is_adapter(place) else place
+    policy = policy_of(replace(options, model_name_or_path=base))
+    policy = policy if base == place else adapters.load_adapter(policy, place)
     longest, words = _room(policy.architecture, options), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
     answers = draw(policy, [example.ids for example in examples], options)
@@ -142,7 +145,7 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> Callable[[],
         known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
         return lambda: known
     place = _place_of(model)
-    adapted = (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
+    adapted = _is_adapter(place)
     folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
     if (words := tokenizer_of(str(folder.absolute()))) is None:
         raise UsageError(f"{model}: has no tokenizer, expected tokenizer.json")
@@ -173,6 +176,10 @@ def _place_of(model: str) -> str:
     if (path / preference_model.CONFIG).exists():
         raise UsageError(f"{model}: holds a judge, which answers no prompts")
     return str(path) if path.exists() else model
+
+
+def _is_adapter(place: str) -> bool:
+    return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
 
 
 def _answer_lines(prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -206,6 +213,8 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     settings = options.run / training_run.CONFIG
     if not settings.exists():
         raise UsageError(f"{options.run}: expected a directory of mpo train, it has no {training_run.CONFIG}")
+    if "\nnum_train_epochs:" in settings.read_text("utf-8"):
+        raise UsageError(f"{options.run}: a run of mpo train-judge; its judge is in {options.run / 'policy'}")
     words = expanded(["train", "--config", str(settings)])
     trained = parse(Command, words, program="mpo", description="")
     if not isinstance(trained, Train):

@@ -81,7 +81,7 @@ class Method:
         alpha: regularisation towards the magnet, in the same unit; the "KL coefficient" of other libraries.
         group_size: G, responses to a prompt.
         prompts_per_round: N.
-        opponents: how many others of its group a response is compared to, twice as many as pairs; None for all.
+        opponents: how many others of its group a response is compared to, an even number; None for all.
         max_new_tokens: of a response.
         epochs: E, optimizer steps a round, each on all of its rows.
         learning_rate: of Adam.
@@ -161,6 +161,8 @@ class Method:
             raise SettingError(f"expected {{group_size}} >= {self.smallest_group}, got {self.group_size}")
         if self.opponents is not None and self.opponents >= self.group_size:
             raise SettingError(f"expected {{opponents}} < {{group_size}} = {self.group_size}, got {self.opponents}")
+        if self.opponents is not None and self.opponents % 2 and self.opponents < self.group_size - 1:
+            raise SettingError(f"expected {{opponents}} to be even, half of them on each side, got {self.opponents}")
         if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
             wanted = f"a divisor of {{prompts_per_round}} = {self.prompts_per_round}"
             raise SettingError(f"expected {{prompts_at_a_time}} to be {wanted}, got {self.prompts_at_a_time}")

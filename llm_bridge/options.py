@@ -100,7 +100,7 @@ class Train(Run, Data, Judging, Model):
     num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
     """Answers to each prompt, which are compared with each other."""
     opponents: Annotated[int | None, _optional("NUMBER", "all")] = None
-    """How many others of its group each answer is compared with."""
+    """How many others of its group each answer is compared with; an even number."""
     max_prompt_length: int = 512
     """Most tokens of a prompt."""
     max_new_tokens: int = 128

@@ -44,6 +44,9 @@ def folders(model: Path, work: Path) -> Path:
     (work / "begun").mkdir()
     (work / "begun" / "config.yaml").write_text("eta: 1\n")
     bridge.save_adapter(bridge.add_adapter(bridge.load(model), jax.random.key(0), rank=2, alpha=1.0), work / "adapted")
+    (work / "adapter").mkdir()
+    shutil.copytree(work / "adapted", work / "adapter" / "policy")
+    (work / "adapter" / "config.yaml").write_text("eta: 1\n")
     settings = work / "adapted" / "adapter_config.json"
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"base_model_name_or_path": "nowhere"}))
     lines(work / "short.jsonl", {"prompt": "a", "response": "b"}, {"prompt": "a", "response": "c"})
@@ -61,3 +64,19 @@ def test_what_cannot_answer_is_refused_before_another_model_answers(
         assert reason in said
         assert said.count("\n") == 1
         assert not (folders / "out").exists()
+
+
+def test_whatever_eval_takes_answers_prompts_of_generate_as_well(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A run's directory stands for its policy, an adapter brings its base."""
+    seen: list[bridge.Policy] = []
+    monkeypatch.setattr(commands, "draw", lambda policy, prompts, _: seen.append(policy) or [["b"]] * len(prompts))
+    for name, status in {"good": 0, "adapter": 0, "judged": 2, "begun": 2}.items():
+        line = f"generate --model-name-or-path {name} --dataset-name prompts.jsonl --output-file {name}.jsonl"
+        assert main([*line.split(), "--max-new-tokens", "4"]) == status
+        assert (folders / f"{name}.jsonl").exists() == (status == 0)
+    assert [any(".lora_" in weight for weight in policy.weights) for policy in seen] == [False, True]
+    (folders / "begun" / "config.yaml").write_text("output_dir: o\nnum_train_epochs: 1.0\n")
+    assert main(["export", "begun", "--output-dir", "out"]) == 2
+    assert "begun: a run of mpo train-judge; its judge is in begun/policy" in capsys.readouterr().err

@@ -130,6 +130,7 @@ def test_further_settings_reach_the_method() -> None:
 TOGETHER: dict[str, dict[str, Any]] = {
     "expected --opponents < --num-generations = 4, got 4": {"num_generations": 4, "opponents": 4},
     "expected --num-generations >= 2, got 1": {"num_generations": 1},
+    "expected --opponents to be even, half of them on each side, got 1": {"num_generations": 4, "opponents": 1},
     "expected an even --num-generations, half of it for each step, got 5": {"num_generations": 5, "method": "egpo"},
     "expected 0 <= --set share <= 1, got 2.0": {"method": "nash_md", "set": ("share=2",)},
     "expected --alpha > 0, by which preferences are divided, got 0": {"method": "online_ipo", "alpha": 0.0},
