@@ -92,6 +92,7 @@ RANGES = {
     # of one method, of magnets
     "share": SHARE,
     "rate": POSITIVE_SHARE,
+    "power": ANY,
     "every": COUNT,
     "strength": ANY,
     # a run

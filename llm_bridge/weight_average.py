@@ -33,9 +33,9 @@ def check(magnet: Any, weights: Weights) -> None:
         raise BridgeError(f"expected a magnet such as mmd.MovingAverage(rate=0.025), got {magnet!r}")
     if not (isinstance(magnet.center, str) and magnet.center == type(magnet)().center):
         raise BridgeError(f"a language model's magnet begins where its policy does, expected no center, got {magnet!r}")
-    for name in ("every", "rate", "strength"):
-        if not isinstance(value := getattr(magnet, name, 1), Tracer):
-            require(name, value)
+    for name in ("every", "rate", "strength", "power"):
+        if hasattr(magnet, name) and not isinstance(value := getattr(magnet, name), Tracer):
+            require(name, value, optional=name == "power")
     if isinstance(magnet, mmd.MovingAverage) and any(ADAPTER in name for name in weights):
         raise BridgeError("the average of adapters' factors is not that of their maps, expected mmd.Refresh(every=40)")
 

@@ -153,6 +153,7 @@ BAD: dict[str, dict[str, Any]] = {
     "expected 0 <= b1 < 1, got 1.0": {"b1": 1.0},
     "expected max_grad_norm > 0 or None, got 0.0": {"max_grad_norm": 0.0},
     "expected 0 < rate <= 1, got nan": {"magnet": mmd.MovingAverage(rate=math.nan)},
+    "expected power >= 0 or None, got -1": {"magnet": mmd.MovingAverage(power=-1)},
     "expected every >= 1, got 0": {"magnet": mmd.Refresh(every=0)},
 }
 
