@@ -13,7 +13,7 @@ from llm_bridge.mpo import MPO
 from llm_bridge.objective import PolicyGradient, Regression
 from llm_bridge.options import Train
 from llm_bridge.ranges import RANGES
-from mmd.command_line import UsageError
+from mmd.command_line import UsageError, rate_and_power
 
 WORDS = {"exports": {"magnet": "magnet", "policy": "policy"}, "watch_start": {"true": True, "false": False}}
 ESTIMATORS = {
@@ -110,9 +110,10 @@ def _magnet(options: Train, kind: type[Method]) -> Any:
                 return mmd.Fixed()
             case "refresh", every if int(every) >= 1:
                 return mmd.Refresh(every=int(every))
-            case "moving", rate if 0 < float(rate) <= 1:
-                return mmd.MovingAverage(rate=float(rate))
+            case "moving", numbers:
+                rate, power = rate_and_power(numbers)
+                return mmd.MovingAverage(rate=rate, power=power)
     except ValueError:
         pass
-    known = "fixed, refresh=40 (rounds >= 1) or moving=0.025 (a rate in (0, 1])"
+    known = "fixed, refresh=40 (rounds >= 1), moving=0.025 or moving=0.05,power=4 (a rate in (0, 1], a power >= 0)"
     raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")

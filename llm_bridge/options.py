@@ -112,7 +112,7 @@ class Train(Run, Data, Judging, Model):
     magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
         None
     )
-    """How the magnet moves: fixed, refresh=40 (rounds) or moving=0.025 (rate)."""
+    """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls)."""
     num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1

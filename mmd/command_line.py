@@ -8,6 +8,7 @@ import contextlib
 import gc
 import io
 import itertools
+import math
 import os
 import re
 import sys
@@ -97,3 +98,16 @@ def _sentence(box: str) -> str:
         if title.startswith("Perhaps you meant"):
             sentence += f", perhaps you meant {suggestions[0]}"
     return f"{sentence} (try --help)"
+
+
+def rate_and_power(text: str) -> tuple[float, float | None]:
+    """The numbers of `--magnet moving=RATE` or `moving=RATE,power=POWER`.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    first, more, second = text.partition(",power=")
+    rate, power = float(first), float(second) if more else None
+    if not 0 < rate <= 1 or not (power is None or 0 <= power < math.inf):
+        raise ValueError(text)
+    return rate, power

@@ -17,6 +17,7 @@ from mmd import algorithms, environment, policy_files, run_directory, tables
 from mmd.algorithm import Algorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
+from mmd.command_line import rate_and_power
 from mmd.files import OutputError
 from mmd.game import Game, GameError
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
@@ -207,11 +208,15 @@ def _magnet(text: str, center: str) -> Magnet:
                 return Refresh(center=center)
             case "refresh", every if int(every) >= 1:
                 return Refresh(center=center, every=int(every))
-            case "moving", rate if 0 < float(rate) <= 1:
-                return MovingAverage(center=center, rate=float(rate))
+            case "moving", numbers:
+                rate, power = rate_and_power(numbers)
+                return MovingAverage(center=center, rate=rate, power=power)
     except ValueError:
         pass
-    known = "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 (a rate in (0, 1]) or halpern"
+    known = (
+        "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 or moving=0.05,power=4 (a rate in (0, 1], a power "
+        ">= 0) or halpern"
+    )
     raise UsageError(f"expected --magnet to be {known}, got {text!r}")
 
 

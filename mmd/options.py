@@ -61,7 +61,7 @@ class Solve(Limits):
     """Step size, in 1 / payoff units (mmd only)."""
     magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
-    (rate) or halpern (mmd only)."""
+    (rate), moving=0.05,power=4 (whose rate falls) or halpern (mmd only)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
     resume: bool = False

@@ -141,6 +141,7 @@ def test_a_polished_run_says_so_and_reports_the_step(work):
         ({"magnet": "refresh=200"}, Refresh(every=200)),
         ({"magnet": "refresh", "center": "uniform"}, Refresh(center="uniform")),
         ({"magnet": "moving=0.05"}, MovingAverage(rate=0.05)),
+        ({"magnet": "moving=0.05,power=4"}, MovingAverage(rate=0.05, power=4.0)),
         ({"magnet": "halpern"}, Halpern()),
     ],
 )
@@ -252,6 +253,7 @@ BAD_INPUT = [
     ("solve kuhn_poker --magnet fixed --algorithm anchored", "anchored takes no --magnet"),
     ("solve kuhn_poker --algorithm mmd --magnet refresh=0", "expected --magnet to be fixed"),
     ("solve kuhn_poker --algorithm mmd --magnet moving=2", "got 'moving=2'"),
+    ("solve kuhn_poker --algorithm mmd --magnet moving=0.1,power=-1", "a power >= 0"),
     ("solve kuhn_poker --algorithm mmd --magnet drifting", "got 'drifting'"),
     ("solve kuhn_poker --algorithm mmd --alpha -1", "expected alpha >= 0, got -1"),
     ("solve kuhn_poker --tolerance nan", "expected a tolerance >= 0, got nan"),

@@ -361,6 +361,7 @@ BAD_TRAINING = {
     "--method sppo --magnet fixed": "sppo has no magnet that moves",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
+    "--magnet moving=0.1,power=nan": "a power >= 0",
     "--set speed=3": "mpo has no 'speed' to --set, expected estimator, exports, watch_start as NAME=VALUE",
     "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
     "--mesh data=3": "expected --mesh to name different axes among data, fsdp, tensor whose product is the number of",
