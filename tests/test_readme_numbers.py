@@ -191,6 +191,20 @@ def test_preference_optimization() -> None:
     assert wins[dpo][mpo] > 0.5
 
 
+def test_beside_trl() -> None:
+    methods = result("trl")["methods"]
+    ours, theirs = methods["MPO"], [methods[name] for name in ("TRL Nash-MD", "TRL Online DPO")]
+    faster = [one["processor_seconds"] / ours["processor_seconds"] for one in theirs]
+    assert f"| {faster[0]:.1f} / {faster[1]:.1f} |" in readme_row("a training step of MPO on one core")
+    assert faster[0] >= 2
+    assert faster[1] >= 1.5
+    first, *_, last = (n / 2**20 for n in ours["peak_bytes"])
+    beside = [max(one["peak_bytes"]) / 2**20 for one in theirs]
+    expected = f"| {last:.0f} ({first:.0f}) beside {beside[0]:.0f} / {beside[1]:.0f} |"
+    assert expected in readme_row("the same, peak memory in MiB")
+    assert last < min(beside)
+
+
 def test_training_that_was_killed() -> None:
     found = result("kill_and_train")
     kills, damage = found["kills"], found["damage"].values()
