@@ -231,6 +231,18 @@ def keep(results: list[dict[str, Any]]) -> None:
     store("tpu_mpo", {"environment": versions, "work": settings | lengths, "results": results})
 
 
+def page_rows(results: list[dict[str, Any]]) -> list[str]:
+    """The rows of the table in docs/how-to/use-many-devices.md."""
+    rows = []
+    for r in results:
+        hbm = HBM[r["topology"].partition(":")[0]] / 1e9
+        place = " x ".join(f"{name} {size}" for name, size in r["mesh"].items())
+        start = f"| {r['topology']}, {place} | {r['model']} | {r['job'].replace('_', ' ')} |"
+        held = "does not fit in" if "does_not_fit" in r else f"{r['bytes_per_chip']['in_all'] / 1e9:.1f} of"
+        rows.append(f"{start} {held} {hbm:.0f} |")
+    return rows
+
+
 def report(results: list[dict[str, Any]]) -> None:
     """A row for each program."""
     print_table(

@@ -47,6 +47,15 @@ class Origin:
     pad_token: int = 0
 
 
+def broken(origin: Origin) -> BridgeError:
+    """What is said of a policy whose log-probabilities are NaN."""
+    name = origin.folder or f"the {origin.model_type} policy"
+    return BridgeError(
+        f"{name}: gives log-probabilities that are not numbers (NaN), so its weights are broken or overflow; "
+        "load it again, or compute in another precision"
+    )
+
+
 class Policy(nnx.Module):
     """A decoder with weights.
 
@@ -254,11 +263,7 @@ class Policy(nnx.Module):
         """
         known = not isinstance(log_probs, Tracer) and (log_probs.is_fully_addressable or log_probs.is_fully_replicated)
         if known and np.isnan(np.asarray(log_probs)).any():
-            name = self.origin.folder or f"the {self.origin.model_type} policy"
-            raise BridgeError(
-                f"{name}: gives log-probabilities that are not numbers (NaN), so its weights are broken or overflow; "
-                "load it again, or compute in another precision"
-            )
+            raise broken(self.origin)
         return log_probs
 
     def _chunk(self, tokens: Array, wanted: int | None) -> int:

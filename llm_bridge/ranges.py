@@ -132,6 +132,7 @@ IN_PYTHON = {
     "judge_timeout": "timeout",
     "lora_r": "rank",
 }
+OF_MAGNETS = ("every", "rate", "power", "strength")
 OPTION = {name: option for option, name in IN_PYTHON.items()}
 
 
@@ -158,6 +159,8 @@ def flags(options: Any) -> Callable[[str], str]:
 
     def flag(name: str) -> str:
         option = OPTION.get(name, name)
+        if name in OF_MAGNETS:
+            return f"--magnet {name}"
         return f"--{option.replace('_', '-')}" if option in known else f"--set {name}"
 
     return flag

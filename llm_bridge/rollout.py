@@ -19,7 +19,7 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
 from llm_bridge.generate import Generation, Shape, bucket, padded_left, run, stop_table
 from llm_bridge.judges import Judge, NoAnswers, Prompt, Response, ask, name_of
-from llm_bridge.policy import Origin
+from llm_bridge.policy import Origin, broken
 from llm_bridge.sampling import Settings
 from llm_bridge.tokenizer import Tokenizer, tokenizer_of
 
@@ -108,6 +108,8 @@ class Rollout:
         """See `Arena`."""
         prompts = [question.tokens for question in self._given for _ in range(n)]
         rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token)
+        if np.isnan(rows.log_probs[rows.response]).any():
+            raise broken(self._origin)
         lengths = rows.response.sum(axis=1)
         self._note("response_length", lengths)
         self._note("truncated_frac", lengths == self._max_new_tokens)

@@ -215,5 +215,9 @@ def _terminated(stop: Terminated, keeper: Keeper) -> int:
 
 
 def _stopped(status: str, keeper: Keeper) -> int:
-    sys.stderr.write(f"mpo: {status}; rounds up to {keeper.save()} are saved, --resume goes on\n")
+    if rounds := keeper.save():
+        kept = f"rounds up to {rounds} are saved, --resume goes on"
+    else:
+        kept = "there is nothing to save, --resume begins anew"
+    sys.stderr.write(f"mpo: {status}; {kept}\n")
     return STOPPED_BEFORE_THE_END

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import claims_page, truth_page
+from benchmarks import claims_page, tpu_mpo, truth_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("ours", "transformers")
@@ -203,6 +203,16 @@ def test_beside_trl() -> None:
     expected = f"| {last:.0f} ({first:.0f}) beside {beside[0]:.0f} / {beside[1]:.0f} |"
     assert expected in readme_row("the same, peak memory in MiB")
     assert last < min(beside)
+
+
+def test_programs_for_tpus() -> None:
+    found = result("tpu_mpo")["results"]
+    page = (ROOT / "docs" / "how-to" / "use-many-devices.md").read_text("utf-8")
+    assert "\n".join(tpu_mpo.page_rows(found)) in page
+    compiled = [one for one in found if "does_not_fit" not in one]
+    assert not any(one["given_up"] or one["gathered_logits"] for one in compiled)
+    (large,) = (one for one in found if "does_not_fit" in one)
+    assert (large["topology"], large["model"], large["job"]) == ("v5e:4x4", "qwen3_8b", "update")
 
 
 def test_training_that_was_killed() -> None:

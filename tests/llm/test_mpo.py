@@ -214,3 +214,15 @@ def test_the_budget_counts_what_is_kept_to_the_byte() -> None:
     assert found["trained weights"] == sum(array.nbytes for array in kept)
     moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
     assert found["moments"] == sum(array.nbytes for array in moments)
+
+
+def test_a_policy_with_broken_weights_is_named_before_a_judge_is_asked() -> None:
+    whole = policy()
+    arrays = whole.arrays() | {"final_norm": jnp.full_like(whole.arrays()["final_norm"], jnp.nan)}
+
+    def unasked(prompt: Any, a: Any, b: Any) -> float:
+        raise AssertionError
+
+    judge = PairFunction(unasked)
+    with pytest.raises(bridge.BridgeError, match="not numbers"):
+        bridge.MPO(judge, **SIZES).fit(bridge.Policy(whole.decoder, arrays, whole.origin), PROMPTS, steps=1, key=KEY)

@@ -197,7 +197,7 @@ def test_a_run_whose_judge_never_answers_is_no_success(model: Path, work: Path, 
         assert train(model, "run", "--save-steps", "1", "--quiet", *more, judge="silent") == 3
         said = capsys.readouterr().err
         assert "mpo: round 1: the judge silent answered no comparison" in said
-        assert "mpo: stopped: the judge answered no comparison in any round; rounds up to 0 are saved" in said
+        assert "mpo: stopped: the judge answered no comparison in any round; there is nothing to save, --resume" in said
     assert not (work / "run" / "result.json").exists()
     assert not (work / "run" / "checkpoints").exists()
 
@@ -361,7 +361,7 @@ BAD_TRAINING = {
     "--method sppo --magnet fixed": "sppo has no magnet that moves",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
-    "--magnet moving=0.1,power=nan": "a power >= 0",
+    "--magnet moving=0.1,power=1e308": "expected --magnet power >= 0",
     "--set speed=3": "mpo has no 'speed' to --set, expected estimator, exports, watch_start as NAME=VALUE",
     "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
     "--mesh data=3": "expected --mesh to name different axes among data, fsdp, tensor whose product is the number of",
