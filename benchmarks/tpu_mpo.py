@@ -4,9 +4,12 @@
 
 In an environment with `jax[tpu]` and no TPU, XLA compiles from shapes alone what a round of training runs: generation,
 log-probabilities, and the update with magnet, moments and gradient accumulation; weights are float32, activations
-bfloat16. What it reports says how much every chip holds, what moves between chips, and whether the partitioner had to
-give up anywhere ("involuntary full rematerialization"). No result of a move between chips may hold a row's logits over
-the whole vocabulary. Nothing is timed but compilation. Results: benchmarks/results/tpu_mpo.json.
+bfloat16. `update_lean` is the update as it fits a small slice: one prompt at a time, Adam's first moment in bfloat16,
+and a mesh that keeps fewer rows on a chip.
+
+What it reports says how much every chip holds, what moves between chips, and whether the partitioner had to give up
+anywhere ("involuntary full rematerialization"). No result of a move between chips may hold a row's logits over the
+whole vocabulary. Nothing is timed but compilation. Results: benchmarks/results/tpu_mpo.json.
 """
 
 import argparse
@@ -58,9 +61,13 @@ MODELS = {
 }
 COMMON = {"num_key_value_heads": 8, "max_position_embeddings": 8192}
 MESHES = {"v5e:4x4": {"fsdp": 4, "tensor": 4}, "v5p:4x4x4": {"fsdp": 16, "tensor": 4}}
-HBM = {"v5e": 16 * 10**9, "v5p": 95 * 10**9}  # bytes a chip, as the vendor has them
+LEAN_MESHES = {"v5e:4x4": {"fsdp": 8, "tensor": 2}}
+HBM = {
+    "v5e": 63 * 2**28,
+    "v5p": 95 * 10**9,
+}  # bytes a chip: what the compiler says that there are, what the vendor says
 N_PROMPTS, GROUP, PROMPTS_AT_A_TIME, PROMPT_LENGTH, NEW_TOKENS = 16, 8, 4, 512, 512
-JOBS = ("generate", "log_probs", "update", "update_adapter")
+JOBS = ("generate", "log_probs", "update", "update_lean", "update_adapter")
 RANK, ADAPTED = 16, {"query": "heads", "value": "kv_heads"}
 MOVES = re.compile(r" = (.*?) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 SHAPES = re.compile(r"\w+\[([\d,]*)\]")
@@ -111,6 +118,10 @@ class Described:
         """A round's optimizer steps, as `MPO` makes them; no copy of the first policy is kept."""
         return self._update(self.decoder, self.weights, {})
 
+    def update_lean(self) -> Any:
+        """The same in the least memory."""
+        return self._update(self.decoder, self.weights, {}, (1, "bfloat16"))
+
     def update_adapter(self) -> Any:
         """The same with an adapter on a base in bfloat16."""
         base, adapter = {}, {}
@@ -126,8 +137,12 @@ class Described:
                     adapter[f"{name}.lora_{side}"] = self.array(shape, jnp.float32, place)
         return self._update(replace(self.decoder, adapter_scale=1.0), adapter, base)
 
-    def _update(self, decoder: Decoder, trained_weights: Any, base: Any) -> Any:
-        plan = learning.Plan(decoder, PolicyGradient(), learning.adam(0.9, 0.999, 1e-5, 1.0), 4, PROMPTS_AT_A_TIME)
+    def _update(
+        self, decoder: Decoder, trained_weights: Any, base: Any, way: tuple[int, str] = (PROMPTS_AT_A_TIME, "float32")
+    ) -> Any:
+        at_a_time, first_moment = way
+        optimizer = learning.adam(0.9, 0.999, 1e-5, 1.0, first_moment)
+        plan = learning.Plan(decoder, PolicyGradient(), optimizer, 4, at_a_time)
         state = jax.eval_shape(plan.optimizer.init, trained_weights)
 
         def placed(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
@@ -210,11 +225,11 @@ def main() -> None:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU whose metadata could be asked for
     stored = RESULTS / "tpu_mpo.json"
     results = json.loads(stored.read_text())["results"] if stored.exists() else []
-    for place in arguments.topologies:
-        devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=place).devices)
-        shape = MESHES[place]
-        mesh = Mesh(devices.reshape(*shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
-        for name, job in itertools.product(arguments.models, arguments.jobs):
+    for place, job, name in itertools.product(arguments.topologies, arguments.jobs, arguments.models):
+        shape = (LEAN_MESHES if job == "update_lean" else MESHES).get(place)
+        if shape is not None:
+            devices = np.array(topologies.get_topology_desc(platform="tpu", topology_name=place).devices)
+            mesh = Mesh(devices.reshape(*shape.values()), tuple(shape), axis_types=(AxisType.Auto,) * len(shape))
             key = {"topology": place, "mesh": shape, "model": name, "job": job}
             found = key | compiled(Described(name, mesh), job)
             results = [row for row in results if {part: row[part] for part in key} != key] + [found]

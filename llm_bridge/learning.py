@@ -1,8 +1,9 @@
 """The inside of a round: E optimizer steps on its rows, compiled as one function.
 
 Gradients may be accumulated over parts of the prompts; a part holds whole groups, because some objectives compare the
-responses of a group. A step whose loss, gradient or result is not finite does not happen, is counted, and leaves every
-weight and moment as it was, bit for bit.
+responses of a group. A step whose loss, gradient or learning rate is not finite does not happen, is counted, and leaves
+every weight and moment as it was, bit for bit. Adam's direction is bounded, so these three decide it before anything
+new is made.
 
 What is trained and the optimizer's state are donated: their buffers become those of the result.
 """
@@ -89,10 +90,13 @@ class Carry(NamedTuple):
 
 
 @cache
-def adam(b1: float, b2: float, eps: float, max_grad_norm: float | None) -> optax.GradientTransformation:
+def adam(
+    b1: float, b2: float, eps: float, max_grad_norm: float | None, first_moment: str = "float32"
+) -> optax.GradientTransformation:
     """Adam's direction (Kingma and Ba 2015); the same object for the same numbers, so programs are compiled once."""
     clip = optax.identity() if max_grad_norm is None else optax.clip_by_global_norm(max_grad_norm)
-    return optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps))
+    dtype = None if first_moment == "float32" else first_moment  # None for the weights' own
+    return optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=dtype))
 
 
 def learn(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str, Array]]:
@@ -141,11 +145,11 @@ def _step(plan: Plan, carry: Carry, given: Given, fixed: Fixed, first: Array) ->
     trained = carry.trained
     part = _whole(given, fixed, carry.before, first)
     loss, gradient, seen = _gradient(plan, trained.weights, given.base, fixed.others, (part, given.numbers))
+    norm = _norm(gradient)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(given.learning_rate)
     with jax.numpy_dtype_promotion("standard"):  # optax raises decays to integer powers
         direction, optimizer = plan.optimizer.update(gradient, trained.optimizer, trained.weights)
     weights = jax.tree.map(lambda w, d: w - given.learning_rate * d, trained.weights, direction)
-    norm = _norm(gradient)
-    good = jnp.isfinite(loss) & jnp.isfinite(norm) & jnp.isfinite(_norm(weights))
     weights, optimizer = jax.tree.map(
         lambda new, old: jnp.where(good, new, old), (weights, optimizer), (trained.weights, trained.optimizer)
     )

@@ -42,6 +42,7 @@ STOPPED = "stopped by the callback"
 SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
 NO_ANSWERS = "stopped: the judge answered no comparison in any round"
+FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
 FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
 
@@ -91,6 +92,8 @@ class Method:
         eps: Adam's; None for 0.16 / sqrt(number of trained weights): a gradient of norm 0.16 spread evenly. That is
             1e-3 for the small policies it was measured on: near equilibrium gradients are noise, which a small eps
             blows up.
+        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which takes an eighth of
+            the memory of weights, magnet and moments together; the second always has float32.
         max_grad_norm: gradients are scaled down to it; None for never.
         prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
         watch_start: whether the divergence from the first policy is measured, which keeps a copy of it.
@@ -110,6 +113,7 @@ class Method:
     b1: float = 0.9
     b2: float = 0.999
     eps: float | None = None
+    first_moment: str = "float32"
     max_grad_norm: float | None = None
     prompts_at_a_time: int | None = None
     watch_start: bool = True
@@ -157,6 +161,9 @@ class Method:
             raise SettingError(f"expected {{judge}} to be a function of prompts, a and b, got {self.judge!r}")
         if not isinstance(self.watch_start, bool):
             raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
+        if self.first_moment not in FIRST_MOMENT:
+            wanted = " or ".join(map(repr, FIRST_MOMENT))
+            raise SettingError(f"expected {{first_moment}} to be {wanted}, got {self.first_moment!r}")
         if self.group_size < self.smallest_group:
             raise SettingError(f"expected {{group_size}} >= {self.smallest_group}, got {self.group_size}")
         if self.opponents is not None and self.opponents >= self.group_size:
@@ -304,7 +311,7 @@ class Method:
         """What is compiled."""
         n_weights = sum(array.size for array in state.weights.values())
         eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
-        optimizer = learning.adam(self.b1, self.b2, eps, self.max_grad_norm)
+        optimizer = learning.adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
         return learning.Plan(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
 
     def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:

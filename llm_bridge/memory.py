@@ -80,13 +80,14 @@ class Budget:
             )
 
 
-def training(policy: Policy, rows: Rows, copies: int) -> Budget:
+def training(policy: Policy, rows: Rows, copies: int, moments: float = 2) -> Budget:
     """The budget of training a policy.
 
     Args:
         policy: which is trained; its adapters alone if it has any.
         rows: see there.
         copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
+        moments: as many of the optimizer's; half a copy for one in half precision.
     """
     arrays, mesh = policy.arrays(), policy.mesh
     adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
@@ -104,7 +105,7 @@ def training(policy: Policy, rows: Rows, copies: int) -> Budget:
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     busiest = learning if sum(learning.values()) > cache else {"cache": cache}
-    parts = {"given policy": given, "trained weights": copies * trained, "moments": 2 * trained, **busiest}
+    parts = {"given policy": given, "trained weights": copies * trained, "moments": int(moments * trained), **busiest}
     free, device = available(mesh)
     return Budget(parts, None if free is None else free + given, device)
 

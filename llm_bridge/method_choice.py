@@ -8,14 +8,18 @@ from typing import Any
 
 import mmd
 from llm_bridge import baselines
-from llm_bridge.loop import Method
+from llm_bridge.loop import FIRST_MOMENT, Method
 from llm_bridge.mpo import MPO
 from llm_bridge.objective import PolicyGradient, Regression
 from llm_bridge.options import Train
 from llm_bridge.ranges import RANGES
 from mmd.command_line import UsageError, rate_and_power
 
-WORDS = {"exports": {"magnet": "magnet", "policy": "policy"}, "watch_start": {"true": True, "false": False}}
+WORDS = {
+    "exports": {"magnet": "magnet", "policy": "policy"},
+    "first_moment": {name: name for name in FIRST_MOMENT},
+    "watch_start": {"true": True, "false": False},
+}
 ESTIMATORS = {
     "policy-gradient": PolicyGradient(),
     "policy-gradient-with-credit": PolicyGradient(credit=True),

@@ -193,7 +193,8 @@ def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
     rows = memory.Rows(longest, learned, drawn)
-    budget = memory.training(policy, rows, copies=1 + method.has_magnet + method.watch_start)
+    copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
+    budget = memory.training(policy, rows, copies, moments)
     say(budget.lines())
     budget.check()
 

@@ -93,6 +93,24 @@ def test_gradients_accumulate_over_parts_of_the_prompts() -> None:
         np.testing.assert_allclose(array, states[1].weights[name], rtol=0, atol=2e-6)
 
 
+def test_a_first_moment_in_half_precision_is_rounded_after_it_has_been_used() -> None:
+    """So the first step is that of float32, bit for bit, and the second is not."""
+    kinds = {dtype: method(epochs=1, first_moment=dtype) for dtype in ("float32", "bfloat16")}
+    states = {dtype: one.init(policy(), KEY) for dtype, one in kinds.items()}
+    for same in (True, False):
+        for dtype, one in kinds.items():
+            states[dtype], _ = one.round(states[dtype], one.read(policy(), PROMPTS))
+        wide, half = (states[dtype] for dtype in kinds)
+        assert all(np.array_equal(w, half.weights[name]) for name, w in wide.weights.items()) == same
+        if same:
+            moments = zip(*(jax.tree.leaves(state.optimizer) for state in (wide, half)), strict=True)
+            for exact, kept in moments:
+                np.testing.assert_array_equal(exact.astype(kept.dtype), kept)
+    sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(state.optimizer)) for state in (wide, half)]
+    n_weights = sum(array.size for array in wide.weights.values())
+    assert sizes[0] - sizes[1] == 2 * n_weights
+
+
 def test_updates_that_are_not_finite_do_not_happen_and_end_the_run() -> None:
     """A step size of 0 / 0 from the second round on; three steps a round."""
     broken = method(eta=lambda number: jnp.where(number < 1, 0.4, jnp.nan))
@@ -209,11 +227,14 @@ def test_no_warning_without_a_collapse(run: bridge.Result) -> None:
 def test_the_budget_counts_what_is_kept_to_the_byte() -> None:
     state = method().init(policy(), KEY)
     found = memory.training(policy(), memory.Rows(32, 8, 8), copies=3).parts
+    half = memory.training(policy(), memory.Rows(32, 8, 8), copies=3, moments=1.5).parts
     kept = jax.tree.leaves((state.weights, state.magnet, state.initial))
     assert found["given policy"] == sum(array.nbytes for array in policy().arrays().values())
     assert found["trained weights"] == sum(array.nbytes for array in kept)
     moments = [leaf for leaf in jax.tree.leaves(state.optimizer) if leaf.ndim]
     assert found["moments"] == sum(array.nbytes for array in moments)
+    moments = [leaf for leaf in jax.tree.leaves(method(first_moment="bfloat16").init(policy(), KEY).optimizer)]
+    assert half["moments"] == sum(array.nbytes for array in moments if array.ndim)
 
 
 def test_a_policy_with_broken_weights_is_named_before_a_judge_is_asked() -> None:
