@@ -80,6 +80,11 @@ class Magnet:
             object.__setattr__(magnet, f.name, named[f.name] if f.name in named else next(rest))
         return magnet
 
+    @property
+    def travels(self) -> bool:
+        """Whether it leaves its centre; which magnets do say how in `moves` or `follow`."""
+        return type(self).moves is not Magnet.moves or type(self).follow is not Magnet.follow
+
     def resolve(self, game: Game) -> "Magnet":
         """The same magnet with a given policy checked against the game and turned into log-probabilities (host code).
 
