@@ -218,7 +218,7 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
     assert train(model, "run", "--quiet", judge=judge) == status
     assert capsys.readouterr().err in (
         "mpo: rounds up to 2 are saved, --resume goes on\n"
-        "mpo: judge wrong: expected an array of numbers, got a list with a str in it\n",
+        "mpo: judge wrong: expected an array of numbers, and None or NaN for no answer, got a list with a str in it\n",
         *(
             f"mpo: stopped: the judge down answered none of a round's {n} comparisons; rounds up to 2 are saved, "
             "--resume goes on\n"
