@@ -41,7 +41,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     held_out = _held_out(options)
-    if options.judge is not None or not isinstance(method, SFT):
+    if options.judge is not None or options.judge_model is not None or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
     prepare(options)

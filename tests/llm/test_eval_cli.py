@@ -32,6 +32,8 @@ REFUSED = {
     "../two=good": "expected names of letters, digits and . + -, which files can have, got '../two'",
     "two=good --max-new-tokens 256": "--max-new-tokens 256 leaves no room for a prompt in the context of 256 tokens",
     "two=good --judge j": "--judge j: there is no such judge",
+    "two=good --max-new-tokens 4 --judge json:dumps --judge-model m": "--judge-model is for a judge over HTTP, "
+    "expected --judge http(s)://host/v1, got json:dumps",
     "one=good": "each as NAME=MODEL with a name of its own",
 }
 
