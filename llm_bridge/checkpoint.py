@@ -83,6 +83,20 @@ def look(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> tup
     return folder, architecture
 
 
+def check_weights(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> None:
+    """That what `load` would load are finite numbers; reads every weight once, and keeps none.
+
+    Raises:
+        BridgeError: some are not, in the precision that they would have; or it would not load.
+    """
+    folder, config, architecture = _described(path, sharding.as_mesh(None), None)
+    with TensorFiles(folder) as files:
+        plan, target = _planned(architecture, files, family_of(config), dtype)
+        names = dict.fromkeys(piece.tensor for pieces in plan.values() for piece in pieces)
+        broken = [name for name in names if not files.is_finite(name, target)]
+    raise_all(str(folder), _listed(f"weights that are not finite in {target}", broken))
+
+
 def init(
     config: Mapping[str, Any] | str | os.PathLike[str],
     key: Key[Array, ""],

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -121,16 +121,20 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
+    for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
+        checkpoint.check_weights(folder, dtype=options.dtype)
     if options.output_dir is not None:
         prepare_folder(options.output_dir)
     answers: dict[str, list[list[str]]] = {}
-    for name, model in named:
-        answers[name] = answering[name]()
-        say([f"{name}: {sum(map(len, answers[name]))} answers"])
-        if options.output_dir is not None and not model.endswith(".jsonl"):
-            with replacing(options.output_dir / f"{name}.jsonl") as part:
-                part.write_text("".join(_answer_lines(prompts, answers[name])), "utf-8")
-    found = tournament(judge, prompts, answers)
+    drawn: list[str] = []
+    with _saying_what_is_kept(drawn, options.output_dir):
+        for name, one in answering.items():
+            answers[name] = one.answer()
+            say([f"{name}: {sum(map(len, answers[name]))} answers"])
+            if one.folder is not None:
+                _keep(options.output_dir, name, prompts, answers[name])
+                drawn.append(name)
+        found = tournament(judge, prompts, answers)
     if options.output_dir is not None:
         with replacing(options.output_dir / "eval.json") as part:
             content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
@@ -139,11 +143,39 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     return DONE
 
 
-def _answering(model: str, dataset: data.Dataset, options: Eval) -> Callable[[], list[list[str]]]:
-    """What gives a model's answers, from a file or drawn; whatever can be refused is refused before it is called."""
+def _keep(folder: Path | None, name: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
+    """Write a model's answers, if they are to be written."""
+    if folder is not None:
+        with replacing(folder / f"{name}.jsonl") as part:
+            part.write_text("".join(_answer_lines(prompts, answers)), "utf-8")
+
+
+@contextmanager
+def _saying_what_is_kept(drawn: Sequence[str], folder: Path | None) -> Iterator[None]:
+    """Where something fails inside, say what becomes of the answers that have been drawn by then."""
+    try:
+        yield
+    except BaseException:
+        if drawn:
+            models = " ".join(f"{name}={folder}/{name}.jsonl" for name in drawn)
+            kept = f"are kept, and need not be drawn again: mpo eval takes {models}"
+            lost = "are lost; with --output-dir FOLDER they would have been kept"
+            sys.stderr.write(f"mpo: the answers of {', '.join(drawn)} {lost if folder is None else kept}\n")
+        raise
+
+
+class _Answering(NamedTuple):
+    """What gives a model's answers; the folder of its weights, None if the answers are from a file."""
+
+    answer: Callable[[], list[list[str]]]
+    folder: Path | None
+
+
+def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
+    """A model's answers, from a file or drawn; whatever can be refused without reading weights is refused here."""
     if model.endswith(".jsonl"):
         known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
-        return lambda: known
+        return _Answering(lambda: known, None)
     place = _place_of(model)
     adapted = _is_adapter(place)
     folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
@@ -156,7 +188,7 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> Callable[[],
         policy = checkpoint.load(folder, dtype=options.dtype)
         return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options)
 
-    return answer
+    return _Answering(answer, folder)
 
 
 def _place_of(model: str) -> str:

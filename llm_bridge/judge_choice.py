@@ -23,11 +23,13 @@ def judge_of(options: Judging) -> Any:
     """The judge, one of texts (see `llm_bridge.judges`).
 
     Raises:
-        BridgeError: there is none of this name, or it cannot be loaded.
+        BridgeError: there is none of this name, it cannot be loaded, or it takes no `--judge-model`.
     """
     name = options.judge
     if name is None:
         raise BridgeError(f"--judge is needed: {KINDS}")
+    if options.judge_model is not None and "://" not in name:
+        raise BridgeError(f"--judge-model is for a judge over HTTP, expected --judge http(s)://host/v1, got {name}")
     if "://" in name:
         if not options.judge_model:
             raise BridgeError("a judge over HTTP needs --judge-model, its name at the endpoint")

@@ -121,6 +121,7 @@ class Method:
     leaves: ClassVar[tuple[str, ...]] = ("eta", "alpha", "learning_rate", "decay_rounds")
     has_magnet: ClassVar[bool] = True
     smallest_group: ClassVar[int] = 2
+    unused: ClassVar[tuple[str, ...]] = ()  # settings that change nothing
 
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node_class(cls)
@@ -269,7 +270,7 @@ class Method:
         """
         require("steps", steps)
         check_key(key)
-        method = replace(self, decay_rounds=steps) if self.decay_rounds is None else self
+        method = replace(self, decay_rounds=max(steps, 1)) if self.decay_rounds is None else self
         method.check(policy)
         if state is not None:
             _check_state(state, policy)

@@ -12,7 +12,7 @@ from llm_bridge.loop import FIRST_MOMENT, Method
 from llm_bridge.mpo import MPO
 from llm_bridge.objective import PolicyGradient, Regression
 from llm_bridge.options import Train
-from llm_bridge.ranges import RANGES
+from llm_bridge.ranges import RANGES, SettingError
 from mmd.command_line import UsageError, rate_and_power
 
 WORDS = {
@@ -32,7 +32,7 @@ def method_of(options: Train) -> Method:
 
     Raises:
         UsageError: there is no such method, or it has no such number.
-        SettingError: numbers are out of their ranges, or do not fit each other.
+        SettingError: numbers are out of their ranges, do not fit each other, or change nothing.
     """
     kind = _method_class(options.method)
     parts = options.gradient_accumulation_steps
@@ -56,6 +56,8 @@ def method_of(options: Train) -> Method:
         "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
         "magnet": _magnet(options, kind),
     }
+    if idle := [name for name in kind.unused if given[name] is not None]:
+        raise SettingError(f"{options.method} takes no {{{idle[0]}}}, which would change nothing")
     further = _further(options, kind, set(given))
     method = kind(**{name: value for name, value in given.items() if value is not None}, **further)
     method.check_settings()

@@ -83,7 +83,7 @@ RANGES = {
     "max_new_tokens": COUNT,
     "epochs": COUNT,
     "learning_rate": POSITIVE,
-    "decay_rounds": Range(0, whole=True),
+    "decay_rounds": COUNT,
     "b1": DECAY,
     "b2": DECAY,
     "eps": POSITIVE,
@@ -96,8 +96,8 @@ RANGES = {
     "every": COUNT,
     "strength": ANY,
     # a run
-    "max_steps": Range(0, whole=True),
-    "steps": Range(0, whole=True),
+    "max_steps": COUNT,
+    "steps": Range(0, whole=True),  # of `fit`, rounds that are behind included
     "eval_steps": COUNT,
     "save_steps": COUNT,
     "save_total_limit": COUNT,

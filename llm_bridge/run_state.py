@@ -62,14 +62,22 @@ class RunState:
         identity: what the run's numbers depend on besides the state, as JSON; a checkpoint of anything else is refused.
             None to read whatever is there.
         keep: how many of the newest checkpoints are kept.
+        remedies: of parts of the identity, what to do where they differ.
     """
 
-    def __init__(self, run: str | os.PathLike[str], identity: Mapping[str, Any] | None, *, keep: int = 2):
+    def __init__(
+        self,
+        run: str | os.PathLike[str],
+        identity: Mapping[str, Any] | None,
+        *,
+        keep: int = 2,
+        remedies: Mapping[str, str] | None = None,
+    ):
         if keep < 1:
             raise RunStateError(f"expected to keep at least one checkpoint, got {keep}")
         self.folder = Path(run) / FOLDER
         self.identity = None if identity is None else json.loads(json.dumps({"layout": LAYOUT, **identity}))
-        self.keep = keep
+        self.keep, self.remedies = keep, remedies or {}
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, whole or not, the newest last."""
@@ -162,7 +170,8 @@ class RunState:
         for name in [*mine, *its]:
             if mine.get(name) != its.get(name):
                 difference = f"{name} is {mine.get(name)!r} and was {its.get(name)!r}"
-                raise RunStateError(f"{path}: of another run, {difference}; choose another folder or start anew")
+                remedy = self.remedies.get(name, "choose another folder or start anew")
+                raise RunStateError(f"{path}: of another run, {difference}; {remedy}")
         for own, theirs in zip(_described(template), position["arrays"], strict=False):
             if list(own) != theirs:
                 raise RunStateError(f"{path}: the state has another layout, {theirs} and not {list(own)}")

@@ -4,6 +4,7 @@ Nothing of a checkpoint is ever executed: weights in pickles are refused, and so
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -79,6 +80,17 @@ class TensorFiles:
             stop = min(start + step, first.stop)
             block = self.read(name, [slice(start, stop), *index[1:]])
             target[start - first.start : stop - first.start] = block
+
+    def is_finite(self, name: str, dtype: np.dtype) -> bool:
+        """Whether a tensor has finite numbers only, also once it is converted; read block by block."""
+        shape = self.shapes[name]
+        n_rows, row = (shape[0], math.prod(shape[1:])) if shape else (1, 1)
+        step = max(1, BLOCK_BYTES // (dtype.itemsize * max(1, row)))
+        with np.errstate(over="ignore"):  # which is what is looked for
+            return all(
+                np.isfinite(self.read(name, [slice(i, min(i + step, n_rows))] if shape else []).astype(dtype)).all()
+                for i in range(0, n_rows, step)
+            )
 
     def _open(self, path: Path, stack: ExitStack) -> None:
         from safetensors import SafetensorError, safe_open  # not needed for policies without files

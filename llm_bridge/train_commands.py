@@ -41,7 +41,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
     held_out = _held_out(options)
-    if options.judge is not None or not isinstance(method, SFT):
+    if options.judge is not None or options.judge_model is not None or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
     prepare(options)
@@ -186,7 +186,17 @@ def _begin(options: Model) -> None:
 
 def _states(options: Run, policy: Policy) -> RunState:
     known = identity(options, policy, getattr(options, "dataset_name"))  # noqa: B009 - of Data
-    return RunState(options.output_dir, known, keep=options.save_total_limit)
+    return RunState(options.output_dir, known, keep=options.save_total_limit, remedies=_lengths(options))
+
+
+def _lengths(options: Run) -> dict[str, str]:
+    """Why a run cannot be made longer or shorter, and what can be done."""
+    why = "a run keeps its length, over which the learning rate falls to 0"
+    export = f"mpo export {options.output_dir} --output-dir FOLDER{' --merge' if options.lora_r else ''}"
+    return {
+        "max_steps": f"{why}: to go further, {export} and begin a new run with --model-name-or-path FOLDER",
+        "num_train_epochs": f"{why}: begin a new one in another folder",
+    }
 
 
 def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:

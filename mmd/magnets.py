@@ -12,17 +12,40 @@ coincide. Any policy with full support can be the centre as well.
 `llm_bridge` uses the same objects; there one iteration is one optimizer round and the magnet is a set of weights.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Bool, Float, Int
 
 from mmd.game import Game, GameError, Number, Pair
 from mmd.policy import full_support
 
 CENTERS = ("dilated", "uniform")
+LARGEST = 2.0**127  # of a float32, to which 1 can still be added
+
+
+class Range(NamedTuple):
+    """Numbers from `least` to `most`, both of them inside."""
+
+    least: float
+    most: float
+    words: str
+
+    def has(self, value: Any) -> bool:
+        """Whether a value is such a number, or an array of them."""
+        array = np.asarray(value)
+        real = jnp.issubdtype(array.dtype, jnp.integer) or jnp.issubdtype(array.dtype, jnp.floating)
+        return bool(real) and bool(np.all((array >= self.least) & (array <= self.most)))
+
+
+AT_LEAST_0 = Range(0.0, LARGEST, ">= 0 and finite in float32")
+AT_LEAST_1 = Range(1.0, LARGEST, ">= 1, in steps")
+SHARE = Range(2.0**-126, 1.0, "in (0, 1]")
 
 
 @jax.tree_util.register_pytree_node_class
@@ -36,6 +59,7 @@ class Magnet:
 
     center: Any = "dilated"
     regularizes: ClassVar[bool] = True
+    ranges: ClassVar[Mapping[str, Range]] = {}
 
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node_class(cls)
@@ -56,17 +80,33 @@ class Magnet:
             object.__setattr__(magnet, f.name, named[f.name] if f.name in named else next(rest))
         return magnet
 
+    @property
+    def travels(self) -> bool:
+        """Whether it leaves its centre; which magnets do say how in `moves` or `follow`."""
+        return type(self).moves is not Magnet.moves or type(self).follow is not Magnet.follow
+
     def resolve(self, game: Game) -> "Magnet":
         """The same magnet with a given policy checked against the game and turned into log-probabilities (host code).
 
         Raises:
-            GameError: the centre is no known name, has the wrong size, or gives probability 0 to an action.
+            GameError: a number is out of its range; the centre is no known name, has the wrong size, or gives
+                probability 0 to an action.
         """
+        self._check_numbers()
         if isinstance(self.center, str):
             if self.center not in CENTERS:
                 raise GameError(f"expected the magnet's centre to be one of {', '.join(CENTERS)}, got {self.center!r}")
             return self
         return replace(self, center=full_support(game, self.center, "magnet"))
+
+    def _check_numbers(self) -> None:
+        """That what is known is in its range; None is where it is the default."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            unknown = isinstance(value, Tracer) or (value is None and f.default is None)
+            if f.name in self.ranges and not unknown and not self.ranges[f.name].has(value):
+                kind, words = type(self).__name__, self.ranges[f.name].words
+                raise GameError(f"expected mmd.{kind} to have {f.name} {words}, got {value!r}")
 
     def start(self, game: Game) -> Pair:
         """The magnet's first place, as log-policies."""
@@ -146,14 +186,15 @@ class Refresh(Magnet):
     mirror descent, whose last iterate cycles; refresh too early and the iteration diverges.
 
     Attributes:
-        every: period in steps; None for the measured rule.
-        residual: the measured rule's factor, used where `every` is None.
+        every: period in steps, >= 1; None for the measured rule.
+        residual: the measured rule's factor, >= 0, used where `every` is None.
         center: first place.
     """
 
     center: Any = "dilated"
     every: Number = None
     residual: Number = 0.3
+    ranges: ClassVar[Mapping[str, Range]] = {"every": AT_LEAST_1, "residual": AT_LEAST_0}
 
     def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
         """See the class."""
@@ -180,6 +221,7 @@ class MovingAverage(Magnet):
     center: Any = "dilated"
     rate: Number = 0.05
     power: Number = None
+    ranges: ClassVar[Mapping[str, Range]] = {"rate": SHARE, "power": AT_LEAST_0}
 
     def share(self, age: Int[Array, ""]) -> Float[Array, ""]:
         """The share h of the policy after the step of that age."""
@@ -210,6 +252,7 @@ class Halpern(Magnet):
     center: Any = "dilated"
     strength: Number = 1.0
     regularizes: ClassVar[bool] = False
+    ranges: ClassVar[Mapping[str, Range]] = {"strength": AT_LEAST_0}
 
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]

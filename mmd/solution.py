@@ -21,6 +21,10 @@ class Status(Enum):
         "converged to the equilibrium of the regularised game only: "
         "the exploitability in the original game is above the tolerance"
     )
+    MAGNET_MOVING = (
+        "stopped at the iteration limit while the magnet was moving: the exploitability is above the tolerance, though "
+        "the game regularised towards the newest magnet is solved; allow more iterations, or a magnet that moves faster"
+    )
     ITERATION_LIMIT = "stopped at the iteration limit before the exploitability reached the tolerance"
     TIME_LIMIT = "stopped at the time limit before the exploitability reached the tolerance"
     PRECISION = "stopped at the rounding floor of float32, above the tolerance: use float64 to go further"

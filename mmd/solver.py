@@ -25,6 +25,7 @@ from mmd.algorithms.auto import Auto
 from mmd.certificate import certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.game import Description, Game, GameError, HostPair, Pair
+from mmd.magnets import Magnet
 from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
@@ -271,8 +272,9 @@ class _Run:
         if newest["exploitability"] <= self.floor:
             return Status.PRECISION
         if newest["iteration"] >= self.limits.max_iterations:
-            solved = newest["regularized_gap"] <= self.limits.tolerance
-            return Status.REGULARIZED if solved else Status.ITERATION_LIMIT
+            if not newest["regularized_gap"] <= self.limits.tolerance:
+                return Status.ITERATION_LIMIT
+            return Status.MAGNET_MOVING if _magnet_moves(self.algorithm) else Status.REGULARIZED
         if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
             return Status.TIME_LIMIT
         return None
@@ -342,3 +344,9 @@ class _Run:
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report if tries else None,
         )
+
+
+def _magnet_moves(algorithm: Algorithm) -> bool:
+    """Whether the regularised game is another one from time to time, so that its equilibrium is no end."""
+    magnet = getattr(algorithm, "magnet", None)
+    return getattr(algorithm, "moves_magnet", False) or (isinstance(magnet, Magnet) and magnet.travels)

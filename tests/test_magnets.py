@@ -1,12 +1,16 @@
 """How magnets move: averages of the past, with the weights that their shares say."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import games
 import mmd
 from games import kuhn_poker
+from mmd import algorithms
 
 GAME = kuhn_poker.game()
 
@@ -35,3 +39,35 @@ def test_a_share_falls_once_it_is_less_than_the_rate() -> None:
     shares = jax.vmap(mmd.MovingAverage(rate=0.05, power=4.0).share)(ages)
     np.testing.assert_allclose(shares, np.minimum(0.05, 5 / (np.arange(1, 301) + 4)), rtol=1e-12, atol=0)
     assert float(shares[95]) == 0.05 > float(shares[96])
+
+
+BAD = {
+    "MovingAverage to have rate in (0, 1], got nan": mmd.MovingAverage(rate=float("nan")),
+    "MovingAverage to have rate in (0, 1], got 0": mmd.MovingAverage(rate=0),
+    "MovingAverage to have rate in (0, 1], got -0.1": mmd.MovingAverage(rate=-0.1),
+    "MovingAverage to have rate in (0, 1], got 1.5": mmd.MovingAverage(rate=1.5),
+    "MovingAverage to have rate in (0, 1], got None": mmd.MovingAverage(rate=None),
+    "MovingAverage to have rate in (0, 1], got '0.5'": mmd.MovingAverage(rate="0.5"),
+    "MovingAverage to have power >= 0 and finite in float32, got -1": mmd.MovingAverage(power=-1),
+    "MovingAverage to have power >= 0 and finite in float32, got inf": mmd.MovingAverage(power=float("inf")),
+    "Refresh to have every >= 1, in steps, got 0": mmd.Refresh(every=0),
+    "Refresh to have every >= 1, in steps, got nan": mmd.Refresh(every=float("nan")),
+    "Refresh to have residual >= 0 and finite in float32, got -0.3": mmd.Refresh(residual=-0.3),
+    "Halpern to have strength >= 0 and finite in float32, got nan": mmd.Halpern(strength=float("nan")),
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_a_magnets_number_that_is_out_of_its_range_is_refused(words: str) -> None:
+    methods = (mmd.MagneticMirrorDescent(magnet=BAD[words]), algorithms.load("mpo")(magnet=BAD[words]))
+    for algorithm in methods:
+        with pytest.raises(mmd.GameError, match=f"^{re.escape(f'expected mmd.{words}')}$"):
+            mmd.solve(games.load("preference:cycle"), algorithm, max_iterations=1)
+
+
+def test_numbers_of_jax_and_tracers_are_numbers_as_well() -> None:
+    rates = jnp.asarray([0.25, 1.0])
+    for magnet in (mmd.MovingAverage(rate=rates[0], power=np.float32(2)), mmd.Refresh(every=np.int64(3))):
+        assert magnet.resolve(GAME) is magnet
+    shares = jax.vmap(lambda rate: mmd.MovingAverage(rate=rate).resolve(GAME).share(jnp.asarray(1)))(rates)
+    np.testing.assert_array_equal(shares, rates)

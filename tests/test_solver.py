@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import games
 import mmd
 from games import kuhn_poker
 from mmd import chunk
+from mmd.algorithms import load
 from mmd.game import Game, GameError
 from mmd.solution import TRACE_COLUMNS
 from tests.claims.reference import BIASED_RPS
@@ -77,6 +79,29 @@ def test_fixed_magnet_reports_the_regularized_equilibrium_and_the_exploitability
     assert solution.regularized_gap is not None
     assert solution.regularized_gap < 1e-12
     assert solution.exploitability > 0.1
+
+
+MOVING = {
+    "moving": (mmd.MagneticMirrorDescent(magnet=mmd.MovingAverage(rate=0.05)), 250),
+    "refresh": (mmd.MagneticMirrorDescent(magnet=mmd.Refresh(every=200)), 390),
+    "comal": (load("comal")(first=1e-12, shrink=0.99), 600),
+}
+
+
+@pytest.mark.parametrize("name", MOVING)
+def test_a_regularized_game_whose_magnet_moves_is_no_end(name: str) -> None:
+    """The game of now is solved, the original one is not yet; more iterations come closer to it."""
+    algorithm, iterations = MOVING[name]
+    found, later = (
+        mmd.solve(games.load("preference:cycle"), algorithm, tolerance=1e-9, max_iterations=n)
+        for n in (iterations, 2 * iterations)
+    )
+    assert found.status is mmd.Status.MAGNET_MOVING
+    assert found.regularized_gap is not None
+    assert found.regularized_gap < 1e-9 < found.exploitability
+    assert later.exploitability < found.exploitability / 3
+    assert "while the magnet was moving" in found.status.value
+    assert "allow more iterations" in found.status.value
 
 
 def test_a_diverging_run_returns_the_last_finite_policy() -> None:

@@ -52,6 +52,7 @@ class SFT(Method):
 
     has_magnet: ClassVar[bool] = False
     smallest_group: ClassVar[int] = 1
+    unused: ClassVar[tuple[str, ...]] = ("eta", "alpha", "group_size", "opponents")
 
     def objective(self) -> Objective:
         """See `Method`."""

@@ -89,10 +89,12 @@ def answers_of(
         BridgeError: something else than as many probabilities and NaN.
     """
     name, found = name_of(judge), judge(prompts, a, b)
-    try:
-        answers = np.asarray(found, np.float64)
-    except (TypeError, ValueError):
-        raise BridgeError(f"judge {name}: expected an array of numbers, got {_described(found)}") from None
+    if found is None:
+        raise BridgeError(
+            f"judge {name}: expected {len(prompts)} numbers, P(a preferred) for each pair, got None for all of them; "
+            "does it return its answers?"
+        )
+    answers = numbers(name, found)
     if answers.shape != (len(prompts),):
         shape = f"an array of shape {answers.shape}" if answers.shape else _described(found)
         raise BridgeError(f"judge {name}: expected {len(prompts)} answers, got {shape}")
@@ -103,7 +105,26 @@ def answers_of(
     return answers
 
 
+def numbers(name: str, found: Any) -> Float[np.ndarray, "..."]:
+    """What a judge has returned as numbers, NaN for None.
+
+    Raises:
+        BridgeError: it is something else, a text that reads like a number included.
+    """
+    try:
+        array = np.asarray(found)
+        if array.dtype.kind in "SU" or (array.dtype == object and any(isinstance(x, str | bytes) for x in array.flat)):
+            raise TypeError
+        return np.asarray(array, np.float64)
+    except (TypeError, ValueError):
+        wanted = "an array of numbers, and None or NaN for no answer"
+        raise BridgeError(f"judge {name}: expected {wanted}, got {_described(found)}") from None
+
+
 def _described(found: Any) -> str:
     """What a judge has returned, without its text."""
-    odd = [one for one in found if not isinstance(one, int | float)] if isinstance(found, list | tuple) else []
+    if isinstance(found, np.ndarray):
+        return f"an array of {found.dtype}"
+    known = (int, float, type(None))
+    odd = [one for one in found if not isinstance(one, known)] if isinstance(found, list | tuple) else []
     return f"a {type(found).__name__}" + (f" with a {type(odd[0]).__name__} in it" if odd else "")

@@ -6,14 +6,13 @@ A function of whole lists is a judge as it is. What the function raises is not c
 not a missing answer; for that it returns None or NaN.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.judges import Prompt, Response, name_of
+from llm_bridge.judges import Prompt, Response, name_of, numbers
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,10 @@ class PairFunction:
     def __call__(
         self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]
     ) -> Float[np.ndarray, " n"]:
-        """See `Judge`."""
+        """See `Judge`.
+
+        Raises:
+            BridgeError: the function returns something else than numbers and None.
+        """
         answers = [self.function(*pair) for pair in zip(prompts, a, b, strict=True)]
-        return np.array([math.nan if answer is None else float(answer) for answer in answers], np.float64)
+        return numbers(self.name, answers)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from llm_bridge.architecture import BridgeError
+from llm_bridge.judges import name_of, numbers
 from llm_bridge.ranges import require
 
 Reward = Callable[[Sequence[Any], Sequence[Any]], Any]
@@ -39,9 +40,9 @@ class ScalarReward:
         """P(a preferred); NaN where a reward is not finite.
 
         Raises:
-            BridgeError: there is not one reward for each response.
+            BridgeError: there is not one reward, a number, for each response.
         """
-        both = np.asarray(self.reward([*prompts, *prompts], [*a, *b]), np.float64)
+        both = numbers(name_of(self.reward), self.reward([*prompts, *prompts], [*a, *b]))
         if both.shape != (2 * len(prompts),):
             raise BridgeError(f"expected {2 * len(prompts)} rewards, got an array of shape {both.shape}")
         of_a, of_b = np.split(np.where(np.isfinite(both), both, np.nan), 2)

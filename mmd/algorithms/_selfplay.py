@@ -173,6 +173,8 @@ class RegularizedSelfPlay(SelfPlay):
         magnet: where the magnet starts and how it moves.
     """
 
+    moves_magnet: ClassVar[bool] = False  # otherwise than the magnet itself says
+
     alpha: Number = 0.1
     magnet: magnets.Magnet = field(default_factory=magnets.Fixed)
 

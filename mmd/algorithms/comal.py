@@ -50,6 +50,7 @@ class COMAL(INPO):
     """
 
     name: ClassVar[str] = "comal"
+    moves_magnet: ClassVar[bool] = True
 
     first: Number = 0.01
     shrink: Number = 0.5

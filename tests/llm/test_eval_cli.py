@@ -1,12 +1,16 @@
 """`mpo eval` looks at everything that it is given before the first model answers."""
 
 import json
+import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import llm_bridge as bridge
 from llm_bridge import commands
@@ -23,9 +27,13 @@ REFUSED = {
     "two=judged": "judged: holds a judge, which answers no prompts",
     "two=adapted": "nowhere: no folder; expected a folder with config.json",
     "two=short.jsonl": "short.jsonl: 4 of 5 prompts have fewer than 2 answers in it",
+    "two=nan --max-new-tokens 4": "nan: weights that are not finite in float32: model.norm.weight",
+    "two=large --max-new-tokens 4 --dtype float16": "large: weights that are not finite in float16: model.norm.weight",
     "../two=good": "expected names of letters, digits and . + -, which files can have, got '../two'",
     "two=good --max-new-tokens 256": "--max-new-tokens 256 leaves no room for a prompt in the context of 256 tokens",
     "two=good --judge j": "--judge j: there is no such judge",
+    "two=good --max-new-tokens 4 --judge json:dumps --judge-model m": "--judge-model is for a judge over HTTP, "
+    "expected --judge http(s)://host/v1, got json:dumps",
     "one=good": "each as NAME=MODEL with a name of its own",
 }
 
@@ -33,13 +41,17 @@ REFUSED = {
 @pytest.fixture
 def folders(model: Path, work: Path) -> Path:
     """A model that can answer, and much that cannot."""
-    for name in ("good", "broken", "bare", "judged"):
+    for name in ("good", "broken", "bare", "judged", "nan", "large"):
         shutil.copytree(model, work / name)
     config = json.loads((work / "good" / "config.json").read_text())
     (work / "good" / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 256}))
     (work / "broken" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 2}))
     for file in (work / "bare").glob("*token*"):
         file.unlink()
+    for name, value in {"nan": np.nan, "large": 1e6}.items():
+        tensors = load_file(work / name / "model.safetensors")
+        tensors["model.norm.weight"][3] = value
+        save_file(tensors, work / name / "model.safetensors", {"format": "pt"})
     (work / "judged" / "judge.json").write_text("{}")
     (work / "begun").mkdir()
     (work / "begun" / "config.yaml").write_text("eta: 1\n")
@@ -80,3 +92,23 @@ def test_whatever_eval_takes_answers_prompts_of_generate_as_well(
     (folders / "begun" / "config.yaml").write_text("output_dir: o\nnum_train_epochs: 1.0\n")
     assert main(["export", "begun", "--output-dir", "out"]) == 2
     assert "begun: a run of mpo train-judge; its judge is in begun/policy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("judge", ["builtins:print", "json:dumps"])
+def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
+    judge: str, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """The one answers nothing that could be used, the other raises."""
+    line = f"eval one=good two=good --dataset-name prompts.jsonl --judge {judge}"
+    monkeypatch.setattr(commands, "draw", lambda _, prompts, __: [["b"]] * len(prompts))
+    for more in ([], ["--output-dir", "out"]):
+        with nullcontext() if judge == "builtins:print" else pytest.raises(TypeError):
+            assert main([*line.split(), *more]) == 2
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == (2 if judge == "builtins:print" else 1)
+        kept = "kept, and need not be drawn again: mpo eval takes one=out/one.jsonl two=out/two.jsonl"
+        lost = "lost; with --output-dir FOLDER they would have been kept"
+        assert said[0] == f"mpo: the answers of one, two are {kept if more else lost}"
+    monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
+    again = "eval one=out/one.jsonl two=out/two.jsonl --dataset-name prompts.jsonl --judge"
+    assert main([*again.split(), f"{os.environ['JUDGES']}:shorter"]) == 0

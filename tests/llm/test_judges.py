@@ -73,6 +73,8 @@ def test_a_reward_that_failed_is_no_preference() -> None:
     np.testing.assert_allclose(judge(["x"] * 3, "aaa", "bbb"), [np.nan, 0.5, 1 / (1 + np.exp(-1))], rtol=1e-15, atol=0)
     with pytest.raises(bridge.BridgeError, match="expected 2 rewards"):
         ScalarReward(lambda *_: [1.0])(["x"], "a", "b")
+    with pytest.raises(bridge.BridgeError, match="got a list with a str in it"):
+        ScalarReward(lambda *_: ["1.0", "2.0"])(["x"], "a", "b")
     with pytest.raises(bridge.BridgeError, match="scale > 0"):
         ScalarReward(lambda *_: [1.0], scale=0.0)
 
@@ -254,9 +256,15 @@ def returning(value: Any) -> Any:
     return mine
 
 
+WANTED = "expected an array of numbers, and None or NaN for no answer, got"
 WRONG: dict[str, Any] = {
-    "expected 2 answers, got a NoneType": None,
-    "expected an array of numbers, got a list with a str in it": [0.5, "a"],
+    "expected 2 numbers, P(a preferred) for each pair, got None for all of them; does it return its answers?": None,
+    f"{WANTED} a list with a str in it": [0.5, "a"],
+    f"{WANTED} a tuple with a str in it": ("0.7", "0.2"),
+    f"{WANTED} a list with a bytes in it": [None, b"1"],
+    f"{WANTED} an array of <U3": np.array(["0.7", "0.2"]),
+    f"{WANTED} an array of object": np.array([0.7, "0.2"], object),
+    f"{WANTED} a list with a list in it": [[0.5], [0.5, 0.5]],
     "expected 2 answers, got an array of shape (3,)": [0.5, 0.5, 0.5],
     "expected 2 answers, got a float": 0.5,
     "expected probabilities, or NaN for no answer, got 2 for pair 1": [0.5, 2.0],
@@ -270,3 +278,12 @@ def test_a_complaint_names_the_judge_that_was_given(words: str) -> None:
             answers_of(judge, ["x", "y"], ["a", "b"], ["c", "d"])
         assert str(refusal.value) == f"judge returning.<locals>.mine: {words}"
     assert PairFunction(returning(1)).name == "returning.<locals>.mine"
+
+
+def test_a_pairs_answer_is_a_number_or_none_and_no_text() -> None:
+    answers = {"a": True, "b": None, "c": 0.25, "d": np.float32(1), "e": jax.numpy.float32(0.5)}
+    found = answers_of(PairFunction(lambda prompt, a, b: answers[a]), ["x"] * 5, list("abcde"), list("vwxyz"))
+    np.testing.assert_array_equal(found, [1, np.nan, 0.25, 1, 0.5])
+    np.testing.assert_array_equal(answers_of(returning([0.5, None]), ["x"] * 2, "ab", "cd"), [0.5, np.nan])
+    with pytest.raises(bridge.BridgeError, match=r"^judge returning.<locals>.mine: .*, got a list with a str in it$"):
+        answers_of(PairFunction(returning("0.7")), ["x"], ["a"], ["b"])

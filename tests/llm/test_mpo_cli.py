@@ -218,7 +218,7 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
     assert train(model, "run", "--quiet", judge=judge) == status
     assert capsys.readouterr().err in (
         "mpo: rounds up to 2 are saved, --resume goes on\n"
-        "mpo: judge wrong: expected an array of numbers, got a list with a str in it\n",
+        "mpo: judge wrong: expected an array of numbers, and None or NaN for no answer, got a list with a str in it\n",
         *(
             f"mpo: stopped: the judge down answered none of a round's {n} comparisons; rounds up to 2 are saved, "
             "--resume goes on\n"
@@ -336,6 +336,7 @@ BAD_INPUT = {
     f"{TRAIN_LINE} --eta much": "--eta",
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
+    "train --method sft --model-name-or-path m --dataset-name pairs.jsonl --output-dir o --judge-model m": "--judge is",
     "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge json:dumps": "a.jsonl: cannot be read",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl": "--judge",
@@ -372,6 +373,7 @@ BAD_TRAINING = {
     "--judge j": "--judge j: there is no such judge, expected a folder of mpo train-judge, a model's folder or hub",
     "--judge json:dumps2": "the module json has no 'dumps2'",
     "--judge http://localhost:1/v1": "needs --judge-model",
+    "--judge-model m": "--judge-model is for a judge over HTTP",
     "--eta -1": "expected --eta > 0",
     "--seed -1": "expected --seed >= 0, got -1",
     "--save-steps 0": "expected --save-steps >= 1, got 0",

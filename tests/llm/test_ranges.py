@@ -87,6 +87,7 @@ LINES = {
     "--adam-beta2 -0.5": "expected 0 <= --adam-beta2 < 1, got -0.5",
     "--lora-r -1": "expected --lora-r >= 0, got -1",
     "--seed 4294967296": "expected --seed <= 4294967295, got 4294967296",
+    "--max-steps 0": "expected --max-steps >= 1, got 0",
     "--output-dir=": "expected a value after --output-dir, got an empty text",
     "--judge EMPTY": "expected a value after --judge, got an empty text",
     "--eval-dataset-name EMPTY": "expected a value after --eval-dataset-name, got an empty text",
@@ -133,6 +134,9 @@ TOGETHER: dict[str, dict[str, Any]] = {
     "expected --opponents to be even, half of them on each side, got 1": {"num_generations": 4, "opponents": 1},
     "expected an even --num-generations, half of it for each step, got 5": {"num_generations": 5, "method": "egpo"},
     "expected 0 <= --set share <= 1, got 2.0": {"method": "nash_md", "set": ("share=2",)},
+    "sft takes no --num-generations, which would change nothing": {"method": "sft", "num_generations": 4},
+    "sft takes no --opponents, which would change nothing": {"method": "sft", "opponents": 2},
+    "sft takes no --alpha, which would change nothing": {"method": "sft", "alpha": 0.1},
     "expected --alpha > 0, by which preferences are divided, got 0": {"method": "online_ipo", "alpha": 0.0},
 }
 
@@ -151,6 +155,7 @@ BAD: dict[str, dict[str, Any]] = {
     "expected eta > 0, got nan": {"eta": math.nan},
     "expected alpha >= 0 and finite in float32, got inf": {"alpha": math.inf},
     "expected 0 <= b1 < 1, got 1.0": {"b1": 1.0},
+    "expected decay_rounds >= 1 or None, got 0": {"decay_rounds": 0},
     "expected max_grad_norm > 0 or None, got 0.0": {"max_grad_norm": 0.0},
     "expected 0 < rate <= 1, got nan": {"magnet": mmd.MovingAverage(rate=math.nan)},
     "expected power >= 0 or None, got -1": {"magnet": mmd.MovingAverage(power=-1)},
@@ -165,6 +170,14 @@ def test_in_python_the_ranges_are_the_same_also_where_a_run_goes_on(words: str, 
     for begun in (None, state):
         with pytest.raises(bridge.BridgeError, match=re.escape(words)):
             dataclasses.replace(good, **BAD[words]).fit(policy(), PROMPTS, steps=1, key=key, state=begun)
+
+
+def test_no_rounds_are_no_training_in_python(key: Any) -> None:
+    """What a command refuses, a loop may come to: the policy as it is."""
+    found = bridge.MPO(SumJudge(), **SIZES).fit(policy(), PROMPTS, steps=0, key=key)
+    assert (found.status, found.history) == ("finished", [])
+    for name, array in policy().arrays().items():
+        np.testing.assert_array_equal(found.policy.arrays()[name], array)
 
 
 def test_numbers_of_other_types() -> None:

@@ -25,6 +25,9 @@ from llm_bridge.judges import ask
 from llm_bridge.run_state import RunState, RunStateError, RunStateWarning
 from llm_bridge.termination import Terminated, Termination
 from llm_bridge.training_log import TrainingLog
+from tests.llm.test_mpo_cli import model as model  # fixtures
+from tests.llm.test_mpo_cli import mpo, train
+from tests.llm.test_mpo_cli import work as work
 from tests.test_cli import Terminal
 
 IDENTITY = {"method": {"name": "MPO", "eta": 0.4}, "data": "sha256:1"}
@@ -309,3 +312,30 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(tmp_path: Path, mon
         found.write(2, {"loss": 0.125})
     assert "loss 0.125" in screen.getvalue()
     assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1]) == {"round": 2.0, "loss": 0.125}
+
+
+# -------------------------------------------------------------------- the length of a run
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_run_keeps_its_length_and_a_new_one_goes_further(rank: int, model: Path, work: Path, capsys: Any) -> None:
+    """Its learning rate falls to 0 over it: a longer one differs from the first round's step on."""
+    more, merge = ("--quiet", "--lora-r", rank), " --merge" if rank else ""
+    assert train(model, "run", *more, steps=2) == 0
+    known = {path: path.read_bytes() for path in sorted(Path("run").rglob("*")) if path.is_file()}
+    capsys.readouterr()
+    for steps in (1, 3):
+        assert train(model, "run", *more, "--resume", steps=steps) == 2
+        assert capsys.readouterr().err == (
+            f"mpo: run/checkpoints/step_00000002: of another run, max_steps is {steps} and was 2; "
+            "a run keeps its length, over which the learning rate falls to 0: to go further, "
+            f"mpo export run --output-dir FOLDER{merge} and begin a new run with --model-name-or-path FOLDER\n"
+        )
+    assert known == {path: path.read_bytes() for path in sorted(Path("run").rglob("*")) if path.is_file()}
+    assert mpo(*f"export run --output-dir reached{merge}".split()) == 0
+    assert train(Path("reached"), "further", *more, steps=1) == 0
+    assert train(model, "longer", *more, steps=3) == 0
+    rows = {out: training_log.rows(f"{out}/metrics.jsonl") for out in ("run", "longer")}
+    rates = {out: [row["learning_rate"] for row in found] for out, found in rows.items()}
+    np.testing.assert_allclose(rates["run"], [1e-3, 1e-3 / 2], rtol=1e-6, atol=0)
+    np.testing.assert_allclose(rates["longer"], [1e-3, 2e-3 / 3, 1e-3 / 3], rtol=1e-6, atol=0)
