@@ -30,6 +30,10 @@ def _average(rate: float, power: float | None = None) -> Any:
     return mmd.MovingAverage(rate=rate, power=power)
 
 
+def _replayed(**changes: Any) -> Replayed:
+    return Replayed(**_but(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | changes))
+
+
 METHODS: dict[str, dict[str, list[Method]]] = {
     "exact": {
         "mpo gradient": [
@@ -74,15 +78,17 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             MPO(eta=0.4, alpha=0.1, magnet=_average(0.025), estimator=Regression(), **SAMPLED),
             MPO(eta=0.8, alpha=0.1, magnet=_average(0.05), estimator=Regression(), **SAMPLED),
         ],
+        "mpo replay": [
+            _replayed(rounds=16, eta=1.6, magnet=_average(0.1, 2.0)),
+            _replayed(rounds=16, eta=1.6, magnet=_average(0.1, 4.0)),
+            _replayed(rounds=16, eta=0.8, magnet=_average(0.05, 2.0)),
+            _replayed(rounds=16, eta=0.8, magnet=_average(0.05, 4.0)),
+        ],
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "iterative dpo": [IterativeDPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
     },
 }
-
-
-def _replayed(**changes: Any) -> Replayed:
-    return Replayed(**_but(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | changes))
 
 
 def _grouped(group_size: int, eta: float = 0.4, rate: float = 0.025) -> MPO:

@@ -364,7 +364,6 @@ BAD_TRAINING = {
     "--magnet moving=2": "expected --magnet to be fixed",
     "--magnet moving=0.1,power=1e308": "expected --magnet power >= 0",
     "--set speed=3": "mpo has no 'speed' to --set, expected estimator, exports, first_moment, watch_start as NAME",
-    "--set first_moment=float16": "first_moment",
     "--gradient-accumulation-steps 3": "a divisor of the 2 prompts",
     "--mesh data=3": "expected --mesh to name different axes among data, fsdp, tensor whose product is the number of",
     "--mesh data=-1,fsdp=-1,tensor=8": "got 'data=-1,fsdp=-1,tensor=8'",

@@ -108,6 +108,7 @@ def test_a_line_with_such_an_option_ends_with_2_and_leaves_nothing(
 SET = {
     "estimator=1": "expected --set estimator= to be one of policy-gradient, policy-gradient-with-credit, regression, "
     "got '1'",
+    "first_moment=float16": "expected --set first_moment= to be one of float32, bfloat16, got 'float16'",
     "watch_start=x": "expected --set watch_start= to be one of true, false, got 'x'",
     "exports=both": "expected --set exports= to be one of magnet, policy, got 'both'",
     "exports": "expected --set exports= to be one of magnet, policy, got ''",
@@ -124,7 +125,7 @@ def test_further_settings_reach_the_method() -> None:
     found = method_of(Train(**NEEDED, set=("estimator=regression", "watch_start=false", "exports=policy")))
     assert (found.estimator, found.watch_start, found.exports) == (Regression(), False, "policy")
     assert method_of(Train(**NEEDED, method="nash_md", set=("share=0.25",))).share == 0.25
-    with pytest.raises(ValueError, match=r"inpo has no 'estimator' to --set, expected exports, watch_start as NAME=V"):
+    with pytest.raises(ValueError, match=r"inpo has no 'estimator' to --set, expected exports, first_moment, watch"):
         method_of(Train(**NEEDED, method="inpo", set=("estimator=regression",)))
 
 
