@@ -10,7 +10,7 @@ from benchmarks.truth_settings import FIXED_MAGNET, FROZEN, METHODS, TUNING
 
 PAGE = Path(__file__).parents[1] / "docs" / "preference-optimization.md"
 STYLES = {"plain": "tab:blue", "polite": "tab:orange", "loud": "tab:green"}
-COLLAPSED, REPLAY = 0.1, "mpo replay"
+COLLAPSED, FLOOR, REPLAY = 0.1, 0.005, "mpo replay"
 BARS = {"cycle": 0.02, "rand8": 0.015, "mixed8": 0.015}
 EXACT_BARS = {"cycle": 1e-4, "rand8": 3e-4}
 KINDS = ("last", "exported", "average")
@@ -159,6 +159,9 @@ def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
             f"{max(frozen):.1f}, {np.median(frozen):.1f} in the median; at least 1.5 on "
             f"{sum(factor >= 1.5 for factor in frozen)} of them."
         )
+    if replayed := [one for one in _on(best.get(REPLAY, ()), games) if one["exported"]["median"] <= FLOOR]:
+        listed = ", ".join(f"`{one['game']}`" for one in replayed)
+        lines.append(f"`{REPLAY}` exports at most {FLOOR}, which is below the floor of the noise, on {listed}.")
     return [*lines, "", "![median gaps](preference-optimization.svg)", ""]
 
 

@@ -80,7 +80,7 @@ class Budget:
             )
 
 
-def training(policy: Policy, rows: Rows, copies: int, moments: float = 2) -> Budget:
+def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kept: bool = True) -> Budget:
     """The budget of training a policy.
 
     Args:
@@ -88,6 +88,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2) -> Bud
         rows: see there.
         copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
         moments: as many of the optimizer's; half a copy for one in half precision.
+        kept: whether the given policy stays; where not, it is gone before there are gradients, which are no smaller.
     """
     arrays, mesh = policy.arrays(), policy.mesh
     adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
@@ -105,7 +106,8 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2) -> Bud
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     busiest = learning if sum(learning.values()) > cache else {"cache": cache}
-    parts = {"given policy": given, "trained weights": copies * trained, "moments": int(moments * trained), **busiest}
+    copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
+    parts = {"given policy": given * kept, **copied, **busiest}
     free, device = available(mesh)
     return Budget(parts, None if free is None else free + given, device)
 

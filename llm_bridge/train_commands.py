@@ -49,12 +49,15 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     given, longest = _given(options, policy, dataset, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
-    _budget(policy, method, longest, say)
+    kept = options.lora_r > 0 or held_out is not None
+    _budget(policy, method, longest, kept, say)
     win_rate, key = _win_rate(options, method, policy, held_out), jax.random.key(options.seed)
     keeper = Keeper(options, _states(options, policy), termination, win_rate)
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
+            if not kept:
+                _release(policy)
             record(options, argv)
             with keeper.logging(options.method, options.max_steps):
                 steps = options.max_steps
@@ -199,12 +202,18 @@ def _lengths(options: Run) -> dict[str, str]:
     }
 
 
-def _budget(policy: Policy, method: Method, longest: int, say: Say) -> None:
+def _release(policy: Policy) -> None:
+    """Give back the memory of weights of which training has its own copies."""
+    for array in policy.arrays().values():
+        array.delete()
+
+
+def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
     rows = memory.Rows(longest, learned, drawn)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
-    budget = memory.training(policy, rows, copies, moments)
+    budget = memory.training(policy, rows, copies, moments, kept=kept)
     say(budget.lines())
     budget.check()
 

@@ -103,7 +103,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, c
     assert train(model, "run", "--report-to", "tensorboard") == 0
     printed = capsys.readouterr()
     assert re.search(r"prompts.jsonl:1: 2 prompt tokens, 0 trained\n  text <s> a\n  ids  1 5\n", printed.out)
-    assert re.search(r"memory on this host's processor, GiB: .* needed \(given policy .*\), .* free", printed.out)
+    assert re.search(r"memory on this host's processor, GiB: .* needed \(trained weights .*\), .* free", printed.out)
     assert "finished: 4 rounds, the policy is in run/policy" in printed.out
     assert "mpo: round 4 of 4, loss" in printed.err
     rows = training_log.rows("run/metrics.jsonl")
