@@ -218,7 +218,7 @@ def test_programs_for_tpus() -> None:
     assert (large["topology"], large["model"], large["job"]) == ("v5e:4x4", "qwen3_8b", "update")
     (lean,) = (one for one in found if (one["model"], one["job"]) == ("qwen3_8b", "update_lean"))
     spare = tpu_mpo.HBM["v5e"] - lean["bytes_per_chip"]["in_all"]
-    assert f"programs\nmay have {tpu_mpo.HBM['v5e'] / 1e9:.1f} GB, with {spare / 1e9:.1f} GB to spare" in page
+    assert f"programs may have {tpu_mpo.HBM['v5e'] / 1e9:.1f} GB, with {spare / 1e9:.1f} GB to spare" in page
 
 
 def test_training_that_was_killed() -> None:
