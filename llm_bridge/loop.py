@@ -28,7 +28,7 @@ from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.data import take
 from llm_bridge.judges import Judge, NoAnswers, name_of
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
-from llm_bridge.policy import Policy, check_key
+from llm_bridge.policy import NotNumbersError, Policy, check_key
 from llm_bridge.ranges import RANGES, SettingError, require
 from llm_bridge.rollout import Rollout
 from llm_bridge.train_state import TrainState
@@ -41,6 +41,7 @@ FINISHED = "finished"
 STOPPED = "stopped by the callback"
 SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
 NO_ANSWERS = "stopped: the judge answered no comparison in any round"
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
@@ -262,8 +263,9 @@ class Method:
             callback: is told state and metrics after each round; the run ends when it returns True.
 
         Returns:
-            Also where the run stopped before its end: the callback wanted it, updates were not finite, or the judge
-            answered none of a round's comparisons (20 or more of them); of that round nothing is in the state.
+            Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
+            they led to gives no numbers, or the judge answered none of a round's comparisons (20 or more of them); of
+            that round nothing is in the state.
 
         Raises:
             BridgeError: a setting does not fit, or a prompt cannot be read.
@@ -285,6 +287,11 @@ class Method:
                 )
             except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
                 status = f"stopped: {silence}"
+                break
+            except NotNumbersError:
+                if number == 0:
+                    raise  # the given policy's own
+                status = DIVERGED
                 break
             history.append(metrics)
             if self.group_size > 1:  # answers that are given may well be learned by heart

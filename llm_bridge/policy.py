@@ -47,10 +47,14 @@ class Origin:
     pad_token: int = 0
 
 
-def broken(origin: Origin) -> BridgeError:
+class NotNumbersError(BridgeError):
+    """A policy's log-probabilities are NaN."""
+
+
+def broken(origin: Origin) -> NotNumbersError:
     """What is said of a policy whose log-probabilities are NaN."""
     name = origin.folder or f"the {origin.model_type} policy"
-    return BridgeError(
+    return NotNumbersError(
         f"{name}: gives log-probabilities that are not numbers (NaN), so its weights are broken or overflow; "
         "load it again, or compute in another precision"
     )

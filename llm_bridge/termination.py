@@ -114,7 +114,7 @@ class Termination:
                 _leave(number, f"ended by a second {signal.Signals(number).name}; --resume goes on")
             first, name, patience = time.monotonic(), signal.Signals(number).name, APART
             if self.rounds is not None and not self._at_once:
-                _leave(number, f"told to stop by {name}, rounds up to {self.rounds} are saved; --resume goes on")
+                _leave(number, f"told to stop by {name}, {what_is_kept(self.rounds)}")
 
 
 class _Interruptible:
@@ -132,6 +132,11 @@ class _Interruptible:
             raise BridgeError(
                 f"judge {self.name}: raised {type(error).__name__} instead of answering; what it cannot answer is NaN"
             ) from error
+
+
+def what_is_kept(rounds: int) -> str:
+    """Of a run that stops."""
+    return f"rounds up to {rounds} are saved; --resume goes on" if rounds else "nothing is saved; --resume begins anew"
 
 
 def _leave(number: int, reason: str) -> NoReturn:

@@ -17,7 +17,7 @@ from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
 from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
-from llm_bridge.loop import FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
+from llm_bridge.loop import DIVERGED, FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Model, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
@@ -25,7 +25,7 @@ from llm_bridge.processes import SharedJudge, SharedTermination
 from llm_bridge.rollout import Question, tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
-from llm_bridge.termination import Terminated
+from llm_bridge.termination import Terminated, what_is_kept
 from llm_bridge.training_run import Keeper, finish, identity, prepare, record
 from llm_bridge.win_rate import WinRate
 from mmd.command_line import UsageError
@@ -230,12 +230,14 @@ def _agreement_line(report: dict[str, float]) -> str:
 
 
 def _terminated(stop: Terminated, keeper: Keeper) -> int:
-    sys.stderr.write(f"mpo: told to stop by {stop}, rounds up to {keeper.save()} are saved; --resume goes on\n")
+    sys.stderr.write(f"mpo: told to stop by {stop}, {what_is_kept(keeper.save())}\n")
     return 128 + stop.signal
 
 
 def _stopped(status: str, keeper: Keeper) -> int:
-    if rounds := keeper.save():
+    if status == DIVERGED:
+        kept = "take a smaller --learning-rate, or a smaller --eta, in a new run"
+    elif rounds := keeper.save():
         kept = f"rounds up to {rounds} are saved, --resume goes on"
     else:
         kept = "there is nothing to save, --resume begins anew"

@@ -170,6 +170,12 @@ def test_policies() -> None:
     (small, large), halves = ratios("log_probs and gradient"), ratios("log_probs and gradient, in halves")
     expected = f"| {small:.2f} / {large:.2f} ({halves[0]:.2f} / {halves[1]:.2f}) |"
     assert expected in readme_row("log-probabilities with their gradient")
+    pages, guide = ratios("log_probs and gradient, huge pages"), ROOT / "docs" / "how-to" / "use-language-models.md"
+    said = " ".join(guide.read_text("utf-8").split())
+    assert f"256 tokens take torch {decoding[0]:.1f} and {decoding[1]:.1f} times" in said
+    assert f"gradient take torch {small:.2f} and {large:.2f} times as long (torch wins)" in said
+    assert f"{halves[0]:.2f} and {halves[1]:.2f} with half of the rows at a time" in said
+    assert f"and {pages[0]:.2f} and {pages[1]:.2f} with huge pages" in said
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:

@@ -93,6 +93,14 @@ def test_gradients_accumulate_over_parts_of_the_prompts() -> None:
         np.testing.assert_allclose(array, states[1].weights[name], rtol=0, atol=2e-6)
 
 
+def test_a_policy_that_training_has_broken_ends_the_run_and_is_not_called_the_given_one() -> None:
+    one = method(decay_rounds=4)
+    state = one.fit(policy(), PROMPTS, steps=1, key=KEY).state
+    broken = state.weights | {"final_norm": jnp.full_like(state.weights["final_norm"], jnp.nan)}
+    result = one.fit(policy(), PROMPTS, steps=4, key=KEY, state=dataclasses.replace(state, weights=broken))
+    assert (result.status, result.history) == (loop.DIVERGED, [])
+
+
 def test_a_first_moment_in_half_precision_is_rounded_after_it_has_been_used() -> None:
     """So the first step is that of float32, bit for bit, and the second is not."""
     kinds = {dtype: method(epochs=1, first_moment=dtype) for dtype in ("float32", "bfloat16")}

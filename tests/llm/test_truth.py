@@ -70,7 +70,7 @@ def test_a_moving_magnet_ends_where_a_fixed_one_cannot() -> None:
 
 
 def test_with_samples_the_gap_falls_to_a_floor() -> None:
-    """Of eight classes here five are out of the equilibrium; a circle's would be the same with all preferences turned."""
+    """Of eight classes five are out of the equilibrium; a circle's would be the same with all preferences turned."""
     method = MPO(eta=0.8, alpha=ALPHA, magnet=mmd.MovingAverage(rate=0.05), **truth_settings())
     found = truth.course(((method, 150),), truth_games.named("rand8/0"), range(1))[0, :, :, 0]
     assert found[0, 0] > 0.2
