@@ -256,7 +256,7 @@ class Method:
 
         Args:
             policy: where the run begins; its adapters are trained if it has any.
-            prompts: text, token ids or `Question`; what `read` takes.
+            prompts: text, token ids or `Question`; what `read` takes. A judge is shown what was given: ids stay ids.
             steps: rounds in all, those behind a given state included.
             key: of all draws and of the order of prompts.
             state: where to go on; it is used up.
