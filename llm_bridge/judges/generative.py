@@ -49,11 +49,17 @@ class GenerativeJudge:
         """P(a preferred); NaN where the question does not fit into the context.
 
         Raises:
-            BridgeError: the options do not differ in one token.
+            BridgeError: the options do not differ in one token, or no question can fit.
         """
         begin, options = self._options()
         asked = [self._ids(*comparison) + begin for comparison in zip(prompts, a, b, strict=True)]
         longest = self.policy.architecture.max_length
+        if min(map(len, asked), default=0) > longest and (alone := len(self._ids("", "", "") + begin)) >= longest:
+            name = self.policy.origin.folder or "the judge"
+            raise BridgeError(
+                f"{name}: a context of {longest} tokens does not hold the question that a judge is asked, of {alone} "
+                "without prompt and answers; choose a judge with a longer one"
+            )
         decoder, found = self.policy.decoder, np.full(len(asked), np.nan)
         for index, tokens, mask in batches([ids if len(ids) <= longest else [] for ids in asked], self.rows):
             tokens, mask = self.policy.batch(tokens, mask)

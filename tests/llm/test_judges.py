@@ -204,6 +204,13 @@ def test_a_question_that_does_not_fit_has_failed(generative: GenerativeJudge) ->
     np.testing.assert_array_equal(np.isnan(found), [False, True])
 
 
+def test_a_context_that_holds_no_question_is_named(generative: GenerativeJudge) -> None:
+    short = GenerativeJudge(policy(max_position_embeddings=100), generative.tokenizer, "a b?", options=("a", "b"))
+    alone = len(short._ids("", "", ""))
+    with pytest.raises(bridge.BridgeError, match=f"a context of 100 tokens does not hold .* of {alone} wi"):
+        short(["a"], ["a"], ["b"])
+
+
 def test_options_have_to_differ(generative: GenerativeJudge) -> None:
     same = GenerativeJudge(generative.policy, generative.tokenizer, options=("a", "a"))
     with pytest.raises(bridge.BridgeError, match="options that differ"):
