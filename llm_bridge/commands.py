@@ -33,6 +33,7 @@ from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
 
 DONE = 0
+EVAL = "eval.json"
 OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -118,6 +119,8 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
     if odd := [name for name, _ in named if not re.fullmatch(r"\w[\w .+-]*", name)]:
         raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
+    if options.output_dir is not None:
+        _check_nothing_is_replaced(options.output_dir, [name for name, model in named if not model.endswith(".jsonl")])
     dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
@@ -136,11 +139,21 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
                 drawn.append(name)
         found = tournament(judge, prompts, answers)
     if options.output_dir is not None:
-        with replacing(options.output_dir / "eval.json") as part:
+        with replacing(options.output_dir / EVAL) as part:
             content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say(found.lines())
     return DONE
+
+
+def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
+    """Refuse a folder with a finished eval, or with answers of a model that is to answer again."""
+    if (folder / EVAL).exists():
+        answers = f"NAME={folder}/NAME.jsonl"
+        raise UsageError(f"{folder}: holds an eval ({EVAL}); choose another folder, and take its answers as {answers}")
+    for name in drawn:
+        if (path := folder / f"{name}.jsonl").exists():
+            raise UsageError(f"{path}: holds answers already; take them as {name}={path}, or choose another folder")
 
 
 def _keep(folder: Path | None, name: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
