@@ -129,9 +129,10 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
             if one.folder is not None:
                 _keep(options.output_dir, name, prompts, answers[name])
                 drawn.append(name)
+        folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
         found = tournament(judge, prompts, answers)
-    if options.output_dir is not None:
-        with replacing(options.output_dir / EVAL) as part:
+    if folder is not None:
+        with replacing(folder / EVAL) as part:
             content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say(found.lines())

@@ -38,6 +38,7 @@ Say = Callable[[Iterable[str]], None]
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
+    place = options.output_dir.absolute()  # a judge may go elsewhere
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
@@ -53,7 +54,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kept = options.lora_r > 0 or held_out is not None
     _budget(policy, method, longest, kept, say)
     win_rate, key = _win_rate(options, method, policy, held_out, say), jax.random.key(options.seed)
-    keeper = Keeper(options, _states(options, policy), termination, win_rate)
+    keeper = Keeper(replace(options, output_dir=place), _states(options, policy), termination, win_rate)
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
@@ -71,7 +72,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     rounds = int(result.state.round)
     save = adapters.save_adapter if options.lora_r > 0 else export.save
     known = {"status": FINISHED, "rounds": rounds, "method": options.method}
-    finish(options.output_dir, known, lambda folder: save(result.policy, folder))
+    finish(place, known, lambda folder: save(result.policy, folder))
     say([f"{FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 

@@ -1,5 +1,6 @@
 """Win rates while training: against the exact one, in a run that is interrupted, and where they are reported."""
 
+import importlib
 import json
 import os
 import shutil
@@ -93,6 +94,25 @@ def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Pa
     assert "eval/win_rate" not in training_log.rows("killed/metrics.jsonl")[-1]
     assert train(model, "killed", *held_out, "--resume") == 0
     assert Path("killed/metrics.jsonl").read_bytes() == Path("alone/metrics.jsonl").read_bytes()
+
+
+def test_a_judge_that_goes_elsewhere_takes_no_file_with_it(model: Path, work: Path, monkeypatch: Any) -> None:
+    name = os.environ["JUDGES"]
+    monkeypatch.syspath_prepend(work)
+    told = importlib.import_module(name)
+    shorter = told.shorter
+    (work / "elsewhere").mkdir()
+    monkeypatch.setattr(told, "shorter", lambda *given: os.chdir(work / "elsewhere") or shorter(*given))
+    assert train(model, "run", "--eval-dataset-name", "prompts.jsonl", "--save-steps", 1, steps=2) == 0
+    assert len(training_log.rows(work / "run" / "metrics.jsonl")) == 2
+    files = {path.name for path in (work / "run").iterdir()}
+    assert files == {"checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "policy", "result.json"}
+    os.chdir(work)
+    lines(work / "one.jsonl", *({"prompt": text, "response": "b"} for text in ("a", "c", "ab", "abc", "b")))
+    words = f"eval one=one.jsonl two=one.jsonl --dataset-name prompts.jsonl --judge {name}:shorter --output-dir out"
+    assert mpo(*words.split()) == 0
+    assert (work / "out" / "eval.json").exists()
+    assert not list((work / "elsewhere").iterdir())
 
 
 def test_held_out_prompts_need_a_judge(model: Path, work: Path, capsys: Any) -> None:
