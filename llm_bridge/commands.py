@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from llm_bridge import adapters, checkpoint, data, encoding, export, training_run
-from llm_bridge.architecture import Architecture, BridgeError
+from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.evaluation import tournament
 from llm_bridge.judge_choice import judge_of
@@ -27,12 +27,13 @@ from llm_bridge.ranges import SettingError, flags
 from llm_bridge.rollout import tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.tokenizer import tokenizer_of
-from llm_bridge.train_commands import policy_of, train, train_judge
+from llm_bridge.train_commands import policy_of, room, train, train_judge
 from mmd import environment
 from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
 
 DONE = 0
+EVAL = "eval.json"
 OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -75,7 +76,7 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     base = adapters.look(place) if _is_adapter(place) else place
     policy = policy_of(replace(options, model_name_or_path=base))
     policy = policy if base == place else adapters.load_adapter(policy, place)
-    longest, words = _room(policy.architecture, options), tokenizer(policy.origin)
+    longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
     answers = draw(policy, [example.ids for example in examples], options)
     with replacing(options.output_file) as part:
@@ -83,14 +84,6 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     left_out = f", {len(skipped)} prompts left out" if skipped else ""
     say([f"wrote {sum(map(len, answers))} answers to {options.output_file}{left_out}"])
     return DONE
-
-
-def _room(architecture: Architecture, options: Sampling) -> int:
-    """Most tokens of a prompt."""
-    if options.max_new_tokens >= architecture.cached_length:
-        context = f"the context of {architecture.cached_length} tokens"
-        raise UsageError(f"--max-new-tokens {options.max_new_tokens} leaves no room for a prompt in {context}")
-    return architecture.cached_length - options.max_new_tokens
 
 
 def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) -> list[list[str]]:
@@ -118,6 +111,8 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
     if odd := [name for name, _ in named if not re.fullmatch(r"\w[\w .+-]*", name)]:
         raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
+    if options.output_dir is not None:
+        _check_nothing_is_replaced(options.output_dir, [name for name, model in named if not model.endswith(".jsonl")])
     dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
@@ -134,13 +129,24 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
             if one.folder is not None:
                 _keep(options.output_dir, name, prompts, answers[name])
                 drawn.append(name)
+        folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
         found = tournament(judge, prompts, answers)
-    if options.output_dir is not None:
-        with replacing(options.output_dir / "eval.json") as part:
+    if folder is not None:
+        with replacing(folder / EVAL) as part:
             content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say(found.lines())
     return DONE
+
+
+def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
+    """Refuse a folder with a finished eval, or with answers of a model that is to answer again."""
+    if (folder / EVAL).exists():
+        answers = f"NAME={folder}/NAME.jsonl"
+        raise UsageError(f"{folder}: holds an eval ({EVAL}); choose another folder, and take its answers as {answers}")
+    for name in drawn:
+        if (path := folder / f"{name}.jsonl").exists():
+            raise UsageError(f"{path}: holds answers already; take them as {name}={path}, or choose another folder")
 
 
 def _keep(folder: Path | None, name: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
@@ -181,7 +187,7 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
     folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
     if (words := tokenizer_of(str(folder.absolute()))) is None:
         raise UsageError(f"{model}: has no tokenizer, expected tokenizer.json")
-    examples = encoding.prompts(dataset, words, longest=_room(architecture, options)).examples
+    examples = encoding.prompts(dataset, words, longest=room(architecture, options.max_new_tokens)).examples
     prompts = [example.ids for example in examples]
 
     def answer() -> list[list[str]]:

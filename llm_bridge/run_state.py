@@ -75,7 +75,8 @@ class RunState:
     ):
         if keep < 1:
             raise RunStateError(f"expected to keep at least one checkpoint, got {keep}")
-        self.folder = Path(run) / FOLDER
+        self.folder = Path(run).absolute() / FOLDER  # a judge may go elsewhere
+        self._given = Path(run) / FOLDER
         self.identity = None if identity is None else json.loads(json.dumps({"layout": LAYOUT, **identity}))
         self.keep, self.remedies = keep, remedies or {}
 
@@ -110,8 +111,8 @@ class RunState:
         except Exception as error:  # Orbax and TensorStore raise what they like when a disk is full
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
             raise RunStateError(
-                f"{final}: cannot write the checkpoint ({reason}); about {n_bytes:,} bytes are needed, "
-                "the checkpoint before is untouched"
+                f"{self._given / final.name}: cannot write the checkpoint ({reason}); "
+                f"about {n_bytes:,} bytes are needed, the checkpoint before is untouched"
             ) from error
         return final
 
@@ -128,7 +129,7 @@ class RunState:
         for step in reversed(self.steps()):
             path = self._path(step)
             if reason := _damage(path):
-                damaged.append(f"{path} ({reason})")
+                damaged.append(f"{self._given / path.name} ({reason})")
                 continue
             position = json.loads((path / POSITION).read_text("utf-8"))
             self._check(path, position, template)
@@ -165,18 +166,18 @@ class RunState:
             shutil.rmtree(self._path(old))
 
     def _check(self, path: Path, position: Mapping[str, Any], template: Any) -> None:
-        its = position["identity"]
+        its, shown = position["identity"], self._given / path.name
         mine = its if self.identity is None else self.identity
         for name in [*mine, *its]:
             if mine.get(name) != its.get(name):
                 difference = f"{name} is {mine.get(name)!r} and was {its.get(name)!r}"
                 remedy = self.remedies.get(name, "choose another folder or start anew")
-                raise RunStateError(f"{path}: of another run, {difference}; {remedy}")
+                raise RunStateError(f"{shown}: of another run, {difference}; {remedy}")
         for own, theirs in zip(_described(template), position["arrays"], strict=False):
             if list(own) != theirs:
-                raise RunStateError(f"{path}: the state has another layout, {theirs} and not {list(own)}")
+                raise RunStateError(f"{shown}: the state has another layout, {theirs} and not {list(own)}")
         if len(_described(template)) != len(position["arrays"]):
-            raise RunStateError(f"{path}: the state has another number of arrays, {len(position['arrays'])}")
+            raise RunStateError(f"{shown}: the state has another number of arrays, {len(position['arrays'])}")
 
 
 def not_finite(state: Any) -> list[str]:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from llm_bridge import adapters, checkpoint, data, encoding, export, memory, processes
 from llm_bridge.agreement import agreement
+from llm_bridge.architecture import Architecture
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
 from llm_bridge.judge_choice import judge_of
@@ -37,6 +38,7 @@ Say = Callable[[Iterable[str]], None]
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
+    place = options.output_dir.absolute()  # a judge may go elsewhere
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
@@ -51,8 +53,8 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
         longest += method.max_new_tokens
     kept = options.lora_r > 0 or held_out is not None
     _budget(policy, method, longest, kept, say)
-    win_rate, key = _win_rate(options, method, policy, held_out), jax.random.key(options.seed)
-    keeper = Keeper(options, _states(options, policy), termination, win_rate)
+    win_rate, key = _win_rate(options, method, policy, held_out, say), jax.random.key(options.seed)
+    keeper = Keeper(replace(options, output_dir=place), _states(options, policy), termination, win_rate)
     with termination.listening():
         try:
             state = keeper.resume(method.init(policy, key))
@@ -70,7 +72,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     rounds = int(result.state.round)
     save = adapters.save_adapter if options.lora_r > 0 else export.save
     known = {"status": FINISHED, "rounds": rounds, "method": options.method}
-    finish(options.output_dir, known, lambda folder: save(result.policy, folder))
+    finish(place, known, lambda folder: save(result.policy, folder))
     say([f"{FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 
@@ -131,16 +133,28 @@ def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
     return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha)
 
 
+def room(architecture: Architecture, max_new_tokens: int) -> int:
+    """Most tokens of a prompt that so many new ones leave room for.
+
+    Raises:
+        UsageError: they leave none.
+    """
+    if max_new_tokens >= architecture.cached_length:
+        context = f"the context of {architecture.cached_length} tokens"
+        raise UsageError(f"--max-new-tokens {max_new_tokens} leaves no room for a prompt in {context}")
+    return architecture.cached_length - max_new_tokens
+
+
 def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> tuple[list[Any], int]:
     """What the method learns from, prompts or demonstrations, shown; and the tokens of the longest."""
     words = tokenizer(policy.origin)
     if dataset.rows[0].chosen is not None:
-        longest = options.max_prompt_length + options.max_new_tokens
+        longest = min(options.max_prompt_length + options.max_new_tokens, policy.architecture.max_length)
         pairs, skipped = encoding.answers(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
         examples = [chosen for chosen, _ in pairs]
         found: list[Any] = [(one.ids[: one.n_prompt], one.ids[one.n_prompt :]) for one in examples]
     else:
-        longest = options.max_prompt_length
+        longest = min(options.max_prompt_length, room(policy.architecture, options.max_new_tokens))
         examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
         found = [Question(one.ids, one.row.text) for one in examples]
     say(encoding.preview(examples, words))
@@ -157,12 +171,16 @@ def _held_out(options: Train) -> data.Dataset | None:
     return data.load(options.eval_dataset_name, kind="prompts", on_bad_row=options.on_bad_row)
 
 
-def _win_rate(options: Train, method: Method, policy: Policy, held_out: data.Dataset | None) -> WinRate | None:
+def _win_rate(
+    options: Train, method: Method, policy: Policy, held_out: data.Dataset | None, say: Say
+) -> WinRate | None:
     """What is measured on held-out prompts, if there are any."""
     if held_out is None:
         return None
-    words, longest = tokenizer(policy.origin), options.max_prompt_length
-    examples = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row).examples
+    longest = min(options.max_prompt_length, room(policy.architecture, options.max_new_tokens))
+    words = tokenizer(policy.origin)
+    examples, skipped = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row)
+    say(_skipped(skipped))
     prompts = [Question(one.ids, one.row.text) for one in examples]
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key)

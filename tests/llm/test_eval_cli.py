@@ -112,3 +112,29 @@ def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
     monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
     again = "eval one=out/one.jsonl two=out/two.jsonl --dataset-name prompts.jsonl --judge"
     assert main([*again.split(), f"{os.environ['JUDGES']}:shorter"]) == 0
+
+
+def test_what_an_eval_has_written_is_not_replaced(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """Answers of an eval that was not finished can be taken in their own folder, beside new ones; then it is full."""
+    monkeypatch.setattr(commands, "draw", lambda *_: [["b"]] * 5)
+    line = f"--dataset-name prompts.jsonl --judge {os.environ['JUDGES']}:shorter --output-dir out".split()
+    (folders / "out").mkdir()
+    rows = [json.loads(row) | {"response": "c"} for row in (folders / "prompts.jsonl").read_text().splitlines()]
+    before = lines(folders / "out" / "one.jsonl", *rows).read_bytes()
+    assert main(["eval", "one=good", "two=good", *line]) == 2
+    assert capsys.readouterr().err == (
+        "mpo: out/one.jsonl: holds answers already; take them as one=out/one.jsonl, or choose another folder\n"
+    )
+    assert main(["eval", "one=out/one.jsonl", "two=good", *line]) == 0
+    capsys.readouterr()
+    files = {path: path.read_bytes() for path in (folders / "out").iterdir()}
+    assert {path.name for path in files} == {"one.jsonl", "two.jsonl", "eval.json"}
+    monkeypatch.setattr(commands, "judge_of", lambda _: pytest.fail("the judge was loaded"))
+    for models in (["one=good", "two=good"], ["one=out/one.jsonl", "two=out/two.jsonl"], ["three=good", "four=good"]):
+        assert main(["eval", *models, *line]) == 2
+        said = capsys.readouterr().err
+        assert said == (
+            "mpo: out: holds an eval (eval.json); choose another folder, and take its answers as NAME=out/NAME.jsonl\n"
+        )
+    assert {path: path.read_bytes() for path in (folders / "out").iterdir()} == files
+    assert files[folders / "out" / "one.jsonl"] == before

@@ -1,6 +1,9 @@
 """Win rates while training: against the exact one, in a run that is interrupted, and where they are reported."""
 
+import importlib
+import json
 import os
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -13,10 +16,11 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import training_log
+from llm_bridge import train_commands, training_log
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.training_log import TrainingLog
 from tests.llm.games import CYCLE, SIZES, SumJudge, policy
+from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import model as model  # fixtures
 from tests.llm.test_mpo_cli import mpo, train
 from tests.llm.test_mpo_cli import work as work
@@ -92,10 +96,65 @@ def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Pa
     assert Path("killed/metrics.jsonl").read_bytes() == Path("alone/metrics.jsonl").read_bytes()
 
 
+def test_a_judge_that_goes_elsewhere_takes_no_file_with_it(model: Path, work: Path, monkeypatch: Any) -> None:
+    name = os.environ["JUDGES"]
+    monkeypatch.syspath_prepend(work)
+    told = importlib.import_module(name)
+    shorter = told.shorter
+    (work / "elsewhere").mkdir()
+    monkeypatch.setattr(told, "shorter", lambda *given: os.chdir(work / "elsewhere") or shorter(*given))
+    assert train(model, "run", "--eval-dataset-name", "prompts.jsonl", "--save-steps", 1, steps=2) == 0
+    assert len(training_log.rows(work / "run" / "metrics.jsonl")) == 2
+    files = {path.name for path in (work / "run").iterdir()}
+    assert files == {"checkpoints", "config.yaml", "environment.json", "metrics.jsonl", "policy", "result.json"}
+    os.chdir(work)
+    lines(work / "one.jsonl", *({"prompt": text, "response": "b"} for text in ("a", "c", "ab", "abc", "b")))
+    words = f"eval one=one.jsonl two=one.jsonl --dataset-name prompts.jsonl --judge {name}:shorter --output-dir out"
+    assert mpo(*words.split()) == 0
+    assert (work / "out" / "eval.json").exists()
+    assert not list((work / "elsewhere").iterdir())
+
+
 def test_held_out_prompts_need_a_judge(model: Path, work: Path, capsys: Any) -> None:
     words = ["--model-name-or-path", model, "--dataset-name", "pairs.jsonl", "--output-dir", "run", "--method", "sft"]
     assert mpo("train", *words, "--eval-dataset-name", "prompts.jsonl") == 2
     assert "--eval-dataset-name needs a --judge" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small(model: Path, work: Path) -> Path:
+    """The model with a context of 8 tokens."""
+    shutil.copytree(model, work / "small")
+    config = json.loads((model / "config.json").read_text()) | {"max_position_embeddings": 8}
+    (work / "small" / "config.json").write_text(json.dumps(config))
+    return work / "small"
+
+
+def test_a_prompt_that_leaves_the_context_no_room_for_an_answer_is_named_or_left_out(
+    small: Path, work: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """A context of 8 holds prompts of 6 tokens with answers of 2, whatever --max-prompt-length allows."""
+    lines(work / "long.jsonl", {"prompt": "a b c a b c"}, {"prompt": "a b c a b"}, {"prompt": "a"})
+    learned, held_out = ("--dataset-name", "long.jsonl"), ("--eval-dataset-name", "long.jsonl", "--eval-steps", 1)
+    reason = "long.jsonl:1: has 7 tokens, more than the 6 that it may have\n"
+    for words in (learned, held_out):
+        assert train(small, "run", *words) == 2
+        assert capsys.readouterr().err == f"mpo: {reason}"
+    assert train(small, "run", "--max-new-tokens", 8) == 2
+    said = capsys.readouterr().err
+    assert said == "mpo: --max-new-tokens 8 leaves no room for a prompt in the context of 8 tokens\n"
+    monkeypatch.setattr(train_commands, "Keeper", lambda *_: sys.exit("all is encoded"))
+    with pytest.raises(SystemExit, match="all is encoded"):
+        train(small, "run", *learned, *held_out, "--on-bad-row", "skip")
+    assert capsys.readouterr().out.count(f"1 rows are left out, the first is {reason}") == 2
+
+
+def test_demonstrations_longer_than_the_context_are_named(small: Path, work: Path, capsys: Any) -> None:
+    rows = [{"prompt": "a", "chosen": answer, "rejected": "c"} for answer in ("b b b b b", "b b b b b b b")]
+    lines(work / "long.jsonl", *rows)
+    words = "train --method sft --model-name-or-path small --dataset-name long.jsonl --output-dir run"
+    assert mpo(*words.split()) == 2
+    assert capsys.readouterr().err == "mpo: long.jsonl:2: has 10 tokens, more than the 8 that it may have\n"
 
 
 class FakeRun:
