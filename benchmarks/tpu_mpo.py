@@ -62,10 +62,7 @@ MODELS = {
 COMMON = {"num_key_value_heads": 8, "max_position_embeddings": 8192}
 MESHES = {"v5e:4x4": {"fsdp": 4, "tensor": 4}, "v5p:4x4x4": {"fsdp": 16, "tensor": 4}}
 LEAN_MESHES = {"v5e:4x4": {"fsdp": 8, "tensor": 2}}
-HBM = {
-    "v5e": 63 * 2**28,
-    "v5p": 95 * 10**9,
-}  # bytes a chip: what the compiler says that there are, what the vendor says
+HBM = {"v5e": 63 * 2**28, "v5p": 95 * 10**9}  # bytes a chip: as the compiler has it, as the vendor has it
 N_PROMPTS, GROUP, PROMPTS_AT_A_TIME, PROMPT_LENGTH, NEW_TOKENS = 16, 8, 4, 512, 512
 JOBS = ("generate", "log_probs", "update", "update_lean", "update_adapter")
 RANK, ADAPTED = 16, {"query": "heads", "value": "kv_heads"}

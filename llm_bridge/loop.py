@@ -93,7 +93,7 @@ class Method:
         eps: Adam's; None for 0.16 / sqrt(number of trained weights): a gradient of norm 0.16 spread evenly. That is
             1e-3 for the small policies it was measured on: near equilibrium gradients are noise, which a small eps
             blows up.
-        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which takes an eighth of
+        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which saves an eighth of
             the memory of weights, magnet and moments together; the second always has float32.
         max_grad_norm: gradients are scaled down to it; None for never.
         prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
