@@ -71,11 +71,11 @@ def available() -> dict[str, str]:
 
 def _nearest_spec(spec: str) -> str:
     """A hint for a spec that names no game; `NAME(parameter=value)` is put into the form that is expected."""
-    family, _, parameters = spec.partition("(")
-    name = family.partition(":")[0].strip()
+    family, _, rest = spec.partition("(")
+    name, given = family.partition(":")[0].strip(), rest.rstrip(" )").replace(" ", "")
     hint = files.nearest(name, [known for known in _modules() if _built_in(known)])
-    given = parameters.rstrip(" )").replace(" ", "")
-    return f"{hint}:{given}" if given and hint.startswith("try ") else hint
+    fits = name in _modules() and (given in _built_in(name) or all("=" in part for part in given.split(",")))
+    return f"{hint}:{given}" if given and fits else hint
 
 
 def _modules() -> list[str]:

@@ -32,8 +32,10 @@ MONTHS = (
 LOOKALIKES = {  # what a cell is that looks like a number, or stands for none -> how it is written
     "a word for a missing number, which makes no name": (r"n\.?a\.?", "n/a", "<na>", "null", "none", r"[+-]?nan\(.*\)"),
     "a truth value, which makes no name": ("true", "false"),
-    "an error value or a comment": (r"(?:#|%|//).*[^\W\d].*", r"err:\d+", "#+", r"\d+\.#.*"),
+    "an error value": (r"#[^\s#]+[!?]", "#n/a.*", "#+", r"err:\d+", r"[+-]?\d+\.#.*"),
+    "a comment, which holds no names": (r"(?:#|%|//).*[^\W\d].*",),
     "a formula": ("=.*",),
+    "a number in another base": ("[+-]?0[xob][0-9a-f_.p+-]*+", "&[hob][0-9a-f]++"),
     "a division by zero": (r"[+-]?\d+\s*/\s*0+",),
     "a date or a time": (
         r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*",
@@ -52,8 +54,7 @@ LOOKALIKES = {  # what a cell is that looks like a number, or stands for none ->
         r"[-+(]*\d{1,3}(?:['\u2019_\s]\d{3})+(?:\.\d*)?\)?",
     ),
     "a number with a unit": (rf"{BEFORE}*+\.?\d[\d\s.,:/'()+*^%-]*+(?<!-)(?:[^\W\d_]|°)++\.?\)?",),
-    "a number in another base": ("[+-]?0[xob][0-9a-f_.p+-]*+", "&[hob][0-9a-f]++", r"\d[0-9a-f]*+h?"),
-    "a number with more behind it": (r"[-+(\s]*\d+[.,]\d.*", r"[-+]\s*[\d.].*", r"\d+[ed][-+].*"),
+    "a number with more behind it": (r"\d[0-9a-f]*+h?", r"[-+(\s]*\d+[.,]\d.*", r"[-+]\s*[\d.].*", r"\d+[ed][-+].*"),
 }
 PATTERNS = {
     what: re.compile("|".join(f"(?:{form})" for form in forms), re.IGNORECASE | re.DOTALL)

@@ -68,11 +68,11 @@ def read_table(path: Path) -> Table:
         return _Reader(path, ",", 1).table(text)
     except GameFormatError as error:
         hint = ""
-        if likely and not _fits(text, ","):
-            name = "sep=TAB, TAB the character" if likely[0] == "\t" else f"sep={likely[0]}"
-            hint = f"; the file looks separated by {SEPARATORS[likely[0]]}: say so in a first line {name}"
+        if likely:
+            name = "sep= and a tab" if likely[0] == "\t" else f"sep={likely[0]}"
+            hint = f"; if {SEPARATORS[likely[0]]} separate the cells, say so in a first line {name}"
         elif _fits_spaces(text):
-            hint = "; the file looks separated by spaces: put commas in their place"
+            hint = "; if spaces separate the cells, put commas in their place"
         raise GameFormatError(path, error.line, error.column, f"{error.sentence}{hint}") from None
 
 

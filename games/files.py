@@ -264,7 +264,8 @@ def _election(contents: _Contents, name: str) -> Game:
     ballots = contents.fields.get("ballots")
     if isinstance(ballots, bool) or not isinstance(ballots, int | float) or not 0 < ballots <= FLOAT_MAX:
         raise GameError('expected "ballots" to be a positive number')
-    wrong = np.argwhere(~((counts >= 0) & (counts + counts.T <= ballots)))
+    bad = ~(counts >= 0)
+    wrong = np.argwhere(bad if bad.any() else counts + counts.T > ballots)
     if len(wrong):
         i, j = (contents.members[at] for at in wrong[0])
         place = f"got {contents.fields['counts'][i][j]!r:.40} in row {i + 1}, column {j + 1}"

@@ -52,7 +52,7 @@ def as_matrix(numbers: Numbers) -> Float[np.ndarray, "m n"]:
 def _refuse_masked(numbers: Numbers) -> None:
     hidden = np.argwhere(np.ma.getmaskarray(numbers)) if np.ma.isMaskedArray(numbers) else np.empty(0)
     if hidden.size:
-        raise GameError(f"expected a number for every entry, but the one {_place(*hidden[0])} is masked")
+        raise GameError(f"expected a number for every entry, but the one {_place(tuple(hidden[0].tolist()))} is masked")
 
 
 def _real_entries(numbers: Numbers) -> np.ndarray:
@@ -67,9 +67,9 @@ def _real_entries(numbers: Numbers) -> np.ndarray:
             entries[at] = float(entry)
         except (TypeError, ValueError, OverflowError):
             got = "an integer beyond 1.8e308" if isinstance(entry, int) else f"{entry!r:.40}"
-            raise GameError(f"expected a matrix of numbers, got {got} {_place(*at)}") from None
+            raise GameError(f"expected a matrix of numbers, got {got} {_place(at)}") from None
     return entries
 
 
-def _place(*index: int) -> str:
-    return "in row {}, column {}".format(*(int(i) + 1 for i in index)) if len(index) == 2 else f"at {index}"
+def _place(index: tuple[int, ...]) -> str:
+    return f"in row {index[0] + 1}, column {index[1] + 1}" if len(index) == 2 else f"at {index}"
