@@ -33,7 +33,7 @@ from mmd.sequence_form import payoff_matrix
 
 NEEDED = 0.98  # share of the files of READ that are read
 LARGEST = 5
-NAMES = (
+NAMES: tuple[str, ...] = (
     "rock",
     "paper",
     "Begich, Nick",

@@ -61,14 +61,13 @@ def read_table(path: Path) -> Table:
         return _Reader(path, separator, line).table(body)
     if path.suffix.lower() == ".tsv":
         return _Reader(path, "\t", 1).table(text)
-    likely = [other for other in SEPARATORS if other != "," and _fits(text, other)]
-    if "," not in text and len(likely) == 1:
+    if "," not in text and len(likely := _likely(text)) == 1:
         return _Reader(path, likely[0], 1).table(text)
     try:
         return _Reader(path, ",", 1).table(text)
     except GameFormatError as error:
         hint = ""
-        if likely:
+        if likely := _likely(text):
             name = "sep= and a tab" if likely[0] == "\t" else f"sep={likely[0]}"
             hint = f"; if {SEPARATORS[likely[0]]} separate the cells, say so in a first line {name}"
         elif _fits_spaces(text):
@@ -91,8 +90,12 @@ def _declared(path: Path, text: str) -> tuple[str | None, str, int]:
     return match[1], "".join(rest), 2
 
 
+def _likely(text: str) -> list[str]:
+    """The separators other than commas that part all rows into the same number of cells, two or more."""
+    return [separator for separator in SEPARATORS if separator != "," and _fits(text, separator)]
+
+
 def _fits(text: str, separator: str) -> bool:
-    """Whether a separator parts all rows into the same number of cells, two or more."""
     try:
         lengths = {len(row) for row in _split(text, separator) if row}
     except csv.Error:
@@ -132,9 +135,9 @@ class _Reader:
         if len(first) > 1:
             self._check_corner(rows[0], body, has_header=has_header, named=bool(skip))
         numbers = np.array([[self._number(row, i, body) for i in range(skip, len(row.cells))] for row in body])
-        self._refuse_counting(rows[0].line, numbers, first if has_header else None, named=bool(skip))
-        names = [str(row.cells[0]) for row in body] if skip else None
-        return Table(numbers, names, [str(cell) for cell in first[skip:]] if has_header else None)
+        columns = [str(cell) for cell in first[skip:]] if has_header else None
+        self._refuse_counting(body[0].line, numbers, columns, named=bool(skip))
+        return Table(numbers, [str(row.cells[0]) for row in body] if skip else None, columns)
 
     def _rows(self, text: str) -> list[_Row]:
         """The rows that are not blank, all of one length."""
@@ -171,11 +174,11 @@ class _Reader:
             index = next(i for i, cell in enumerate(others) if not _is_name(cell))
             sentence = f"expected a name as in the rest of the row, got {_shown(header.texts[index + 1])}"
             raise GameFormatError(self.path, header.line, index + 2, sentence)
-        if not has_header or named or _is_name(corner):
-            return
-        if corner != "":
-            sentence = f"expected a name as in the rest of the row, got {header.texts[0].strip()!r}"
+        if has_header and not isinstance(corner, str):
+            sentence = f"expected a name as in the rest of the row, got {_shown(header.texts[0])}"
             raise GameFormatError(self.path, header.line, 1, sentence)
+        if not has_header or named or corner != "":
+            return
         row = next(row for row in body if not _is_name(row.cells[0]))
         sentence = f"expected a name, as the cell above the first column is empty, got {_shown(row.texts[0])}"
         raise GameFormatError(self.path, row.line, 1, f"{sentence}: leave the column out if it numbers the rows")
@@ -196,17 +199,20 @@ class _Reader:
         raise GameFormatError(self.path, row.line, index + 1, sentence)
 
     def _refuse_counting(
-        self, line: int, numbers: Float[np.ndarray, "m n"], header: list[float | str] | None, *, named: bool
+        self, line: int, numbers: Float[np.ndarray, "m n"], columns: list[str] | None, *, named: bool
     ) -> None:
-        """Refuse a first row or column 0, 1, 2, ... or 1, 2, ... of a table that is square without it."""
+        """Refuse a first row or column 0, 1, 2, ... or 1, 2, ... of a table that is square without it.
+
+        A first column that counts is refused in any table if its own name says that it is an index.
+        """
         m, n = numbers.shape
-        if header is None and n > 1 and m == n + 1 and _counts(numbers[0]):
+        if columns is None and n > 1 and m == n + 1 and _counts(numbers[0]):
             counting = "the first row counts its columns: leave it out if it is a header, else add a header of names"
             raise GameFormatError(self.path, line, 1 + named, counting)
-        called = str(header[0]).lower() if header is not None else ""
-        if not named and m > 1 and (n == m + 1 or called in INDEX_NAMES) and n > 1 and _counts(numbers[:, 0]):
+        is_index = columns is not None and columns[0].lower() in INDEX_NAMES
+        if not named and min(m, n) > 1 and (n == m + 1 or is_index) and _counts(numbers[:, 0]):
             counting = "the first column counts its rows: leave it out if it is an index, else add a column of names"
-            raise GameFormatError(self.path, line + (header is not None), 1, counting)
+            raise GameFormatError(self.path, line, 1, counting)
 
 
 def _is_name(cell: float | str) -> bool:

@@ -177,9 +177,12 @@ def _two_players(form: StrategicForm, name: str) -> StrategicForm:
         return StrategicForm(form.title, players, strategies, np.concatenate([payoffs, -payoffs])[..., None])
     if len(kept) != 2:
         raise GameError(f"{name}: expected two players, got {len(counts)} ({', '.join(map(repr, form.players))})")
-    players, strategies = (tuple(group[p] for p in kept) for group in (form.players, form.strategies))
-    table = payoffs[kept].squeeze(axis=tuple(p + 1 for p in left_out))
-    return StrategicForm(form.title, players, strategies, table)
+    return StrategicForm(
+        title=form.title,
+        players=tuple(form.players[p] for p in kept),
+        strategies=tuple(form.strategies[p] for p in kept),
+        payoffs=payoffs[kept].squeeze(axis=tuple(p + 1 for p in left_out)),
+    )
 
 
 def _title_and_players(tokens: Tokens) -> tuple[str, tuple[str, ...]]:
