@@ -232,14 +232,20 @@ def _repeated_key(path: Path, text: str) -> GameFormatError:
 
 
 def _pairwise_preference(contents: _Contents, name: str) -> Game:
-    shares = contents.table(contents.fields, "preference")
+    return _preference_game(contents, contents.table(contents.fields, "preference"), name)
+
+
+def _preference_game(contents: _Contents, shares: Float[np.ndarray, "n n"], name: str) -> Game:
+    """The game of shares that may be incomplete; says how to leave options out that never met."""
     try:
         return preference.game(shares, labels=contents.labels, name=name, sum_tolerance=sum_tolerance(contents.chosen))
     except GameError as error:
         observed = ~np.isnan(shares) | np.eye(len(shares), dtype=bool)
-        if observed.all() or not contents.subsets:
+        if observed.all():
             raise
-        raise GameError(f"{error}; try {' or '.join(f'#subset={field}' for field in contents.subsets)}") from None
+        fields = " or ".join(f"#subset={field}" for field in contents.subsets)
+        hint = fields or "#subset=FIELD, a field of the file that lists the indices to keep"
+        raise GameError(f"{error}; try {hint}") from None
 
 
 def _preference_by_judge(contents: _Contents, name: str) -> Game:
@@ -251,7 +257,7 @@ def _preference_by_judge(contents: _Contents, name: str) -> Game:
         raise GameError(f"no judge is called {chosen!r}: {nearest(chosen, judges)}")
     selected = judges.values() if chosen is None else [judges[chosen]]
     shares = np.mean([contents.table(judge, "preference") for judge in selected], axis=0)
-    return preference.game(shares, labels=contents.labels, name=name, sum_tolerance=sum_tolerance(contents.chosen))
+    return _preference_game(contents, shares, name)
 
 
 def _payoff_matrix(contents: _Contents, name: str) -> Game:
