@@ -18,6 +18,7 @@ SIGNS = str.maketrans(
     | dict.fromkeys("\u2044\u2215\uff0f", "/")
 )
 DECIMAL = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?")
+SHORT = re.compile(r"-?[0-9]{1,25}(?:\.[0-9]{1,25})?(?:e[+-][0-9]{2})?")  # finite for certain
 PERCENT = re.compile(r"([+-]?(?:\d++\.?\d*+|\.\d++))\s*+%")
 FRACTION = re.compile(r"([+-]?(?:0|[1-9][0-9]*+))\s*+/\s*+([1-9][0-9]*+)")  # 01/02 is more of a date
 NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)\s*%?", re.IGNORECASE)
@@ -69,6 +70,8 @@ def read_cell(cell: str) -> float | str:
     Raises:
         ValueError: with a sentence that quotes the cell, if it is neither.
     """
+    if SHORT.fullmatch(cell):  # most cells of a large table
+        return float(cell)
     text = cell if cell.isascii() else "".join(c for c in cell if unicodedata.category(c) != "Cf").translate(SIGNS)
     text = text.strip()
     if not text:

@@ -134,7 +134,8 @@ class _Reader:
         skip = int(len(first) > 1 and all(_is_name(row.cells[0]) for row in body))
         if len(first) > 1:
             self._check_corner(rows[0], body, has_header=has_header, named=bool(skip))
-        numbers = np.array([[self._number(row, i, body) for i in range(skip, len(row.cells))] for row in body])
+        self._check_numbers(body, skip)
+        numbers = np.array([row.cells[skip:] for row in body], np.float64)
         columns = [str(cell) for cell in first[skip:]] if has_header else None
         self._refuse_counting(body[0].line, numbers, columns, named=bool(skip))
         return Table(numbers, [str(row.cells[0]) for row in body] if skip else None, columns)
@@ -146,7 +147,7 @@ class _Reader:
         try:
             for texts in reader:
                 if len(texts) > 1 or any(cell.strip() for cell in texts):
-                    rows.append(_Row(line, texts, [self._cell(line, i, cell) for i, cell in enumerate(texts)]))
+                    rows.append(_Row(line, texts, self._cells(line, texts)))
                 line = reader.line_num + self.first_line
         except csv.Error as error:
             at = reader.line_num + self.first_line - 1
@@ -161,11 +162,14 @@ class _Reader:
                 raise GameFormatError(self.path, row.line, min(len(row.cells), length) + 1, expected)
         return rows
 
-    def _cell(self, line: int, index: int, text: str) -> float | str:
+    def _cells(self, line: int, texts: list[str]) -> list[float | str]:
+        cells: list[float | str] = []
         try:
-            return read_cell(text)
+            for text in texts:
+                cells.append(read_cell(text))
         except ValueError as error:
-            raise GameFormatError(self.path, line, index + 1, str(error)) from None
+            raise GameFormatError(self.path, line, len(cells) + 1, str(error)) from None
+        return cells
 
     def _check_corner(self, header: _Row, body: Sequence[_Row], *, has_header: bool, named: bool) -> None:
         """The first cell of a header is a name, or it is blank above names; a header has names only."""
@@ -183,20 +187,13 @@ class _Reader:
         sentence = f"expected a name, as the cell above the first column is empty, got {_shown(row.texts[0])}"
         raise GameFormatError(self.path, row.line, 1, f"{sentence}: leave the column out if it numbers the rows")
 
-    def _number(self, row: _Row, index: int, body: Sequence[_Row]) -> float:
-        cell = row.cells[index]
-        if not isinstance(cell, str):
-            return cell
-        hint = ""
-        square = len(body) > 1 and 0 <= len(row.cells) - len(body) <= 1
-        if square and all(other.cells[i - len(body)] == "" for i, other in enumerate(body)):
-            hint = " (shares or counts of comparisons go into a JSON file, whose kinds docs/formats.md lists)"
-        elif cell and 0 < index < len(row.cells) - 1 and _is_name(row.cells[0]):
-            hint = f" ({PLACES}; counts of comparisons go into a JSON file of kind election_pairwise_counts)"
-        elif cell:
-            hint = f" ({PLACES})"
-        sentence = f"expected a number, got {_shown(row.texts[index])}{hint}"
-        raise GameFormatError(self.path, row.line, index + 1, sentence)
+    def _check_numbers(self, body: Sequence[_Row], skip: int) -> None:
+        """Refuse the first cell from column `skip` on that is blank or a name."""
+        for row in body:
+            for index, cell in enumerate(row.cells):
+                if index >= skip and isinstance(cell, str):
+                    sentence = f"expected a number, got {_shown(row.texts[index])}{_hint(row, index, body)}"
+                    raise GameFormatError(self.path, row.line, index + 1, sentence)
 
     def _refuse_counting(
         self, line: int, numbers: Float[np.ndarray, "m n"], columns: list[str] | None, *, named: bool
@@ -213,6 +210,18 @@ class _Reader:
         if not named and min(m, n) > 1 and (n == m + 1 or is_index) and _counts(numbers[:, 0]):
             counting = "the first column counts its rows: leave it out if it is an index, else add a column of names"
             raise GameFormatError(self.path, line, 1, counting)
+
+
+def _hint(row: _Row, index: int, body: Sequence[_Row]) -> str:
+    """What a cell may be that should have been a number."""
+    square = len(body) > 1 and 0 <= len(row.cells) - len(body) <= 1
+    if square and all(other.cells[i - len(body)] == "" for i, other in enumerate(body)):
+        return " (shares or counts of comparisons go into a JSON file, whose kinds docs/formats.md lists)"
+    if row.cells[index] == "":
+        return ""
+    if 0 < index < len(row.cells) - 1 and _is_name(row.cells[0]):
+        return f" ({PLACES}; counts of comparisons go into a JSON file of kind election_pairwise_counts)"
+    return f" ({PLACES})"
 
 
 def _is_name(cell: float | str) -> bool:

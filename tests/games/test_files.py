@@ -168,7 +168,7 @@ MALFORMED = [
     (preference_file(preference=[[0.5, 1 / 3], [0.6, 0.5]]), "(row 1, column 2), off by 0.0667"),
     (preference_file(preference=[[0.5, 0.7], [0.4, 0.5]]), "got 0.7 + 0.4 for 'x' over 'y' (row 1, column 2)"),
     (preference_file(preference=[[0.5, None], [0.4, 0.5]]), "'x' and 'y' were never compared"),
-    (preference_file(preference=[[0.5, None], [None, 0.5]]), "leave one of them out; try #subset=FIELD, a field of the"),
+    (preference_file(preference=[[0.5, None], [None, 0.5]]), "leave one of them out; try #subset=FIELD, a field of"),
     (preference_file(preference=[[0.5, None], [None, 0.5]], first=[0]), "leave one of them out; try #subset=first"),
     (
         preference_file(kind="pairwise_preference_by_judge", judges={"j": {"preference": [[0.5, None], [None, 0.5]]}}),
