@@ -32,7 +32,7 @@ def load(spec: str | os.PathLike[str]) -> Game:
 
     Args:
         spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`;
-            a .json, .csv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`; or
+            a .json, .csv, .tsv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`; or
             `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel.
 
     Raises:
@@ -48,17 +48,14 @@ def load(spec: str | os.PathLike[str]) -> Game:
     path, *options = [spec] if os.path.exists(spec) else spec.split("#")
     suffix = Path(path).suffix.lower()
     if suffix in GAMBIT:
-        if options:
-            raise files.GameFormatError(path, None, None, f"{suffix} files take no options, got #{options[0]}")
-        return importlib.import_module("games.gambit").load(path)
+        return importlib.import_module("games.gambit").load(path, options)
     if suffix in files.READERS:
         return files.load(path, options)
     if suffix or os.sep in path or os.path.exists(path):
         known = ", ".join([*files.READERS, *GAMBIT])
         got = "a directory" if os.path.isdir(path) else f"the ending {suffix!r}"
         raise files.GameFormatError(path, None, None, f"expected a file that ends in {known}, got {got}")
-    hint = files.nearest(family, [name for name in _modules() if _built_in(name)])
-    raise GameError(f"there is no built-in game {family!r}: {hint}")
+    raise GameError(f"there is no built-in game {spec if '(' in spec else family!r}: {_nearest_spec(spec)}")
 
 
 def available() -> dict[str, str]:
@@ -70,6 +67,15 @@ def available() -> dict[str, str]:
             parts = ",".join([*([] if name == "game" else [name]), *defaults])
             found[f"{family}:{parts}" if parts else family] = (inspect.getdoc(function) or "").partition("\n")[0]
     return found
+
+
+def _nearest_spec(spec: str) -> str:
+    """A hint for a spec that names no game; `NAME(parameter=value)` is put into the form that is expected."""
+    family, _, rest = spec.partition("(")
+    name, given = family.partition(":")[0].strip(), rest.rstrip(" )").replace(" ", "")
+    hint = files.nearest(name, [known for known in _modules() if _built_in(known)])
+    fits = name in _modules() and (given in _built_in(name) or all("=" in part for part in given.split(",")))
+    return f"{hint}:{given}" if given and fits else hint
 
 
 def _modules() -> list[str]:

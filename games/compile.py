@@ -11,13 +11,14 @@ array, so that a tree costs O(N log depth) whatever its shape.
 Letters: N nodes, P players, I infosets, S sequences.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from games.constant_sum import constant_sum
 from games.labels import unique_labels
 from mmd.game import Description, Game, GameError, PlayerLabels
 from mmd.payoff import Entries
@@ -26,7 +27,7 @@ from mmd.treeplex import Treeplex
 CHANCE = -1
 TERMINAL = -2
 PROBABILITY_TOLERANCE = 1e-9
-SUM_TOLERANCE = 1e-9  # of the payoff range, in the sum of both players' payoffs
+NOBODY = "nobody"  # the opponent of the only player of a file
 SHOWN_MOVES = 8
 
 
@@ -80,21 +81,28 @@ class _Sequences(NamedTuple):
     labels: PlayerLabels
 
 
-def compile_tree(tree: Tree) -> Game:
+def compile_tree(tree: Tree, sum_tolerance: float | None = None) -> Game:
     """The sequence form of a two-player constant-sum tree with perfect recall.
 
     `Description.offset` is half the constant to which the payoffs sum, so that values are in the row player's units.
+    The tree may have fewer or more players, as long as at most two matter: see `two_players`.
+
+    Args:
+        tree: the game.
+        sum_tolerance: how far apart the sums of the payoffs may be, for payoffs that are rounded; the row player's
+            payoffs count. The default is 1e-9 of their range.
 
     Raises:
         GameError: the arrays are not a tree; not two players; chance probabilities negative or not summing to 1;
             payoffs not finite or without a constant sum; imperfect recall. The message names the play or the infoset.
     """
-    if len(tree.players) != 2:
-        raise GameError(f"{tree.name}: expected two players, got {len(tree.players)} ({', '.join(tree.players)})")
+    tree = two_players(tree)
     _check_structure(tree)
     _check_chance(tree)
     plays = np.flatnonzero(tree.infoset == TERMINAL)
-    payoffs, constant = _constant_sum(tree, plays)
+    payoffs = _finite_payoffs(tree, plays)
+    constant = constant_sum(tree.name, payoffs, lambda play: _where(tree, int(plays[play])), sum_tolerance)
+    payoffs = payoffs[:, 0]
     sides = tuple(_sequences(tree, player) for player in (0, 1))
     reach = _along_paths(tree.parent, tree.probability, np.multiply)[plays]
     values = reach * (payoffs - constant / 2)
@@ -109,6 +117,32 @@ def compile_tree(tree: Tree) -> Game:
     )
     entries = Entries(rows[kept], columns[kept], values[kept])
     return Game.from_entries((sides[0].treeplex, sides[1].treeplex), entries, description)
+
+
+# -------------------------------------------------------------------- players
+
+
+def two_players(tree: Tree) -> Tree:
+    """The same tree for the two players who matter.
+
+    Of more players those are left out, from the last, who never move and are paid 0 at every node. The only player of a
+    tree gets an opponent who never moves and who pays what that player receives.
+
+    Raises:
+        GameError: more than two players move or are paid.
+    """
+    movers = {info.player for info in tree.infosets}
+    idle = [p for p in range(len(tree.players)) if p not in movers and not tree.payoffs[:, p].any()]
+    left_out = idle[::-1][: max(len(tree.players) - 2, 0)]
+    kept = [p for p in range(len(tree.players)) if p not in left_out]
+    if len(kept) == 1:
+        return replace(tree, players=(*tree.players, NOBODY), payoffs=np.hstack([tree.payoffs, -tree.payoffs]))
+    if len(kept) != 2:
+        raise GameError(f"{tree.name}: expected two players, got {len(tree.players)} ({', '.join(tree.players)})")
+    if not left_out:
+        return tree
+    infosets = tuple(replace(info, player=kept.index(info.player)) for info in tree.infosets)
+    return replace(tree, players=tuple(tree.players[p] for p in kept), payoffs=tree.payoffs[:, kept], infosets=infosets)
 
 
 # -------------------------------------------------------------------- checks
@@ -152,26 +186,15 @@ def _check_chance(tree: Tree) -> None:
         )
 
 
-def _constant_sum(tree: Tree, plays: Int[np.ndarray, " Z"]) -> tuple[Float[np.ndarray, " Z"], float]:
-    """The row player's payoff of each play, and the constant to which both players' payoffs sum."""
+def _finite_payoffs(tree: Tree, plays: Int[np.ndarray, " Z"]) -> Float[np.ndarray, "Z 2"]:
+    """Both players' payoffs of each play."""
     with np.errstate(over="ignore", invalid="ignore"):
         totals = _along_paths(tree.parent, tree.payoffs, np.add)[plays]
     bad = ~np.isfinite(totals).all(axis=1)
     if bad.any():
         play = int(bad.argmax())
         raise GameError(f"{tree.name}: expected finite payoffs, got {totals[play]} {_where(tree, int(plays[play]))}")
-    sums = totals.sum(axis=1)
-    low, high = int(sums.argmin()), int(sums.argmax())
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(totals).max()
-    tolerance = SUM_TOLERANCE * np.ptp(totals, axis=0).max() + rounding
-    if sums[high] - sums[low] > tolerance:
-        raise GameError(
-            f"{tree.name}: expected payoffs with a constant sum, got the sum {sums[low]:g} "
-            f"{_where(tree, int(plays[low]))} and {sums[high]:g} {_where(tree, int(plays[high]))}; "
-            "general-sum games cannot be solved here"
-        )
-    constant = float(sums[low] + sums[high]) / 2
-    return totals[:, 0], constant if abs(constant) > tolerance else 0.0
+    return totals
 
 
 # -------------------------------------------------------------------- sequences

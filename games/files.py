@@ -2,19 +2,21 @@
 
 JSON files are objects with a `kind`, the `names` of the n options, and [n, n] matrices:
 
-    pairwise_preference            preference[i][j] = share of comparisons that i wins over j, null if they never met
+    pairwise_preference            preference[i][j] = share of comparisons that i wins over j; null on the diagonal, or
+                                   if the two never met: then the option #subset has to leave one of them out
     pairwise_preference_by_judge   judges[NAME].preference, pooled by their mean unless a judge is chosen
     payoff_matrix                  payoff[i][j] to the row player
     election_pairwise_counts       counts[i][j] = ballots that rank i over j; payoff (counts - counts.T) / ballots
 
-A CSV file may have a header row of names, a first column of names, or both. Its errors count cells as columns.
+CSV files are those of `games.csv_table`.
 """
 
-import csv
 import difflib
 import io
 import json
+import math
 import os
+import re
 import tokenize
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,81 +27,35 @@ import numpy as np
 from jaxtyping import Float
 
 from games import matrix, preference
+from games.csv_table import read_table
+from games.source import GameFormatError, read_bytes, read_text
 from mmd.game import Game, GameError
 
-OPTIONS = ("judge", "subset", "antisymmetrized")
-MISSING = ("na", "n/a", "null", "none")  # words for a missing number, which make no name
-
-
-class GameFormatError(GameError):
-    """A file that is not what its format says; reads `path:line:column: sentence`.
-
-    Attributes:
-        path: the file.
-        line, column: where, from 1; None where there is no such place.
-        sentence: what is wrong, and what was expected.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], line: int | None, column: int | None, sentence: str) -> None:
-        super().__init__(path, line, column, sentence)
-        self.path, self.line, self.column, self.sentence = os.fspath(path), line, column, sentence
-
-    def __str__(self) -> str:
-        place = [self.path, *(str(at) for at in (self.line, self.column) if at is not None)]
-        return f"{':'.join(place)}: {self.sentence}"
+OPTIONS = ("judge", "subset", "antisymmetrized", "sum_tolerance")
+FLAGS = ("antisymmetrized",)
+FLOAT_MAX = int(np.finfo(np.float64).max)
+JSON_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|[{}]')
 
 
 def load(path: str | os.PathLike[str], options: Iterable[str] = ()) -> Game:
-    """Read a .json, .csv or .npy file.
+    """Read a .json, .csv, .tsv or .npy file.
 
     Args:
         path: the file.
         options: what follows the file's name in a spec: `judge=NAME`, `subset=FIELD` (a field of the file that lists
-            indices of options) or `antisymmetrized` (payoffs A become (A - A.T) / 2).
+            indices of options), `antisymmetrized` (payoffs A become (A - A.T) / 2) or `sum_tolerance=NUMBER` (how far
+            the shares of a pair may sum to other than 1).
 
     Raises:
         GameFormatError: unreadable, not of its format, or options that do not fit it.
     """
     path, options = Path(path), list(options)
     try:
-        return READERS[path.suffix.lower()](path, "#".join([path.name, *options]), _parse_options(options))
+        return READERS[path.suffix.lower()](path, "#".join([path.name, *options]), parse_options(options))
     except GameFormatError:
         raise
     except GameError as error:
         raise GameFormatError(path, None, None, str(error)) from None
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a file.
-
-    Raises:
-        GameFormatError: no such file, a directory, unreadable, or empty.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise GameFormatError(path, None, None, "there is no such file") from None
-    except IsADirectoryError:
-        raise GameFormatError(path, None, None, "expected a file, got a directory") from None
-    except OSError as error:
-        raise GameFormatError(path, None, None, f"the file cannot be read: {error.strerror}") from None
-    if not content.strip():
-        raise GameFormatError(path, 1, 1, "the file is empty")
-    return content
-
-
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 file, without its byte order mark.
-
-    Raises:
-        GameFormatError: as `read_bytes`, or not UTF-8.
-    """
-    content = read_bytes(path)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        lines = error.object[: error.start].decode().split("\n")
-        raise GameFormatError(path, len(lines), len(lines[-1]) + 1, "expected UTF-8 text, got another byte") from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -112,26 +68,51 @@ def nearest(word: str, known: Iterable[str]) -> str:
 # -------------------------------------------------------------------- options
 
 
-def _parse_options(options: Sequence[str]) -> dict[str, str]:
+def parse_options(options: Iterable[str]) -> dict[str, str]:
+    """Options in the form `key=value` or `key`; keys take - and _ alike.
+
+    Raises:
+        GameError: unknown, given twice, or without the value it needs.
+    """
     chosen: dict[str, str] = {}
     for option in options:
-        key, _, value = option.partition("=")
+        written, _, value = option.partition("=")
+        key = written.replace("-", "_")
         if key not in OPTIONS:
-            raise GameError(f"unknown option #{key}: {nearest(key, OPTIONS)}")
+            raise GameError(f"unknown option #{written}: {nearest(key, OPTIONS)}")
         if key in chosen:
             raise GameError(f"expected #{key} once, got it twice")
-        form = key if key == "antisymmetrized" else f"{key}={value or 'NAME'}"
+        wanted = value or ("NUMBER" if key == "sum_tolerance" else "NAME")
+        form = written if key in FLAGS else f"{written}={wanted}"
         if option != form:
             raise GameError(f"expected #{form}, got #{option}")
         chosen[key] = value
     return chosen
 
 
-def _refuse_others(chosen: dict[str, str], allowed: tuple[str, ...], kind: str) -> None:
+def refuse_others(chosen: dict[str, str], allowed: tuple[str, ...], kind: str) -> None:
+    """Raise GameError for an option that does not apply to a kind of file."""
     for key in chosen:
         if key not in allowed:
             options = ", ".join(f"#{option}" for option in allowed)
             raise GameError(f"#{key} does not apply to {kind}, try {options}")
+
+
+def sum_tolerance(chosen: dict[str, str]) -> float | None:
+    """The number that the option of this name gives; None without it.
+
+    Raises:
+        GameError: not a finite number of at least 0.
+    """
+    if "sum_tolerance" not in chosen:
+        return None
+    try:
+        tolerance = float(chosen["sum_tolerance"])
+    except ValueError:
+        tolerance = math.nan
+    if not 0 <= tolerance < math.inf:
+        raise GameError(f"expected #sum_tolerance= and a number of at least 0, got {chosen['sum_tolerance']!r:.40}")
+    return tolerance
 
 
 # -------------------------------------------------------------------- JSON
@@ -154,8 +135,7 @@ class _Contents:
             if not isinstance(row, list) or len(row) != n:
                 raise GameError(f"expected a list of {n} numbers in row {i + 1} of {key!r}")
             for j, entry in enumerate(row):
-                if isinstance(entry, bool) or not isinstance(entry, int | float | None):
-                    raise GameError(f"expected a number in row {i + 1}, column {j + 1} of {key!r}, got {entry!r:.40}")
+                _check_number(entry, f"in row {i + 1}, column {j + 1} of {key!r}")
         return matrix.as_matrix(rows)[np.ix_(self.members, self.members)]
 
     @property
@@ -185,13 +165,21 @@ class _Contents:
         return [self.names[i] for i in self.members]
 
 
+def _check_number(entry: object, place: str) -> None:
+    if isinstance(entry, bool) or not isinstance(entry, int | float | None):
+        raise GameError(f"expected a number {place}, got {entry!r:.40}")
+    if isinstance(entry, int) and abs(entry) > FLOAT_MAX:
+        digits = math.floor(entry.bit_length() * math.log10(2)) + 1
+        raise GameError(f"expected a number of at most 1.8e308 in size {place}, got an integer of {digits} digits")
+
+
 def _load_json(path: Path, name: str, chosen: dict[str, str]) -> Game:
     fields = _parse_json(path)
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise GameError(f'expected a known "kind" of game, got {kind!r:.40}: {nearest(str(kind), KINDS)}')
     build, options = KINDS[kind]
-    _refuse_others(chosen, options, f"files of kind {kind}")
+    refuse_others(chosen, options, f"files of kind {kind}")
     names = fields.get("names")
     if not isinstance(names, list) or not names or not all(isinstance(label, str) for label in names):
         raise GameError('expected "names" to be a list of strings')
@@ -201,7 +189,9 @@ def _load_json(path: Path, name: str, chosen: dict[str, str]) -> Game:
 def _parse_json(path: Path) -> dict[str, Any]:
     text = read_text(path)
     try:
-        fields = json.loads(text)
+        fields = json.loads(text, object_pairs_hook=_once)
+    except _RepeatedKeyError:
+        raise _repeated_key(path, text) from None
     except json.JSONDecodeError as error:
         raise GameFormatError(path, error.lineno, error.colno, f"not JSON: {error.msg}") from None
     except RecursionError:
@@ -213,15 +203,49 @@ def _parse_json(path: Path) -> dict[str, Any]:
     return fields
 
 
+class _RepeatedKeyError(Exception):
+    """An object has a key twice."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise _RepeatedKeyError
+    return fields
+
+
+def _repeated_key(path: Path, text: str) -> GameFormatError:
+    """The error of the first key that an object of this JSON text has twice."""
+    seen: list[dict[str, int]] = []
+    for token in JSON_TOKEN.finditer(text):
+        if token[0] == "{":
+            seen.append({})
+        elif token[0] == "}":
+            seen.pop()
+        elif token[2] is not None:
+            key, line = json.loads(f'"{token[1]}"'), text.count("\n", 0, token.start()) + 1
+            if key in seen[-1]:
+                sentence = f"expected the key {key!r:.40} once in its object, it is in line {seen[-1][key]} too"
+                return GameFormatError(path, line, token.start() - text.rfind("\n", 0, token.start()), sentence)
+            seen[-1][key] = line
+    return GameFormatError(path, None, None, "expected every key once in its object")
+
+
 def _pairwise_preference(contents: _Contents, name: str) -> Game:
-    shares = contents.table(contents.fields, "preference")
+    return _preference_game(contents, contents.table(contents.fields, "preference"), name)
+
+
+def _preference_game(contents: _Contents, shares: Float[np.ndarray, "n n"], name: str) -> Game:
+    """The game of shares that may be incomplete; says how to leave options out that never met."""
     try:
-        return preference.game(shares, labels=contents.labels, name=name)
+        return preference.game(shares, labels=contents.labels, name=name, sum_tolerance=sum_tolerance(contents.chosen))
     except GameError as error:
         observed = ~np.isnan(shares) | np.eye(len(shares), dtype=bool)
-        if observed.all() or not contents.subsets:
+        if observed.all():
             raise
-        raise GameError(f"{error}; try {' or '.join(f'#subset={field}' for field in contents.subsets)}") from None
+        fields = " or ".join(f"#subset={field}" for field in contents.subsets)
+        hint = fields or "#subset=FIELD, a field of the file that lists the indices to keep"
+        raise GameError(f"{error}; try {hint}") from None
 
 
 def _preference_by_judge(contents: _Contents, name: str) -> Game:
@@ -233,7 +257,7 @@ def _preference_by_judge(contents: _Contents, name: str) -> Game:
         raise GameError(f"no judge is called {chosen!r}: {nearest(chosen, judges)}")
     selected = judges.values() if chosen is None else [judges[chosen]]
     shares = np.mean([contents.table(judge, "preference") for judge in selected], axis=0)
-    return preference.game(shares, labels=contents.labels, name=name)
+    return _preference_game(contents, shares, name)
 
 
 def _payoff_matrix(contents: _Contents, name: str) -> Game:
@@ -244,16 +268,20 @@ def _payoff_matrix(contents: _Contents, name: str) -> Game:
 def _election(contents: _Contents, name: str) -> Game:
     counts = contents.table(contents.fields, "counts")
     ballots = contents.fields.get("ballots")
-    if isinstance(ballots, bool) or not isinstance(ballots, int | float) or not 0 < ballots < np.inf:
+    if isinstance(ballots, bool) or not isinstance(ballots, int | float) or not 0 < ballots <= FLOAT_MAX:
         raise GameError('expected "ballots" to be a positive number')
-    if not ((counts >= 0) & (counts + counts.T <= ballots)).all():
-        raise GameError('expected "counts" of at least 0, at most "ballots" together for each pair')
+    bad = ~(counts >= 0)
+    wrong = np.argwhere(bad if bad.any() else counts + counts.T > ballots)
+    if len(wrong):
+        i, j = (contents.members[at] for at in wrong[0])
+        place = f"got {contents.fields['counts'][i][j]!r:.40} in row {i + 1}, column {j + 1}"
+        raise GameError(f'expected "counts" of at least 0, at most "ballots" together for each pair, {place}')
     return preference.margins((counts - counts.T) / ballots, labels=contents.labels, name=name)
 
 
 KINDS: dict[str, tuple[Callable[[_Contents, str], Game], tuple[str, ...]]] = {
-    "pairwise_preference": (_pairwise_preference, ("subset",)),
-    "pairwise_preference_by_judge": (_preference_by_judge, ("judge", "subset")),
+    "pairwise_preference": (_pairwise_preference, ("subset", "sum_tolerance")),
+    "pairwise_preference_by_judge": (_preference_by_judge, ("judge", "subset", "sum_tolerance")),
     "payoff_matrix": (_payoff_matrix, ("subset", "antisymmetrized")),
     "election_pairwise_counts": (_election, ("subset",)),
 }
@@ -263,91 +291,31 @@ KINDS: dict[str, tuple[Callable[[_Contents, str], Game], tuple[str, ...]]] = {
 
 
 def _load_npy(path: Path, name: str, chosen: dict[str, str]) -> Game:
-    _refuse_others(chosen, ("antisymmetrized",), ".npy files")
+    refuse_others(chosen, ("antisymmetrized",), ".npy files")
     content = read_bytes(path)
+    stream = io.BytesIO(content)
     try:
-        payoffs = np.load(io.BytesIO(content), allow_pickle=False)
+        payoffs = np.load(stream, allow_pickle=False)
     except (ValueError, EOFError, OSError, MemoryError, tokenize.TokenError) as error:
         raise GameError(f"not a NumPy array of numbers: {str(error).splitlines()[0]}") from None
     if not isinstance(payoffs, np.ndarray) or payoffs.dtype.kind not in "biuf":
         raise GameError(f"expected an array of real numbers, got {getattr(payoffs, 'dtype', 'an archive')}")
+    if stream.read(1):
+        raise GameError("expected one array, but the file goes on after it")
     return _payoffs(matrix.as_matrix(payoffs), None, chosen, name)
 
 
 def _load_csv(path: Path, name: str, chosen: dict[str, str]) -> Game:
-    _refuse_others(chosen, ("antisymmetrized",), ".csv files")
-    rows = _csv_rows(path)
-    first = rows[0][1]
-    has_header = all(_is_word(cell) for cell in (first[1:] or first))
-    body = rows[1:] if has_header else rows
-    if not body:
-        raise GameFormatError(path, rows[0][0] + 1, 1, "expected rows of numbers below the header")
-    skip = int(len(first) > 1 and all(_is_word(row[0]) for _, row in body))
-    payoffs = np.array([[_number(path, line, i, row[i]) for i in range(skip, len(row))] for line, row in body])
-    if not has_header and not skip:
-        _refuse_counting_header(path, payoffs)
-    m, n = payoffs.shape
-    names = [row[0] for _, row in body] if skip else None
-    columns = first[skip:] if has_header else None
+    refuse_others(chosen, ("antisymmetrized",), f"{path.suffix.lower()} files")
+    table = read_table(path)
+    (m, n), names, columns = table.numbers.shape, table.rows, table.columns
     if m == n:  # the names of one side are those of the other, unless both have their own
         names, columns = names or columns, columns or names
-    return _payoffs(payoffs, (names or _numbers(m), columns or _numbers(n)), chosen, name)
+    return _payoffs(table.numbers, (names or _numbers(m), columns or _numbers(n)), chosen, name)
 
 
 def _numbers(n: int) -> list[str]:
     return [str(i) for i in range(n)]
-
-
-def _csv_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number and stripped cells of every row that is not blank; all rows have the same length."""
-    rows: list[tuple[int, list[str]]] = []
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        for cells in reader:
-            row = [cell.strip() for cell in cells]
-            if len(row) > 1 or any(row):
-                rows.append((reader.line_num, row))
-    except csv.Error as error:
-        raise GameFormatError(path, reader.line_num, None, f"not CSV: {error}") from None
-    if not rows:
-        raise GameError("the file is empty")
-    for line, row in rows:
-        if len(row) != len(rows[0][1]):
-            expected = f"expected {len(rows[0][1])} cells as in line {rows[0][0]}, got {len(row)}"
-            raise GameFormatError(path, line, min(len(row), len(rows[0][1])) + 1, expected)
-    return rows
-
-
-def _is_word(cell: str) -> bool:
-    """Whether a cell is a name: neither blank, nor a number, nor a word for a missing one."""
-    if not cell or cell.lower() in MISSING:
-        return False
-    try:
-        float(cell)
-    except ValueError:
-        return True
-    return False
-
-
-def _number(path: Path, line: int, index: int, cell: str) -> float:
-    try:
-        value = float(cell)
-    except ValueError:
-        got = "an empty cell"
-        if cell:
-            got = f"{cell[:40]!r} (names fill the first row, the first column, or both)"
-        raise GameFormatError(path, line, index + 1, f"expected a number, got {got}") from None
-    if not np.isfinite(value):
-        raise GameFormatError(path, line, index + 1, f"expected a finite number, got {cell!r}")
-    return value
-
-
-def _refuse_counting_header(path: Path, payoffs: Float[np.ndarray, "m n"]) -> None:
-    """Refuse a square matrix below a row 0, 1, 2, ... (a header by number, as table software writes it)."""
-    m, n = payoffs.shape
-    if n > 1 and m == n + 1 and any(np.array_equal(payoffs[0], np.arange(n) + start) for start in (0, 1)):
-        counting = "the first row counts its columns: leave it out if it is a header, else add a header of names"
-        raise GameFormatError(path, 1, 1, counting)
 
 
 def _payoffs(
@@ -367,5 +335,6 @@ def _payoffs(
 READERS: dict[str, Callable[[Path, str, dict[str, str]], Game]] = {
     ".json": _load_json,
     ".csv": _load_csv,
+    ".tsv": _load_csv,
     ".npy": _load_npy,
 }

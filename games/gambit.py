@@ -24,16 +24,19 @@ Source: "Game representation formats", documentation of Gambit (Savani and Turoc
 import math
 import os
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from games.compile import CHANCE, PROBABILITY_TOLERANCE, SUM_TOLERANCE, TERMINAL, InfosetInfo, Tree, compile_tree
-from games.files import read_text
+from games.compile import CHANCE, NOBODY, PROBABILITY_TOLERANCE, TERMINAL, InfosetInfo, Tree, compile_tree
+from games.constant_sum import constant_sum
+from games.files import parse_options, refuse_others, sum_tolerance
 from games.gambit_tokens import TEXT, WORD, Tokens
 from games.labels import unique_labels
+from games.source import GameFormatError, read_text
 from mmd.game import Game, GameError
 
 MAX_PLAYERS = 63  # NumPy's limit on axes, one of which counts the players
@@ -57,19 +60,31 @@ class StrategicForm:
     payoffs: Float[np.ndarray, "P ..."]
 
 
-def load(path: str | os.PathLike[str]) -> Game:
+def load(path: str | os.PathLike[str], options: Iterable[str] = ()) -> Game:
     """The two-player constant-sum game in a .nfg file, or (any other name) in a .efg file.
+
+    Players who have no choice and are always paid 0 are left out as long as two remain. The only player of a file plays
+    against nobody, who pays what the player receives.
+
+    Args:
+        path: the file.
+        options: what follows the file's name in a spec: `sum_tolerance=NUMBER`, how far apart the sums of both players'
+            payoffs may be.
 
     Raises:
         GameFormatError: the file cannot be read or breaks the format; carries line and column.
-        GameError: a well-formed file whose game is not for two players, not constant-sum, or of imperfect recall.
+        GameError: a well-formed file whose game is not for two players, not constant-sum, or of imperfect recall; or
+            options that do not fit.
     """
-    path, name = Path(path), os.fspath(path)
+    path, name, options = Path(path), os.fspath(path), list(options)
+    tolerance = _sum_tolerance(path, options)
     text = read_text(path)
-    is_table = path.suffix.lower() == ".nfg"
-    game = _matrix_game(parse_nfg(text, name=name), name) if is_table else compile_tree(parse_efg(text, name=name))
+    if path.suffix.lower() == ".nfg":
+        game = _matrix_game(parse_nfg(text, name=name), name, tolerance)
+    else:
+        game = compile_tree(parse_efg(text, name=name), tolerance)
     # errors name the file as it was typed, results by its bare name
-    return replace(game, description=replace(game.description, name=path.name))
+    return replace(game, description=replace(game.description, name="#".join([path.name, *options])))
 
 
 def parse_efg(text: str, *, name: str) -> Tree:
@@ -128,25 +143,46 @@ def parse_nfg(text: str, *, name: str) -> StrategicForm:
 # -------------------------------------------------------------------- from the file to the game
 
 
-def _matrix_game(form: StrategicForm, name: str) -> Game:
+def _sum_tolerance(path: Path, options: list[str]) -> float | None:
+    try:
+        chosen = parse_options(options)
+        refuse_others(chosen, ("sum_tolerance",), f"{path.suffix.lower()} files")
+        return sum_tolerance(chosen)
+    except GameError as error:
+        raise GameFormatError(path, None, None, str(error)) from None
+
+
+def _matrix_game(form: StrategicForm, name: str, tolerance: float | None) -> Game:
     """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset."""
-    if len(form.players) != 2:
-        raise GameError(f"{name}: expected two players, got {len(form.players)} ({', '.join(map(repr, form.players))})")
+    form = _two_players(form, name)
     row, column = form.payoffs
-    sums = row + column
-    low, high = (np.unravel_index(at, sums.shape) for at in (sums.argmin(), sums.argmax()))
-    rounding = 8 * np.finfo(np.float64).eps * np.abs(form.payoffs).max()
-    tolerance = SUM_TOLERANCE * max(np.ptp(row), np.ptp(column)) + rounding
-    if sums[high] - sums[low] > tolerance:
-        where = [" and ".join(repr(form.strategies[p][at[p]]) for p in (0, 1)) for at in (low, high)]
-        raise GameError(
-            f"{name}: expected payoffs with a constant sum, got the sum {sums[low]:g} at {where[0]}, "
-            f"and {sums[high]:g} at {where[1]}; general-sum games cannot be solved here"
-        )
-    constant = float(sums[low] + sums[high]) / 2
-    offset = constant / 2 if abs(constant) > tolerance else 0.0
+
+    def where(cell: int) -> str:
+        at = np.unravel_index(cell, row.shape)
+        return "at " + " and ".join(repr(form.strategies[p][at[p]]) for p in (0, 1))
+
+    constant = constant_sum(name, np.stack([row.ravel(), column.ravel()], axis=1), where, tolerance)
     labels = (unique_labels(form.strategies[0]), unique_labels(form.strategies[1]))
-    return Game.from_matrix(row - offset, name=name, labels=labels, offset=offset)
+    return Game.from_matrix(row - constant / 2, name=name, labels=labels, offset=constant / 2)
+
+
+def _two_players(form: StrategicForm, name: str) -> StrategicForm:
+    """The same table for the two players who matter, as `games.compile.two_players` has it for trees."""
+    counts, payoffs = form.payoffs.shape[1:], form.payoffs
+    idle = [p for p, n in enumerate(counts) if n == 1 and not payoffs[p].any()]
+    left_out = idle[::-1][: max(len(counts) - 2, 0)]
+    kept = [p for p in range(len(counts)) if p not in left_out]
+    if len(kept) == 1:
+        players, strategies = (*form.players, NOBODY), (*form.strategies, (NOBODY,))
+        return StrategicForm(form.title, players, strategies, np.concatenate([payoffs, -payoffs])[..., None])
+    if len(kept) != 2:
+        raise GameError(f"{name}: expected two players, got {len(counts)} ({', '.join(map(repr, form.players))})")
+    return StrategicForm(
+        title=form.title,
+        players=tuple(form.players[p] for p in kept),
+        strategies=tuple(form.strategies[p] for p in kept),
+        payoffs=payoffs[kept].squeeze(axis=tuple(p + 1 for p in left_out)),
+    )
 
 
 def _title_and_players(tokens: Tokens) -> tuple[str, tuple[str, ...]]:

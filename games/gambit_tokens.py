@@ -7,7 +7,7 @@ quotation mark or another backslash. Every refusal carries the line and column o
 import math
 import re
 
-from games.files import GameFormatError
+from games.source import GameFormatError
 
 MAX_NUMBER = 1e100  # sums of payoffs along any path stay finite
 

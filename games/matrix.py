@@ -8,6 +8,7 @@ from jaxtyping import Float
 from games.labels import unique_labels
 from mmd.game import Game, GameError
 
+NOT_REAL = "cSUMmO"  # kinds of arrays: complex numbers, texts, times, and objects that have to be looked at
 Numbers = np.ndarray | Sequence[Sequence[float | int | None]]
 
 
@@ -31,12 +32,44 @@ def as_matrix(numbers: Numbers) -> Float[np.ndarray, "m n"]:
     """A [m, n] float64 array, None read as NaN.
 
     Raises:
-        GameError: rows of different lengths, no entries, or entries that are not numbers.
+        GameError: rows of different lengths, no entries, a masked entry, or an entry that is not a real number (a
+            complex number, a date or a text of digits is none); the message names the first such entry.
     """
+    _refuse_masked(numbers)
     try:
+        if np.asarray(numbers).dtype.kind in NOT_REAL:
+            numbers = _real_entries(numbers)
         matrix = np.array(numbers, np.float64)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, GameError):
+            raise
         raise GameError("expected a matrix of numbers with rows of equal length, got something else") from None
     if matrix.ndim != 2 or matrix.size == 0:
         raise GameError(f"expected a non-empty matrix, got an array of shape {matrix.shape}")
     return matrix
+
+
+def _refuse_masked(numbers: Numbers) -> None:
+    hidden = np.argwhere(np.ma.getmaskarray(numbers)) if np.ma.isMaskedArray(numbers) else np.empty(0)
+    if hidden.size:
+        raise GameError(f"expected a number for every entry, but the one {_place(tuple(hidden[0].tolist()))} is masked")
+
+
+def _real_entries(numbers: Numbers) -> np.ndarray:
+    """The numbers of an array of other things, or the refusal of its first entry that is none."""
+    entries = np.array(numbers, object)
+    for at, entry in np.ndenumerate(entries):
+        if entry is None:
+            continue
+        try:
+            if isinstance(entry, str | bytes | complex | np.complexfloating) or np.asarray(numbers).dtype.kind in "Mm":
+                raise TypeError
+            entries[at] = float(entry)
+        except (TypeError, ValueError, OverflowError):
+            got = "an integer beyond 1.8e308" if isinstance(entry, int) else f"{entry!r:.40}"
+            raise GameError(f"expected a matrix of numbers, got {got} {_place(at)}") from None
+    return entries
+
+
+def _place(index: tuple[int, ...]) -> str:
+    return f"in row {index[0] + 1}, column {index[1] + 1}" if len(index) == 2 else f"at {index}"

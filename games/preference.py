@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
+from games.constant_sum import rounding_hint
 from games.labels import unique_labels
 from games.matrix import Numbers, as_matrix
 from mmd.game import Game, GameError
@@ -18,13 +19,21 @@ from mmd.game import Game, GameError
 SUM_TOLERANCE = 1e-9  # in P + P.T = 1: shares written with ten digits pass
 
 
-def game(preferences: Numbers, *, labels: Sequence[str] | None = None, name: str = "preference") -> Game:
+def game(
+    preferences: Numbers,
+    *,
+    labels: Sequence[str] | None = None,
+    name: str = "preference",
+    sum_tolerance: float | None = None,
+) -> Game:
     """The preference game of a matrix of win rates.
 
     Args:
         preferences: [n, n] shares between 0 and 1 with P + P.T = 1; the diagonal is 1/2 or missing (None or NaN).
         labels: names of the n options; repeated ones get a suffix.
         name: the game's name.
+        sum_tolerance: how far P + P.T may be from 1, for rounded shares; the game is that of (P - P.T + 1) / 2. The
+            default is 1e-9.
 
     Raises:
         GameError: not such a matrix; the message names the entry, or the two options that never met.
@@ -34,13 +43,17 @@ def game(preferences: Numbers, *, labels: Sequence[str] | None = None, name: str
     shares[diagonal, diagonal] = np.where(np.isnan(shares.diagonal()), 0.5, shares.diagonal())
     if place := _first(np.isnan(shares) | np.isnan(shares.T)):
         i, j = place
-        raise GameError(f"{names[i]!r} and {names[j]!r} were never compared, expected a share for every pair")
+        raise GameError(
+            f"{names[i]!r} and {names[j]!r} were never compared, expected a share for every pair: leave one of them out"
+        )
     if place := _first((shares < 0) | (shares > 1)):
         i, j = place
         raise GameError(f"expected shares between 0 and 1, got {shares[i, j]:g} {_entry(names, i, j)}")
-    if place := _first(np.abs(shares + shares.T - 1) > SUM_TOLERANCE):
+    off = np.abs(shares + shares.T - 1)
+    if place := _first(off > (SUM_TOLERANCE if sum_tolerance is None else sum_tolerance)):
         i, j = place
-        raise GameError(f"expected P + P.T = 1, got {shares[i, j]:.12g} + {shares[j, i]:.12g} {_entry(names, i, j)}")
+        sums = f"{shares[i, j]:.12g} + {shares[j, i]:.12g} {_entry(names, i, j)}"
+        raise GameError(f"expected P + P.T = 1, got {sums}, off by {off[i, j]:.3g}{rounding_hint(off.max(), 1.0)}")
     return _symmetric((shares - shares.T) / 2, names, name, offset=0.5)
 
 

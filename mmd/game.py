@@ -198,9 +198,12 @@ class Game:
 
 
 def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
-    """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead."""
+    """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead.
+
+    Complex, masked and text entries are refused: a conversion would change or invent payoffs.
+    """
     try:
-        if np.iscomplexobj(payoffs):
+        if np.asarray(payoffs).dtype.kind in "cSUMm" or np.ma.is_masked(payoffs):
             raise TypeError
         payoffs = np.array(payoffs, np.float64)
     except (TypeError, ValueError):

@@ -136,8 +136,50 @@ def refused(broken: Tree) -> str:
 
 
 def test_three_players_are_refused_by_name():
-    three = replace(pennies(), players=("Ann", "Bob", "Cem"), payoffs=np.zeros((7, 3)))
+    payoffs = np.zeros((7, 3))
+    payoffs[5, 2] = 1
+    three = replace(pennies(), players=("Ann", "Bob", "Cem"), payoffs=payoffs)
     assert refused(three) == "test: expected two players, got 3 (Ann, Bob, Cem)"
+    mover = replace(pennies().infosets[1], player=2)
+    moving = replace(
+        pennies(), players=three.players, infosets=(pennies().infosets[0], mover), payoffs=payoffs * [1, 1, 0]
+    )
+    moving.payoffs[5, 1] = 1
+    assert refused(moving) == "test: expected two players, got 3 (Ann, Bob, Cem)"
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_third_player_who_never_moves_and_is_never_paid_is_left_out(at):
+    two = pennies(win=3.0, constant=1.0)
+    three = replace(
+        two,
+        players=tuple(np.insert(np.array(two.players, object), at, "Cem")),
+        payoffs=np.insert(two.payoffs, at, 0.0, axis=1),
+        infosets=tuple(replace(info, player=info.player + (at <= info.player)) for info in two.infosets),
+    )
+    plain.assert_same_game(compile_tree(three), compile_tree(two))
+
+
+def test_the_only_player_of_a_tree_is_paid_by_nobody():
+    """One player who chooses between 3 and 5 gets 5; the opponent has no information set."""
+    alone = tree(
+        [-1, 0, 0], [0, 0, 1], [0, TERMINAL, TERMINAL], [[0], [3], [5]], infosets=[(0, "x", "ab")], players=("A",)
+    )
+    game = compile_tree(alone)
+    assert [player.n_infosets for player in game.players] == [1, 0]
+    np.testing.assert_array_equal(plain.matrix_of(game), [[0], [3], [5]])
+    np.testing.assert_allclose(plain.lp_value(game), 5, rtol=0, atol=1e-12)
+
+
+def test_rounded_payoffs_are_read_with_a_tolerance():
+    rounded = replace(
+        pennies(), payoffs=pennies().payoffs + np.array([1 / 3, 0.666666]) * (pennies().infoset < 0)[:, None]
+    )
+    rounded.payoffs[6] = (4 / 3, -0.333333)
+    message = refused(rounded)
+    assert "the sum 0.999999333333 after h > h, and 1.00000033333 after t > t, which differ by 1e-06" in message
+    assert message.endswith("; if the numbers are rounded, allow it with #sum_tolerance=2e-06")
+    np.testing.assert_allclose(plain.lp_value(compile_tree(rounded, sum_tolerance=2e-6)), 1 / 3, rtol=0, atol=1e-12)
 
 
 def test_general_sum_names_two_plays_that_differ():
@@ -145,8 +187,8 @@ def test_general_sum_names_two_plays_that_differ():
     payoffs = game.payoffs.copy()
     payoffs[4] = (-1, 3)
     assert refused(replace(game, payoffs=payoffs)) == (
-        "test: expected payoffs with a constant sum, got the sum 0 after h > h and 2 after h > t; "
-        "general-sum games cannot be solved here"
+        "test: expected payoffs with a constant sum, got the sum 0 after h > h, and 2 after h > t, "
+        "which differ by 2; general-sum games cannot be solved here"
     )
 
 

@@ -157,9 +157,23 @@ MALFORMED = [
     (preference_file(preference=[[0.5, 0.7], [0.3]]), "expected a list of 2 numbers in row 2 of 'preference'"),
     (preference_file(preference=[[0.5, "0.7"], [0.3, 0.5]]), "expected a number in row 1, column 2 of 'preference'"),
     (preference_file(preference=[[0.5, True], [0.3, 0.5]]), "expected a number in row 1, column 2"),
-    (preference_file(preference=[[0.5, 10**400], [0.3, 0.5]]), "expected a matrix of numbers"),
+    (
+        preference_file(preference=[[0.5, 10**400], [0.3, 0.5]]),
+        "at most 1.8e308 in size in row 1, column 2 of 'preference', got an integer of 401 digits",
+    ),
+    (
+        preference_file(preference=[[0.5, 0.333333], [0.666666, 0.5]]),
+        "off by 1e-06; if the numbers are rounded, allow it with #sum_tolerance=2e-06",
+    ),
+    (preference_file(preference=[[0.5, 1 / 3], [0.6, 0.5]]), "(row 1, column 2), off by 0.0667"),
     (preference_file(preference=[[0.5, 0.7], [0.4, 0.5]]), "got 0.7 + 0.4 for 'x' over 'y' (row 1, column 2)"),
     (preference_file(preference=[[0.5, None], [0.4, 0.5]]), "'x' and 'y' were never compared"),
+    (preference_file(preference=[[0.5, None], [None, 0.5]]), "leave one of them out; try #subset=FIELD, a field of"),
+    (preference_file(preference=[[0.5, None], [None, 0.5]], first=[0]), "leave one of them out; try #subset=first"),
+    (
+        preference_file(kind="pairwise_preference_by_judge", judges={"j": {"preference": [[0.5, None], [None, 0.5]]}}),
+        "try #subset=FIELD",
+    ),
     (preference_file(kind="payoff_matrix", payoff=[[0, float("nan")], [1, 0]]), "got nan in row 1, column 2"),
     (preference_file(kind="payoff_matrix", payoff=[[0, 1e999], [1, 0]]), "got inf in row 1, column 2"),
     (preference_file(kind="pairwise_preference_by_judge", judges=[]), 'expected "judges" to be an object'),
@@ -167,13 +181,65 @@ MALFORMED = [
     (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]]), 'expected "ballots" to be'),
     (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]], ballots=0), 'expected "ballots" to be'),
     (preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]], ballots=2), 'at most "ballots"'),
-    (preference_file(kind="election_pairwise_counts", counts=[[0, -1], [2, 0]], ballots=9), "at least 0"),
+    (preference_file(kind="election_pairwise_counts", counts=[[0, -1], [2, 0]], ballots=9), "-1 in row 1, column 2"),
+    (
+        preference_file(kind="election_pairwise_counts", counts=[[0, 1], [None, 0]], ballots=9),
+        "None in row 2, column 1",
+    ),
+    (
+        preference_file(kind="election_pairwise_counts", counts=[[0, 1], [2, 0]], ballots=10**400),
+        '"ballots" to be a pos',
+    ),
 ]
 
 
 @pytest.mark.parametrize(("content", "message"), MALFORMED)
 def test_other_json_is_refused(tmp_path, content, message):
     assert message in str(refused(tmp_path / "a.json", content))
+
+
+DUPLICATES = [  # text, line and column of the second key, and what is said of it
+    (
+        '{"kind": "payoff_matrix",\n "names": ["a"], "payoff": [[1]],\n  "payoff": [[2]]}',
+        3,
+        3,
+        "'payoff' once in its object",
+    ),
+    ('{"names": ["}{", "\\"x\\": "], "a": [{"k": 1}, {"k": 2}],\n"n\\u0061mes": []}', 2, 1, "'names' once"),
+    ('{"judges": {"j": {"preference": []}, "j": {"preference": [[1]]}}}', 1, 38, "'j' once"),
+]
+
+
+@pytest.mark.parametrize(("content", "line", "column", "message"), DUPLICATES)
+def test_a_key_given_twice_is_refused_at_its_second_place(tmp_path, content, line, column, message):
+    error = refused(tmp_path / "a.json", content)
+    assert (error.line, error.column) == (line, column)
+    assert message in error.sentence
+
+
+def test_rounded_shares_are_read_with_a_tolerance(tmp_path):
+    """.333333 over .666666 is the game of the margin (.333333 - .666666) / 2, whose winner has value 1/2."""
+    path = tmp_path / "a.json"
+    path.write_text(preference_file(preference=[[None, 0.333333], [0.666666, None]]))
+    for spec in ("#sum_tolerance=2e-6", "#sum-tolerance=2e-6"):
+        game = load(f"{path}{spec}")
+        np.testing.assert_allclose(payoffs_of(game), [[0, -0.1666665], [0.1666665, 0]], rtol=0, atol=1e-15)
+        assert game.description.facts == ("y beats every other: the Condorcet winner",)
+    assert "off by 1e-06" in str(refused(path, options="#sum_tolerance=1e-7"))
+    for wrong in ("x", "-1", "nan", "inf"):
+        message = f"expected #sum_tolerance= and a number of at least 0, got {wrong!r}"
+        assert message in str(refused(path, options=f"#sum_tolerance={wrong}"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("name", ["a.json", "a.csv", "a.efg"])
+def test_the_byte_order_mark_of_another_encoding_is_named(tmp_path, name, encoding):
+    path = tmp_path / name
+    path.write_bytes("\ufeff1,2".encode(encoding))
+    with pytest.raises(GameFormatError) as error:
+        load(path)
+    assert (error.value.line, error.value.column) == (1, 1)
+    assert f"the byte order mark of {encoding[:6].upper()}: save the file as UTF-8" in error.value.sentence
 
 
 OPTIONS = [
@@ -185,6 +251,7 @@ OPTIONS = [
     ("#subset", "expected #subset=NAME, got #subset"),
     ("#subset=", "expected #subset=NAME, got #subset="),
     ("#subset=half#subset=half", "expected #subset once, got it twice"),
+    ("#sum_tolerance", "expected #sum_tolerance=NUMBER, got #sum_tolerance"),
     ("#antisymmetrized=yes", "expected #antisymmetrized, got #antisymmetrized=yes"),
     ("#antisymetrized", "unknown option #antisymetrized: try antisymmetrized"),
 ]
@@ -220,8 +287,9 @@ def test_csv_round_trip(tmp_path_factory, data, payoffs):
     folder = tmp_path_factory.mktemp("csv")
     path = folder / "game.csv"
     path.write_bytes(data.draw(st.sampled_from([b"", codecs.BOM_UTF8])) + text.getvalue().encode())
-    counts = not header and not first_column and m == n + 1 and n > 1 and (np.diff(payoffs[0]) == 1).all()
-    if not counts:
+    counts_columns = not header and m == n + 1 and n > 1 and (np.diff(payoffs[0]) == 1).all()
+    counts_rows = not first_column and n == m + 1 and m > 1 and (np.diff(payoffs[:, 0]) == 1).all()
+    if not counts_columns and not counts_rows:
         game = load(path)
         np.testing.assert_array_equal(payoffs_of(game), payoffs)
         rows, columns = labels_of(game)
@@ -256,13 +324,44 @@ BAD_CSV = [
     ("1,n/a\n3,4\n", 1, 2, "expected a number, got 'n/a'"),
     ("a,n/a\nb,4\n", 1, 2, "expected a number, got 'n/a'"),
     ("gpt,7,llama\n0,1,2\n", 1, 1, "expected a number, got 'gpt'"),
-    (",a,2024\na,0,1\nb,-1,0\n", 1, 1, "expected a number, got an empty cell"),
+    (",a,2024\na,0,1\nb,-1,0\n", 1, 3, "expected a name as in the rest of the row, got '2024'"),
     (",0,1\n0,3,-1\n1,-1,1\n", 1, 1, "expected a number, got an empty cell"),
     ("a,b\na,1\n3,4\n", 2, 1, "expected a number, got 'a'"),
     ("0,1\n3,-1\n-1,1\n", 1, 1, "the first row counts its columns"),
     ("1,2,3\n0,-1,3\n1,0,-1\n-3,1,0\n", 1, 1, "the first row counts its columns"),
     ("a,b\n", 2, 1, "expected rows of numbers below the header"),
-    ("1;2\n3;4\n", 2, 1, "expected a number, got '3;4'"),
+    ("x,0,1\na,3,-1\nb,-1,1\n", 1, 2, "the first row counts its columns"),
+    ("0,1,2\n1,3,4\n", 1, 1, "the first column counts its rows"),
+    ("a,b,c\n1,-1,1\n2,1,-1\n", 2, 1, "the first column counts its rows"),
+    ("\nindex,a\n\n0,5\n1,6\n2,7\n", 4, 1, "the first column counts its rows"),
+    (",a,b\n0,1,-1\n1,-1,1\n", 2, 1, "expected a name, as the cell above the first column is empty, got '0'"),
+    (",a,b\na,1,-1\n,-1,1\n", 3, 1, "expected a name, as the cell above the first column is empty, got an empty cell"),
+    ("5,a,b\nx,2,3\n", 1, 1, "expected a name as in the rest of the row, got '5'"),
+    ("5,a,b\n1,2,3\n", 1, 1, "expected a name as in the rest of the row, got '5'"),
+    ("$1,$2\n3,1\n", 1, 1, "got '$1', an amount of money"),
+    ('"0,5","0,2"\n1,2\n0,3\n', 1, 1, "got '0,5', a number with a comma"),
+    ("1,#DIV/0!\n-1,1\n", 1, 2, "got '#DIV/0!', an error value"),
+    ("#N/A,#N/A\n-1,1\n", 1, 1, "got '#N/A', an error value"),
+    ("# rock, paper\n1,2\n3,4\n", 1, 1, "got '# rock', a comment, which holds no names"),
+    ("# written by hand\n1,2\n3,4\n", 1, 1, "a comment"),
+    ("Title\n1,2\n3,4\n", 1, 2, "expected 2 cells as in line 2, got 1"),
+    (",Na,K\nNa,0,1\nK,-1,0\n", 1, 2, "got 'Na', a word for a missing number, which makes no name"),
+    ("K,0\nNa,1\n", 2, 1, "got 'Na', a word for a missing number"),
+    ("rock,Inf\n1,2\n", 1, 2, "expected a finite number, got 'Inf'"),
+    (",a,b\na,,7\nb,3,\n", 2, 2, "got an empty cell (shares or counts of comparisons go into a JSON file"),
+    (
+        "winner,loser,n\na,b,7\nb,a,3\n",
+        2,
+        2,
+        "counts of comparisons go into a JSON file of kind election_pairwise_counts",
+    ),
+    ("0,5;0,2\n1,5;2,5\n", 1, 2, "got '5;0' (a name has a letter in it); if semicolons separate the cells"),
+    ("1 2\n3 4\n", 1, 1, "if spaces separate the cells, put commas in their place"),
+    ("sep=;\n1;2\n3;x\n", 3, 2, "got 'x'"),
+    ("sep=;\n0,5;1\n", 2, 1, "got '0,5', a number with a comma"),
+    ("sep=ab\n1,2\n", 1, 5, "got 'ab'"),
+    ("sep=;\n", None, None, "the file is empty"),
+    ('"a\nb",c\n\n"1\n",x\n', 4, 2, "got 'x'"),
     ('1,"2\n3,4\n', 2, None, "not CSV: unexpected end of data"),
 ]
 
@@ -272,6 +371,36 @@ def test_bad_csv_is_refused_with_its_place(tmp_path, content, line, column, mess
     error = refused(tmp_path / "a.csv", content)
     assert (error.line, error.column) == (line, column)
     assert message in error.sentence
+
+
+PENNIES, NUMBERS = [[1, -1], [-1, 1]], (("0", "1"), ("0", "1"))
+READ_CSV = [  # ending, content, payoffs and labels
+    ("csv", "1,\u22121\n\u22121,1\n", PENNIES, NUMBERS),
+    ("csv", "1/2,-1/2\n-1,1\n", [[0.5, -0.5], [-1, 1]], NUMBERS),
+    ("csv", "100%,-100 %\n-12.5%,1\n", [[1, -1], [-0.125, 1]], NUMBERS),
+    ("csv", "\uff11,\uff0d\uff11\n\u20131,+1\n", PENNIES, NUMBERS),
+    ("csv", '1, "-1"\n "-1", 1\n', PENNIES, NUMBERS),
+    ("csv", "\ufeff\ufeff1,-1\n-1,1\n", PENNIES, NUMBERS),
+    ("csv", "sep=;\r\n1;-1\r\n-1;1\r\n", PENNIES, NUMBERS),
+    ("csv", '"sep=|"\n1|-1\n-1|1\n', PENNIES, NUMBERS),
+    ("csv", "sep=\t\n1\t-1\n-1\t1\n", PENNIES, NUMBERS),
+    ("csv", "SEP=,\n1,-1\n-1,1\n", PENNIES, NUMBERS),
+    ("csv", "1;-1\n-1;1\n", PENNIES, NUMBERS),
+    ("csv", "a\tb\n1\t-1\n-1\t1\n", PENNIES, (("a", "b"), ("a", "b"))),
+    ("csv", "2-opt,3-SAT\n1,2\n", [[1, 2]], (("0",), ("2-opt", "3-SAT"))),
+    ("csv", "x;y\n1\n2\n", [[1], [2]], (("0", "1"), ("x;y",))),
+    ("tsv", "1\t-1\n-1\t1\n", PENNIES, NUMBERS),
+    ("tsv", "\ta,b\tc\nx\t1\t-1\ny\t-1\t1\n", PENNIES, (("x", "y"), ("a,b", "c"))),
+]
+
+
+@pytest.mark.parametrize(("ending", "content", "payoffs", "labels"), READ_CSV)
+def test_what_is_certain_is_read(tmp_path, ending, content, payoffs, labels):
+    path = tmp_path / f"a.{ending}"
+    path.write_bytes(content.encode())
+    game = load(path)
+    np.testing.assert_allclose(payoffs_of(game), payoffs, rtol=0, atol=1e-15)
+    assert labels_of(game) == labels
 
 
 @pytest.mark.parametrize("content", [b"", b"\n \n", codecs.BOM_UTF8, b'""\n'])
@@ -308,6 +437,9 @@ BAD_NPY = [
     (saved(np.eye(2) * 1j), "expected an array of real numbers, got complex128"),
     (saved(np.arange(3.0)), "expected a non-empty matrix, got an array of shape (3,)"),
     (saved(np.array([[1.0, np.nan]])), "got nan in row 1, column 2"),
+    (saved(np.array([["1"]])), "expected an array of real numbers, got <U1"),
+    (saved(np.array([[1]], "M8[D]")), "expected an array of real numbers, got datetime64"),
+    (saved(np.eye(2)) + saved(np.eye(2)), "expected one array, but the file goes on after it"),
 ]
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from games import gambit
+from games import gambit, load
 from games.compile import CHANCE, TERMINAL, Tree
 from games.files import GameFormatError
 from mmd.exact import solve_exactly
 from mmd.game import GameError
 from mmd.sequence_form import payoff_matrix
+from tests.games.plain import lp_value
 
 PENNIES = """EFG 2 R "pennies" { "A" "B" }
 "a comment"
@@ -88,7 +89,7 @@ OPENSPIEL = {  # infosets of each player, strategies for tables, and the value o
     "sample.efg": ([2, 2], "constant sum"),
     "signaling_vonstengel_forges_2008.efg": ([2, 2], "constant sum"),
     "matching_pennies_3p.nfg": ([2, 2, 2], "expected two players, got 3 .'Player 0', 'Player 1', 'Player 2'."),
-    "sample.nfg": ([3, 2], "got the sum 2 at '1' and '1', and 3 at '2' and '2'; general-sum"),
+    "sample.nfg": ([3, 2], "got the sum 2 at '1' and '1', and 3 at '2' and '2', which differ by 1; gen"),
 }
 
 
@@ -143,6 +144,93 @@ def test_openspiel_files(data: Path, name: str) -> None:
         game = gambit.load(path)
         assert [player.n_infosets for player in game.players] == sizes
         np.testing.assert_allclose(solve_exactly(game).value, verdict, rtol=0, atol=1e-12)
+
+
+# -------------------------------------------------------------------- players
+
+GUESS = (
+    'p "" {p} 1 "" {{ "l" "r" }} 0 p "" {q} 1 "" {{ "L" "R" }} 0 {leaves}'  # the second player does not see the first
+)
+LEAVES = 't "" 1 {{ {0} }} t "" 2 {{ {1} }} p "" {q} 1 0 t "" 3 {{ {2} }} t "" 4 {{ {3} }}'
+PLAYERS = [  # file, ending, infosets of each player, value
+    ('EFG 2 R "t" { "A" }' + ' p "" 1 1 "" { "a" "b" } 0 t "" 1 { 3 } t "" 2 { 5 }', "efg", [1, 0], 5),
+    ('EFG 2 R "t" { "A" "B" }' + ' p "" 1 1 "" { "a" "b" } 0 t "" 1 { 3 -3 } t "" 2 { 5 -5 }', "efg", [1, 0], 5),
+    ('EFG 2 R "t" { "A" "B" }' + ' p "" 2 1 "" { "a" "b" } 0 t "" 1 { 3 -3 } t "" 2 { 5 -5 }', "efg", [0, 1], 3),
+    ('EFG 2 R "t" { "A" } c "" 1 { "x" 1/4 "y" 3/4 } 0 t "" 1 { 8 } t "" 2 { 4 }', "efg", [0, 0], 5),
+    ('EFG 2 R "t" { "A" "B" } t "" 1 { 2.5 1.5 }', "efg", [0, 0], 2.5),
+    ('NFG 1 R "t" { "A" } { 3 } 1 7 2', "nfg", [1, 1], 7),
+    ('NFG 1 R "t" { "A" "Idle" "B" } { 2 1 2 } 3 0 -3 -1 0 1 -1 0 1 1 0 -1', "nfg", [1, 1], 1 / 3),
+    ('NFG 1 R "t" { "Idle" "A" "Too" "B" } { 1 2 1 2 } 0 3 0 -3 0 -1 0 1 0 -1 0 1 0 1 0 -1', "nfg", [1, 1], 1 / 3),
+    *[
+        (
+            f'EFG 2 R "t" {{ {names} }} '
+            + GUESS.format(p=p, q=q, leaves=LEAVES.format(*(cell.format(a, -a) for a in (3, -1, -1, 1)), q=q)),
+            "efg",
+            [1, 1],
+            1 / 3,
+        )
+        for names, p, q, cell in (
+            ('"A" "B" "Idle"', 1, 2, "{} {} 0"),
+            ('"A" "Idle" "B"', 1, 3, "{} 0 {}"),
+            ('"Idle" "A" "B"', 2, 3, "0 {} {}"),
+            ('"Idle" "A" "Too" "B"', 2, 4, "0 {} 0 {}"),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(("text", "ending", "sizes", "value"), PLAYERS)
+def test_players_without_a_choice(tmp_path: Path, text: str, ending: str, sizes: list[int], value: float) -> None:
+    """[[3, -1], [-1, 1]] has value 1/3, whoever else sits at the table; one player alone takes the best."""
+    path = tmp_path / f"x.{ending}"
+    path.write_text(text)
+    game = gambit.load(path)
+    assert [player.n_infosets for player in game.players] == sizes
+    np.testing.assert_allclose(lp_value(game), value, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'NFG 1 R "t" { "A" "Idle" "B" } { 2 1 2 } 3 0 -3 -1 0 1 -1 1 0 1 0 -1',
+        'NFG 1 R "t" { "A" "C" "B" } { 2 2 1 } 3 0 -3 -1 0 1 -1 0 1 1 0 -1',
+        'EFG 2 R "t" { "A" "B" "C" } p "" 1 1 { "a" "b" } 0 t "" 1 { 3 -3 0 } t "" 2 { 5 -6 1 }',
+        'EFG 2 R "t" { "A" "B" "C" } p "" 3 1 { "a" "b" } 0 t "" 1 { 3 -3 0 } t "" 2 { 5 -5 0 }',
+    ],
+)
+def test_three_players_who_matter_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / f"x.{text[:3].lower()}"
+    path.write_text(text)
+    with pytest.raises(GameError, match="expected two players, got 3"):
+        gambit.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("x.efg", 'EFG 2 R "" {"A" "B"} p "" 1 1 {"a" "b"} 0 t "" 1 {.333333 .666667} t "" 2 {.25 .750001}'),
+        ("x.nfg", 'NFG 1 R "" {"A" "B"} { {"a" "b"} {"x"} } .333333 .666667 .25 .750001'),
+    ],
+)
+def test_rounded_payoffs_have_their_difference_named_and_are_read_with_a_tolerance(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(GameError) as refusal:
+        gambit.load(path)
+    for part in ("got the sum 1 ", "and 1.000001 ", "which differ by 1e-06", "allow it with #sum_tolerance=2e-06"):
+        assert part in str(refusal.value)
+    game = load(f"{path}#sum_tolerance=2e-6")
+    assert game.name == f"{name}#sum_tolerance=2e-6"
+    np.testing.assert_allclose(lp_value(game), 0.333333, rtol=0, atol=1e-12)
+    for option, sentence in {
+        "sum_tolerance=x": "expected #sum_tolerance= and a number of at least 0, got 'x'",
+        "judge=x": f"#judge does not apply to {path.suffix} files, try #sum_tolerance",
+    }.items():
+        with pytest.raises(GameFormatError) as refusal:
+            load(f"{path}#{option}")
+        assert refusal.value.sentence == sentence
 
 
 # -------------------------------------------------------------------- trees

@@ -52,15 +52,32 @@ def test_unknown_games_and_parameters_suggest_the_nearest(spec, message):
     assert str(error.value).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("spec", "instead"),
+    [
+        ("kuhn_poker(cards=4)", "kuhn_poker:cards=4"),
+        ("leduc_poker( ranks = 3, suits=2 )", "leduc_poker:ranks=3,suits=2"),
+        ("kuhn_poker()", "kuhn_poker"),
+        ("kuhn_poker(4)", "kuhn_poker"),
+        ("preference(cycle)", "preference:cycle"),
+    ],
+)
+def test_parameters_in_brackets_are_put_into_the_form_of_a_spec(spec, instead):
+    with pytest.raises(GameError) as error:
+        games.load(spec)
+    assert str(error.value) == f"there is no built-in game {spec!r}: try {instead}"
+    games.load(instead)
+
+
 def test_paths_that_hold_no_game(tmp_path):
     (tmp_path / "notes.txt").write_text("1,2\n")
     (tmp_path / "folder.json").mkdir()
     cases = {
         "none.json": "there is no such file",
         "none.csv": "there is no such file",
-        "notes.txt": "expected a file that ends in .json, .csv, .npy, .nfg, .efg, got the ending '.txt'",
+        "notes.txt": "expected a file that ends in .json, .csv, .tsv, .npy, .nfg, .efg, got the ending '.txt'",
         "folder.json": "expected a file, got a directory",
-        "none.nfg#judge=x": ".nfg files take no options, got #judge=x",
+        "none.nfg#judge=x": "#judge does not apply to .nfg files, try #sum_tolerance",
     }
     for name, sentence in cases.items():
         with pytest.raises(GameFormatError) as error:

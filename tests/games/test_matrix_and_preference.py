@@ -1,5 +1,8 @@
 """Matrix and preference games: known equilibria, units, labels, Condorcet winners, refusals."""
 
+from decimal import Decimal
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from games import load, matrix, preference
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, checked_matrix
 from tests.games import plain
 
 NAN = float("nan")
@@ -105,8 +108,13 @@ def test_other_preferences_are_refused(shares, message):
 def test_shares_may_be_rounded_to_ten_digits_but_not_to_eight():
     third = 0.3333333333
     assert preference.game([[0.5, third], [0.6666666667, 0.5]]).description.symmetric
-    with pytest.raises(GameError, match=r"P \+ P.T = 1"):
-        preference.game([[0.5, 0.33333333], [0.66666668, 0.5]])
+    rounded = [[0.5, 0.33333333], [0.66666668, 0.5]]
+    with pytest.raises(
+        GameError, match=r"P \+ P.T = 1.*off by 1e-08; if the numbers are rounded, allow it with #sum_tol"
+    ):
+        preference.game(rounded)
+    payoffs = plain.matrix_of(preference.game(rounded, sum_tolerance=1e-7))[1:, 1:]
+    np.testing.assert_allclose(payoffs, [[0, -0.166666675], [0.166666675, 0]], rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +122,16 @@ def test_shares_may_be_rounded_to_ten_digits_but_not_to_eight():
     [
         ([[1, 2], [3]], "rows of equal length"),
         (np.array([["a", "b"]]), "matrix of numbers"),
-        ([[10**400]], "matrix of numbers"),
+        ([[1, 10**400]], "matrix of numbers, got an integer beyond 1.8e308 in row 1, column 2"),
+        (np.array([[1, 2 + 1j]]), r"got \(1\+0j\) in row 1, column 1"),
+        (np.array([[1, 2j], [3, 4]], object), "got 2j in row 1, column 2"),
+        (np.array([[1], [np.complex64(2)]], object), "in row 2, column 1"),
+        (np.array([[1, 2], [3, "4"]], object), "got '4' in row 2, column 2"),
+        (np.array([["1"]]), "got '1' in row 1, column 1"),
+        (np.array([[1.0, "2"]], object), "got '2' in row 1, column 2"),
+        (np.array([[1, {}]], object), "got {} in row 1, column 2"),
+        (np.array([["2024-01-01"]], "M8[D]"), "in row 1, column 1"),
+        (np.ma.masked_equal([[1.0, 2.0], [3.0, 9.0]], 9), "the one in row 2, column 2 is masked"),
         (np.array([1, 2, 3]), r"shape \(3,\)"),
         ([[]], "non-empty"),
         ([[1, NAN]], "got nan in row 1, column 2"),
@@ -125,6 +142,28 @@ def test_shares_may_be_rounded_to_ten_digits_but_not_to_eight():
 def test_other_matrices_are_refused(payoffs, message):
     with pytest.raises(GameError, match=message):
         matrix.game(payoffs)
+
+
+@pytest.mark.parametrize(
+    "payoffs",
+    [
+        np.array([[Fraction(1, 2), Decimal("0.25")], [None, np.float32(2)]], object),
+        [[0.5, 0.25], [None, 2]],
+        np.ma.array([[0.5, 0.25], [NAN, 2]]),
+    ],
+)
+def test_every_kind_of_real_number_is_read(payoffs):
+    np.testing.assert_array_equal(matrix.as_matrix(payoffs), [[0.5, 0.25], [NAN, 2]])
+
+
+def test_hidden_payoffs_are_used_nowhere():
+    """Also where a game is made of an array at once, without `games`."""
+    for payoffs in (np.ma.masked_equal([[1.0, 9.0]], 9), np.array([[1, 1j]]), np.array([["1"]])):
+        with pytest.raises(GameError, match="expected a matrix of numbers"):
+            checked_matrix(payoffs)
+    shares = np.ma.masked_equal([[0.5, 0.25], [0.75, 9]], 9)
+    with pytest.raises(GameError, match="the one in row 2, column 2 is masked"):
+        preference.game(shares)
 
 
 def test_margins_must_be_antisymmetric():

@@ -85,7 +85,7 @@ def test_chance_and_payoffs_are_checked():
             return (1.0, 1.0) if state[0] == state[1] else (0.0, 0.0)
 
     with pytest.raises(
-        GameError, match="constant sum, got the sum 0 after chance 1 > tails and 2 after chance 1 > heads"
+        GameError, match="constant sum, got the sum 0 after chance 1 > tails, and 2 after chance 1 > heads"
     ):
         game_of(Generous(seen=True))
 
