@@ -2,9 +2,10 @@
 
 For a tree with perfect recall the sequence form (von Stengel 1996) is the payoff matrix over pairs of own sequences,
 
-    A[s0, s1] = sum of reach(z) * (u0(z) - c / 2) over the plays z in which s0 and s1 are the last own sequences,
+    A[s0, s1] = sum of reach(z) * (u0(z) - offset) over the plays z in which s0 and s1 are the last own sequences,
 
-reach(z) the product of the chance probabilities on the way, and c the constant to which the payoffs sum. A play's
+reach(z) the product of the chance probabilities on the way, and the offset as a rule half the constant to which the
+payoffs sum. A play's
 payoff is the sum of the payoffs met along it. Everything that runs along paths is pointer doubling over the parent
 array, so that a tree costs O(N log depth) whatever its shape.
 
@@ -19,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from games.labels import unique_labels
-from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.game import Description, Game, GameError, PlayerLabels, common
 from mmd.payoff import Entries
 from mmd.treeplex import Treeplex
 
@@ -83,7 +84,8 @@ class _Sequences(NamedTuple):
 def compile_tree(tree: Tree) -> Game:
     """The sequence form of a two-player constant-sum tree with perfect recall.
 
-    `Description.offset` is half the constant to which the payoffs sum, so that values are in the row player's units.
+    `Description.offset` is half the constant to which the payoffs sum, or the middle of the row player's payoffs where
+    that dwarfs their differences, so that values are in the row player's units.
 
     Raises:
         GameError: the arrays are not a tree; not two players; chance probabilities negative or not summing to 1;
@@ -92,18 +94,20 @@ def compile_tree(tree: Tree) -> Game:
     if len(tree.players) != 2:
         raise GameError(f"{tree.name}: expected two players, got {len(tree.players)} ({', '.join(tree.players)})")
     _check_structure(tree)
-    _check_chance(tree)
+    probability = _chance(tree)
     plays = np.flatnonzero(tree.infoset == TERMINAL)
+    reach = _along_paths(tree.parent, probability, np.multiply)[plays]
+    plays, reach = plays[reach > 0], reach[reach > 0]  # what chance never plays counts for nothing
     payoffs, constant = _constant_sum(tree, plays)
     sides = tuple(_sequences(tree, player) for player in (0, 1))
-    reach = _along_paths(tree.parent, tree.probability, np.multiply)[plays]
-    values = reach * (payoffs - constant / 2)
+    offset = common(payoffs) or constant / 2
+    values = reach * (payoffs - offset)
     kept = values != 0
     rows, columns = (side.of_node[plays].astype(np.int32) for side in sides)
     description = Description(
         name=tree.name,
         payoff_range=float(payoffs.max() - payoffs.min()),
-        offset=constant / 2,
+        offset=offset,
         labels=(sides[0].labels, sides[1].labels),
         plays=partial(Entries, rows, columns, reach),
     )
@@ -133,8 +137,8 @@ def _check_structure(tree: Tree) -> None:
         raise GameError(f"{tree.name}: expected one child for each action {_where(tree, int(wrong.argmax()))}")
 
 
-def _check_chance(tree: Tree) -> None:
-    """Probabilities at least 0 and summing to 1 at every chance node."""
+def _chance(tree: Tree) -> Float[np.ndarray, " N"]:
+    """`Tree.probability`, checked to be at least 0 and to sum to 1 at every chance node, and scaled to sum exactly 1."""
     by_chance = np.append(False, tree.infoset[tree.parent[1:]] == CHANCE)
     bad = by_chance & ~(tree.probability >= 0)
     if bad.any():
@@ -150,6 +154,7 @@ def _check_chance(tree: Tree) -> None:
         raise GameError(
             f"{tree.name}: expected chance probabilities that sum to 1, got {total[node]:.12g} {_where(tree, node)}"
         )
+    return np.where(by_chance, tree.probability / np.where(by_chance, total[tree.parent], 1.0), tree.probability)
 
 
 def _constant_sum(tree: Tree, plays: Int[np.ndarray, " Z"]) -> tuple[Float[np.ndarray, " Z"], float]:

@@ -34,7 +34,7 @@ from games.compile import CHANCE, PROBABILITY_TOLERANCE, SUM_TOLERANCE, TERMINAL
 from games.files import read_text
 from games.gambit_tokens import TEXT, WORD, Tokens
 from games.labels import unique_labels
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, common
 
 MAX_PLAYERS = 63  # NumPy's limit on axes, one of which counts the players
 FREE_CELLS = 2**22  # payoffs (32 MB of them) that a file may stand for whatever its own length
@@ -129,7 +129,7 @@ def parse_nfg(text: str, *, name: str) -> StrategicForm:
 
 
 def _matrix_game(form: StrategicForm, name: str) -> Game:
-    """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset."""
+    """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset, as a rule."""
     if len(form.players) != 2:
         raise GameError(f"{name}: expected two players, got {len(form.players)} ({', '.join(map(repr, form.players))})")
     row, column = form.payoffs
@@ -144,7 +144,7 @@ def _matrix_game(form: StrategicForm, name: str) -> Game:
             f"and {sums[high]:g} at {where[1]}; general-sum games cannot be solved here"
         )
     constant = float(sums[low] + sums[high]) / 2
-    offset = constant / 2 if abs(constant) > tolerance else 0.0
+    offset = constant / 2 if abs(constant) > tolerance and not common(row) else 0.0
     labels = (unique_labels(form.strategies[0]), unique_labels(form.strategies[1]))
     return Game.from_matrix(row - offset, name=name, labels=labels, offset=offset)
 
