@@ -59,8 +59,7 @@ class Certificate:
         1e-11 of the scale, but not below the rounding, as far as that still means something: up to 2.5e-7 of the scale
         or 3.5 units in the last place of the value. So the value is right to 5e-7 of the scale, or to 7 such units.
         """
-        resolved = min(self.rounding, max(MEANINGFUL * self.scale, ULPS * float(np.spacing(abs(self.value)))))
-        return max(DEFAULT_TOLERANCE * self.scale, resolved)
+        return float(_default_tolerance(self.scale, self.rounding, self.value))
 
     @property
     def unresolved(self) -> bool:
@@ -76,6 +75,12 @@ class Certificate:
     def exploitability(self) -> float:
         """NashConv / 2."""
         return self.nash_conv / 2
+
+
+def _default_tolerance(scale: Any, rounding: Any, value: Any) -> Any:
+    """`Certificate.default_tolerance`, of numbers or of arrays."""
+    meaningful = np.maximum(MEANINGFUL * scale, ULPS * np.spacing(np.abs(value)))
+    return np.maximum(DEFAULT_TOLERANCE * scale, np.minimum(rounding, meaningful))
 
 
 def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]) -> Certificate:
@@ -217,6 +222,52 @@ class Certificates:
     def nash_conv(self) -> Float[np.ndarray, " G"]:
         """Sum of both gains."""
         return self.best_response_gains[0] + self.best_response_gains[1]
+
+
+def default_tolerances(
+    payoffs: Float[np.ndarray, "G m n"],
+    exists: tuple[Bool[np.ndarray, "G m"], Bool[np.ndarray, "G n"]],
+    probabilities: tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]],
+) -> Float[np.ndarray, " G"]:
+    """`Certificate.default_tolerance` of many matrix games, in float64; arguments as for `certify_matrices`.
+
+    A game in which one payoff dwarfs play may need more than float64: its `certify` says.
+    """
+    x, y = probabilities
+    row = _Side.of(payoffs, x, y, exists[0])
+    column = _Side.of(-payoffs.transpose(0, 2, 1), y, x, exists[1])
+    rounding = (row.width + column.width) / 4
+    values = np.einsum("gm,gmn,gn->g", row.earnest, payoffs, column.earnest)
+    stake = np.einsum("gm,gmn,gn->g", row.earnest, np.abs(payoffs - values[:, None, None]), column.earnest)
+    losses = np.concatenate([row.losses, column.losses], axis=1)
+    smallest = np.where(losses > rounding[:, None], losses, np.inf).min(axis=1)
+    scale = np.where(stake > rounding, stake, np.where(np.isfinite(smallest), smallest, 0.0))
+    return _default_tolerance(scale, rounding, values)
+
+
+class _Side(NamedTuple):
+    """One player of many matrix games, as `certify` sees it.
+
+    Attributes:
+        losses: [G, m] what each action is worth less than the best (>= 0), infinite where it does not exist.
+        earnest: [G, m] the strategies over the actions that they use in earnest (`_stake`).
+        width: [G] what rounding may change of the best response's value.
+    """
+
+    losses: Float[np.ndarray, "G m"]
+    earnest: Float[np.ndarray, "G m"]
+    width: Float[np.ndarray, " G"]
+
+    @classmethod
+    def of(cls, payoffs: np.ndarray, own: np.ndarray, other: np.ndarray, exists: np.ndarray) -> "_Side":
+        """From payoffs [G, m, n] to the player, and both strategies."""
+        gradient, size = (payoffs @ other[:, :, None])[:, :, 0], (np.abs(payoffs) @ other[:, :, None])[:, :, 0]
+        gradient, error = np.where(exists, gradient, -np.inf), ROUNDINGS * size
+        losses = gradient.max(axis=1, keepdims=True) - gradient
+        earnest = np.where(own * size > losses, own, 0.0)
+        mass = earnest.sum(axis=1, keepdims=True)
+        earnest = np.where(mass > 0, earnest / np.where(mass > 0, mass, 1.0), own)
+        return cls(losses, earnest, (gradient + error).max(axis=1) - (gradient - error).max(axis=1))
 
 
 def certify_matrices(
