@@ -69,7 +69,7 @@ def decades_spanned(payoffs: np.ndarray) -> float:
 
 
 def equilibria(payoffs: np.ndarray) -> Iterator[Equilibrium]:
-    """The equilibria with square supports, in fractions: all vertices of a game have such a pair (Shapley, Snow 1950)."""
+    """The equilibria with square supports, in fractions; every game has one (Shapley, Snow 1950)."""
     exact = [[Fraction(value) for value in row] for row in payoffs.tolist()]
     m, n = payoffs.shape
     for size in range(1, min(m, n) + 1):
@@ -94,7 +94,9 @@ def _stake(payoffs: np.ndarray, one: Equilibrium) -> Fraction:
     met = sum(
         one.row[i] * one.column[j] * abs(Fraction(value) - one.value) for (i, j), value in np.ndenumerate(payoffs)
     )
-    losses = [one.value - v for v in one.to_row if v < one.value] + [v - one.value for v in one.to_column if v > one.value]
+    losses = [one.value - v for v in one.to_row if v < one.value] + [
+        v - one.value for v in one.to_column if v > one.value
+    ]
     return met or min(losses, default=Fraction(0))
 
 

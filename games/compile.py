@@ -138,7 +138,7 @@ def _check_structure(tree: Tree) -> None:
 
 
 def _chance(tree: Tree) -> Float[np.ndarray, " N"]:
-    """`Tree.probability`, checked to be at least 0 and to sum to 1 at every chance node, and scaled to sum exactly 1."""
+    """`Tree.probability`, checked to be at least 0 and to sum to 1 at every chance node, then scaled to that sum."""
     by_chance = np.append(False, tree.infoset[tree.parent[1:]] == CHANCE)
     bad = by_chance & ~(tree.probability >= 0)
     if bad.any():

@@ -80,9 +80,7 @@ def solve_many(
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     seconds = {"compile": 0.0, "solve": 0.0}
     algorithms, groups, multiple = _planned(algorithm, games, matrices)
-    runs = [
-        _Run(Matrices.of([matrices[i] for i in group], multiple), tolerance, ranges[group]) for group in groups
-    ]
+    runs = [_Run(Matrices.of([matrices[i] for i in group], multiple), tolerance, ranges[group]) for group in groups]
     with jax.enable_x64(True):
         try:
             for run, group in zip(runs, groups, strict=True):
@@ -211,7 +209,9 @@ class _Run:
             rows, columns = (int(there[at].sum()) for there in self.games.exist)
             game = Game.from_matrix(self.games.payoffs[at, :rows, :columns])
             if affordable(game):
-                row, column = (np.concatenate([[1.0], p[at, :n]]) for p, n in zip(self.strategies, (rows, columns), strict=True))
+                row, column = (
+                    np.concatenate([[1.0], p[at, :n]]) for p, n in zip(self.strategies, (rows, columns), strict=True)
+                )
                 self._take_vertex(at, game, vertex(game, (row, column)))
 
     def _take_vertex(self, at: int, game: Game, found: Any) -> None:

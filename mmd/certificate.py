@@ -63,7 +63,7 @@ class Certificate:
 
     @property
     def unresolved(self) -> bool:
-        """Whether float64 cannot do better than these policies, and that is not good enough for the default tolerance."""
+        """Whether float64 cannot do better than these policies, and they are above the default tolerance."""
         return self.default_tolerance < self.exploitability <= self.rounding
 
     @property
@@ -95,7 +95,7 @@ def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.
         GameError: the probabilities are not a policy of this game; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
-    row, column = game.players
+    _row, _column = game.players
     policies = _checked(game, 0, probabilities[0]), _checked(game, 1, probabilities[1])
     found = _measured(game, policies)
     sizes = _gradients(game, found.plans, size=True)
@@ -181,8 +181,9 @@ def _measured(game: Game, policies: tuple[Any, ...]) -> _Measured:
     plans = _plan(row, policies[0]), _plan(column, policies[1])
     to_row, to_column = _gradients(game, plans)
     value = (plans[0] * to_row).sum() if plans[0].dtype == object else np.float64(plans[0] @ to_row)
-    (best_row, row_regrets), (best_column, column_regrets) = _best_response(row, to_row), _best_response(
-        column, to_column
+    (best_row, row_regrets), (best_column, column_regrets) = (
+        _best_response(row, to_row),
+        _best_response(column, to_column),
     )
     return _Measured(
         plans, (to_row, to_column), value, (best_row - value, best_column + value), (row_regrets, column_regrets)
@@ -383,7 +384,7 @@ def _plan(treeplex: Treeplex, probabilities: Any) -> Any:
 
 
 def _best_response(treeplex: Treeplex, gradients: Any) -> tuple[Any, Any]:
-    """`max_x <x, gradient>` over plans for gradients [..., S], by backward induction; every sequence's regret (<= 0)."""
+    """`max_x <x, gradient>` over plans for gradients [..., S], by backward induction, and regrets (<= 0)."""
     values, parent, first = gradients.copy(), np.asarray(treeplex.parent), treeplex.first_sequence
     regrets, n_actions = gradients * 0, treeplex.n_actions
     for infosets, sequences in reversed(list(_levels(treeplex))):

@@ -54,7 +54,9 @@ class ExactSolution:
 
 
 def solve_exactly(game: Game) -> ExactSolution:
-    """An equilibrium by linear programming; of a small game that is too much for HiGHS, in whole numbers (`mmd.vertex`).
+    """An equilibrium by linear programming.
+
+    A small game of which HiGHS cannot make enough is solved in whole numbers (`mmd.vertex`).
 
     Raises:
         RuntimeError: HiGHS failed at every attempt; the message is its own.

@@ -203,7 +203,7 @@ class Game:
 def common(payoffs: Float[np.ndarray, " ..."]) -> float:
     """The middle of the payoffs if it lies further from 0 than they lie apart, else 0.
 
-    Then every payoff is between half the middle and twice the middle, so that the differences are exact (Sterbenz 1974).
+    Then every payoff is between half the middle and twice the middle, and differences are exact (Sterbenz 1974).
     """
     low, high = float(payoffs.min()), float(payoffs.max())
     middle = low / 2 + high / 2

@@ -37,7 +37,9 @@ POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
 NO_POLISH = {"tries": [], "vertex": False, "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
 VERTEX_TRIES = 3  # from this try of the polish on an exact vertex is tried as well, in a small game
 VERTEX_ITERATIONS = 1_000  # a run that ends at a limit tries it after so many
-EXTREME = 1e-14  # of the payoff range: a default tolerance below it says that one payoff dwarfs play, and needs it at once
+EXTREME = (
+    1e-14  # of the payoff range: a default tolerance below it says that one payoff dwarfs play, and needs it at once
+)
 DEFAULT = -1.0  # stands for a tolerance that was not given
 CHUNK_SECONDS = 0.2
 
@@ -48,9 +50,9 @@ OnCheck = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: exploitability (payoff units; None: `Certificate.default_tolerance`), iterations, seconds of solving.
+    """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
 
-    `check_every` is the number of iterations between checks.
+    Exploitability in payoff units; None stands for `Certificate.default_tolerance`.
     """
 
     tolerance: float | None
@@ -355,7 +357,7 @@ class _Run:
     def _wants_vertex(self, newest: dict[str, float], limit: Status | None) -> bool:
         """Whether to try an exact vertex: of a small game that the polish has not solved."""
         report = self.at.polish_report
-        if not self.polish or report["vertex"] or not report["tries"] and limit is None:
+        if not self.polish or report["vertex"] or (not report["tries"] and limit is None):
             return False
         if self.at.polished is not None and self._reached(self.at.polished):
             return False

@@ -20,7 +20,7 @@ IN_UNITS_OF_A_TRY = ("nash_conv_before", "nash_conv_after")
 
 
 def exponent(game: Game) -> int:
-    """k such that payoffs times 2^-k are about 1 if they are extreme; else 0."""
+    """K such that payoffs times 2^-k are about 1 if they are extreme; else 0."""
     size = game.description.payoff_range
     return 0 if size == 0 or SMALLEST <= size <= LARGEST else int(np.frexp(size)[1])
 

@@ -54,12 +54,14 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("payoffs, value, error", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(("payoffs", "value", "error"), FAULTS.values(), ids=FAULTS)
 def test_faults_of_the_first_version(payoffs: list, value: float, error: float) -> None:
     solution = mmd.solve(Game.from_matrix(np.array(payoffs, float)))
     assert solution.converged
     np.testing.assert_allclose(solution.value, value, rtol=0, atol=error)
-    np.testing.assert_allclose(solve_exactly(Game.from_matrix(np.array(payoffs, float))).value, value, rtol=0, atol=error)
+    np.testing.assert_allclose(
+        solve_exactly(Game.from_matrix(np.array(payoffs, float))).value, value, rtol=0, atol=error
+    )
 
 
 def test_uniform_play_is_not_an_equilibrium_of_a_game_with_one_extreme_payoff() -> None:
@@ -72,7 +74,7 @@ def test_uniform_play_is_not_an_equilibrium_of_a_game_with_one_extreme_payoff() 
 
 
 def test_a_precision_that_does_not_suffice_is_said_to() -> None:
-    """The rarely played third row asks for column probabilities that float64 rounds by more than is at stake in play."""
+    """The third row asks for column probabilities that float64 rounds by more than is at stake in play."""
     payoffs = [[1.6e17, -1.3e10], [-8.4e7, -0.11], [-4e-5, 10.5], [269.0, -8.2e9]]
     solution = mmd.solve(Game.from_matrix(np.array(payoffs)))
     assert solution.status is mmd.Status.PRECISION
