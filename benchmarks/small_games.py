@@ -91,9 +91,8 @@ def stake(payoffs: np.ndarray, found: Sequence[Equilibrium]) -> Fraction:
 
 
 def _stake(payoffs: np.ndarray, one: Equilibrium) -> Fraction:
-    met = sum(
-        one.row[i] * one.column[j] * abs(Fraction(value) - one.value) for (i, j), value in np.ndenumerate(payoffs)
-    )
+    cells = np.ndenumerate(payoffs)
+    met = sum((one.row[i] * one.column[j] * abs(Fraction(v) - one.value) for (i, j), v in cells), Fraction(0))
     losses = [one.value - v for v in one.to_row if v < one.value] + [
         v - one.value for v in one.to_column if v > one.value
     ]

@@ -188,7 +188,7 @@ class _Run:
         polish_at = FIRST_POLISH * game.description.payoff_range
         target = limits.tolerance
         if target is None:
-            target = certify(game, Policy.from_log(game, start).probabilities).default_tolerance
+            target = certify(game, Policy.from_log(game, (start[0], start[1])).probabilities).default_tolerance
         asked = DEFAULT if limits.tolerance is None else limits.tolerance
         self.at = Reached(None, candidate, 0, seconds, asked, target, polish_at, NO_POLISH)
         self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
