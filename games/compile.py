@@ -2,9 +2,10 @@
 
 For a tree with perfect recall the sequence form (von Stengel 1996) is the payoff matrix over pairs of own sequences,
 
-    A[s0, s1] = sum of reach(z) * (u0(z) - c / 2) over the plays z in which s0 and s1 are the last own sequences,
+    A[s0, s1] = sum of reach(z) * (u0(z) - offset) over the plays z in which s0 and s1 are the last own sequences,
 
-reach(z) the product of the chance probabilities on the way, and c the constant to which the payoffs sum. A play's
+reach(z) the product of the chance probabilities on the way, and the offset as a rule half the constant to which the
+payoffs sum. A play's
 payoff is the sum of the payoffs met along it. Everything that runs along paths is pointer doubling over the parent
 array, so that a tree costs O(N log depth) whatever its shape.
 
@@ -20,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from games.constant_sum import constant_sum
 from games.labels import unique_labels
-from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.game import Description, Game, GameError, PlayerLabels, common
 from mmd.payoff import Entries
 from mmd.treeplex import Treeplex
 
@@ -84,7 +85,8 @@ class _Sequences(NamedTuple):
 def compile_tree(tree: Tree, sum_tolerance: float | None = None) -> Game:
     """The sequence form of a two-player constant-sum tree with perfect recall.
 
-    `Description.offset` is half the constant to which the payoffs sum, so that values are in the row player's units.
+    `Description.offset` is half the constant to which the payoffs sum, or the middle of the row player's payoffs where
+    that dwarfs their differences, so that values are in the row player's units.
     The tree may have fewer or more players, as long as at most two matter: see `two_players`.
 
     Args:
@@ -98,20 +100,22 @@ def compile_tree(tree: Tree, sum_tolerance: float | None = None) -> Game:
     """
     tree = two_players(tree)
     _check_structure(tree)
-    _check_chance(tree)
+    probability = _chance(tree)
     plays = np.flatnonzero(tree.infoset == TERMINAL)
-    payoffs = _finite_payoffs(tree, plays)
+    reach = _along_paths(tree.parent, probability, np.multiply)[plays]
+    payoffs = _finite_payoffs(tree, plays)[reach > 0]
+    plays, reach = plays[reach > 0], reach[reach > 0]  # what chance never plays counts for nothing
     constant = constant_sum(tree.name, payoffs, lambda play: _where(tree, int(plays[play])), sum_tolerance)
     payoffs = payoffs[:, 0]
     sides = tuple(_sequences(tree, player) for player in (0, 1))
-    reach = _along_paths(tree.parent, tree.probability, np.multiply)[plays]
-    values = reach * (payoffs - constant / 2)
+    offset = common(payoffs) or constant / 2
+    values = reach * (payoffs - offset)
     kept = values != 0
     rows, columns = (side.of_node[plays].astype(np.int32) for side in sides)
     description = Description(
         name=tree.name,
         payoff_range=float(payoffs.max() - payoffs.min()),
-        offset=constant / 2,
+        offset=offset,
         labels=(sides[0].labels, sides[1].labels),
         plays=partial(Entries, rows, columns, reach),
     )
@@ -167,8 +171,8 @@ def _check_structure(tree: Tree) -> None:
         raise GameError(f"{tree.name}: expected one child for each action {_where(tree, int(wrong.argmax()))}")
 
 
-def _check_chance(tree: Tree) -> None:
-    """Probabilities at least 0 and summing to 1 at every chance node."""
+def _chance(tree: Tree) -> Float[np.ndarray, " N"]:
+    """`Tree.probability`, checked to be at least 0 and to sum to 1 at every chance node, then scaled to that sum."""
     by_chance = np.append(False, tree.infoset[tree.parent[1:]] == CHANCE)
     bad = by_chance & ~(tree.probability >= 0)
     if bad.any():
@@ -184,6 +188,7 @@ def _check_chance(tree: Tree) -> None:
         raise GameError(
             f"{tree.name}: expected chance probabilities that sum to 1, got {total[node]:.12g} {_where(tree, node)}"
         )
+    return np.where(by_chance, tree.probability / np.where(by_chance, total[tree.parent], 1.0), tree.probability)
 
 
 def _finite_payoffs(tree: Tree, plays: Int[np.ndarray, " Z"]) -> Float[np.ndarray, "Z 2"]:

@@ -37,7 +37,7 @@ from games.files import parse_options, refuse_others, sum_tolerance
 from games.gambit_tokens import TEXT, WORD, Tokens
 from games.labels import unique_labels
 from games.source import GameFormatError, read_text
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, common
 
 MAX_PLAYERS = 63  # NumPy's limit on axes, one of which counts the players
 FREE_CELLS = 2**22  # payoffs (32 MB of them) that a file may stand for whatever its own length
@@ -153,7 +153,7 @@ def _sum_tolerance(path: Path, options: list[str]) -> float | None:
 
 
 def _matrix_game(form: StrategicForm, name: str, tolerance: float | None) -> Game:
-    """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset."""
+    """The zero-sum game of a two-player constant-sum table: half the constant is the game's offset, as a rule."""
     form = _two_players(form, name)
     row, column = form.payoffs
 
@@ -163,7 +163,8 @@ def _matrix_game(form: StrategicForm, name: str, tolerance: float | None) -> Gam
 
     constant = constant_sum(name, np.stack([row.ravel(), column.ravel()], axis=1), where, tolerance)
     labels = (unique_labels(form.strategies[0]), unique_labels(form.strategies[1]))
-    return Game.from_matrix(row - constant / 2, name=name, labels=labels, offset=constant / 2)
+    offset = 0.0 if common(row) else constant / 2
+    return Game.from_matrix(row - offset, name=name, labels=labels, offset=offset)
 
 
 def _two_players(form: StrategicForm, name: str) -> StrategicForm:

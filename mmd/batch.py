@@ -20,13 +20,14 @@ from jaxtyping import Float, Int
 
 from mmd.algorithm import ITERATES, LAST, Algorithm, describe
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
-from mmd.certificate import certify_matrices
+from mmd.certificate import certify, certify_matrices, default_tolerances
 from mmd.crossover import Strategies, polish_matrices
-from mmd.game import Game, GameError, checked_matrix
+from mmd.game import Game, GameError, checked_matrix, common
 from mmd.padded import MULTIPLE, Matrices, alike, padded_game
 from mmd.payoff import Dense
 from mmd.solution import Solutions, Status
-from mmd.solver import DEFAULT_TOLERANCE, FIRST_POLISH, MOST_ITERATIONS, UNNAMED
+from mmd.solver import EXTREME, FIRST_POLISH, MOST_ITERATIONS, UNNAMED, VERTEX_ITERATIONS
+from mmd.vertex import affordable, vertex
 
 FIRST_CHECK = 32  # iterations; every check doubles them
 BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no faster, and the last ones wait for less
@@ -52,7 +53,7 @@ def solve_many(
     Args:
         games: payoff matrices to the row player, of any sizes, or matrix games; or one [G, m, n] array.
         algorithm: how; the last iterate of predictive regret matching+ if None.
-        tolerance: bound on each exploitability, in payoff units; None for 1e-11 of each game's payoff range.
+        tolerance: bound on each exploitability, in payoff units; None for the default of `mmd.solve`, game by game.
         max_iterations: iterations allowed for a game.
         time_limit: seconds of solving allowed, compilation apart, looked at between blocks; None for no limit.
         polish: also polish the games that are near enough, at every check.
@@ -77,12 +78,9 @@ def solve_many(
     ranges = np.array([float(np.ptp(matrix)) for matrix in matrices])
     if tolerance is not None and not tolerance >= 0:
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
-    tolerances = DEFAULT_TOLERANCE * ranges if tolerance is None else np.full(len(matrices), float(tolerance))
     seconds = {"compile": 0.0, "solve": 0.0}
     algorithms, groups, multiple = _planned(algorithm, games, matrices)
-    runs = [
-        _Run(Matrices.of([matrices[i] for i in group], multiple), tolerances[group], ranges[group]) for group in groups
-    ]
+    runs = [_Run(Matrices.of([matrices[i] for i in group], multiple), tolerance, ranges[group]) for group in groups]
     with jax.enable_x64(True):
         try:
             for run, group in zip(runs, groups, strict=True):
@@ -101,7 +99,7 @@ def solve_many(
         iterates=[ITERATES[i] for i in _joined(groups, [run.iterates for run in runs])],
         iterations=_joined(groups, [run.iterations for run in runs]),
         faces=_joined(groups, [run.faces for run in runs]),
-        tolerances=tolerances,
+        tolerances=_joined(groups, [run.targets for run in runs]) / 2,
         seconds=seconds,
     )
 
@@ -134,16 +132,24 @@ class _Limits(NamedTuple):
 class _Run:
     """The host side of a batch of games that share arrays: what each has reached, and which go on."""
 
-    def __init__(self, games: Matrices, tolerances: Float[np.ndarray, " G"], ranges: Float[np.ndarray, " G"]) -> None:
+    def __init__(self, games: Matrices, tolerance: float | None, ranges: Float[np.ndarray, " G"]) -> None:
         count = len(games.payoffs)
-        self.games, self.targets, self.polish_at = games, 2 * tolerances, 2 * FIRST_POLISH * ranges
+        self.games, self.tolerance, self.ranges, self.polish_at = games, tolerance, ranges, 2 * FIRST_POLISH * ranges
         row, column = (there / there.sum(axis=1, keepdims=True) for there in games.exist)
         self.strategies: Strategies = (row, column)
         certificates = certify_matrices(games.payoffs, games.exist, self.strategies)
         self.values, self.nash_conv = certificates.values, certificates.nash_conv
         self.iterates, self.iterations, self.faces = np.full(count, LAST), np.zeros(count, int), np.zeros(count, int)
+        self.targets = np.full(count, np.nan if tolerance is None else 2 * tolerance)
+        self.vertices = np.zeros(count, bool)  # which games had an exact vertex tried
+        self._aim(np.arange(count))
         self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
-        self.goals = np.maximum(EXACT * np.abs(games.payoffs).max(axis=(1, 2)), self.targets)
+
+    def _aim(self, block: Int[np.ndarray, " H"]) -> None:
+        """The NashConv at which games are solved: by default it follows the best strategies so far."""
+        if self.tolerance is None:
+            games, strategies = self.games.at(block), (self.strategies[0][block], self.strategies[1][block])
+            self.targets[block] = 2 * default_tolerances(games.payoffs, games.exist, strategies)
 
     def until_done(self, algorithms: Any, limits: _Limits, seconds: dict[str, float]) -> None:
         """Round after round, each doubling the iterations, until every game has a status."""
@@ -183,10 +189,42 @@ class _Run:
         near = (self.nash_conv[block] > self.targets[block]) & (nash_conv <= self.polish_at[block])
         if polish and near.any():
             at = block[near]
-            polished = polish_matrices(self.games.at(at), (row[near], column[near]), self.goals[at])
+            exact = EXACT * np.abs(self.games.payoffs[at]).max(axis=(1, 2)) if self.tolerance is not None else 0.0
+            goals = np.maximum(exact, self.targets[at])
+            polished = polish_matrices(self.games.at(at), (row[near], column[near]), goals)
             self.faces[at] += polished.faces
             self._keep_better(at, polished.strategies, np.full(len(at), POLISHED))
+        self._aim(block)
+        if polish:
+            self._try_vertices(block)
         self.statuses[block[self.nash_conv[block] <= self.targets[block]]] = CONVERGED
+
+    def _try_vertices(self, block: Int[np.ndarray, " H"]) -> None:
+        """Exact vertices of small games that the polish does not solve, one by one."""
+        extreme = (self.targets[block] < 2 * EXTREME * self.ranges[block]) & (self.tolerance is None)
+        late = self.iterations[block] >= VERTEX_ITERATIONS
+        wanted = (extreme | late) & ~self.vertices[block] & (self.nash_conv[block] > self.targets[block])
+        for at in block[wanted].tolist():
+            self.vertices[at] = True
+            rows, columns = (int(there[at].sum()) for there in self.games.exist)
+            game = Game.from_matrix(self.games.payoffs[at, :rows, :columns])
+            if affordable(game):
+                row, column = (
+                    np.concatenate([[1.0], p[at, :n]]) for p, n in zip(self.strategies, (rows, columns), strict=True)
+                )
+                self._take_vertex(at, game, vertex(game, (row, column)))
+
+    def _take_vertex(self, at: int, game: Game, found: Any) -> None:
+        """Take over an exact vertex, whose certificate counts for more than one in float64 alone."""
+        certificate = certify(game, found)
+        for into, new in zip(self.strategies, found, strict=True):
+            into[at, : len(new) - 1] = new[1:]
+        self.values[at], self.nash_conv[at], self.iterates[at] = certificate.value, certificate.nash_conv, POLISHED
+        self.faces[at] += 1
+        if self.tolerance is None:
+            self.targets[at] = 2 * certificate.default_tolerance
+            if certificate.unresolved:
+                self.statuses[at] = STATUSES.index(Status.PRECISION)
 
     def _keep_better(
         self, block: Int[np.ndarray, " H"], strategies: Strategies, iterates: Int[np.ndarray, " H"]
@@ -334,12 +372,12 @@ def _matrix(game: Game | np.ndarray, place: int) -> Float[np.ndarray, "m n"]:
             raise GameError(f"game {place} of the batch: {error}") from None
     if payoffs.max() / 2 - payoffs.min() / 2 > np.finfo(np.float64).max / 2:
         raise GameError(f"game {place} of the batch: expected payoffs whose range float64 can hold: scale them down")
-    return payoffs
+    return payoffs - common(payoffs)  # of a Game, the constant is in the offset already
 
 
 def _offset(game: Game | np.ndarray) -> float:
     """What is added to payoffs to give values in the units of the input."""
-    return game.description.offset if isinstance(game, Game) else 0.0
+    return game.description.offset if isinstance(game, Game) else common(np.asarray(game, np.float64))
 
 
 def _joined(groups: list[Int[np.ndarray, " _"]], parts: list[np.ndarray]) -> np.ndarray:

@@ -7,6 +7,8 @@ Everything here is static: NumPy and tuples, no JAX.
 """
 
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -72,8 +74,7 @@ def in_blocks(level: Int[np.ndarray, " I"], n_actions: Int[np.ndarray, " I"]) ->
 @lru_cache(maxsize=256)
 def in_levels(blocks: tuple[Block, ...]) -> tuple[tuple[Block, ...], ...]:
     """The blocks of each level."""
-    depth = blocks[-1].level + 1 if blocks else 0
-    return tuple(tuple(b for b in blocks if b.level == level) for level in range(depth))
+    return tuple(tuple(level) for _, level in groupby(blocks, key=attrgetter("level")))
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ from mmd.game import Game, HostPair
 from mmd.policy import Policy
 from mmd.solution import TRACE_COLUMNS, Certified
 
-LAYOUT = 2  # raised whenever the same arrays mean something else
+LAYOUT = 3  # raised whenever the same arrays mean something else
 SECONDS_BETWEEN = 2.0
 WRITING_SHARE = 0.01  # of the time that a run takes
 DIGEST_BYTES = 32
@@ -54,7 +54,7 @@ class Reached(NamedTuple):
         candidate: the policy that would be returned now.
         rows: how many rows of the trace belong to it.
         seconds: {"compile", "solve"}, of all processes so far.
-        tolerance: exploitability asked for.
+        tolerance: exploitability asked for; -1 if none was.
         target: exploitability at which the certificate is asked next; below the tolerance once it has disagreed.
         polish_at: exploitability at which the polish is tried next.
         polished: the best polished policy.

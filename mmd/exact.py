@@ -22,6 +22,7 @@ from mmd.certificate import Certificate, certify
 from mmd.game import Game
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
+from mmd.vertex import affordable, vertex
 
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # the smallest that it takes
 # Those tolerances are absolute, and entries below 1e-9 are dropped. So payoffs (max |A| = 1) and plan are multiplied by
@@ -55,6 +56,8 @@ class ExactSolution:
 def solve_exactly(game: Game) -> ExactSolution:
     """An equilibrium by linear programming.
 
+    A small game of which HiGHS cannot make enough is solved in whole numbers (`mmd.vertex`).
+
     Raises:
         RuntimeError: HiGHS failed at every attempt; the message is its own.
     """
@@ -64,10 +67,19 @@ def solve_exactly(game: Game) -> ExactSolution:
         found = _solution(game, optimum)
         if best is None or found.certificate.nash_conv < best.certificate.nash_conv:
             best = found
-        if best.certificate.nash_conv <= EXACT * program.scale:
+        if best.certificate.nash_conv <= EXACT * program.scale and _good(best.certificate):
             break
     assert best is not None  # optimal() yields or raises
+    if not _good(best.certificate) and affordable(game):
+        probabilities = vertex(game, best.probabilities)
+        row, column = (player.host_plan(p) for player, p in zip(game.players, probabilities, strict=True))
+        return ExactSolution((row, column), probabilities, certify(game, probabilities))
     return best
+
+
+def _good(certificate: Certificate) -> bool:
+    """Whether the default tolerance is met."""
+    return certificate.exploitability <= certificate.default_tolerance
 
 
 def optimal_range(game: Game, player: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:

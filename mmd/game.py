@@ -101,6 +101,8 @@ class Game:
     ) -> "Game":
         """The matrix game in which the row player receives `payoffs[i, j]`.
 
+        A constant that dwarfs the differences between payoffs is taken out of them, into the offset (`common`).
+
         Args:
             payoffs: [m, n] finite payoffs to the row player.
             name, offset, symmetric, facts: see `Description`.
@@ -117,12 +119,13 @@ class Game:
             if len(set(given)) != n:
                 twice = next(label for label in given if list(given).count(label) > 1)
                 raise GameError(f"expected different labels for the {player} player's actions, got {twice!r} twice")
+        constant = common(payoffs)
         bordered = np.zeros((payoffs.shape[0] + 1, payoffs.shape[1] + 1))
-        bordered[1:, 1:] = payoffs
+        bordered[1:, 1:] = payoffs - constant
         described = Description(
             name=name,
             payoff_range=float(payoffs.max() - payoffs.min()),
-            offset=offset,
+            offset=offset + constant,
             labels=(PlayerLabels(("row",), (tuple(labels[0]),)), PlayerLabels(("column",), (tuple(labels[1]),))),
             symmetric=symmetric,
             facts=facts,
@@ -195,6 +198,16 @@ class Game:
     def astype(self, dtype: DTypeLike) -> "Game":
         """The same game with payoffs on the default device, in `dtype`."""
         return jax.device_put(jax.tree.map(lambda leaf: typed(leaf, dtype), self))
+
+
+def common(payoffs: Float[np.ndarray, " ..."]) -> float:
+    """The middle of the payoffs if it lies further from 0 than they lie apart, else 0.
+
+    Then every payoff is between half the middle and twice the middle, and differences are exact (Sterbenz 1974).
+    """
+    low, high = float(payoffs.min()), float(payoffs.max())
+    middle = low / 2 + high / 2
+    return middle if abs(middle) > high - low else 0.0
 
 
 def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:

@@ -20,7 +20,7 @@ def _optional(metavar: str, default: str) -> object:
 class Limits:
     """When to stop, where to run, what to write."""
 
-    tolerance: Annotated[float | None, _optional("NUMBER", "1e-11 of the payoff range")] = None
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-11 of what is at stake in play")] = None
     """Exploitability to reach, in payoff units."""
     max_iterations: int = 100_000
     """Iterations allowed."""

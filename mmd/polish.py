@@ -35,6 +35,7 @@ from mmd.certificate import certify
 from mmd.game import Game
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
+from mmd.vertex import vertex
 
 CUTS = (1.0, 0.1, 10.0)  # values of c, the one that is right first most often first
 PROJECTIONS = 3  # for each of them, corrections included
@@ -126,6 +127,23 @@ def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14, budget: flo
     return PolishReport(
         best, before, after, after < before, faces, evaluations, work.spent, time.perf_counter() - begun
     )
+
+
+def to_vertex(game: Game, probabilities: Plans) -> PolishReport:
+    """The exact vertex of a small game (`mmd.vertex`), if it is better than what is given.
+
+    Args:
+        game: the game.
+        probabilities: [S0], [S1] behavioural policies; they stay where no play of the vertex leads.
+
+    Raises:
+        GameError: the probabilities are not a policy of this game.
+    """
+    begun = time.perf_counter()
+    before, found = certify(game, probabilities).nash_conv, vertex(game, probabilities)
+    after = certify(game, found).nash_conv
+    best = found if after < before else probabilities
+    return PolishReport(best, before, min(before, after), after < before, 1, 2, 0.0, time.perf_counter() - begun)
 
 
 @dataclass

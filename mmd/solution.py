@@ -27,7 +27,7 @@ class Status(Enum):
     )
     ITERATION_LIMIT = "stopped at the iteration limit before the exploitability reached the tolerance"
     TIME_LIMIT = "stopped at the time limit before the exploitability reached the tolerance"
-    PRECISION = "stopped at the rounding floor of float32, above the tolerance: use float64 to go further"
+    PRECISION = "stopped at the precision of the arithmetic, above the tolerance: what is left is rounding"
     NONFINITE = "stopped because the iterate was no longer finite; the policy is the last finite one"
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mmd import chunk, programs
+from mmd import chunk, programs, units
 from mmd.algorithm import ITERATES, Algorithm, describe
 from mmd.algorithms.auto import Auto
-from mmd.certificate import certify
+from mmd.certificate import Certificate, certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.game import Description, Game, GameError, HostPair, Pair
 from mmd.magnets import Magnet
@@ -30,12 +30,17 @@ from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
-DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
 FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
 POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
-NO_POLISH = {"tries": [], "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
+NO_POLISH = {"tries": [], "vertex": False, "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
+VERTEX_TRIES = 3  # from this try of the polish on an exact vertex is tried as well, in a small game
+VERTEX_ITERATIONS = 1_000  # a run that ends at a limit tries it after so many
+EXTREME = (
+    1e-14  # of the payoff range: a default tolerance below it says that one payoff dwarfs play, and needs it at once
+)
+DEFAULT = -1.0  # stands for a tolerance that was not given
 CHUNK_SECONDS = 0.2
 
 UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
@@ -45,9 +50,12 @@ OnCheck = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: exploitability (payoff units), iterations, seconds of solving; iterations between checks."""
+    """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
 
-    tolerance: float
+    Exploitability in payoff units; None stands for `Certificate.default_tolerance`.
+    """
+
+    tolerance: float | None
     max_iterations: int
     time_limit: float | None
     check_every: int
@@ -56,12 +64,10 @@ class Limits:
     def checked(
         cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
     ) -> "Limits":
-        """The limits, with the default tolerance filled in; GameError names what is out of range."""
+        """The limits; GameError names what is out of range."""
         if not np.isfinite(game.description.payoff_range):
             raise GameError(f"{game.name}: expected payoffs whose range float64 can hold: scale them down")
-        if tolerance is None:
-            tolerance = DEFAULT_TOLERANCE * game.description.payoff_range
-        if not tolerance >= 0:
+        if tolerance is not None and not tolerance >= 0:
             raise GameError(f"expected a tolerance >= 0, got {tolerance}")
         if not isinstance(max_iterations, Integral) or not 0 <= max_iterations <= MOST_ITERATIONS:
             raise GameError(
@@ -71,7 +77,12 @@ class Limits:
             raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
         if check_every < 1:
             raise GameError(f"expected check_every >= 1, got {check_every}")
-        return cls(float(tolerance), int(max_iterations), time_limit, int(check_every))
+        asked = None if tolerance is None else float(tolerance)
+        return cls(asked, int(max_iterations), time_limit, int(check_every))
+
+    def bound(self, certificate: Certificate) -> float:
+        """The exploitability at which policies with this certificate count as an equilibrium."""
+        return certificate.default_tolerance if self.tolerance is None else self.tolerance
 
 
 def solve(
@@ -95,7 +106,8 @@ def solve(
     Args:
         game: the game.
         algorithm: how; `Auto()` if None.
-        tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of the payoff range.
+        tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
+            play, as `mmd.Certificate.default_tolerance` defines it.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -129,7 +141,28 @@ def solve(
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
     if resume and checkpoint is None:
         raise GameError("expected a checkpoint to resume from, got none: name its file")
-    algorithm = (algorithm or Auto()).resolve(game)
+    algorithm = algorithm or Auto()
+    if type(algorithm) is Auto and (k := units.exponent(game)):  # others have numbers in the units of the game
+        return units.back(
+            solve(
+                units.in_other_units(game, k),
+                algorithm,
+                tolerance=None if tolerance is None else float(np.ldexp(tolerance, -k)),
+                max_iterations=max_iterations,
+                time_limit=time_limit,
+                dtype=dtype,
+                start=start,
+                on_check=on_check and (lambda row: on_check(units.row_back(row, game, k))),
+                polish=polish,
+                check_every=check_every,
+                checkpoint=checkpoint,
+                resume=resume,
+                mesh=mesh,
+            ),
+            game,
+            k,
+        )
+    algorithm = algorithm.resolve(game)
     uniform = tuple(player.uniform() for player in game.players)
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
@@ -153,7 +186,11 @@ class _Run:
         candidate = place.whole(chunk.unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
         polish_at = FIRST_POLISH * game.description.payoff_range
-        self.at = Reached(None, candidate, 0, seconds, limits.tolerance, limits.tolerance, polish_at, NO_POLISH)
+        target = limits.tolerance
+        if target is None:
+            target = certify(game, Policy.from_log(game, (start[0], start[1])).probabilities).default_tolerance
+        asked = DEFAULT if limits.tolerance is None else limits.tolerance
+        self.at = Reached(None, candidate, 0, seconds, asked, target, polish_at, NO_POLISH)
         self.after_chunk = self.at  # what is whole if Ctrl-C comes at a bad moment, and what is saved
         self.trace: list[dict[str, float]] = []
         self.rows_wanted = 1
@@ -176,9 +213,8 @@ class _Run:
         if found is not None:
             reached, self.trace = found
             reached = reached._replace(**self.place.whole({"state": reached.state, "candidate": reached.candidate}))
-            tolerance = self.limits.tolerance
-            if reached.tolerance != tolerance:
-                reached = reached._replace(tolerance=tolerance, target=tolerance)
+            if reached.tolerance != self.at.tolerance:
+                reached = reached._replace(tolerance=self.at.tolerance, target=self.at.target)
             self.at = self.after_chunk = reached
 
     def until_done(self, on_check: OnCheck | None) -> Solution:
@@ -261,18 +297,31 @@ class _Run:
         newest = self.trace[-1]
         if not np.isfinite(newest["nash_conv"]):
             return Status.NONFINITE
-        if newest["exploitability"] <= self.at.target:
-            if self._certified().certificate.exploitability <= self.limits.tolerance:
-                return Status.CONVERGED
-            self.at = self.at._replace(target=self.at.target / 2)  # the device was kinder than the certificate
+        limit, near = self._limit(newest), newest["exploitability"] <= self.at.target
+        found = self._certified() if near else None
+        if found is not None and self.limits.tolerance is not None and self._reached(found):
+            return Status.CONVERGED
         if self.polish and newest["exploitability"] <= self.at.polish_at:
             self._try_polish(newest)
-        if self.at.polished and self.at.polished.certificate.exploitability <= self.limits.tolerance:
-            return Status.CONVERGED
-        if newest["exploitability"] <= self.floor:
-            return Status.PRECISION
+        if self._wants_vertex(newest, limit):
+            self._try_vertex(newest)
+        for one in (self.at.polished, found):
+            if one is not None and self._reached(one):
+                return Status.CONVERGED
+            if one is not None and self.limits.tolerance is None and one.certificate.unresolved:
+                return Status.PRECISION
+        if found is not None:  # the device was kinder than the certificate
+            self.at = self.at._replace(target=min(self.at.target / 2, self.limits.bound(found.certificate)))
+        return Status.PRECISION if newest["exploitability"] <= self.floor else limit
+
+    def _reached(self, found: Certified) -> bool:
+        """Whether certified policies count as an equilibrium."""
+        return found.certificate.exploitability <= self.limits.bound(found.certificate)
+
+    def _limit(self, newest: dict[str, float]) -> Status | None:
+        """The limit that the run is at, if any."""
         if newest["iteration"] >= self.limits.max_iterations:
-            if not newest["regularized_gap"] <= self.limits.tolerance:
+            if not newest["regularized_gap"] <= self.at.target:
                 return Status.ITERATION_LIMIT
             return Status.MAGNET_MOVING if _magnet_moves(self.algorithm) else Status.REGULARIZED
         if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
@@ -290,23 +339,58 @@ class _Run:
         from mmd.polish import affordable, polish  # SciPy's sparse solvers: loaded when they are needed
 
         self.at = self.at._replace(polish_at=newest["exploitability"] * POLISH_EVERY)
-        report = self.at.polish_report
-        evaluations = int(newest["gradient_evaluations"])
-        budget = affordable(self.game, evaluations, report["modelled_seconds"], self.limits.time_limit)
+        budget = affordable(
+            self.game,
+            int(newest["gradient_evaluations"]),
+            self.at.polish_report["modelled_seconds"],
+            self.limits.time_limit,
+        )
         if budget == 0:
             return
         begun = time.perf_counter()
-        found = polish(self.game, self._certified().policy.probabilities, budget=budget)
-        elapsed = max(self.place.of_all_processes(time.perf_counter() - begun))
+        given = self._certified()
+        if self.limits.tolerance is None:
+            self.at = self.at._replace(target=self.limits.bound(given.certificate))
+        found = polish(self.game, given.policy.probabilities, budget=budget)
+        self._note_try(newest, found, time.perf_counter() - begun)
+
+    def _wants_vertex(self, newest: dict[str, float], limit: Status | None) -> bool:
+        """Whether to try an exact vertex: of a small game that the polish has not solved."""
+        report = self.at.polish_report
+        if not self.polish or report["vertex"] or (not report["tries"] and limit is None):
+            return False
+        if self.at.polished is not None and self._reached(self.at.polished):
+            return False
+        extreme = self.limits.tolerance is None and self.at.target < EXTREME * self.game.description.payoff_range
+        late = len(report["tries"]) >= VERTEX_TRIES or (limit is not None and newest["iteration"] >= VERTEX_ITERATIONS)
+        if not (extreme or late):
+            return False
+        from mmd.vertex import affordable
+
+        return affordable(self.game, self.limits.time_limit)
+
+    def _try_vertex(self, newest: dict[str, float]) -> None:
+        """An exact vertex of a small game."""
+        from mmd.polish import to_vertex
+
+        begun = time.perf_counter()
+        found = to_vertex(self.game, self._certified().policy.probabilities)
+        self.at = self.at._replace(polish_report=self.at.polish_report | {"vertex": True})
+        self._note_try(newest, found, time.perf_counter() - begun)
+
+    def _note_try(self, newest: dict[str, float], found: Any, elapsed: float) -> None:
+        """Keep what a try has found (a `PolishReport`), if it is the best so far, and what it took."""
+        elapsed = max(self.place.of_all_processes(elapsed))
+        report = self.at.polish_report
         one = {
             "iteration": int(newest["iteration"]),
-            "gradient_evaluations": evaluations + found.gradient_evaluations,
+            "gradient_evaluations": int(newest["gradient_evaluations"]) + found.gradient_evaluations,
             "faces": found.faces,
             "nash_conv_before": found.nash_conv_before,
             "nash_conv_after": found.nash_conv_after,
             "seconds": self.at.seconds["solve"] + elapsed,
         }
-        report = {
+        report = report | {
             "tries": [*report["tries"], one],
             "gradient_evaluations": report["gradient_evaluations"] + found.gradient_evaluations,
             "modelled_seconds": report["modelled_seconds"] + found.modelled_seconds,
@@ -333,7 +417,7 @@ class _Run:
             policy=found.policy,
             iterate=found.iterate,
             status=status,
-            tolerance=self.limits.tolerance,
+            tolerance=self.limits.bound(found.certificate),
             value=found.certificate.value,
             nash_conv=found.certificate.nash_conv,
             regularized_gap=None if np.isnan(newest["regularized_gap"]) else newest["regularized_gap"],

@@ -116,6 +116,11 @@ class Treeplex:
         """The groups of each level, from the top."""
         return in_groups(self.blocks)
 
+    @property
+    def _is_deep(self) -> bool:
+        """Whether a program with a step for each level would be too long."""
+        return bool(self.blocks) and self.blocks[-1].level >= MAX_UNROLLED_LEVELS
+
     def by_rows(self, function: Callable[..., Any], *rows: Array) -> Any:
         """`function(*rows)`, which treats every row by itself; on a mesh (`mmd.sharding`) rows are divided."""
         return function(*rows)
@@ -140,7 +145,10 @@ class Treeplex:
         Returns:
             The value of the empty sequence, and the outputs as one [I] or [S] array (0 at the empty sequence).
         """
-        if len(self.levels) > MAX_UNROLLED_LEVELS:
+        if not self.blocks:  # nothing to decide; the rule only says what kind of output it has
+            _, output = rule(leaves[:0, None], *(a[:0] for a in infoset), *(a[:0, None] for a in sequence))
+            return leaves[0], jnp.zeros(1, leaves.dtype) if output.ndim > 1 else output
+        if self._is_deep:
             return self._bottom_up_scanned(leaves, rule, infoset, sequence)
         outputs: list[Array] = []
         child_values: Array | None = None
@@ -173,7 +181,7 @@ class Treeplex:
     @jax.jit
     def plan_of(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of behavioural probabilities, which may be 0; entry 0 is not read."""
-        if len(self.levels) > MAX_UNROLLED_LEVELS:
+        if self._is_deep:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
         parts = [above]
@@ -267,6 +275,8 @@ class Treeplex:
 
     def over_sequences(self, values: Float[Array, " I"]) -> Float[Array, " S"]:
         """Repeat a value per infoset over its sequences (0 at the empty one)."""
+        if self._is_deep:
+            return taken(values, self.owner).at[0].set(0.0)
         groups = [group for level in self.groups for group in level]
         return jnp.concatenate([jnp.zeros(1, values.dtype), *(self._spread(values[g.infosets], g) for g in groups)])
 
@@ -288,6 +298,8 @@ class Treeplex:
 
     def at_infosets(self, rule: Callable[[Array], Array], values: Float[Array, " S"]) -> Float[Array, " S"]:
         """`rule([n, A]) -> [n, A]` at every infoset by itself, 0 at the empty sequence; missing actions hold -inf."""
+        if self._is_deep:
+            return self._at_infosets_at_once(rule, values)
         groups = [group for level in self.groups for group in level]
         parts = [self._flat(self.by_rows(rule, self._rows(values, g, 0, -jnp.inf)), g) for g in groups]
         return jnp.concatenate([jnp.zeros(1, values.dtype), *parts])
@@ -381,6 +393,14 @@ class Treeplex:
         size, index = (self.n_sequences, sequences) if per_sequence else (self.n_infosets, infosets)
         joined = jnp.zeros(size + 1, outputs.dtype).at[index.reshape(-1)].set(outputs.reshape(-1))
         return values[0], joined[:-1]
+
+    def _at_infosets_at_once(self, rule: Callable[[Array], Array], values: Array) -> Array:
+        """`at_infosets` with all levels as rows of one array."""
+        sequences = padded_levels(self.blocks)[1].reshape(-1, max(b.n_actions for b in self.blocks))
+        sequences = jnp.asarray(sequences[sequences[:, 0] < self.n_sequences])
+        rows = taken(jnp.append(values, -jnp.inf), sequences)
+        flat = jnp.zeros(self.n_sequences + 1, values.dtype)
+        return flat.at[sequences.reshape(-1)].set(self.by_rows(rule, rows).reshape(-1))[:-1].at[0].set(0.0)
 
     def _top_down_scanned(self, policy: Array) -> Array:
         """`top_down` as one loop over levels."""
