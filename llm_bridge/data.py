@@ -354,6 +354,8 @@ def _arguments(value: Any) -> Mapping[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise _BadRow(f"expected {KWARGS!r} to be an object, got {_name(value)}")
+    if "ended" in value:  # which is for `Tokenizer.completed`
+        raise _BadRow(f"{KWARGS!r} has 'ended', which no chat template can be given")
     return dict(value)
 
 

@@ -109,7 +109,7 @@ class Tokenizer:
             found = found[:-1]  # which a tokenizer need not call special
         return self._inner.decode([int(i) for i in found], skip_special_tokens=not special)
 
-    def prompt(self, prompt: str | Sequence[Message], **template_arguments: Any) -> list[int]:
+    def prompt(self, prompt: str | Sequence[Message], /, **template_arguments: Any) -> list[int]:
         """Ids of a prompt: of text, or of messages through the chat template, up to where the answer begins.
 
         A tokenizer that begins every text with BOS begins this one with it, once.
@@ -140,6 +140,7 @@ class Tokenizer:
         self,
         prompt: str | Sequence[Message],
         completion: str | Message,
+        /,
         *,
         ended: bool = True,
         **template_arguments: Any,
@@ -184,7 +185,7 @@ class Tokenizer:
         ids = self.encode(text)
         return sum(token in self.ends for token in ids) > self.has_ended(ids)
 
-    def render(self, messages: Sequence[Message], **template_arguments: Any) -> str:
+    def render(self, messages: Sequence[Message], /, **template_arguments: Any) -> str:
         """The chat template's text, with the header of the answer.
 
         Args:
@@ -227,8 +228,8 @@ class Tokenizer:
     ) -> tuple[str, str]:
         """What the template writes of an answer behind the header, and with what it ends the turn.
 
-        An answer that ends itself is taken as it stands; so is one that the template leaves out, or writes behind
-        another header than it asks with (one that opens a thought).
+        An answer that ends itself is taken as it stands; so is one that the template does not write whole, or writes
+        behind another header than it asks with (one that opens a thought).
 
         Raises:
             BridgeError: an answer that is a message has keys that are not written.
@@ -251,8 +252,8 @@ class Tokenizer:
         template = self._inner.get_chat_template(arguments.get("chat_template"))
         if unwritten := [key for key in lost if key not in template or not body]:
             raise BridgeError(f"{self._where}: the chat template does not write an answer's {unwritten[0]}")
-        last = said.split()[-1:]
-        return body if body and all(word in body for word in last) else said, self._end_in(tail or "")
+        whole_answer = body and "".join(said.split()) in "".join(body.split())  # a template may drop a thought
+        return body if whole_answer else said, self._end_in(tail or "")
 
     def _tail(self, given: list[dict[str, Any]], arguments: Mapping[str, Any]) -> str | None:
         """What the template writes behind an answer to these messages; None if it writes no answer."""
