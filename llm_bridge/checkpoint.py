@@ -37,9 +37,9 @@ from llm_bridge.tensor_files import (
     CONFIG,
     DTYPES,
     GENERATION_CONFIG,
-    GGUF,
     TensorFiles,
     checkpoint_folder,
+    of_gguf,
     read_json,
 )
 from llm_bridge.tokenizer import tokenizer_of
@@ -270,7 +270,7 @@ def _refuse_what_is_no_model(folder: Path) -> None:
             "bridge.save(bridge.merge(...), FOLDER) writes both as one model, as mpo export --merge does for a run"
         )
     if files := sorted(folder.glob("*.gguf")):
-        raise BridgeError(f"{folder}: {GGUF.format(folder=folder, name=files[0].name)}")
+        raise of_gguf(files[0])
 
 
 def _planned(

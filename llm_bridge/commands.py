@@ -78,6 +78,7 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     policy = policy if base == place else adapters.load_adapter(policy, place)
     longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+    say(encoding.preview(examples, words, 1))
     answers = draw(policy, [example.ids for example in examples], options)
     with replacing(options.output_file) as part:
         part.write_text("".join(_answer_lines([example.row.prompt for example in examples], answers)), "utf-8")

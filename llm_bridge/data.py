@@ -196,9 +196,7 @@ def _no_file(path: Path) -> str:
     if not re.fullmatch(HUB_ID, path.as_posix()) or path.parent.exists():
         return "not there; "
     fetch = f"hf download {path.as_posix()} --repo-type dataset --local-dir FOLDER"
-    return (
-        f"not there; a data set of the Hugging Face hub has to be fetched first ({fetch}), to take one of its files; "
-    )
+    return f"not there; fetch a data set of the Hugging Face hub first ({fetch}) and take one of its files; "
 
 
 def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
