@@ -86,8 +86,8 @@ class Row:
         """The prompt and both answers as a judge reads them, and the probability that the first one is preferred."""
         if self.chosen is None or self.rejected is None:
             raise DataError(f"{self.where}: expected two answers, got a prompt alone")
-        texts = (one if isinstance(one, str) else text_of(one) for one in (self.chosen, self.rejected))
-        return self.text, *texts, self.p_chosen
+        one, other = (text if isinstance(text, str) else text_of(text) for text in (self.chosen, self.rejected))
+        return self.text, one, other, self.p_chosen
 
 
 @dataclass(frozen=True)
@@ -316,8 +316,9 @@ def _message(value: Any, number: int, name: str) -> Message:
         raise _BadRow(f"expected {place} to have texts 'role' and 'content'")
     content = value.get("content")
     if isinstance(content, list | tuple):
-        parts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
-        if len(parts) < len(content) or not all(isinstance(part, str) for part in parts):
+        texts = [part.get("text") for part in content if isinstance(part, Mapping) and part.get("type") == "text"]
+        parts = [text for text in texts if isinstance(text, str)]
+        if len(parts) < len(content):
             raise _BadRow(f"expected the content of {place} to be text, or parts of the type 'text' with a 'text'")
         content = "".join(parts)
     if not isinstance(content, str) and not (content is None and value.get("tool_calls")):
@@ -373,9 +374,9 @@ def _answer(value: Prompt, name: str, prompt: Prompt) -> str | Message:
         if len(value) != 1 or value[0]["role"] != "assistant":
             raise _BadRow(f"expected {name!r} to be one message of the assistant, got {len(value)} messages")
         (message,) = value
-        value = message["content"] or ""
         if text_of(message) and any(inner for key, inner in message.items() if key not in ("role", "content")):
             return message
+        value = str(message["content"] or "")
     if not value:
         raise _BadRow(f"{name!r} is empty")
     return value
