@@ -10,6 +10,7 @@ adapter for each map here cannot promise to keep: such maps are refused.
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,14 @@ from safetensors.numpy import load_file, save_file
 from llm_bridge import models, sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.config import is_integer, is_number, raise_all
-from llm_bridge.export import new_folder, on_host
+from llm_bridge.export import new_folder, on_host, write_beside
 from llm_bridge.policy import Policy
 from llm_bridge.ranges import SettingError
 from llm_bridge.tensor_files import ADAPTER_CONFIG, DTYPES, read_json
+from llm_bridge.tensor_files import CONFIG as MODEL_CONFIG
 from llm_bridge.weights import Weight, weights
 
-CONFIG, FILE = ADAPTER_CONFIG, "adapter_model.safetensors"
+CONFIG, FILE, CARD = ADAPTER_CONFIG, "adapter_model.safetensors", "README.md"
 DEFAULT_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
 LOW_RANK = "base_model.model."
 # What would change the mathematics, and the only values that are followed; null is one everywhere but in the first.
@@ -121,7 +123,10 @@ def merge(policy: Policy) -> Policy:
 
 
 def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
-    """Write `adapter_config.json` and `adapter_model.safetensors`, which PEFT and vLLM read.
+    """Write an adapter as PEFT and vLLM read it.
+
+    Beside `adapter_config.json` and `adapter_model.safetensors` the folder has the tokenizer of the base, as far as the
+    base's folder is still there, and a model card that names the base and claims no licence.
 
     Args:
         policy: with an adapter.
@@ -155,8 +160,25 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         }
         if writes:
             save_file(tensors, part / FILE, {"format": "pt"})
+            write_beside(policy.origin, part)
+            (part / CARD).write_text(_card(config), "utf-8")
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return Path(folder)
+
+
+def _card(config: Mapping[str, Any]) -> str:
+    """A model card with the fields of PEFT's; a base in the cache of the hub has its id."""
+    folder = config["base_model_name_or_path"]
+    cached = re.search(r"models--(.+?)--(.+?)[/\\]snapshots[/\\]", folder or "")
+    base = "/".join(cached.groups()) if cached else folder
+    known = [f"base_model: {json.dumps(base)}"] if base else []
+    known += ["library_name: peft", "pipeline_tag: text-generation", "tags:"]
+    known += [f"- {json.dumps(f'base_model:adapter:{base}')}"] if base else []
+    load = f"AutoModelForCausalLM.from_pretrained({base!r})" if base else "base"
+    lines = ["---", *known, "- lora", "---", "", f"# LoRA adapter{f' of {base}' if base else ''}", ""]
+    lines += [f"Rank {config['r']}, alpha {config['lora_alpha']:g}, of {', '.join(config['target_modules'])}."]
+    lines += ["Made with magnetic-mirror.", "", "```python"]
+    return "\n".join([*lines, f'model = peft.PeftModel.from_pretrained({load}, "FOLDER")', "```", ""])
 
 
 def load_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Policy:
@@ -168,7 +190,7 @@ def load_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Policy:
         BridgeError: the adapter is of a kind that is not followed, or its tensors do not fit; lists every reason.
     """
     folder = Path(folder)
-    rank, scale = _settings(read_json(folder / CONFIG), folder)
+    rank, scale = _settings(_described(folder), folder)
     stored = _read(folder / FILE)
     named = {name: (weight, layer) for name, weight, layer in _tensors(policy, *_candidates(policy))}
     adapted = {named[name][0].split(".")[1] for name in stored if name in named}
@@ -201,12 +223,26 @@ def look(folder: str | os.PathLike[str]) -> str:
         BridgeError: they are not, or they do not say which.
     """
     folder = Path(folder)
-    config = read_json(folder / CONFIG)
+    config = _described(folder)
     _settings(config, folder)
     _read(folder / FILE)
     if not isinstance(base := config.get("base_model_name_or_path"), str):
         raise BridgeError(f"{folder / CONFIG}: expected base_model_name_or_path to name the adapter's base")
     return base
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    """The content of an adapter's configuration.
+
+    Raises:
+        BridgeError: there is none; the message says what the folder holds instead.
+    """
+    if not (folder / CONFIG).exists():
+        if (folder / MODEL_CONFIG).exists():
+            raise BridgeError(f"{folder}: holds a whole model and no adapter: bridge.load({str(folder)!r}) loads it")
+        there = "has no" if folder.is_dir() else "no folder; expected an adapter's, with"
+        raise BridgeError(f"{folder}: {there} {CONFIG}; bridge.save_adapter and PEFT write one")
+    return read_json(folder / CONFIG)
 
 
 def _settings(config: Mapping[str, Any], folder: Path) -> tuple[int, float]:

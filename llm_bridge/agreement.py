@@ -28,11 +28,10 @@ def agreement(
         failed_frac.
     """
     swapped = np.random.default_rng(seed).random(len(rows)) < 0.5
-    pairs = [
-        (row.rejected, row.chosen) if s else (row.chosen, row.rejected) for row, s in zip(rows, swapped, strict=True)
-    ]
-    first, second = ([str(pair[side]) for pair in pairs] for side in (0, 1))
-    said = np.asarray(judge([row.text for row in rows], first, second), np.float64)
+    prompts, chosen, rejected, _ = zip(*(row.comparison for row in rows), strict=True)
+    pairs = [(b, a) if s else (a, b) for a, b, s in zip(chosen, rejected, swapped, strict=True)]
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+    said = np.asarray(judge(list(prompts), first, second), np.float64)
     truth = np.array([row.p_chosen for row in rows])
     label = np.where(swapped, 1 - truth, truth)
     counted = np.isfinite(said) & (label != 0.5)

@@ -8,6 +8,7 @@ that lies, so the host holds one tensor at a time besides the shards.
 
 import itertools
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -27,12 +28,24 @@ from jaxtyping import Array, Key
 from llm_bridge import models, sharding
 from llm_bridge.architecture import Architecture, BridgeError
 from llm_bridge.compute import Compute
-from llm_bridge.config import CODE, Fields, check_special_tokens, is_integer, raise_all
+from llm_bridge.config import CODE, Fields, check_special_tokens, end_tokens, is_integer, raise_all
 from llm_bridge.decoder import Decoder
 from llm_bridge.names import Piece, pieces
 from llm_bridge.policy import Origin, Policy
-from llm_bridge.tensor_files import ADAPTER_CONFIG, CONFIG, DTYPES, TensorFiles, checkpoint_folder, read_json
+from llm_bridge.tensor_files import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    DTYPES,
+    GENERATION_CONFIG,
+    TensorFiles,
+    checkpoint_folder,
+    of_gguf,
+    read_json,
+)
+from llm_bridge.tokenizer import tokenizer_of
 from llm_bridge.weights import Weight, random_weights, weights
+
+LOG = logging.getLogger(__name__)
 
 FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 MAX_NAMED = 8
@@ -162,11 +175,18 @@ def family_of(config: Mapping[str, Any]) -> ModuleType:
     """The family's module.
 
     Raises:
-        BridgeError: there is none for this `model_type`, also if the checkpoint brings code of its own for it.
+        BridgeError: there is none for this `model_type`, also if the checkpoint brings code of its own for it, or is a
+            model of more than text.
     """
     try:
         return models.load(config.get("model_type"))
     except BridgeError as error:
+        if isinstance(inner := config.get("text_config"), Mapping):
+            kind = f" (model_type {inner['model_type']!r})" if inner.get("model_type") else ""
+            raise BridgeError(
+                f"{error}; its language model{kind} stands in text_config beside other parts, and such a checkpoint "
+                "cannot be loaded, nor can a part of it: take one of a language model alone"
+            ) from None
         if code := [name for name in CODE if config.get(name)]:
             raise BridgeError(f"{error}; code of the checkpoint ({', '.join(code)}) is never run") from None
         raise
@@ -178,20 +198,33 @@ def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:
 
 
 def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int) -> Origin:
-    """What is kept of a checkpoint beside its weights; `generation_config.json` knows better what ends a row.
+    """What is kept of a checkpoint beside its weights.
 
     Ids beyond the vocabulary, which published checkpoints have, stand for no token.
     """
-    path = folder / "generation_config.json" if folder else None
-    generation = read_json(path) if path and path.exists() else {}
-    fields = Fields({"eos_token_id": generation.get("eos_token_id")})
-    check_special_tokens(fields)
-    raise_all(str(path), fields.problems)
-    stop = generation.get("eos_token_id", config.get("eos_token_id"))
-    stop_tokens = tuple(token for token in (stop if isinstance(stop, list) else [stop]) if _is_token(token, n_tokens))
     pad, text = config.get("pad_token_id"), json.dumps(dict(config))
     home = str(folder.absolute()) if folder else None  # whatever the working directory is later
+    stop_tokens = tuple(token for token in _ends(config, folder) if _is_token(token, n_tokens))
+    if folder and not stop_tokens:
+        LOG.warning(
+            "%s: no token ends an answer (eos_token_id is in neither config.json nor generation_config.json, and no "
+            "tokenizer has an EOS token), so answers have as many tokens as they may have",
+            folder,
+        )
     return Origin(str(config["model_type"]), text, home, stop_tokens, pad if _is_token(pad, n_tokens) else 0)
+
+
+def _ends(config: Mapping[str, Any], folder: Path | None) -> list[int]:
+    """The tokens that end a row: all that configuration, generation settings, tokenizer and chat template name."""
+    path = folder / GENERATION_CONFIG if folder else None
+    found = list(end_tokens(read_json(path), str(path))) if path and path.exists() else []
+    found += end_tokens(config, "the configuration")
+    try:
+        words = tokenizer_of(str(folder.absolute())) if folder else None
+        found += words.ends if words else ()
+    except BridgeError as error:  # weights need no tokenizer; what does need it will say so again
+        LOG.warning("%s: which tokens end an answer is known from the configuration files alone: %s", folder, error)
+    return list(dict.fromkeys(found))
 
 
 def _is_token(value: object, n_tokens: int) -> TypeGuard[int]:
@@ -215,13 +248,29 @@ def _described(
 ) -> tuple[Path, dict[str, Any], Architecture]:
     """Folder, configuration and architecture of a checkpoint, which fits a mesh."""
     folder = checkpoint_folder(path, FILES, revision=revision)
-    if (folder / ADAPTER_CONFIG).exists() and not (folder / CONFIG).exists():
-        raise BridgeError(f"{folder}: holds an adapter: load its base, then bridge.load_adapter(base, ...)")
+    if not (folder / CONFIG).exists():
+        _refuse_what_is_no_model(folder)
     config = read_json(folder / CONFIG)
     family_of(config)
     architecture = architecture_of(config, str(folder / CONFIG))
     sharding.check(architecture, mesh)
     return folder, config, architecture
+
+
+def _refuse_what_is_no_model(folder: Path) -> None:
+    """Say what to do with a folder that holds something else.
+
+    Raises:
+        BridgeError: it holds an adapter, or weights of another kind.
+    """
+    if (folder / ADAPTER_CONFIG).exists():
+        base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path") or "its base"
+        raise BridgeError(
+            f"{folder}: holds an adapter: load its base, then bridge.load_adapter(base, ...); the base is {base}, and "
+            "bridge.save(bridge.merge(...), FOLDER) writes both as one model, as mpo export --merge does for a run"
+        )
+    if files := sorted(folder.glob("*.gguf")):
+        raise of_gguf(files[0])
 
 
 def _planned(
@@ -242,10 +291,16 @@ def _plan(
     expected = {piece.tensor: piece.stored_shape for piece in wanted}
     ignored = re.compile("|".join(family.IGNORED) or "(?!)")
     extra = {name for name in files.shapes if name not in expected and not ignored.fullmatch(name)}
-    if architecture.tied and (head := family.TENSORS["head"].name) in extra and _same(files, head, wanted[0].tensor):
+    problems = []
+    if architecture.tied and (head := family.TENSORS["head"].name) in extra:
         extra.discard(head)
+        if not _same(files, head, embedding := wanted[0].tensor):
+            problems.append(
+                f"tie_word_embeddings is true, by {CONFIG} or by the family's default, and {head} differs from "
+                f"{embedding}, which contradict each other: set it to false to use both tensors, or remove {head}"
+            )
     there = [name for name in expected if name in files.shapes]
-    problems = _listed("missing", [name for name in expected if name not in files.shapes])
+    problems += _listed("missing", [name for name in expected if name not in files.shapes])
     problems += _listed("unknown", sorted(extra))
     wrong = [
         f"{name} has the shape {files.shapes[name]}, expected {expected[name]}"

@@ -27,7 +27,7 @@ from llm_bridge.ranges import SettingError, flags
 from llm_bridge.rollout import tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.tokenizer import tokenizer_of
-from llm_bridge.train_commands import policy_of, room, train, train_judge
+from llm_bridge.train_commands import policy_of, read, room, train, train_judge
 from mmd import environment
 from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
@@ -71,16 +71,17 @@ def run(command: Command, argv: Sequence[str]) -> int:
 
 def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     prepare_file(options.output_file, (".jsonl",))
-    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    dataset = read(options, options.dataset_name)
     place = _place_of(options.model_name_or_path)
     base = adapters.look(place) if _is_adapter(place) else place
     policy = policy_of(replace(options, model_name_or_path=base))
     policy = policy if base == place else adapters.load_adapter(policy, place)
     longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+    say(encoding.preview(examples, words, 1))
     answers = draw(policy, [example.ids for example in examples], options)
     with replacing(options.output_file) as part:
-        part.write_text("".join(_answer_lines([example.row.text for example in examples], answers)), "utf-8")
+        part.write_text("".join(_answer_lines([example.row.prompt for example in examples], answers)), "utf-8")
     left_out = f", {len(skipped)} prompts left out" if skipped else ""
     say([f"wrote {sum(map(len, answers))} answers to {options.output_file}{left_out}"])
     return DONE
@@ -113,7 +114,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
     if options.output_dir is not None:
         _check_nothing_is_replaced(options.output_dir, [name for name, model in named if not model.endswith(".jsonl")])
-    dataset = data.load(options.dataset_name, on_bad_row=options.on_bad_row)
+    dataset = read(options, options.dataset_name)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
     for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
@@ -127,7 +128,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
             answers[name] = one.answer()
             say([f"{name}: {sum(map(len, answers[name]))} answers"])
             if one.folder is not None:
-                _keep(options.output_dir, name, prompts, answers[name])
+                _keep(options.output_dir, name, [row.prompt for row in dataset.rows], answers[name])
                 drawn.append(name)
         folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
         found = tournament(judge, prompts, answers)
@@ -149,7 +150,7 @@ def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
             raise UsageError(f"{path}: holds answers already; take them as {name}={path}, or choose another folder")
 
 
-def _keep(folder: Path | None, name: str, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> None:
+def _keep(folder: Path | None, name: str, prompts: Sequence[data.Prompt], answers: Sequence[Sequence[str]]) -> None:
     """Write a model's answers, if they are to be written."""
     if folder is not None:
         with replacing(folder / f"{name}.jsonl") as part:
@@ -220,7 +221,7 @@ def _is_adapter(place: str) -> bool:
     return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
 
 
-def _answer_lines(prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> Iterator[str]:
+def _answer_lines(prompts: Sequence[data.Prompt], answers: Sequence[Sequence[str]]) -> Iterator[str]:
     for prompt, texts in zip(prompts, answers, strict=True):
         for i, text in enumerate(texts):
             yield json.dumps({"prompt": prompt, "response": text, "sample": i}) + "\n"
@@ -232,9 +233,10 @@ def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]
     try:
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             row = json.loads(line)
-            if not isinstance(row, Mapping) or not all(isinstance(row.get(k), str) for k in ("prompt", "response")):
-                raise UsageError(f"{path}:{number}: expected texts 'prompt' and 'response'")
-            found.setdefault(row["prompt"], []).append(row["response"])
+            prompt = data.shown(row.get("prompt")) if isinstance(row, Mapping) else None
+            if prompt is None or not isinstance(row.get("response"), str):
+                raise UsageError(f"{path}:{number}: expected a 'prompt', text or messages, and a text 'response'")
+            found.setdefault(prompt, []).append(row["response"])
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:

@@ -15,22 +15,31 @@ from llm_bridge.rotary import yarn_attention_factor
 
 LOG = logging.getLogger(__name__)
 
-# Training, tokenisation, generation and bookkeeping: nothing of it enters a logit.
+# Training, tokenisation, generation, bookkeeping, and how (not what) is computed: nothing of it enters a logit.
 HARMLESS = re.compile(
     r"_name_or_path|architectures|model_type|transformers_version|torch_dtype|dtype|use_cache|cache_implementation"
-    r"|(attention|resid|embd|attn|hidden|classifier)_(p?drop|dropout)(_prob)?|initializer_range|initializer_factor"
+    r"|\w*(dropout|pdrop|layerdrop|drop_path)(_prob|_rate|_p)?|initializer_\w+|init_(std|method|device)"
     r"|(bos|eos|pad|sep|unk|cls|mask|decoder_start)_token_id|pretraining_tp|problem_type|id2label|label2id|num_labels"
-    r"|summary_\w+|router_aux_loss_coef|output_router_logits|task_specific_params|tokenizer_class|finetuning_task"
-    r"|return_dict|output_attentions|output_hidden_states|torchscript|chunk_size_feed_forward|reorder_and_upcast_attn"
-    r"|_attn_implementation\w*|attn_implementation|gradient_checkpointing|unsloth_\w+|use_bfloat16|is_encoder_decoder"
-    r"|do_sample|max_length|min_length|temperature|top_k|top_p|typical_p|repetition_penalty|length_penalty"
-    r"|no_repeat_ngram_size|num_beams|num_beam_groups|diversity_penalty|early_stopping|num_return_sequences"
-    r"|encoder_no_repeat_ngram_size|bad_words_ids|remove_invalid_values|exponential_decay_length_penalty"
-    r"|suppress_tokens|begin_suppress_tokens|forced_(bos|eos)_token_id|prefix|tf_legacy_loss|n_ctx"
-    r"|is_llama_config|max_sequence_length|_num_labels|[\w.]+\.js_config"
+    r"|_num_labels|classifier_\w+|summary_\w+|task_specific_params|tokenizer_class|finetuning_task|is_decoder"
+    r"|\w*(aux|router_z|z)_loss(_\w+)?|router_aux_loss_coef|router_jitter_noise|loss_type|label_smoothing\w*"
+    r"|neftune_noise_alpha|output_router_logits|return_dict|output_attentions|output_hidden_states|torchscript"
+    r"|chunk_size_feed_forward|reorder_and_upcast_attn|_?attn_implementation\w*|_flash_attn\w*|use_flash_attn\w*"
+    r"|use_flash_attention\w*|use_fused_\w+|fuse_\w+|gradient_checkpointing\w*|use_gradient_checkpointing"
+    r"|unsloth_\w+|use_bfloat16|(bf|fp)16|is_encoder_decoder|tie_encoder_decoder"
+    r"|learning_rate|lr_\w+|warmup_\w+|weight_decay|max_grad_norm|seed|\w*batch_size|num_train_epochs"
+    r"|gradient_accumulation_steps|optim(izer)?|max_steps|freeze_\w+|ignore_index"
+    r"|do_sample|max_length|min_length|max_new_tokens|temperature|top_k|top_p|min_p|typical_p|repetition_penalty"
+    r"|length_penalty|no_repeat_ngram_size|num_beams|num_beam_groups|diversity_penalty|early_stopping"
+    r"|num_return_sequences|encoder_no_repeat_ngram_size|bad_words_ids|remove_invalid_values"
+    r"|exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|forced_(bos|eos)_token_id|prefix"
+    r"|tf_legacy_loss|n_ctx|is_llama_config|max_sequence_length|model_max_length|max_seq_len(gth)?|seq_length"
+    r"|[\w.]+\.js_config|_commit_hash|license|language|tags|datasets|library_name|pipeline_tag|base_model"
+    r"|model_name|description|author|version"
 )
 # Fields that only say again what another one says.
 REPEATED = {"sliding_window_size": "sliding_window", "activation": "hidden_act"}
+# Fields that change nothing with these values, which transformers writes in full forms of a configuration.
+WITHOUT_EFFECT = {"pruned_heads": {}, "add_cross_attention": False, "is_causal": True}
 CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
 ROTARY_KEYS = {
     "default": set(),
@@ -165,6 +174,8 @@ class Fields:
         """
         for name, other in REPEATED.items():
             self.repeats(name, self._raw.get(other))
+        for name, value in WITHOUT_EFFECT.items():
+            self.repeats(name, value)
         unknown = [name for name in self.unread() if self.present(name) and not HARMLESS.fullmatch(name)]
         others = [
             f"{name} = {str(self._raw[name])[:80]} is unknown and could change the model"
@@ -208,6 +219,23 @@ def check_special_tokens(fields: Fields) -> None:
         if not all(map(is_integer, value if several else [value])):
             expected = "an integer, a list of integers" if name == "eos_token_id" else "an integer"
             fields.problems.append(f"expected {name} to be {expected} or null, got {value!r}")
+
+
+def end_tokens(content: Mapping[str, Any], where: str) -> tuple[int, ...]:
+    """The ids that a `config.json` or a `generation_config.json` names in `eos_token_id`; perhaps none.
+
+    Args:
+        content: of the file; null entries of `eos_token_id` are none.
+        where: the file, for the message.
+
+    Raises:
+        BridgeError: `eos_token_id` is no integer and no list of integers.
+    """
+    fields = Fields({"eos_token_id": content.get("eos_token_id")})
+    check_special_tokens(fields)
+    raise_all(where, fields.problems)
+    found = fields.get("eos_token_id", [])
+    return tuple(found) if isinstance(found, list) else (found,)
 
 
 def joined_rotary_parameters(fields: Fields, new: Mapping[str, Any]) -> dict[str, Any]:

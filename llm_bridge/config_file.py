@@ -4,6 +4,7 @@ Values are read by the same parser as if they had been typed, so both have the s
 """
 
 import difflib
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
@@ -12,6 +13,8 @@ from typing import Any
 
 from llm_bridge.options import BY_NAME
 from mmd.command_line import UsageError
+
+OBJECTS = ("chat_template_kwargs",)  # options whose text is a JSON object, which YAML may write as one of its own
 
 
 def expanded(argv: Sequence[str]) -> list[str]:
@@ -83,6 +86,8 @@ def _entries(path: Path) -> Iterator[tuple[str, Any, int]]:
         line, value = key.start_mark.line + 1, loader.construct_object(inner, deep=True)
         if isinstance(inner, yaml.ScalarNode) and re.fullmatch(r"[-+]?[\d.]+[eE][-+]?\d+", inner.value):
             value = inner.value  # YAML 1.1 takes 1e-5 for text; the parser of options does not
-        if not isinstance(value, str | int | float | bool | list | None) or isinstance(inner, yaml.MappingNode):
+        if isinstance(inner, yaml.MappingNode) and str(key.value).replace("-", "_") in OBJECTS:
+            value = json.dumps(value)
+        if not isinstance(value, str | int | float | bool | list | None):
             raise UsageError(f"{path}:{line}: expected a number, text or a list for {key.value!r}")
         yield str(key.value), value, line

@@ -1,6 +1,6 @@
 """Rows as token ids with masks, checked against the model's limits, and a few of them shown as the model will see them.
 
-A mask marks the tokens that are trained: the answer and the EOS that ends it. It follows from where ids were put (see
+A mask marks the tokens that are trained: the answer and what ends it. It follows from where ids were put (see
 `llm_bridge.tokenizer`), never from what they are.
 """
 
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from llm_bridge.architecture import BridgeError
 from llm_bridge.data import DataError, Dataset, OnBadRow, Row
-from llm_bridge.tokenizer import Tokenizer
+from llm_bridge.tokenizer import Tokenizer, text_of
 
 SHOWN = 3
 SHOWN_IDS, SHOWN_TEXT = 24, 400
@@ -62,7 +62,7 @@ def prompts(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
     """
 
     def encode(row: Row) -> tuple[Example]:
-        ids = tokenizer.prompt(row.prompt)
+        ids = tokenizer.prompt(row.prompt, **row.chat_template_kwargs)
         return (Example(row, tuple(ids), len(ids)),)
 
     groups, skipped = _encoded(dataset, encode, longest, on_bad_row)
@@ -70,7 +70,7 @@ def prompts(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
 
 
 def answers(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row: OnBadRow = "abort") -> Encoded:
-    """The chosen and the rejected answer of every row, each behind its prompt and ended by EOS once.
+    """The chosen and the rejected answer of every row, each behind its prompt and ended once (`Tokenizer.completed`).
 
     Args:
         dataset: of preferences.
@@ -79,15 +79,15 @@ def answers(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
         on_bad_row: as in `prompts`.
 
     Raises:
-        DataError: as in `prompts`; or an answer has the EOS token before its end.
+        DataError: as in `prompts`; or an answer has an end token before its end.
     """
 
     def encode(row: Row) -> tuple[Example, ...]:
         found = []
-        for answer in (row.chosen, row.rejected):
-            ids, n_prompt = tokenizer.completed(row.prompt, answer or "")
-            if tokenizer.eos in ids[n_prompt:-1]:
-                raise BridgeError("an answer has the EOS token before its end")
+        for answer in (row.chosen or "", row.rejected or ""):
+            if tokenizer.ends_inside(answer if isinstance(answer, str) else text_of(answer)):
+                raise BridgeError("an answer has an end token before its end")
+            ids, n_prompt = tokenizer.completed(row.prompt, answer, **row.chat_template_kwargs)
             found.append(Example(row, tuple(ids), n_prompt))
         return tuple(found)
 

@@ -2,7 +2,8 @@
 
 Tensors have the family's names, order of axes and fusions; large checkpoints are split with an index. Configuration,
 generation settings, tokenizer and chat template are those that the policy came with, byte for byte where nothing
-changed. The folder appears under its name when it is complete.
+changed; where the settings leave out a token that ends rows, they name all of them. The folder appears under its name
+when it is complete.
 """
 
 import json
@@ -22,14 +23,14 @@ from safetensors.numpy import save_file
 
 from llm_bridge import models
 from llm_bridge.architecture import BridgeError
-from llm_bridge.config import CODE
+from llm_bridge.config import CODE, end_tokens
 from llm_bridge.names import Piece, pieces
-from llm_bridge.policy import Policy
-from llm_bridge.tensor_files import ADAPTER_CONFIG, CONFIG, INDEX, SINGLE
+from llm_bridge.policy import Origin, Policy
+from llm_bridge.tensor_files import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, read_json
 
 SHARD_BYTES = 5_000_000_000
 BESIDE_WEIGHTS = (
-    "generation_config.json",
+    GENERATION_CONFIG,
     "tokenizer*",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -112,10 +113,28 @@ def _write_rest(policy: Policy, part: Path) -> None:
         shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")
+    write_beside(origin, part)
+
+
+def write_beside(origin: Origin, part: Path) -> None:
+    """Write the tokenizer's files, and generation settings that name every token which has ended rows.
+
+    Both are copied as they are. Where the settings, or without them the configuration, leave out an end token, the
+    settings are written with all of them: readers of the folder know the end of an answer from nowhere else.
+    """
     source = Path(origin.folder) if origin.folder else None
     found = {path for pattern in BESIDE_WEIGHTS for path in (source.glob(pattern) if source else ())}
     for path in sorted(path for path in found if path.is_file()):
         shutil.copyfile(path, part / path.name)
+    config, path = json.loads(origin.config), part / GENERATION_CONFIG
+    settings = read_json(path) if path.exists() else {}
+    told = end_tokens(settings if "eos_token_id" in settings else config, str(path))
+    if not set(origin.stop_tokens) <= set(told):
+        if not path.exists():
+            names = ("bos_token_id", "pad_token_id")
+            settings = {name: config[name] for name in names if config.get(name) is not None}
+        ends = list(origin.stop_tokens)
+        path.write_text(json.dumps(settings | {"eos_token_id": ends}, indent=2) + "\n", "utf-8")
 
 
 def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -> None:

@@ -1,7 +1,6 @@
 """Which method the options of `mpo train` mean, with its numbers."""
 
 import importlib
-import pkgutil
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -11,7 +10,7 @@ from llm_bridge import baselines
 from llm_bridge.loop import FIRST_MOMENT, Method
 from llm_bridge.mpo import MPO
 from llm_bridge.objective import PolicyGradient, Regression
-from llm_bridge.options import Train
+from llm_bridge.options import METHODS, Train
 from llm_bridge.ranges import RANGES, SettingError
 from mmd.command_line import UsageError, rate_and_power
 
@@ -65,11 +64,10 @@ def method_of(options: Train) -> Method:
 
 
 def _method_class(name: str) -> type[Method]:
-    known = [module.name for module in pkgutil.iter_modules(baselines.__path__) if not module.name.startswith("_")]
     if name == "mpo":
         return MPO
-    if name not in known:
-        raise UsageError(f"there is no method {name!r}: expected {' or '.join(['mpo', *known])}")
+    if name not in METHODS:
+        raise UsageError(f"there is no method {name!r}: expected {' or '.join(METHODS)}")
     return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
 
 
@@ -81,9 +79,10 @@ def _further(options: Train, kind: type[Method], others: set[str]) -> dict[str, 
     found: dict[str, Any] = {}
     for text in options.set:
         name, _, value = text.partition("=")
+        name = name.replace("-", "_")
         if name not in known:
             raise UsageError(f"{options.method} has no {name!r} to --set, expected {', '.join(known)} as NAME=VALUE")
-        found[name] = words[name].get(value) if name in words else _number(name, value)
+        found[name] = words[name].get(value.replace("_", "-")) if name in words else _number(name, value)
         if found[name] is None:
             wanted = f"one of {', '.join(words[name])}" if name in words else "a number"
             raise UsageError(f"expected --set {name}= to be {wanted}, got {value!r}")

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+METHODS = ("mpo", *sorted(p.stem for p in Path(__file__).with_name("baselines").glob("[!_]*.py")))
+
 
 def _optional(metavar: str, default: str) -> object:
     """How help shows an option that need not be given."""
@@ -60,6 +62,14 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Prompts(Data):
+    """Rows whose prompts go through a chat template, where they are messages."""
+
+    chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None
+    """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """A run that writes checkpoints and goes on from them."""
 
@@ -84,11 +94,10 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Run, Data, Judging, Model):
+class Train(Run, Prompts, Judging, Model):
     """Train a model against itself on preferences between its own answers (MPO)."""
 
-    method: str = "mpo"
-    """mpo, or a file of llm_bridge/baselines."""
+    method: Annotated[str, arg(help=f"{', '.join(METHODS)}; sft learns from given answers.")] = "mpo"
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
     eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
@@ -130,6 +139,9 @@ class Train(Run, Data, Judging, Model):
     set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
     """Further settings of the method, such as share=0.25, exports=policy, watch_start=false or estimator=regression."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "method", self.method.replace("-", "_"))  # names of methods take - and _ alike
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainJudge(Run, Data, Model):
@@ -170,7 +182,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generate(Sampling, Data, Model):
+class Generate(Sampling, Prompts, Model):
     """Answer the prompts of a file."""
 
     output_file: Path
@@ -178,7 +190,7 @@ class Generate(Sampling, Data, Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(Sampling, Data, Judging):
+class Eval(Sampling, Prompts, Judging):
     """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
 
     judge: Annotated[str, arg(metavar="JUDGE")] = field()

@@ -5,6 +5,7 @@ Its methods compile themselves, once for each shape. The magnet or the reference
 a `copy`, because donated buffers of one must not be buffers of the other.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +37,8 @@ class Origin:
         model_type: its family.
         config: the text of its `config.json`.
         folder: the checkpoint's, for its tokenizer files; None if it has none.
-        stop_tokens: what ends a generated row unless something else is asked for.
+        stop_tokens: what ends a generated row unless something else is asked for: every token that configuration,
+            generation settings, tokenizer and chat template name (see `Tokenizer.ends`).
         pad_token: what fills the rest of it.
     """
 
@@ -75,6 +77,21 @@ class Policy(nnx.Module):
         self.weights = nnx.Dict(
             {name: (nnx.LoRAParam if ".lora_" in name else nnx.Param)(value) for name, value in weights.items()}
         )
+
+    def __repr__(self) -> str:
+        """On one line: the family, how large it is, where it lies and comes from."""
+        a, sizes = self.decoder.architecture, {n: math.prod(w.shape) for n, w in self.weights.items()}
+        adapter = sum(size for name, size in sizes.items() if ".lora_" in name)
+        trained = f", {adapter:,} of an adapter" if adapter else ""
+        where = f"{self.mesh.size} x {self.mesh.devices.flat[0].platform}"
+        where += f", from {self.origin.folder}" if self.origin.folder else ""
+        return (
+            f"Policy({self.origin.model_type}, {sum(sizes.values()):,} weights in {self.weights['embedding'].dtype}"
+            f"{trained}, {a.n_layers} layers of width {a.width}, vocabulary {a.vocabulary:,}, "
+            f"context {a.max_length:,}, on {where})"
+        )
+
+    __str__ = __repr__
 
     @property
     def architecture(self) -> Architecture:

@@ -18,6 +18,7 @@ import numpy as np
 from llm_bridge.architecture import BridgeError
 
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+GENERATION_CONFIG = "generation_config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "F64": np.float64}
@@ -140,6 +141,8 @@ def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, 
     folder, name = Path(path), os.fspath(path)
     if folder.is_dir():
         return folder
+    if folder.is_file() and folder.suffix == ".gguf":
+        raise of_gguf(folder)
     if folder.exists() or folder.is_symlink():
         raise BridgeError(f"{name}: expected the folder of a checkpoint, not a file in it or a link to nothing")
     if not re.fullmatch(HUB_ID, name) or folder.suffix in (".json", ".safetensors") or folder.parent.exists():
@@ -151,6 +154,15 @@ def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, 
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise BridgeError(f"{name}: no folder of this name, and not to be had from the hub ({reason})") from error
+
+
+def of_gguf(file: Path) -> BridgeError:
+    """What is said of weights in GGUF, with what to do instead."""
+    return BridgeError(
+        f"{file}: weights in GGUF are not read here: take the model's folder with safetensors, or write one with "
+        f"transformers and torch: AutoModelForCausalLM.from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
+        ".save_pretrained(FOLDER), and AutoTokenizer likewise"
+    )
 
 
 def shards(folder: Path) -> list[Path]:
@@ -165,6 +177,8 @@ def shards(folder: Path) -> list[Path]:
     if not index.exists():
         if any(path for pattern in PICKLES for path in folder.glob(pattern)):
             raise BridgeError(f"{folder}: only pickled weights, which can run code and are refused; convert them first")
+        if files := sorted(folder.glob("*.gguf")):
+            raise of_gguf(files[0])
         raise BridgeError(f"{folder}: expected {SINGLE} or {INDEX}, found neither")
     found = []
     for name in dict.fromkeys(_weight_map(index).values()):

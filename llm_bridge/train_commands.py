@@ -1,11 +1,14 @@
 """`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
 
+import json
 import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -20,7 +23,7 @@ from llm_bridge.judge_choice import judge_of
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.loop import DIVERGED, FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.method_choice import method_of
-from llm_bridge.options import Model, Run, Train, TrainJudge
+from llm_bridge.options import Model, Prompts, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
 from llm_bridge.processes import SharedJudge, SharedTermination
 from llm_bridge.rollout import Question, tokenizer
@@ -41,7 +44,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     place = options.output_dir.absolute()  # a judge may go elsewhere
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
-    dataset = data.load(options.dataset_name, kind=kind, on_bad_row=options.on_bad_row)
+    dataset = read(options, options.dataset_name, kind)
     held_out = _held_out(options)
     if options.judge is not None or options.judge_model is not None or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
@@ -119,6 +122,23 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     return DONE
 
 
+def read(options: Prompts, path: Path, kind: Literal["prompts", "preferences"] = "prompts") -> data.Dataset:
+    """A file of prompts or preferences with what their chat template is given.
+
+    Raises:
+        DataError: as of `llm_bridge.data.load`.
+        UsageError: `--chat-template-kwargs` is no JSON object.
+    """
+    text, given = options.chat_template_kwargs, None
+    if text is not None:
+        with suppress(ValueError):
+            given = json.loads(text)
+        if not isinstance(given, dict):
+            wanted = "a JSON object, such as '{\"enable_thinking\": false}'"
+            raise UsageError(f"expected --chat-template-kwargs to be {wanted}, got {text!r}")
+    return data.load(path, kind=kind, on_bad_row=options.on_bad_row, chat_template_kwargs=given)
+
+
 def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
     """The model, with a fresh adapter where one is to be trained.
 
@@ -168,7 +188,7 @@ def _held_out(options: Train) -> data.Dataset | None:
         return None
     if options.judge is None:
         raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
-    return data.load(options.eval_dataset_name, kind="prompts", on_bad_row=options.on_bad_row)
+    return read(options, options.eval_dataset_name)
 
 
 def _win_rate(

@@ -12,8 +12,6 @@ from types import ModuleType
 
 from llm_bridge.architecture import BridgeError
 
-PARTS = {"gemma3": "gemma3_text"}  # models of more than text, and their part that is one of text
-
 
 def names() -> tuple[str, ...]:
     """Model types that can be loaded, sorted."""
@@ -37,6 +35,6 @@ def _nearest(model_type: str) -> str | None:
     """What was perhaps meant; None for a family that exists elsewhere and only sounds like one of these."""
     from transformers import CONFIG_MAPPING
 
-    if model_type in PARTS or model_type in CONFIG_MAPPING:
-        return PARTS.get(model_type)
+    if model_type in CONFIG_MAPPING:
+        return None
     return next(iter(difflib.get_close_matches(model_type, names(), n=1)), None)

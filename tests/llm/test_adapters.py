@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import yaml
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -16,6 +18,7 @@ import llm_bridge as bridge
 from llm_bridge import adapters
 from tests.llm.cases import rows
 from tests.llm.checkpoints import folder_of, padded
+from tests.llm.test_tokenizer import tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +111,41 @@ def test_what_cannot_be_adapted_or_read(
 @pytest.fixture(scope="module")
 def adapter(trained: bridge.Policy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bridge.save_adapter(trained, tmp_path_factory.mktemp("adapters") / "adapter")
+
+
+def test_an_adapters_folder_has_its_tokenizer_and_a_model_card(base: bridge.Policy, tmp_path: Path) -> None:
+    home = tmp_path / "models--some--base" / "snapshots" / "1"
+    home.mkdir(parents=True)
+    tokenizer(home)
+    policy = bridge.Policy(base.decoder, base.arrays(), replace(base.origin, folder=str(home)))
+    adapted = bridge.add_adapter(policy, jax.random.key(0), rank=2, alpha=4.0)
+    folder = bridge.save_adapter(adapted, tmp_path / "adapter")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("README.md", "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"),
+        *("tokenizer.json", "tokenizer_config.json"),
+    ]
+    assert bridge.Tokenizer(folder).prompt("a b") == bridge.Tokenizer(home).prompt("a b")
+    head, _, text = (folder / "README.md").read_text().removeprefix("---\n").partition("---\n")
+    assert yaml.safe_load(head) == {
+        "base_model": "some/base",
+        "library_name": "peft",
+        "pipeline_tag": "text-generation",
+        "tags": ["base_model:adapter:some/base", "lora"],
+    }
+    assert "# LoRA adapter of some/base\n\nRank 2, alpha 4, of q_proj, " in text
+    shutil.rmtree(home)  # what was learned is saved all the same
+    assert len(list(bridge.save_adapter(adapted, tmp_path / "alone").iterdir())) == 3
+
+
+def test_what_is_no_adapter_is_named(base: bridge.Policy, root: Path, tmp_path: Path) -> None:
+    whole = folder_of(root, "llama")
+    for place, words in {
+        whole: r"holds a whole model and no adapter: bridge\.load\(",
+        tmp_path: r"has no adapter_config\.json; bridge\.save_adapter and PEFT write one",
+        tmp_path / "nowhere": r"no folder; expected an adapter's, with adapter_config\.json",
+    }.items():
+        with pytest.raises(bridge.BridgeError, match=words):
+            bridge.load_adapter(base, place)
 
 
 UNWANTED = {

@@ -11,11 +11,15 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from transformers import GenerationConfig
 
 import llm_bridge as bridge
 from llm_bridge import checkpoint
+from llm_bridge.baselines.sft import SFT
 from tests.llm.cases import FAMILIES, rows
 from tests.llm.checkpoints import folder_of, padded, shapes
+from tests.llm.games import SIZES
+from tests.llm.test_templates import published
 
 TOKENIZER_FILES = {
     "tokenizer.json": b'{"odd":   "spacing"}\n',
@@ -174,8 +178,12 @@ def test_a_tied_head_may_be_there_if_it_is_the_embedding(folder: Path) -> None:
     save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"]}, folder / "model.safetensors")
     bridge.load(folder)
     save_file(tensors | {"lm_head.weight": tensors["model.embed_tokens.weight"] + 1}, folder / "model.safetensors")
-    with pytest.raises(bridge.BridgeError, match=r"unknown: lm_head\.weight"):
+    said = r"tie_word_embeddings is true, .*lm_head\.weight differs from model\.embed_tokens\.weight, which contradict"
+    with pytest.raises(bridge.BridgeError, match=said):
         bridge.load(folder)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    np.testing.assert_array_equal(bridge.load(folder).arrays()["head"].T, tensors["model.embed_tokens.weight"] + 1)
 
 
 def test_every_bad_tensor_is_named(folder: Path) -> None:
@@ -315,8 +323,82 @@ def test_what_looks_like_a_path_is_no_hub_id(folder: Path, monkeypatch: pytest.M
         with pytest.raises(bridge.BridgeError, match=words):
             bridge.load(path)
     shutil.move(folder / "config.json", folder / "adapter_config.json")
-    with pytest.raises(bridge.BridgeError, match="holds an adapter: load its base"):
+    with pytest.raises(bridge.BridgeError, match=r"holds an adapter: load its base, .*bridge\.merge"):
         bridge.load(folder)
+
+
+def test_weights_in_gguf_are_named_with_what_to_do(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "small.gguf").write_bytes(b"GGUF")
+    for path in (tmp_path / "only", tmp_path / "only" / "small.gguf"):
+        with pytest.raises(
+            bridge.BridgeError, match=r"small\.gguf: weights in GGUF are not read .*gguf_file='small\.gguf'"
+        ):
+            bridge.load(path)
+    (folder / "model.safetensors").rename(folder / "model.gguf")
+    with pytest.raises(bridge.BridgeError, match=r"model\.gguf: weights in GGUF"):
+        bridge.load(folder)
+
+
+def with_words(folder: Path, name: str) -> bridge.Tokenizer:
+    """Give a model's folder a published tokenizer, and a vocabulary that is large enough for it."""
+    config = json.loads((folder / "config.json").read_text()) | {"vocab_size": 300, "eos_token_id": 299}
+    return published(name, folder, **config)
+
+
+def test_what_ends_a_row_is_one_set_in_training_generation_and_export(folder: Path, tmp_path: Path) -> None:
+    """A base model (config 299) with a ChatML tokenizer (EOS 256, end of a turn 258) and settings that name 7."""
+    words = with_words(folder, "chatml on a base model")
+    turn, eos = words.encode("<|im_end|>")[0], words.eos
+    policy = bridge.init(folder, jax.random.key(0))
+    assert set(policy.origin.stop_tokens) == {299, eos, turn}
+    (folder / "generation_config.json").write_text('{"eos_token_id": 7, "temperature": 0.6}')
+    policy = bridge.Policy(policy.decoder, policy.arrays(), origin_of(folder))
+    assert set(policy.origin.stop_tokens) == {7, 299, eos, turn}
+    saved = bridge.save(policy, tmp_path / "out")
+    settings = json.loads((saved / "generation_config.json").read_text())
+    assert set(settings["eos_token_id"]) == {7, 299, eos, turn}
+    assert settings["temperature"] == 0.6
+    assert set(GenerationConfig.from_pretrained(saved).eos_token_id) == {7, 299, eos, turn}
+    assert set(bridge.load(saved).origin.stop_tokens) == set(bridge.Tokenizer(saved).ends) == {7, 299, eos, turn}
+    trained = SFT(None, **SIZES).read(policy, [([{"role": "user", "content": "how?"}], "fine"), ("how?", "fine")])
+    assert [one.answer[-2:] for one in trained] == [(turn, *words.encode("\n")), (*words.encode("e"), eos)]
+
+
+@pytest.mark.parametrize("end", ["eos", "turn", "config", "settings"])
+def test_generation_stops_at_each_of_them(end: str, folder: Path) -> None:
+    """A policy that always says one token, which is an end by one of the four."""
+    words = with_words(folder, "chatml on a base model")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [7]}')
+    token = {"eos": words.eos, "turn": words.encode("<|im_end|>")[0], "config": 299, "settings": 7}[end]
+    policy = bridge.init(folder, jax.random.key(0))
+    policy = bridge.Policy(policy.decoder, one_word(policy.arrays(), token), policy.origin)
+    found = policy.generate([words.encode("how?")], max_new_tokens=5, temperature=0.0)
+    assert np.asarray(found.mask).sum() == 1
+    assert int(found.tokens[0, 0]) == token
+    assert int(policy.generate([[1]], max_new_tokens=5, temperature=0.0, stop=()).mask.sum()) == 5
+
+
+def one_word(arrays: dict[str, Any], token: int) -> dict[str, Any]:
+    """Weights with which a token is the likeliest whatever stands before: layers add nothing to constant embeddings."""
+    quiet = {n: jax.numpy.zeros_like(a) for n, a in arrays.items() if n in ("layers.output", "layers.down")}
+    same = jax.numpy.ones_like(arrays["embedding"])
+    return arrays | quiet | {"embedding": same.at[token].mul(1.0 + 1.0)}
+
+
+def origin_of(folder: Path) -> Any:
+    return bridge.init(folder, jax.random.key(0)).origin
+
+
+def test_a_model_whose_answers_nothing_ends_is_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    bridge.load(folder)
+    assert not caplog.records
+    (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
+    bridge.load(folder)
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.startswith(f"{folder}: no token ends an answer")
+    assert "\n" not in said
 
 
 def test_a_dtype_that_is_none() -> None:

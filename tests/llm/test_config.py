@@ -53,6 +53,34 @@ def test_fields_of_published_checkpoints_that_change_nothing(family: str) -> Non
     assert architecture_of(published, family) == architecture_of(config_of(family), family)
 
 
+OF_TRAINING = (
+    *("attention_dropout", "attention_probs_dropout_prob", "ffn_dropout", "layerdrop", "drop_path_rate"),
+    *("classifier_dropout", "classifier_bias", "router_jitter_noise", "router_z_loss_coef", "aux_loss_alpha"),
+    *("label_smoothing", "loss_type", "neftune_noise_alpha", "init_std", "learning_rate", "train_batch_size", "seed"),
+    *("gradient_checkpointing", "gradient_checkpointing_kwargs", "use_flash_attention_2", "_flash_attn_2_enabled"),
+    *("use_fused_cross_entropy", "fuse_norm", "torch_dtype", "use_cache", "pretraining_tp", "is_decoder", "license"),
+    *("model_max_length", "max_new_tokens", "tie_encoder_decoder", "id2label", "problem_type"),
+)
+OF_THE_MODEL = (
+    *("attention_sinks", "logit_scale", "logits_scaling", "residual_multiplier", "embedding_multiplier", "clip_qkv"),
+    *("use_parallel_residual", "qk_layernorm", "alibi", "scale_emb", "scale_depth", "quantization_config", "mrope"),
+    *("attn_temperature_tuning", "floor_scale", "norm_type", "fused_qkv", "text_config", "mlp_only_layers"),
+)
+
+
+def test_a_field_of_training_stops_no_load_and_one_of_the_model_does() -> None:
+    config = config_of("llama")
+    full = {"pruned_heads": {}, "add_cross_attention": False, "cross_attention_hidden_size": None}
+    assert architecture_of(config | dict.fromkeys(OF_TRAINING, 3) | full, "here") == architecture_of(config, "here")
+    with pytest.raises(bridge.BridgeError) as caught:
+        architecture_of(config | dict.fromkeys(OF_THE_MODEL, 3), "here")
+    listed = str(caught.value)
+    assert all(f"{name} = 3 is unknown" in listed for name in OF_THE_MODEL)
+    for changed in ({"pruned_heads": {"0": [1]}}, {"add_cross_attention": True}, {"is_causal": False}):
+        with pytest.raises(bridge.BridgeError, match="is unknown and could change the model"):
+            architecture_of(config | changed, "here")
+
+
 def test_all_reasons_are_given_at_once() -> None:
     config = config_of("gemma2") | {
         "use_bidirectional_attention": True,
@@ -84,7 +112,11 @@ def test_code_of_a_checkpoint_is_left_alone(caplog: pytest.LogCaptureFixture) ->
     ("changes", "words"),
     [
         ({"model_type": "lama"}, "did you mean 'llama'"),
-        ({"model_type": "gemma3"}, "did you mean 'gemma3_text'"),
+        ({"model_type": "gemma3"}, "unsupported model_type 'gemma3': supported are gemma2, "),
+        (
+            {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}, "vision_config": {}},
+            "its language model .model_type 'gemma3_text'. stands in text_config .* cannot be loaded, nor can a part",
+        ),
         ({"model_type": "mixtral"}, "unsupported model_type 'mixtral': supported are gemma2, "),
         ({"rope_interleaved": True}, "rope_interleaved = True"),
         ({"activation": "relu"}, r"activation = relu .*\(remove from config.json what does not change"),

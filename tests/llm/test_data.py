@@ -10,6 +10,7 @@ import pytest
 
 import llm_bridge as bridge
 from llm_bridge import data, encoding
+from tests.llm.test_templates import CALL, published
 from tests.llm.test_tokenizer import tokenizer
 
 USER = {"role": "user", "content": "a b"}
@@ -33,9 +34,10 @@ def lines(path: Path, *rows: Any) -> Path:
         {"prompt": [USER], "chosen": [USER, BOT], "rejected": [USER, WORSE]},
         {"prompt": [USER], "chosen": "c", "rejected": "ab"},
         {"chosen": [USER, BOT], "rejected": [USER, WORSE]},
-        {"chosen": "a b c", "rejected": "a b ab"},
+        {"prompt": "a b", "chosen": [USER, BOT], "rejected": [USER, WORSE]},
+        {"chosen": "a b\nc", "rejected": "a b\nab"},
     ],
-    ids=["standard", "conversational", "repeated", "mixed", "implicit messages", "implicit text"],
+    ids=["standard", "conversational", "repeated", "mixed", "implicit messages", "text repeated", "implicit text"],
 )
 def test_every_type_of_preference_says_the_same(row: dict[str, Any], tmp_path: Path) -> None:
     (found,) = data.load(lines(tmp_path / "p.jsonl", row | {"source": "kept out"}), kind="preferences").rows
@@ -43,6 +45,87 @@ def test_every_type_of_preference_says_the_same(row: dict[str, Any], tmp_path: P
     assert found.text.strip() == "a b"
     assert found.where == f"{tmp_path / 'p.jsonl'}:1"
     assert data.load(tmp_path / "p.jsonl").rows[0].prompt == found.prompt
+
+
+IMPLICIT = {
+    ("The sky is blue.", "The sky is green."): ("The sky is", " blue.", " green."),
+    ("The sky is  blue.", "The sky is  green."): ("The sky is ", " blue.", " green."),
+    ("Sky?\nblue", "Sky?\nbeige"): ("Sky?\n", "blue", "beige"),
+    ("The sky is blue", "The sky is bluer"): ("The sky is", " blue", " bluer"),
+    ("The sky is blue", "The sky is blue indeed"): ("The sky is", " blue", " blue indeed"),
+    ("a\tb", "a\tc"): ("a\t", "b", "c"),
+}
+
+
+@pytest.mark.parametrize("pair", IMPLICIT)
+def test_a_space_before_implicit_answers_is_theirs(pair: tuple[str, str], tmp_path: Path) -> None:
+    """As in TRL, whose cut is at the first letter that differs; here no word is cut."""
+    row = {"chosen": pair[0], "rejected": pair[1]}
+    (found,) = data.load(lines(tmp_path / "p.jsonl", row), kind="preferences").rows
+    assert (found.prompt, found.chosen, found.rejected) == IMPLICIT[pair]
+
+
+def test_a_text_that_conversations_repeat_stands_for_them(tmp_path: Path) -> None:
+    """As preferences and as prompts, with what stands before it; where it is not repeated nothing is guessed."""
+    system = {"role": "system", "content": "be brief"}
+    row = {"prompt": "a b ", "chosen": [system, USER, BOT], "rejected": [system, USER, WORSE]}
+    path = lines(tmp_path / "p.jsonl", row)
+    (found,) = data.load(path, kind="preferences").rows
+    assert (found.prompt, found.chosen, found.rejected) == ((system, USER), "c", "ab")
+    assert data.load(path).rows[0].prompt == (system, USER)
+    other = lines(tmp_path / "o.jsonl", row | {"prompt": "something else"})
+    for kind in ("prompts", "preferences"):
+        with pytest.raises(data.DataError, match=r"o.jsonl:1: 'prompt' is text that no message repeats"):
+            data.load(other, kind=kind)
+
+
+CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL], "weight": 1}
+TOLD = {"role": "tool", "content": "noon", "name": "clock", "tool_call_id": "x7"}
+PARTS = {"role": "user", "content": [{"type": "text", "text": "and "}, {"type": "text", "text": "now?"}]}
+THOUGHT = {"role": "assistant", "content": "noon", "reasoning_content": "well"}
+
+
+def test_messages_of_a_file_are_those_of_python(tmp_path: Path) -> None:
+    """Every key reaches the template, from JSON Lines and from Parquet, and so does what it is given besides."""
+    words = published("chatml on a base model", tmp_path / "words")
+    talk = [USER, CALLED, TOLD, THOUGHT, PARTS]
+    rows = [
+        {"prompt": talk, "chat_template_kwargs": {"enable_thinking": False}},
+        {"prompt": [USER], "chat_template_kwargs": None},
+    ]
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    spelled = [
+        row | {"prompt": [{k: v for k, v in m.items() if m is not PARTS} for m in row["prompt"]]} for row in rows
+    ]
+    spelled[0]["prompt"][-1] = {"role": "user", "content": "and now?"}
+    parquet.write_table(pyarrow.Table.from_pylist(spelled), tmp_path / "p.parquet")
+    for path in (lines(tmp_path / "p.jsonl", *rows), tmp_path / "p.parquet"):
+        found = data.load(path)
+        one, other = encoding.prompts(found, words, longest=999).examples
+        assert words.decode(one.ids, special=True) == words.render(talk, enable_thinking=False)
+        assert words.decode(other.ids, special=True) == words.render([USER])
+    for part in ('{"type": "function"', "(clock)", "<think>\nwell\n</think>", "and now?", "<think>\n\n</think>\n\n"):
+        assert part in words.decode(one.ids, special=True)
+    given = data.load(tmp_path / "p.jsonl", chat_template_kwargs={"enable_thinking": True})
+    assert [row.chat_template_kwargs["enable_thinking"] for row in given.rows] == [False, True]  # a row's own wins
+    assert found.rows[0].text.startswith('user: a b\n\nassistant: [{"type": "function"')
+
+
+def test_answers_of_a_file_are_those_of_python(tmp_path: Path) -> None:
+    words = published("chatml on a base model", tmp_path / "words")
+    row = {"prompt": [USER], "chosen": [CALLED], "rejected": [USER, THOUGHT]}
+    pairs = data.load(lines(tmp_path / "p.jsonl", row), kind="preferences")
+    ((chosen, rejected),) = encoding.answers(pairs, words, longest=999).examples
+    for example, answer in ((chosen, CALLED), (rejected, THOUGHT)):
+        assert example.ids == tuple(words.completed([USER], answer)[0])
+    assert pairs.rows[0].comparison == ("a b", json.dumps([CALL]), "noon", 1.0)
+    plain = published("llama 3", tmp_path / "plain")
+    with pytest.raises(data.DataError, match=r"p.jsonl:1: .*does not write tool_calls"):
+        encoding.answers(pairs, plain, longest=999)
+    for prompt in ([USER], "a b"):
+        asked = data.load(lines(tmp_path / "k.jsonl", {"prompt": prompt, "chat_template_kwargs": {"thinks": True}}))
+        with pytest.raises(data.DataError, match=r"k.jsonl:1: .*(does not ask for|which) thinks"):
+            encoding.prompts(asked, words, longest=999)
 
 
 def test_jsonl_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
@@ -93,6 +176,19 @@ BAD: dict[str, tuple[bytes, str]] = {
     "inner": (b'{"prompt": [{"role": "user", "content": "a", "role": "b"}]}', "the key role stands in an object twice"),
     "bytes": (b'{"prompt": "\xff"}', "not UTF-8 at byte 13"),
     "deep": (b'{"prompt": ' + b"[" * 100_000, "nested too deeply"),
+    "no content": (
+        json.dumps({"prompt": [{"role": "user", "content": None}]}).encode(),
+        "expected message 1 of 'prompt'",
+    ),
+    "a part": (
+        json.dumps({"prompt": [{"role": "user", "content": [{"type": "image", "url": SECRET}]}]}).encode(),
+        "expected the content of message 1 of 'prompt' to be text, or parts of the type 'text'",
+    ),
+    "kwargs": (b'{"prompt": "a", "chat_template_kwargs": "x"}', "'chat_template_kwargs' to be an object, got text"),
+    "inner surrogate": (
+        b'{"prompt": [{"role": "user", "content": "a", "name": "\\ud800"}]}',
+        "'prompt' has half of a surrogate pair at character 1",
+    ),
     "tools": (json.dumps({"prompt": SECRET, "tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
 }
 
@@ -141,11 +237,14 @@ def test_bad_files(tmp_path: Path) -> None:
         "empty.jsonl": "has no row",
         "rows.txt": "expected a file that ends in .jsonl",
         "missing.jsonl": "not there",
-        ".": "expected a file",
+        ".": "a folder; take one of its files, such as .*cut.jsonl.gz; expected a file",
+        "org/data-set": r"not there; expected",
     }
     for name, reason in expected.items():
         with pytest.raises(data.DataError, match=reason):
             data.load(tmp_path / name, on_bad_row="skip")
+    with pytest.raises(data.DataError, match=r"fetch a data set .*hf download trl-lib/x --repo-type dataset"):
+        data.load("trl-lib/x")
     with pytest.raises(data.DataError, match=r"has no row that can be used .2 bad, the first is .*:1: expected a JSON"):
         data.load(lines(tmp_path / "bad.jsonl", 1, []), on_bad_row="skip")
     for rows in (b'[{"prompt": "a"}]', b'\n[\n {"prompt": "a"}\n]\n'):
@@ -207,5 +306,5 @@ def test_a_row_that_does_not_fit_the_model_is_named(tmp_path: Path) -> None:
     examples, skipped = encoding.prompts(data.load(path), found, longest=4, on_bad_row="skip")
     assert (len(examples), len(skipped)) == (1, 1)
     inside = lines(tmp_path / "e.jsonl", {"prompt": "a", "chosen": "b</s>c", "rejected": "b"})
-    with pytest.raises(data.DataError, match=r"e.jsonl:1: an answer has the EOS token before its end"):
+    with pytest.raises(data.DataError, match=r"e.jsonl:1: an answer has an end token before its end"):
         encoding.answers(data.load(inside, kind="preferences"), found, longest=99)

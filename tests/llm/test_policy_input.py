@@ -28,6 +28,19 @@ def test_what_stands_at_padding_does_not_matter_even_if_it_is_no_token() -> None
         np.testing.assert_allclose(traced(given), expected, rtol=0, atol=1e-6)
 
 
+def test_a_policy_is_printed_on_a_line() -> None:
+    """With the numbers that tell one from another; an adapter of rank 2 of q and v: 2 x (16 x 2 + 2 x 16) numbers."""
+    adapted = bridge.add_adapter(policy(), KEY, rank=2, alpha=2.0, targets=("query", "value"))
+    numbers = sum(array.size for array in policy().arrays().values())
+    for one, words in (
+        (policy(), f"Policy(llama, {numbers:,} weights in float32, 1 layers of width 16, vocabulary 4, context 64, on"),
+        (adapted, f"Policy(llama, {numbers + 128:,} weights in float32, 128 of an adapter, 1 layers"),
+    ):
+        assert str(one) == repr(one)
+        assert repr(one).startswith(words)
+        assert "\n" not in repr(one)
+
+
 def test_a_row_of_one_token_has_nothing_to_predict() -> None:
     assert np.asarray(policy().log_probs([[1], [2]], np.ones((2, 1)))).tolist() == [[0.0], [0.0]]
     assert not np.any(policy().compare(policy(), [[1]], [[1]]))
