@@ -110,8 +110,8 @@ def test_order_of_infosets_in_the_input_does_not_matter():
 def test_a_game_without_decisions_is_worth_its_payoff():
     leaf = tree([-1], [0], [TERMINAL], [(2.5, 1.5)], infosets=[])
     game = compile_tree(leaf)
-    assert game.description.offset == 2.0
-    np.testing.assert_allclose(plain.matrix_of(game), [[0.5]])
+    assert game.description.offset == 2.5  # a constant of all payoffs is taken out of them
+    np.testing.assert_allclose(plain.matrix_of(game), [[0.0]])
 
 
 def test_a_chain_of_5000_decisions_compiles_in_two_seconds():
