@@ -16,6 +16,7 @@ work costs nothing. A judge that counts or records its calls sees that call too;
 replaces it.
 """
 
+import builtins
 import inspect
 import sysconfig
 import traceback
@@ -135,7 +136,7 @@ def check_signature(judge: Any) -> None:
         BridgeError: it cannot, or it takes what a judge of TRL takes, whose answers mean something else.
     """
     name = name_of(judge)
-    if inspect.isclass(judge) or not callable(judge):
+    if inspect.isclass(judge) or not builtins.callable(judge):  # `callable` alone is a module of this folder
         kind = "is a class, whose objects may be judges" if inspect.isclass(judge) else "cannot be called"
         raise BridgeError(f"judge {name}: {kind}, {WANTED}{OF_TRL if hasattr(judge, 'judge') else ''}")
     try:
