@@ -153,8 +153,8 @@ def check_signature(judge: Any) -> None:
     else:
         fits = not (of_trl and optional)  # b would be taken for the option
     if not fits:
-        listed = ", ".join(map(str, takes))
-        raise BridgeError(f"judge {name}: takes ({listed}), {WANTED}{OF_TRL if of_trl else ''}")
+        shown = signature.replace(parameters=takes, return_annotation=inspect.Signature.empty)
+        raise BridgeError(f"judge {name}: takes {shown}, {WANTED}{OF_TRL if of_trl else ''}")
 
 
 def error_of(error: BaseException) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
+from llm_bridge.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge
@@ -634,3 +635,23 @@ def test_a_reply_that_was_cut_off_is_no_verdict(serve: Any) -> None:
     values, reasons = ask(HttpJudge(server.endpoint, "m"), 3)
     np.testing.assert_array_equal(values, [1.0, np.nan, 1.0])
     assert reasons == ["", "invalid", ""]
+
+
+def test_options_reach_the_judge_and_an_endpoint_that_is_wrong_ends_the_command(
+    serve: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Whatever `mpo` would have loaded and drawn: the model does not even exist."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a"}\n')
+    server = serve(lambda pair, _: (404, error("the model `m` does not exist", code="model_not_found")))
+    http = ["--judge", server.endpoint, "--judge-model", "m", "--judge-criterion", "kinder?", "--judge-field", "w"]
+    http += ["--judge-max-tokens", "700", "--judge-request-fields", '{"seed": 1}', "--judge-timeout", "9"]
+    line = ["train", "--model-name-or-path", "no", "--dataset-name", "prompts.jsonl", "--output-dir", "o", *http]
+    assert main(line) == 2
+    assert capsys.readouterr().err == (
+        f"mpo: the judge at {server.endpoint} has no model 'm' (404); it says: the model `m` does not exist\n"
+    )
+    assert not (tmp_path / "o").exists()
+    (body,) = server.bodies
+    assert (body["seed"], body["max_tokens"]) == (1, 700)
+    assert 'kinder?\nReply with a JSON object and nothing else. Its field "w"' in body["messages"][0]["content"]
