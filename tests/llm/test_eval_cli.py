@@ -36,7 +36,7 @@ REFUSED = {
     "expected --judge http(s)://host/v1, got json:dumps",
     "two=good --max-new-tokens 4 --judge json:loads": "judge loads: takes (s, *, cls=None, ",
     "two=good --max-new-tokens 4 --judge builtins:print": "judge print: expected 3 numbers, P(a preferred) for each "
-    "pair, got None for all of them; does it return its answers?; it was tried on 3 pairs before the run, expected a ju",
+    "pair, got None for all of them; does it return its answers?; it was tried on 3 pairs before the run, expected",
     "two=good --max-new-tokens 4 --judge http://127.0.0.1:1/v1 --judge-model m": "the judge at http://127.0.0.1:1/v1 "
     "cannot be asked (",
     "one=good": "each as NAME=MODEL with a name of its own",
