@@ -295,6 +295,9 @@ class Told:
         self.reasons: Counter[str] = Counter()
         self.invented = 0
 
+    def dry_run(self, prompts: Any) -> None:
+        """The faults are for the run."""
+
     def __call__(self, prompts: Any, a: Any, b: Any) -> np.ndarray:
         """See `Judge`."""
         values, reasons = self.judge.ask_all(prompts, a, b)

@@ -17,7 +17,7 @@ from llm_bridge import adapters, checkpoint, data, encoding, export, training_ru
 from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.evaluation import tournament
-from llm_bridge.judge_choice import judge_of
+from llm_bridge.judge_choice import judge_of, try_out
 from llm_bridge.judges import preference_model
 from llm_bridge.method_choice import method_of
 from llm_bridge.mpo import MPO
@@ -117,6 +117,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     dataset = read(options, options.dataset_name)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
+    try_out(judge, prompts)
     for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
         checkpoint.check_weights(folder, dtype=options.dtype)
     if options.output_dir is not None:

@@ -26,7 +26,7 @@ from llm_bridge import learning, rollout, sharding, train_state
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.data import take
-from llm_bridge.judges import Judge, NoAnswers, name_of
+from llm_bridge.judges import OF_TRL, WANTED, Judge, NoAnswers, dry_run, name_of
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import NotNumbersError, Policy, check_key
 from llm_bridge.ranges import RANGES, SettingError, require
@@ -160,7 +160,8 @@ class Method:
             if field.name in RANGES and not scheduled and not isinstance(value, Tracer):
                 require(field.name, value, optional=field.default is None)
         if self.judge is not None and not callable(self.judge):
-            raise SettingError(f"expected {{judge}} to be a function of prompts, a and b, got {self.judge!r}")
+            hint = OF_TRL if hasattr(self.judge, "judge") else ""
+            raise SettingError(f"expected {{judge}} to be callable, got {self.judge!r}; {WANTED}{hint}")
         if not isinstance(self.watch_start, bool):
             raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
         if self.first_moment not in FIRST_MOMENT:
@@ -264,11 +265,12 @@ class Method:
 
         Returns:
             Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
-            they led to gives no numbers, or the judge answered none of a round's comparisons (20 or more of them); of
+            they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
             that round nothing is in the state.
 
         Raises:
-            BridgeError: a setting does not fit, or a prompt cannot be read.
+            BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
+                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
         """
         require("steps", steps)
         check_key(key)
@@ -277,6 +279,7 @@ class Method:
         if state is not None:
             _check_state(state, policy)
         questions = self.read(policy, prompts)
+        _try_judge(self.judge, questions)
         state = method.init(policy, key) if state is None else state
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
         history, status = [], FINISHED
@@ -337,6 +340,13 @@ class Method:
             return rate
         left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
         return rate * jnp.maximum(left, 0)
+
+
+def _try_judge(judge: Judge | None, questions: Sequence[Any]) -> None:
+    """Let a judge that will be asked about questions show that it can."""
+    shown = [question.shown for question in questions if isinstance(question, rollout.Question)]
+    if judge is not None and shown:
+        dry_run(judge, shown)
 
 
 def _check_state(state: Any, policy: Policy) -> None:

@@ -43,11 +43,21 @@ class Judging:
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
     judge_model: Annotated[str | None, _optional("NAME", "none")] = None
     """The model's name at an HTTP judge."""
-    judge_key_variable: str = "OPENAI_API_KEY"
+    judge_criterion: Annotated[
+        str | None, _optional("TEXT", "the more helpful and accurate one, no longer than needed")
+    ] = None
+    """What a judge that is asked, over HTTP or a model's folder, compares by: a question."""
+    judge_field: Annotated[str | None, _optional("NAME", "the reply is the verdict")] = None
+    """An HTTP judge replies with a JSON object, whose field of this name is A, B or TIE."""
+    judge_max_tokens: Annotated[int | None, _optional("NUMBER", "8")] = None
+    """Most tokens of an HTTP judge's reply; one that reasons first needs hundreds or thousands."""
+    judge_request_fields: Annotated[str | None, _optional("JSON", "none")] = None
+    """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
+    judge_key_variable: Annotated[str | None, _optional("NAME", "OPENAI_API_KEY")] = None
     """The environment variable that holds an HTTP judge's key, if it needs one."""
-    judge_concurrency: int = 8
+    judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
     """Comparisons that an HTTP judge is asked at the same time."""
-    judge_timeout: float = 60.0
+    judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None
     """Seconds that an HTTP judge may take for a comparison."""
 
 

@@ -15,10 +15,11 @@ from jax.experimental import multihost_utils
 from jaxtyping import Float
 
 from llm_bridge.architecture import BridgeError
-from llm_bridge.judges import answers_of, name_of
+from llm_bridge.judges import answers_of, dry_run, name_of
 from llm_bridge.termination import Terminated, Termination
 
 FINE, FAILED = 0, -1  # what goes with the answers; a positive number is a signal's
+FAILED_THERE = "the judge of the first process has failed; what it says stands there"
 COUNT, INDEX = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
@@ -55,7 +56,29 @@ class SharedJudge:
 
     def __init__(self, judge: Any) -> None:
         self._judge, self.name = judge, "of the first process" if judge is None else name_of(judge)
+        self._tried = False
         self.symmetric = bool(_told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
+
+    def dry_run(self, prompts: Sequence[Any]) -> None:
+        """See `llm_bridge.judges`; the first process tries its judge, and once is enough.
+
+        Raises:
+            BridgeError: the first process's judge has failed; its own error is raised there.
+        """
+        if self._tried:
+            return
+        problem = None
+        if jax.process_index() == 0:
+            try:
+                dry_run(self._judge, prompts)
+            except BaseException as error:  # the others wait for a word
+                problem = error
+        failed = bool(_told(np.array([problem is not None], np.int32))[0])
+        if problem is not None:
+            raise problem
+        if failed:
+            raise BridgeError(FAILED_THERE)
+        self._tried = True
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
         """See `Judge`.
@@ -75,7 +98,7 @@ class SharedJudge:
         if problem is not None:
             raise problem
         if message[-1] == FAILED:
-            raise BridgeError("the judge of the first process has failed; what it says stands there")
+            raise BridgeError(FAILED_THERE)
         if message[-1] != FINE:
             raise Terminated(int(message[-1]))
         return message[:-1]

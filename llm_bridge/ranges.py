@@ -114,6 +114,7 @@ RANGES = {
     "clip": POSITIVE,
     "concurrency": COUNT,
     "timeout": POSITIVE,
+    "max_tokens": COUNT,
     "patience": ANY,
     "scale": POSITIVE,
     # drawing
@@ -130,6 +131,7 @@ IN_PYTHON = {
     "adam_epsilon": "eps",
     "judge_concurrency": "concurrency",
     "judge_timeout": "timeout",
+    "judge_max_tokens": "max_tokens",
     "lora_r": "rank",
 }
 OF_MAGNETS = ("every", "rate", "power", "strength")

@@ -23,7 +23,7 @@ from llm_bridge.policy import Origin, broken
 from llm_bridge.sampling import Settings
 from llm_bridge.tokenizer import Tokenizer, tokenizer_of
 
-ENOUGH = 20  # comparisons of which a judge that works answers at least one
+ENOUGH = 20  # pairs of which a judge that works answers at least one
 
 
 class Question(NamedTuple):
@@ -139,7 +139,7 @@ class Rollout:
             )
             found[tuple(np.array(asked).T)] = verdicts.preference
             if len(asked) >= ENOUGH and verdicts.failed.all():
-                raise NoAnswers(f"the judge {name_of(self._judge)} answered none of a round's {len(asked)} comparisons")
+                raise NoAnswers(f"the judge {name_of(self._judge)} answered none of a round's {len(asked)} pairs")
             self._note("judge/order_flip_frac", verdicts.flipped)
             self._note("judge/failed_frac", verdicts.failed)
             self._note("judge/tie_frac", verdicts.tied)

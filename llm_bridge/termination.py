@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from llm_bridge.architecture import BridgeError
-from llm_bridge.judges import name_of
+from llm_bridge.judges import dry_run, name_of
 
 HEARD = (signal.SIGTERM, signal.SIGINT)
 APART = 1.0  # seconds between two signals; what comes sooner, as from GNU timeout, is the same one again
@@ -123,6 +123,10 @@ class _Interruptible:
     def __init__(self, judge: Any, termination: Termination) -> None:
         self._judge, self._termination = judge, termination
         self.symmetric, self.name = getattr(judge, "symmetric", False), name_of(judge)
+
+    def dry_run(self, prompts: Sequence[Any]) -> None:
+        """See `llm_bridge.judges`; before the run, so nothing has to be saved where it is interrupted."""
+        dry_run(self._judge, prompts)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Any:
         try:

@@ -19,7 +19,7 @@ from llm_bridge.agreement import agreement
 from llm_bridge.architecture import Architecture
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
-from llm_bridge.judge_choice import judge_of
+from llm_bridge.judge_choice import judge_of, named, try_out
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.loop import DIVERGED, FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.method_choice import method_of
@@ -46,9 +46,10 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     dataset = read(options, options.dataset_name, kind)
     held_out = _held_out(options)
-    if options.judge is not None or options.judge_model is not None or not isinstance(method, SFT):
+    if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
+        try_out(method.judge, [row.text for row in dataset.rows])
     prepare(options)
     policy = policy_of(options, lora=options)
     given, longest = _given(options, policy, dataset, say)

@@ -10,9 +10,18 @@ averages; a judge that always takes the first says 1/2. One whose attribute `sym
 1 - P(a, b) by construction and is asked once.
 
 A prompt and a response are text, or, for a policy without a tokenizer, a tuple of token ids.
+
+Before a run generates anything, `dry_run` tries its judge on three pairs of short answers, so that a judge that cannot
+work costs nothing. A judge that counts or records its calls sees that call too; a method `dry_run(prompts)` of its own
+replaces it.
 """
 
+import builtins
+import inspect
+import sysconfig
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -22,6 +31,18 @@ from llm_bridge.architecture import BridgeError
 
 Prompt = str | tuple[int, ...]
 Response = str | tuple[int, ...]
+
+SHORT = (("Yes.", "No."), ("I do not know.", "It depends."), ("Blue.", "Blue, because air scatters blue light."))
+WANTED = (
+    "expected a judge(prompts, a, b) that takes three lists and returns one number in [0, 1] for each i, "
+    "P(a[i] is preferred to b[i])"
+)
+OF_TRL = (
+    "; in TRL a judge's answer is the index, 0 or 1, of the better completion, so here it is 1 - index, and -1 is None:"
+    " return [None if i < 0 else 1 - i for i in judge(prompts, [[x, y] for x, y in zip(a, b)])]; a reward function goes"
+    " into llm_bridge.judges.scalar_reward.ScalarReward"
+)
+MAX_SHOWN = 300  # characters of a text that others wrote
 
 
 @runtime_checkable
@@ -36,7 +57,11 @@ class Judge(Protocol):
 
 
 class NoAnswers(BridgeError):
-    """A judge has answered none of many comparisons, so there is nothing to learn from."""
+    """A judge has answered none of many pairs, so there is nothing to learn from."""
+
+
+class WrongAnswers(BridgeError):
+    """A judge has answered something else than as many probabilities and NaN."""
 
 
 class Verdicts(NamedTuple):
@@ -74,6 +99,76 @@ def ask(judge: Judge, prompts: Sequence[Prompt], a: Sequence[Response], b: Seque
     return Verdicts(preference, failed, (first - 0.5) * (second - 0.5) < 0, preference == 0.5)
 
 
+def dry_run(judge: Any, prompts: Sequence[Prompt]) -> None:
+    """Try a judge on three pairs of short answers to these prompts; it is called once, in one order.
+
+    Args:
+        judge: with a method `dry_run(prompts)` of its own, that is called instead.
+        prompts: at least one, of those that the run will show.
+
+    Raises:
+        BridgeError: the judge does not take three lists, raises an error, or answers something else than three
+            probabilities and NaN.
+    """
+    if (own := getattr(judge, "dry_run", None)) is not None:
+        own(prompts)
+        return
+    check_signature(judge)
+    shown = [prompts[i % len(prompts)] for i in range(len(SHORT))]
+    pairs = [SHORT[i] if isinstance(shown[i], str) else (shown[i], shown[i] * 2) for i in range(len(SHORT))]
+    try:
+        answers_of(judge, shown, [a for a, _ in pairs], [b for _, b in pairs])
+    except WrongAnswers as error:
+        raise BridgeError(f"{error}; it was tried on {len(SHORT)} pairs before the run, {WANTED}") from None
+    except BridgeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise BridgeError(
+            f"judge {name_of(judge)}: raised {error_of(error)} when it was tried on {len(SHORT)} pairs before the run; "
+            f"what it cannot answer is NaN, {WANTED}"
+        ) from error
+
+
+def check_signature(judge: Any) -> None:
+    """That a judge can be called with three lists, as far as can be known without calling it.
+
+    Raises:
+        BridgeError: it cannot, or it takes what a judge of TRL takes, whose answers mean something else.
+    """
+    name = name_of(judge)
+    if inspect.isclass(judge) or not builtins.callable(judge):  # `callable` alone is a module of this folder
+        kind = "is a class, whose objects may be judges" if inspect.isclass(judge) else "cannot be called"
+        raise BridgeError(f"judge {name}: {kind}, {WANTED}{OF_TRL if hasattr(judge, 'judge') else ''}")
+    try:
+        signature = inspect.signature(judge)
+    except (TypeError, ValueError):  # some built-in functions have none
+        return
+    takes = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    of_trl = "completions" in signature.parameters
+    optional = len(takes) > 2 and takes[2].default is not inspect.Parameter.empty
+    try:
+        signature.bind([], [], [])
+    except TypeError:
+        fits = False
+    else:
+        fits = not (of_trl and optional)  # b would be taken for the option
+    if not fits:
+        shown = signature.replace(parameters=takes, return_annotation=inspect.Signature.empty)
+        raise BridgeError(f"judge {name}: takes {shown}, {WANTED}{OF_TRL if of_trl else ''}")
+
+
+def error_of(error: BaseException) -> str:
+    """The last line of an error's traceback, and the line of the user's code where it was raised."""
+    text = " ".join("".join(traceback.format_exception_only(error)).split())[:MAX_SHOWN]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    installed = [Path(__file__).parents[1], *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))]
+    own = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in installed)]
+    if not own:
+        return text
+    path, here = Path(own[-1].filename), Path.cwd()
+    return f"{text} at {path.relative_to(here) if path.is_relative_to(here) else path}:{own[-1].lineno}"
+
+
 def name_of(judge: Any) -> str:
     """What a judge is called: by its own `name`, as a function, or by its class."""
     names = (getattr(judge, "name", None), getattr(judge, "__qualname__", None), type(judge).__name__)
@@ -86,20 +181,20 @@ def answers_of(
     """What a judge answers when it is asked once.
 
     Raises:
-        BridgeError: something else than as many probabilities and NaN.
+        WrongAnswers: something else than as many probabilities and NaN.
     """
     name, found = name_of(judge), judge(prompts, a, b)
     if found is None:
-        raise BridgeError(
+        raise WrongAnswers(
             f"judge {name}: expected {len(prompts)} numbers, P(a preferred) for each pair, got None for all of them; "
             "does it return its answers?"
         )
     answers = numbers(name, found)
     if answers.shape != (len(prompts),):
         shape = f"an array of shape {answers.shape}" if answers.shape else _described(found)
-        raise BridgeError(f"judge {name}: expected {len(prompts)} answers, got {shape}")
+        raise WrongAnswers(f"judge {name}: expected {len(prompts)} answers, got {shape}")
     if wrong := np.flatnonzero((answers < 0) | (answers > 1)).tolist():
-        raise BridgeError(
+        raise WrongAnswers(
             f"judge {name}: expected probabilities, or NaN for no answer, got {answers[wrong[0]]:g} for pair {wrong[0]}"
         )
     return answers
@@ -109,7 +204,7 @@ def numbers(name: str, found: Any) -> Float[np.ndarray, "..."]:
     """What a judge has returned as numbers, NaN for None.
 
     Raises:
-        BridgeError: it is something else, a text that reads like a number included.
+        WrongAnswers: it is something else, a text that reads like a number included.
     """
     try:
         array = np.asarray(found)
@@ -118,7 +213,7 @@ def numbers(name: str, found: Any) -> Float[np.ndarray, "..."]:
         return np.asarray(array, np.float64)
     except (TypeError, ValueError):
         wanted = "an array of numbers, and None or NaN for no answer"
-        raise BridgeError(f"judge {name}: expected {wanted}, got {_described(found)}") from None
+        raise WrongAnswers(f"judge {name}: expected {wanted}, got {_described(found)}") from None
 
 
 def _described(found: Any) -> str:

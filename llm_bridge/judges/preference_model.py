@@ -158,7 +158,7 @@ def load(folder: str | os.PathLike[str], **arguments: Any) -> PreferenceModel:
     """
     folder = Path(folder)
     content = read_json(folder / CONFIG)
-    policy = checkpoint.load(folder, **arguments)
+    _, architecture = checkpoint.look(folder, dtype=arguments.get("dtype"))
     try:
         if content["version"] != VERSION:
             raise BridgeError(f"{folder / CONFIG}: expected version {VERSION}, got {content['version']!r}")
@@ -169,9 +169,10 @@ def load(folder: str | os.PathLike[str], **arguments: Any) -> PreferenceModel:
         if isinstance(error, BridgeError):
             raise
         raise BridgeError(f"{folder}: expected a judge as `mpo train-judge` writes it ({error})") from None
-    if head.shape != (policy.architecture.width,):
-        raise BridgeError(f"{folder / HEAD}: has the shape {head.shape}, expected ({policy.architecture.width},)")
+    if head.shape != (architecture.width,):
+        raise BridgeError(f"{folder / HEAD}: has the shape {head.shape}, expected ({architecture.width},)")
     tokenizer = Tokenizer(folder) if content.get("reads_text") else None
+    policy = checkpoint.load(folder, **arguments)
     return PreferenceModel(policy, jax.device_put(head, whole(policy.mesh)), layout, tokenizer)
 
 

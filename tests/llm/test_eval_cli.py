@@ -34,6 +34,11 @@ REFUSED = {
     "two=good --judge j": "--judge j: there is no such judge",
     "two=good --max-new-tokens 4 --judge json:dumps --judge-model m": "--judge-model is for a judge over HTTP, "
     "expected --judge http(s)://host/v1, got json:dumps",
+    "two=good --max-new-tokens 4 --judge json:loads": "judge loads: takes (s, *, cls=None, ",
+    "two=good --max-new-tokens 4 --judge builtins:print": "judge print: expected 3 numbers, P(a preferred) for each "
+    "pair, got None for all of them; does it return its answers?; it was tried on 3 pairs before the run, expected",
+    "two=good --max-new-tokens 4 --judge http://127.0.0.1:1/v1 --judge-model m": "the judge at http://127.0.0.1:1/v1 "
+    "cannot be asked (",
     "one=good": "each as NAME=MODEL with a name of its own",
 }
 
@@ -71,7 +76,8 @@ def test_what_cannot_answer_is_refused_before_another_model_answers(
     monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
     for words, reason in REFUSED.items():
         line = f"eval one=good {words} --dataset-name prompts.jsonl --num-generations 2 --output-dir out"
-        assert main(f"{line} {'' if '--judge' in words else '--judge json:dumps'}".split()) == 2
+        judge = "" if "--judge" in words else f"--judge {os.environ['JUDGES']}:shorter"
+        assert main(f"{line} {judge}".split()) == 2
         said = capsys.readouterr().err
         assert reason in said
         assert said.count("\n") == 1
@@ -94,18 +100,28 @@ def test_whatever_eval_takes_answers_prompts_of_generate_as_well(
     assert "begun: a run of mpo train-judge; its judge is in begun/policy" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("judge", ["builtins:print", "json:dumps"])
+FAILING_LATER = """
+def silent(prompts, a, b):
+    return [0.5] * 3 if len(prompts) == 3 else None
+
+def raising(prompts, a, b):
+    return [0.5] * 3 if len(prompts) == 3 else prompts["a"]
+"""
+
+
+@pytest.mark.parametrize("judge", ["silent", "raising"])
 def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
     judge: str, folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """The one answers nothing that could be used, the other raises."""
-    line = f"eval one=good two=good --dataset-name prompts.jsonl --judge {judge}"
+    """The one answers nothing that could be used, the other raises; both did well in the dry run, of three pairs."""
+    (folders / f"later_{os.environ['JUDGES']}.py").write_text(FAILING_LATER)
+    line = f"eval one=good two=good --dataset-name prompts.jsonl --judge later_{os.environ['JUDGES']}:{judge}"
     monkeypatch.setattr(commands, "draw", lambda _, prompts, __: [["b"]] * len(prompts))
     for more in ([], ["--output-dir", "out"]):
-        with nullcontext() if judge == "builtins:print" else pytest.raises(TypeError):
+        with nullcontext() if judge == "silent" else pytest.raises(TypeError):
             assert main([*line.split(), *more]) == 2
         said = capsys.readouterr().err.splitlines()
-        assert len(said) == (2 if judge == "builtins:print" else 1)
+        assert len(said) == (2 if judge == "silent" else 1)
         kept = "kept, and need not be drawn again: mpo eval takes one=out/one.jsonl two=out/two.jsonl"
         lost = "lost; with --output-dir FOLDER they would have been kept"
         assert said[0] == f"mpo: the answers of one, two are {kept if more else lost}"

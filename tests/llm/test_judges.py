@@ -15,7 +15,7 @@ import llm_bridge as bridge
 from llm_bridge.agreement import agreement
 from llm_bridge.data import Row
 from llm_bridge.intervals import wilson
-from llm_bridge.judges import answers_of, preference_model
+from llm_bridge.judges import answers_of, dry_run, preference_model
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.judges.preference_model import (
@@ -30,6 +30,7 @@ from llm_bridge.judges.scalar_reward import ScalarReward
 from llm_bridge.processes import SharedJudge
 from llm_bridge.termination import Termination
 from tests.llm.cases import config_of
+from tests.llm.games import PROMPTS, SIZES, SumJudge
 from tests.llm.test_tokenizer import tokenizer
 
 TINY = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -294,3 +295,135 @@ def test_a_pairs_answer_is_a_number_or_none_and_no_text() -> None:
     np.testing.assert_array_equal(answers_of(returning([0.5, None]), ["x"] * 2, "ab", "cd"), [0.5, np.nan])
     with pytest.raises(bridge.BridgeError, match=r"^judge returning.<locals>.mine: .*, got a list with a str in it$"):
         answers_of(PairFunction(returning("0.7")), ["x"], ["a"], ["b"])
+
+
+# -------------------------------------------------------------------- a dry run
+
+
+def trl_reward(prompts: Any, completions: Any, **kwargs: Any) -> list[float]:
+    return [0.5] * len(completions)
+
+
+def trl_judge(prompts: Any, completions: Any, shuffle_order: bool = True) -> list[int]:
+    return [0] * len(prompts)
+
+
+def per_pair(prompt: str, a: str, b: str) -> float:
+    return float(len(a) < len(b))
+
+
+def raising(prompts: Any, a: Any, b: Any) -> Any:
+    return {"known": 1.0}[prompts[0]]
+
+
+class TrlJudge:
+    def judge(self, prompts: Any, completions: Any, shuffle_order: bool = True) -> list[int]:
+        return trl_judge(prompts, completions, shuffle_order)
+
+
+SIGNATURE = "expected a judge(prompts, a, b) that takes three lists and returns one number in [0, 1] for each i, P(a[i]"
+INDEX = "in TRL a judge's answer is the index, 0 or 1, of the better completion, so here it is 1 - index"
+LINE = raising.__code__.co_firstlineno + 1
+TRIED: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "a reward function of TRL": (trl_reward, ("takes (prompts, completions, **kwargs), ", SIGNATURE, INDEX)),
+    "a judge of TRL, which would take b for an option": (
+        TrlJudge().judge,
+        ("takes (prompts, completions, shuffle_order=True), ", SIGNATURE, INDEX),
+    ),
+    "an object of TRL": (TrlJudge(), ("TrlJudge: cannot be called, ", SIGNATURE, INDEX)),
+    "a class": (SumJudge, ("SumJudge: is a class, whose objects may be judges, ", SIGNATURE)),
+    "too few arguments": (lambda prompts, a: [0.5], ("takes (prompts, a), ", SIGNATURE)),
+    "one pair": (per_pair, ("expected 3 answers, got a float; it was tried on 3 pairs before the run, ", SIGNATURE)),
+    "always as many": (lambda *_: [0.5, 0.5], ("expected 3 answers, got an array of shape (2,); ", SIGNATURE)),
+    "a row a pair": (lambda p, a, b: [[0.5, 0.5]] * len(a), ("got an array of shape (3, 2); ", SIGNATURE)),
+    "nothing": (lambda *_: None, ("got None for all of them; does it return its answers?; ", SIGNATURE)),
+    "texts": (lambda p, a, b: ["a"] * len(a), ("got a list with a str in it; ", SIGNATURE)),
+    "out of range": (
+        lambda p, a, b: [-1] * len(a),
+        ("expected probabilities, or NaN for no answer, got -1 for", SIGNATURE),
+    ),
+    "its own error": (
+        raising,
+        (
+            "judge raising: raised KeyError: 'x' at ",
+            f"test_judges.py:{LINE} when it was tried on 3 pairs before the run; what it cannot answer is NaN, ",
+            SIGNATURE,
+        ),
+    ),
+    "an exit": (PairFunction(lambda *_: exit(1)), ("raised SystemExit: 1 at ", SIGNATURE)),
+}
+
+
+@pytest.mark.parametrize("fault", TRIED)
+def test_what_is_no_judge_is_told_before_a_run_what_is_expected(fault: str) -> None:
+    judge, words = TRIED[fault]
+    with pytest.raises(bridge.BridgeError) as refusal:
+        dry_run(judge, ["x"])
+    for part in words:
+        assert part in str(refusal.value)
+
+
+def test_what_is_said_of_trl_turns_its_judges_into_ours() -> None:
+    """The better completion's index, -1 where TRL's judge has failed."""
+    indices = {"a": 0, "b": 1, "c": -1}
+
+    def judge(prompts: Any, completions: Any) -> list[int]:
+        assert completions == [["u", "x"], ["v", "y"], ["w", "z"]]
+        return [indices[prompt] for prompt in prompts]
+
+    with pytest.raises(bridge.BridgeError) as refusal:
+        dry_run(judge, ["a"])
+    written = str(refusal.value).partition("return [")[2].partition(";")[0]
+    ours = eval(f"lambda prompts, a, b: [{written}", {"judge": judge})
+    np.testing.assert_array_equal(answers_of(ours, list("abc"), list("uvw"), list("xyz")), [1, 0, np.nan])
+
+
+def test_a_dry_run_shows_the_runs_own_prompts_in_one_call_and_takes_what_a_judge_may_say() -> None:
+    seen: list[Any] = []
+
+    def judge(prompts: Any, a: Any, b: Any) -> list[float | None]:
+        seen.append((prompts, a, b))
+        return [None, float("nan"), 1.0]
+
+    dry_run(judge, ["x", "y"])
+    dry_run(judge, [(1, 2), (3,)])
+    (texts, a, b), (ids, c, d) = seen
+    assert texts == ["x", "y", "x"]
+    assert all(isinstance(text, str) and text for text in [*a, *b])
+    assert len({*zip(a, b, strict=True)}) == 3
+    assert ids == [(1, 2), (3,), (1, 2)]
+    assert (c, d) == (ids, [(1, 2, 1, 2), (3, 3), (1, 2, 1, 2)])  # tokens that the policy has
+
+
+def test_in_python_nothing_is_generated_for_a_judge_that_fails(monkeypatch: Any, key: Any) -> None:
+    """C10: it was found after a whole generation."""
+    monkeypatch.setattr("llm_bridge.rollout.Rollout.draw", lambda *_: pytest.fail("it has generated"))
+    for judge, words in ((trl_reward, "takes \\(prompts, completions"), (raising, "raised KeyError")):
+        with pytest.raises(bridge.BridgeError, match=words):
+            bridge.MPO(judge, **SIZES).fit(policy(), PROMPTS, steps=1, key=key)
+    method = bridge.MPO(**SIZES)
+    object.__setattr__(method, "judge", TrlJudge())  # types are not checked where users call
+    with pytest.raises(
+        bridge.BridgeError, match=r"expected judge to be callable, got .*TrlJudge.*; expected .*1 - index"
+    ):
+        method.check_settings()
+
+
+def test_several_processes_try_the_judge_of_the_first_one_once() -> None:
+    judge = SumJudge()
+    shared = SharedJudge(Termination().interrupting(judge))
+    for _ in range(2):
+        dry_run(shared, [(1,)])
+    assert judge.asked == 3
+    with pytest.raises(bridge.BridgeError, match="judge raising: raised KeyError"):
+        dry_run(SharedJudge(Termination().interrupting(raising)), ["x"])
+
+
+def test_a_folder_that_is_no_judge_is_refused_before_its_weights_are_read(
+    trained: PreferenceModel, tmp_path: Path, monkeypatch: Any
+) -> None:
+    trained.save(tmp_path / "judge")
+    monkeypatch.setattr("llm_bridge.checkpoint.load", lambda *_, **__: pytest.fail("weights were read"))
+    (tmp_path / "judge" / preference_model.HEAD).unlink()
+    with pytest.raises(bridge.BridgeError, match="expected a judge as `mpo train-judge` writes it"):
+        preference_model.load(tmp_path / "judge")

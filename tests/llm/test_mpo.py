@@ -249,9 +249,7 @@ def test_a_policy_with_broken_weights_is_named_before_a_judge_is_asked() -> None
     whole = policy()
     arrays = whole.arrays() | {"final_norm": jnp.full_like(whole.arrays()["final_norm"], jnp.nan)}
 
-    def unasked(prompt: Any, a: Any, b: Any) -> float:
-        raise AssertionError
-
-    judge = PairFunction(unasked)
+    judge = SumJudge()
     with pytest.raises(bridge.BridgeError, match="not numbers"):
         bridge.MPO(judge, **SIZES).fit(bridge.Policy(whole.decoder, arrays, whole.origin), PROMPTS, steps=1, key=KEY)
+    assert judge.asked == 3  # the pairs of the dry run

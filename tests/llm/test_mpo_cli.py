@@ -45,14 +45,24 @@ def silent(prompts, a, b):
 def leaving(prompts, a, b):
     raise SystemExit(0)
 
+def leaving_later(prompts, a, b):
+    return [0.5] * 3 if len(prompts) == 3 else leaving(prompts, a, b)
+
 def down(prompts, a, b):
     return shorter(prompts, a, b) if rounds() < 2 else silent(prompts, a, b)
 
 def wrong(prompts, a, b):
     return shorter(prompts, a, b) if rounds() < 2 else ["a"] * len(a)
 
+def broken(prompts, a, b):
+    return prompts["a"]
+
+def of_trl(prompts, completions, shuffle_order=True):
+    return [0] * len(prompts)
+
 def rounds():
-    return pathlib.Path("run/metrics.jsonl").read_text().count("round")
+    path = pathlib.Path("run/metrics.jsonl")
+    return path.read_text().count("round") if path.exists() else 0
 """
 TRAIN = {"num-generations": 4, "prompts-per-round": 2, "max-new-tokens": 2, "num-iterations": 2, "learning-rate": 1e-3}
 SIZES = [word for name, value in TRAIN.items() for word in (f"--{name}", value)]
@@ -162,7 +172,9 @@ def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: P
     (work / "run" / "result.json").unlink()
     name = os.environ["JUDGES"]
     slow = (work / f"{name}.py").read_text().replace("def shorter", "def quick").replace("def slow", "def shorter")
-    (work / f"{name}.py").write_text(slow.replace("time.sleep(100)", "print('asked', flush=True); time.sleep(100)"))
+    dry = "if len(prompts) == 3: return [0.5] * 3"
+    asked = f"{dry}\n    print('asked', flush=True); time.sleep(100)"
+    (work / f"{name}.py").write_text(slow.replace("time.sleep(100)", asked))
     shutil.rmtree("run/checkpoints/step_00000002")
     command = [sys.executable, "-m", "llm_bridge", "train", "--config", "run/config.yaml", "--resume"]
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
@@ -220,7 +232,7 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
         "mpo: rounds up to 2 are saved, --resume goes on\n"
         "mpo: judge wrong: expected an array of numbers, and None or NaN for no answer, got a list with a str in it\n",
         *(
-            f"mpo: stopped: the judge down answered none of a round's {n} comparisons; rounds up to 2 are saved, "
+            f"mpo: stopped: the judge down answered none of a round's {n} pairs; rounds up to 2 are saved, "
             "--resume goes on\n"
             for n in range(4, 13)
         ),
@@ -232,8 +244,9 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
 
 
 def test_a_judge_cannot_end_the_process(model: Path, work: Path, capsys: Any) -> None:
-    assert train(model, "run", "--quiet", judge="leaving") == 2
-    said = "mpo: judge leaving: raised SystemExit instead of answering; what it cannot answer is NaN\n"
+    """Not in a round either; `BAD_TRAINING` has one that tries it before."""
+    assert train(model, "run", "--quiet", judge="leaving_later") == 2
+    said = "mpo: judge leaving_later: raised SystemExit instead of answering; what it cannot answer is NaN\n"
     assert capsys.readouterr().err == said
 
 
@@ -325,7 +338,7 @@ def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any
     assert (found.resume, found.quiet, found.set, found.lora_alpha) == (True, False, ("b=1", "c=2"), 16.0)
 
 
-TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge json:dumps --output-dir o"
+TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge JUDGES:shorter --output-dir o"
 BAD_INPUT = {
     "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', did you mean learning_rate?",
     "train --config missing.yaml": "missing.yaml: cannot be read (No such file or directory)",
@@ -338,6 +351,7 @@ BAD_INPUT = {
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
     "train --method sft --model-name-or-path m --dataset-name pairs.jsonl --output-dir o --judge-model m": "--judge is",
+    "train --method sft --model-name-or-path m --dataset-name pairs.jsonl --output-dir o --judge-field w": "--judge is",
     "eval one=m --dataset-name prompts.jsonl --judge j:f": "expected at least two models",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl --judge json:dumps": "a.jsonl: cannot be read",
     "eval one=a.jsonl two=b.jsonl --dataset-name prompts.jsonl": "--judge",
@@ -351,7 +365,7 @@ def test_bad_input_is_refused_in_one_sentence(line: str, work: Path, capsys: Any
     (work / "c.yaml").write_text("eta: 1\nlearning_rte: 3\n")
     (work / "broken.yaml").write_text("a: [\n")
     lines(work / "bad.jsonl", {"prompt": "a"}, b"{\n")
-    assert mpo(*line.split()) == 2
+    assert mpo(*line.replace("JUDGES", os.environ["JUDGES"]).split()) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("mpo: ")
@@ -374,6 +388,21 @@ BAD_TRAINING = {
     "--judge json:dumps2": "the module json has no 'dumps2'",
     "--judge http://localhost:1/v1": "needs --judge-model",
     "--judge-model m": "--judge-model is for a judge over HTTP",
+    "--judge-key-variable KEY": "--judge-key-variable is for a judge over HTTP, expected --judge http",
+    "--judge-concurrency 4": "--judge-concurrency is for a judge over HTTP",
+    "--judge-timeout 5": "--judge-timeout is for a judge over HTTP",
+    "--judge-field winner": "--judge-field is for a judge over HTTP",
+    "--judge-max-tokens 9": "--judge-max-tokens is for a judge over HTTP",
+    "--judge-request-fields {}": "--judge-request-fields is for a judge over HTTP",
+    "--judge-criterion kinder?": "--judge-criterion is for a judge that is asked, expected --judge http",
+    "--judge http://h/v1 --judge-model m --judge-request-fields [1]": "expected --judge-request-fields to be a JSON",
+    "--judge http://h/v1 --judge-model m --judge-max-tokens 0": "expected --judge-max-tokens >= 1, got 0",
+    '--judge http://h/v1 --judge-model m --judge-request-fields {"stream":true}': "expected no 'stream' among",
+    "--judge json:loads": "judge loads: takes (s, *, cls=None, ",
+    "--judge raises_on_import:f": "cannot import it (ValueError: not today at raises_on_import.py:2)",
+    "--judge JUDGES:broken": "judge broken: raised TypeError: list indices must be integers or slices, not",
+    "--judge JUDGES:of_trl": "judge of_trl: takes (prompts, completions, shuffle_order=True), expected",
+    "--judge JUDGES:leaving": "judge leaving: raised SystemExit: 0 at judges_",
     "--eta -1": "expected --eta > 0",
     "--seed -1": "expected --seed >= 0, got -1",
     "--save-steps 0": "expected --save-steps >= 1, got 0",
@@ -385,9 +414,12 @@ BAD_TRAINING = {
 
 @pytest.mark.parametrize("flags", BAD_TRAINING)
 def test_what_does_not_fit_together_is_refused_before_training(
-    flags: str, model: Path, work: Path, capsys: Any
+    flags: str, model: Path, work: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    assert train(model, "o", "--quiet", *flags.split()) == 2
+    if "--judge" in flags:
+        monkeypatch.setattr(train_commands, "policy_of", lambda *_, **__: pytest.fail("weights were read"))
+    (work / "raises_on_import.py").write_text("\nraise ValueError('not today')\n")
+    assert train(model, "o", "--quiet", *flags.replace("JUDGES", os.environ["JUDGES"]).split()) == 2
     assert not (work / "o").exists()
     said = capsys.readouterr().err
     assert said.count("\n") == 1

@@ -85,7 +85,7 @@ def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Pa
 
     def interrupted(prompts: list, a: list, b: list) -> np.ndarray:
         calls.append(len(prompts))
-        if len(calls) == 3:  # two rounds, then the win rate
+        if len(calls) == 4:  # the dry run, two rounds, then the win rate
             os.kill(os.getpid(), 15)
         return shorter(prompts, a, b)
 
