@@ -10,12 +10,13 @@ where models are in use, and in a game with cycles such answers have another win
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key, UInt32
 
+from llm_bridge.options import Sampling
 from llm_bridge.policy import Policy
 from llm_bridge.tensor_files import read_json
 
@@ -31,25 +32,6 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (None, 1),
 }
 MIX, ROUND = 0x9E3779B1, 0x85EBCA77  # odd, so multiplication by them loses nothing
-
-
-class Sampled(Protocol):
-    """Settings that answers are drawn with."""
-
-    @property
-    def temperature(self) -> float:
-        """0 takes the likeliest token."""
-        ...
-
-    @property
-    def top_p(self) -> float | None:
-        """None for all tokens."""
-        ...
-
-    @property
-    def top_k(self) -> int | None:
-        """None for all tokens."""
-        ...
 
 
 def stream(seed: int, policy: Policy, name: str = "") -> Key[Array, ""]:
@@ -86,7 +68,7 @@ def _stirred(bits: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
     return bits ^ (bits >> jnp.uint32(16))
 
 
-def unlike_recommended(folder: str | Path | None, used: Sampled) -> str | None:
+def unlike_recommended(folder: str | Path | None, used: Sampling) -> str | None:
     """A sentence on what a checkpoint recommends and what is used instead; None where that is the same.
 
     Raises:

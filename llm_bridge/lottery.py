@@ -63,7 +63,7 @@ def nash(wins: Float[np.ndarray, "n n"], names: Sequence[str]) -> tuple[dict[str
 
 
 def nash_of_each(tables: Float[np.ndarray, "R M M"]) -> Float[np.ndarray, "R M"]:
-    """The Nash lotteries of many tables: the model that beats all others where there is one, else by `mmd.solve_many`."""
+    """The Nash lotteries of many tables: the model that beats all others, or by `mmd.solve_many` where none does."""
     beats_all = (tables > 0.5).sum(axis=2) == tables.shape[1] - 1
     lotteries, open_ = beats_all.astype(np.float64), ~beats_all.any(axis=1)
     if open_.any():
