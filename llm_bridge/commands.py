@@ -16,6 +16,7 @@ import jax
 from llm_bridge import adapters, checkpoint, data, encoding, export, training_run
 from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
+from llm_bridge.drawing import stream, unlike_recommended
 from llm_bridge.evaluation import tournament
 from llm_bridge.judge_choice import judge_of, try_out
 from llm_bridge.judges import preference_model
@@ -76,6 +77,7 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     base = adapters.look(place) if _is_adapter(place) else place
     policy = policy_of(replace(options, model_name_or_path=base))
     policy = policy if base == place else adapters.load_adapter(policy, place)
+    _say_of(policy.origin.folder, options.model_name_or_path, options, say)
     longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
     say(encoding.preview(examples, words, 1))
@@ -87,10 +89,17 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     return DONE
 
 
-def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling) -> list[list[str]]:
-    """Answers to each prompt; they depend on the seed, the order of the prompts and how many are drawn at a time."""
+def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling, name: str = "") -> list[list[str]]:
+    """Answers to each prompt; they depend on the order of the prompts and how many are drawn at a time.
+
+    Args:
+        policy: what answers.
+        prompts: token ids.
+        options: among them the seed.
+        name: of the policy among others; see `llm_bridge.drawing`.
+    """
     rows = [prompt for prompt in prompts for _ in range(options.num_generations)]
-    words, key, texts = tokenizer(policy.origin), jax.random.key(options.seed), []
+    words, key, texts = tokenizer(policy.origin), stream(options.seed, policy, name), []
     for begin in range(0, len(rows), options.batch_size):
         found = policy.generate(
             rows[begin : begin + options.batch_size],
@@ -126,7 +135,9 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     drawn: list[str] = []
     with _saying_what_is_kept(drawn, options.output_dir):
         for name, one in answering.items():
-            answers[name] = one.answer()
+            if one.folder is not None:
+                _say_of(one.folder, name, options, say)
+            answers[name] = one.answer(name)
             say([f"{name}: {sum(map(len, answers[name]))} answers"])
             if one.folder is not None:
                 _keep(options.output_dir, name, [row.prompt for row in dataset.rows], answers[name])
@@ -173,9 +184,9 @@ def _saying_what_is_kept(drawn: Sequence[str], folder: Path | None) -> Iterator[
 
 
 class _Answering(NamedTuple):
-    """What gives a model's answers; the folder of its weights, None if the answers are from a file."""
+    """What gives a model's answers under its name; the folder of its weights, None if they are from a file."""
 
-    answer: Callable[[], list[list[str]]]
+    answer: Callable[[str], list[list[str]]]
     folder: Path | None
 
 
@@ -183,7 +194,7 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
     """A model's answers, from a file or drawn; whatever can be refused without reading weights is refused here."""
     if model.endswith(".jsonl"):
         known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
-        return _Answering(lambda: known, None)
+        return _Answering(lambda _: known, None)
     place = _place_of(model)
     adapted = _is_adapter(place)
     folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
@@ -192,11 +203,17 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
     examples = encoding.prompts(dataset, words, longest=room(architecture, options.max_new_tokens)).examples
     prompts = [example.ids for example in examples]
 
-    def answer() -> list[list[str]]:
+    def answer(name: str) -> list[list[str]]:
         policy = checkpoint.load(folder, dtype=options.dtype)
-        return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options)
+        return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options, name)
 
     return _Answering(answer, folder)
+
+
+def _say_of(folder: str | Path | None, name: str, options: Sampling, say: Say) -> None:
+    """Say where the checkpoint recommends other draws than those that are made."""
+    if (remark := unlike_recommended(folder, options)) is not None:
+        say([f"{name}: {remark}"])
 
 
 def _place_of(model: str) -> str:

@@ -8,6 +8,7 @@ new is made.
 What is trained and the optimizer's state are donated: their buffers become those of the result.
 """
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -74,12 +75,14 @@ class Fixed(NamedTuple):
 
     Attributes:
         others: further policies whose whole distributions are visited at each step.
-        by_magnet, by_initial: log-probabilities of the tokens.
+        by_magnet: log-probabilities of the tokens.
+        to_initial: what estimates the divergence of the round's first policy from the start, token by token, as the
+            divergence from the magnet is estimated.
     """
 
     others: tuple[Weights, ...]
     by_magnet: Float[Array, "B T"] | None
-    by_initial: Float[Array, "B T"] | None
+    to_initial: Float[Array, "B T"] | None
 
 
 class Carry(NamedTuple):
@@ -104,7 +107,10 @@ def learn(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[str
 
     Returns:
         What is trained, and metrics: of the first step, where the policy is the one that has sampled; `kl/step` of the
-        last. Divergences are means over responses of sums over tokens, nats; entropy is a mean over tokens.
+        last. Divergences are means over responses of sums over tokens, nats; entropy is a mean over tokens. `kl/magnet`
+        and `kl/initial` have one estimator, so they agree where magnet and start do: the exact divergence at each
+        sampled prefix where the objective visits the magnet's whole distributions, otherwise the log-ratio of the
+        sampled tokens, which may be negative.
     """
     return sharding.in_place(_steps, plan, trained, given)
 
@@ -126,17 +132,20 @@ def _steps(plan: Plan, trained: Trained, given: Given) -> tuple[Trained, dict[st
 
 
 def _fixed(plan: Plan, weights: Weights, given: Given) -> Fixed:
-    def log_probs(weights: Weights) -> Float[Array, "B T"]:
-        policies, batch = [(plan.decoder, given.base | weights)], (given.samples.tokens, given.samples.mask)
-        chunk = _chunk(plan, given.samples.tokens.shape)
-        return scoring.visit(policies, batch, lambda logs, targets: scoring.at(logs[0], targets), chunk=chunk)
+    def seen(of_chunk: Callable[..., Array], *policies: Weights) -> Float[Array, "B T"]:
+        decoded, batch = [(plan.decoder, given.base | each) for each in policies], given.samples[:2]
+        return scoring.visit(decoded, batch, of_chunk, chunk=_chunk(plan, given.samples.tokens.shape))
 
-    magnet = [given.base | given.magnet] if plan.objective.magnet == "whole" else []
-    before = [given.base | weights] if plan.objective.proximal else []
+    def log_ratio(logs: tuple[Array, Array], targets: Array) -> Array:
+        return scoring.at(logs[0], targets) - scoring.at(logs[1], targets)
+
+    whole = plan.objective.magnet == "whole"
+    divergence = (lambda logs, _: scoring.kl_divergence(*logs)) if whole else log_ratio
+    by_magnet = plan.objective.magnet == "sampled" and given.magnet
     return Fixed(
-        (*magnet, *before),
-        log_probs(given.magnet) if plan.objective.magnet == "sampled" and given.magnet else None,
-        log_probs(given.initial) if given.initial else None,
+        (*([given.base | given.magnet] if whole else []), *([given.base | weights] if plan.objective.proximal else [])),
+        seen(lambda logs, targets: scoring.at(logs[0], targets), given.magnet) if by_magnet else None,
+        seen(divergence, weights, given.initial) if given.initial else None,
     )
 
 
@@ -226,8 +235,8 @@ def _metrics(part: Part, seen: Seen, samples: Samples, fixed: Fixed) -> dict[str
         found["kl/magnet"] = mean(seen.divergence)
     elif fixed.by_magnet is not None:
         found["kl/magnet"] = mean(seen.log_probs - fixed.by_magnet)
-    if fixed.by_initial is not None:
-        found["kl/initial"] = mean(seen.log_probs - fixed.by_initial)
+    if fixed.to_initial is not None:
+        found["kl/initial"] = mean(fixed.to_initial)
     return found
 
 

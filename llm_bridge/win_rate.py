@@ -2,7 +2,7 @@
 
 Both answer each prompt once; the start's answers are drawn once. Draws are independent of each other: with common
 random numbers equal policies would always tie, and in an intransitive game the mean over coupled draws is not the win
-rate. Prompts are the cases of the interval (`llm_bridge.intervals`).
+rate. Prompts are the cases of the intervals (`llm_bridge.intervals`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
-from llm_bridge.intervals import wilson
+from llm_bridge.intervals import redrawn, wilson
 from llm_bridge.judges import NoAnswers
 from llm_bridge.loop import Method
 from llm_bridge.policy import Policy
@@ -27,8 +27,9 @@ from llm_bridge.train_state import TrainState
 class WinRate:
     """The win rate of what a method would export against the given policy; a callback of `Method.fit`.
 
-    It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval, `eval/response_length` in
-    tokens, and `eval/failed_frac`, the share of prompts on which the judge had no answer; those are left out.
+    It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval if the prompts were drawn
+    again, and `_wilson_low` and `_wilson_high`, Wilson's over prompts; `eval/response_length` in tokens; and
+    `eval/failed_frac`, the share of prompts on which the judge had no answer; those are left out.
 
     Args:
         method: with a judge, its `max_new_tokens`, and what it exports.
@@ -88,11 +89,12 @@ def _summary(won: Float[np.ndarray, " n"]) -> dict[str, float]:
     """Of preferences, NaN where there is none."""
     heard = won[~np.isnan(won)]
     share = float(heard.mean()) if len(heard) else float("nan")
-    low, high = wilson(share, len(heard))
-    failed = 1 - len(heard) / len(won)
+    (low, high), (wilson_low, wilson_high) = redrawn(won), wilson(share, len(heard))
     return {
         "eval/win_rate": share,
         "eval/win_rate_low": low,
         "eval/win_rate_high": high,
-        "eval/failed_frac": failed,
+        "eval/win_rate_wilson_low": wilson_low,
+        "eval/win_rate_wilson_high": wilson_high,
+        "eval/failed_frac": 1 - len(heard) / len(won),
     }

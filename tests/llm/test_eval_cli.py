@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 import llm_bridge as bridge
 from llm_bridge import commands
 from llm_bridge.cli import main
+from llm_bridge.drawing import unlike_recommended
+from llm_bridge.options import Sampling
 from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import model as model
 from tests.llm.test_mpo_cli import work as work
@@ -89,7 +92,7 @@ def test_whatever_eval_takes_answers_prompts_of_generate_as_well(
 ) -> None:
     """A run's directory stands for its policy, an adapter brings its base."""
     seen: list[bridge.Policy] = []
-    monkeypatch.setattr(commands, "draw", lambda policy, prompts, _: seen.append(policy) or [["b"]] * len(prompts))
+    monkeypatch.setattr(commands, "draw", lambda policy, prompts, *_: seen.append(policy) or [["b"]] * len(prompts))
     for name, status in {"good": 0, "adapter": 0, "judged": 2, "begun": 2}.items():
         line = f"generate --model-name-or-path {name} --dataset-name prompts.jsonl --output-file {name}.jsonl"
         assert main([*line.split(), "--max-new-tokens", "4"]) == status
@@ -116,7 +119,7 @@ def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
     """The one answers nothing that could be used, the other raises; both did well in the dry run, of three pairs."""
     (folders / f"later_{os.environ['JUDGES']}.py").write_text(FAILING_LATER)
     line = f"eval one=good two=good --dataset-name prompts.jsonl --judge later_{os.environ['JUDGES']}:{judge}"
-    monkeypatch.setattr(commands, "draw", lambda _, prompts, __: [["b"]] * len(prompts))
+    monkeypatch.setattr(commands, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
     for more in ([], ["--output-dir", "out"]):
         with nullcontext() if judge == "silent" else pytest.raises(TypeError):
             assert main([*line.split(), *more]) == 2
@@ -154,3 +157,95 @@ def test_what_an_eval_has_written_is_not_replaced(folders: Path, monkeypatch: py
         )
     assert {path: path.read_bytes() for path in (folders / "out").iterdir()} == files
     assert files[folders / "out" / "one.jsonl"] == before
+
+
+# ------------------------------------------------------------------------ how answers are drawn
+
+
+@pytest.fixture(scope="module")
+def policy(model: Path) -> bridge.Policy:
+    return bridge.load(model)
+
+
+SETTINGS = Sampling(max_new_tokens=1, num_generations=40, batch_size=400)
+
+
+def first_tokens(policy: bridge.Policy, options: Sampling = SETTINGS, name: str = "") -> list[str]:
+    """Four hundred answers of one token to the same prompt."""
+    return [text for given in commands.draw(policy, [[1, 5]] * 10, options, name) for text in given]
+
+
+def test_two_models_never_share_their_noise(policy: bridge.Policy) -> None:
+    """Models that differ in a millionth of a weight, a model under two names, and with two seeds agree by chance alone.
+
+    By chance two answers are equal with the probability sum p^2; with shared noise all of them are.
+    """
+    arrays = policy.arrays()
+    name, array = next(iter(arrays.items()))
+    moved = bridge.Policy(policy.decoder, arrays | {name: array.at[(0,) * array.ndim].add(1e-6)}, policy.origin)
+    texts = first_tokens(policy)
+    assert first_tokens(policy) == texts
+    others = {
+        "other weights": first_tokens(moved),
+        "other name": first_tokens(policy, name="two"),
+        "other seed": first_tokens(policy, replace(SETTINGS, seed=1)),
+    }
+    frequencies = np.unique(texts, return_counts=True)[1] / len(texts)
+    chance = float((frequencies**2).sum())
+    assert chance < 0.7
+    for kind, other in others.items():
+        assert np.mean([a == b for a, b in zip(texts, other, strict=True)]) == pytest.approx(chance, abs=0.1), kind
+
+
+def test_a_models_answers_do_not_depend_on_the_models_beside_it(folders: Path, capsys: Any) -> None:
+    """And the same model under two names gives two independent sets of answers."""
+    drawing = "--dataset-name prompts.jsonl --max-new-tokens 2 --num-generations 3"
+    judge = f"{drawing} --judge {os.environ['JUDGES']}:shorter"
+    for models, out in (("one=good two=good", "out"), ("two=good three=adapter", "beside")):
+        assert main(f"eval {models} {judge} --output-dir {out}".split()) == 0
+    files = {name: (folders / name).read_bytes() for name in ("out/one.jsonl", "out/two.jsonl", "beside/two.jsonl")}
+    assert files["out/two.jsonl"] == files["beside/two.jsonl"]
+    assert files["out/one.jsonl"] != files["out/two.jsonl"]
+    assert main(f"generate --model-name-or-path good {drawing} --output-file drawn.jsonl".split()) == 0
+    assert (folders / "drawn.jsonl").read_bytes() not in files.values()
+
+
+def test_what_a_checkpoint_recommends_and_what_is_used_is_said(folders: Path, capsys: Any, monkeypatch: Any) -> None:
+    """B11: once for each model whose recommendation is not followed, before it answers; nothing if it is."""
+    monkeypatch.setattr(commands, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
+    wanted = {"temperature": 0.6, "top_p": 0.9, "top_k": 0, "eos_token_id": 2}
+    (folders / "good" / "generation_config.json").write_text(json.dumps(wanted))
+    remark = "generation_config.json recommends temperature 0.6, top_p 0.9; answers are drawn with temperature "
+    common = "--dataset-name prompts.jsonl --max-new-tokens 4"
+    line = f"generate --model-name-or-path good {common} --output-file a.jsonl"
+    for more, said in {
+        "": f"good: {remark}1: the policy itself, which is what training samples\n",
+        "--temperature 0.6": f"good: {remark}0.6, as the options say\n",
+        "--temperature 0.6 --top-p 0.9": "",
+    }.items():
+        assert main([*line.split(), *more.split()]) == 0
+        assert capsys.readouterr().out == f"{said}wrote 5 answers to a.jsonl\n"
+    models = "one=good two=good three=a.jsonl"
+    assert main(f"eval {models} {common} --judge {os.environ['JUDGES']}:shorter".split()) == 0
+    assert capsys.readouterr().out.count("generation_config.json recommends") == 2
+
+
+@pytest.mark.parametrize(
+    ("recommended", "used", "said"),
+    [
+        ({"do_sample": False}, Sampling(), "recommends do_sample false; answers are drawn with temperature 1:"),
+        ({"do_sample": False}, Sampling(temperature=0.0), None),
+        ({"top_k": 40, "temperature": 1.0}, Sampling(top_k=40), None),
+        ({"top_k": 40}, Sampling(top_k=20), "recommends top_k 40; answers are drawn with temperature 1, top_k 20, as"),
+        ({"repetition_penalty": 1.1}, Sampling(), "recommends repetition_penalty 1.1; answers"),
+        ({"temperature": 1, "top_p": 1.0, "do_sample": True, "eos_token_id": 3}, Sampling(), None),
+    ],
+)
+def test_recommendations_that_are_met_or_not(
+    recommended: dict, used: Sampling, said: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps(recommended))
+    found = unlike_recommended(tmp_path, used)
+    assert found is said is None or said in str(found)
+    assert unlike_recommended(tmp_path / "nowhere", used) is None
+    assert unlike_recommended(None, used) is None

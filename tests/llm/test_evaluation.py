@@ -1,14 +1,17 @@
 """Standard errors over clusters, and win rates among answers of the same length, against known values."""
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.evaluation import matched, nash, tournament
-from llm_bridge.intervals import clustered
+from benchmarks import win_rate_intervals
+from llm_bridge.evaluation import Tournament, matched, tournament
+from llm_bridge.intervals import clustered, redrawn, replicates, wilson
 from llm_bridge.judges.callable import PairFunction
+from llm_bridge.lottery import lottery_of, nash, nash_of_each, tables_of
 
 
 def test_a_clustered_error_is_that_of_the_clusters() -> None:
@@ -64,7 +67,12 @@ def test_a_cycle_of_models_has_the_lottery_that_is_known() -> None:
     assert found.exploitability < 1e-12
     assert found.wins[1, 0] == pytest.approx(0.9)
     assert found.low[1, 0] < 0.9 < found.high[1, 0]
-    np.testing.assert_allclose(found.low + found.high.T, np.where(np.eye(3), np.nan, 1), rtol=0, atol=1e-12)
+    for low, high in ((found.low, found.high), (found.wilson_low, found.wilson_high)):
+        np.testing.assert_allclose(low + high.T, np.where(np.eye(3), np.nan, 1), rtol=0, atol=1e-12)
+    exact = {"a": 4 / 11, "b": 3 / 11, "c": 4 / 11}
+    assert all(found.lottery_low[name] < p < found.lottery_high[name] for name, p in exact.items())
+    assert 0 <= found.exploitability <= found.exploitability_low + 1e-9 < found.exploitability_high < 0.1
+    assert "not told apart" not in "\n".join(found.lines())
     assert found.order_flip_frac == 0
     assert nash(np.array([[0.5, 0.6], [0.4, 0.5]]), "xy")[0] == pytest.approx({"x": 1, "y": 0}, abs=1e-9)
 
@@ -82,3 +90,120 @@ def test_position_ties_failures_and_length_in_a_tournament() -> None:
     assert (some.wins[1, 0], some.failed_frac) == (1, 0.5)
     with pytest.raises(bridge.BridgeError, match=r"every comparison of .* has failed"):
         tournament(PairFunction(lambda *_: None), ["x", "y"], answers)
+
+
+# ------------------------------------------------------------------------ all pairs, prompts drawn again
+
+
+def test_every_answer_meets_every_other_answer_to_its_prompt() -> None:
+    """Rates of 4 pairs on one prompt and of 4 on another, by hand; what failed is left out of its prompt's mean."""
+    value = {("p", "a", "c"): 1.0, ("p", "a", "d"): 0.5, ("p", "b", "c"): 0.25, ("p", "b", "d"): 0.25}
+    value |= {("q", "e", "g"): 1.0, ("q", "e", "h"): None, ("q", "f", "g"): 0.0, ("q", "f", "h"): None}
+    asked = []
+
+    def judge(prompts: list, a: list, b: list) -> list:
+        asked.extend(zip(prompts, a, b, strict=True))
+        return [
+            value[p, x, y] if (p, x, y) in value else None if value[p, y, x] is None else 1 - value[p, y, x]
+            for p, x, y in zip(prompts, a, b, strict=True)
+        ]
+
+    found = tournament(judge, ["p", "q"], {"one": [["c", "d"], ["g", "h"]], "two": [["a", "b"], ["e", "f"]]})
+    assert sorted(asked) == sorted([*value, *((p, y, x) for p, x, y in value)])
+    assert found.wins[1, 0] == pytest.approx((0.5 + 0.5) / 2, abs=1e-12)
+    assert found.failed_frac == pytest.approx(2 / 8, abs=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+@pytest.mark.parametrize(("rate", "prompts"), [(0.5, 10), (0.5, 100), (0.95, 10), (0.95, 100)])
+def test_intervals_hold_the_exact_rate_as_often_as_they_say(rate: float, prompts: int, spread: float) -> None:
+    """Rock, paper, scissors, prompts drawn again in each of 1,000 experiments; prompts alike, and unlike each other."""
+    two = win_rate_intervals.pair(rate, spread)
+    assert two.rate == pytest.approx(rate, abs=1e-9)
+    assert 0.93 <= win_rate_intervals.held("mpo eval", two, prompts) <= 0.98
+
+
+def test_answers_that_share_their_noise_measure_another_game() -> None:
+    """What 0.1.0 did: a rate of 1/2 measures as .41. Its interval misses it, and one of the right width always does."""
+    two = win_rate_intervals.pair(0.5, 0.0)
+    assert win_rate_intervals.coupled(two, 100, 4, 200).mean() == pytest.approx(0.41, abs=0.01)
+    assert win_rate_intervals.independent(two, 100, 4, 200).mean() == pytest.approx(0.5, abs=0.005)
+    assert win_rate_intervals.held("0.1.0", two, 100) < 0.75
+    assert win_rate_intervals.held("coupled", two, 100) < 0.05
+
+
+def test_an_interval_is_honest_where_prompts_show_no_variance() -> None:
+    """All won, all tied, one prompt: the interval is no point, holds the mean, and narrows with prompts."""
+    widths = []
+    for n in (1, 10, 100):
+        low, high = redrawn(np.ones(n))
+        assert high == 1
+        # Doubt is the weight of the unseen prompt, Beta(1, n), times its loss, Beta(1/2, 1/2).
+        loss = (1 - np.cos(np.pi * (np.arange(2000) + 0.5) / 2000)) / 2
+        assert np.mean(np.maximum(0, 1 - (1 - low) / loss) ** n) == pytest.approx(0.025, abs=0.015)
+        tied = redrawn(np.full(n, 0.5))
+        assert tied[0] < 0.5 < tied[1]
+        widths.append((1 - low, tied[1] - tied[0]))
+    assert widths == sorted(widths, reverse=True)
+    assert widths[1][1] < 0.25
+    few, many = redrawn(np.tile([0.4, 0.6], 5)), redrawn(np.tile([0.4, 0.6], 500))
+    assert many[1] - many[0] < (few[1] - few[0]) / 5
+    # A thousand prompts decide it: mean and standard error are those of the central limit theorem.
+    np.testing.assert_allclose(many, 0.5 + np.array([-1, 1]) * 1.96 * 0.1 / np.sqrt(1000), rtol=0, atol=1e-3)
+    assert redrawn(np.array([0.25, np.nan, 0.75])) == redrawn(np.array([0.25, np.nan, 0.75]))
+    assert all(map(math.isnan, redrawn(np.array([np.nan]))))
+    assert wilson(0.5, 10)[0] < few[0]
+
+
+# ------------------------------------------------------------------------ the lottery and its uncertainty
+
+
+def measured(*rates: list[float]) -> Tournament:
+    """A tournament of models whose pairs (1, 0), (2, 0), (2, 1), ... have these rates on the prompts."""
+    names = "abcd"[: round((1 + math.sqrt(1 + 8 * len(rates))) / 2)]
+    pairs = [(names[i], names[j]) for i in range(len(names)) for j in range(i)]
+    known = {(str(k), *pair): rate for pair, row in zip(pairs, rates, strict=True) for k, rate in enumerate(row)}
+    judge = PairFunction(lambda p, a, b: known[p, a, b] if (p, a, b) in known else 1 - known[p, b, a])
+    return tournament(judge, [str(k) for k in range(len(rates[0]))], {n: [[n]] * len(rates[0]) for n in names})
+
+
+def test_a_lottery_is_open_where_no_interval_is_clear_of_a_half() -> None:
+    """C7: three of five prompts won. The measured table has a pure equilibrium, and nothing of it may be printed."""
+    found = measured([1.0, 1.0, 1.0, 0.0, 0.0])
+    assert found.lottery == pytest.approx({"a": 0, "b": 1}, abs=1e-9)
+    assert (found.lottery_low["b"], found.lottery_high["b"]) == pytest.approx((0, 1), abs=1e-9)
+    assert not found.apart.any()
+    said = "\n".join(found.lines())
+    assert "these prompts do not tell the models apart: every interval holds 50 %" in said
+    assert "Nash probability [0.000, 1.000]" in said
+    assert "1.000 [" not in said
+    assert not re.search(r"\de-\d", said)
+    assert found.exploitability_high > 0.1
+
+
+def test_a_lottery_is_sure_where_one_model_clearly_wins() -> None:
+    """And which models are not told apart is said; they have no part in the lottery."""
+    found = measured([0.9, 1.0] * 20, [0.45, 0.55] * 20, [0.1, 0.0] * 20)
+    assert found.lottery == pytest.approx({"a": 0, "b": 1, "c": 0}, abs=1e-9)
+    assert (found.lottery_low["b"], found.lottery_high["c"]) == pytest.approx((1, 0), abs=1e-9)
+    assert found.exploitability_high == pytest.approx(0, abs=1e-9)
+    said = "\n".join(found.lines())
+    assert "not told apart, because the interval holds 50 %: a and c" in said
+    assert "Nash probability 1.000 [1.000, 1.000]" in said
+    assert set(found.as_dict()) >= {"wilson_low", "wilson_high", "lottery_low", "lottery_high", "exploitability_high"}
+
+
+def test_a_lottery_of_redrawn_prompts_is_that_of_each_table() -> None:
+    """Three models have one Nash lottery, each model with the other two's margin; where no cycle is, a pure one."""
+    won = np.random.default_rng(0).uniform(0.2, 1.0, (3, 12))
+    won[1] = 1 - won[1]  # b beats a, a beats c, c beats b
+    tables = tables_of(replicates(won, 50), 3)
+    margins = np.stack([tables[:, 2, 1], tables[:, 0, 2], tables[:, 1, 0]], axis=1) - 0.5
+    cycle = (margins > 0).all(axis=1)
+    assert cycle.sum() > 10
+    expected = margins[cycle] / margins[cycle].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(nash_of_each(tables)[cycle], expected, rtol=0, atol=1e-6)
+    solved = np.stack([list(nash(table, "abc")[0].values()) for table in tables[~cycle][:2]])
+    np.testing.assert_allclose(nash_of_each(tables)[~cycle][:2], solved, rtol=0, atol=1e-6)
+    found = lottery_of(won, tables_of(won.mean(axis=1)[:, None], 3)[0], "abc")
+    assert all(found.lottery_low[n] < found.lottery[n] < found.lottery_high[n] for n in "abc")

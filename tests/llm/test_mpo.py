@@ -14,6 +14,7 @@ import llm_bridge as bridge
 import mmd
 from llm_bridge import loop, memory
 from llm_bridge.judges.callable import PairFunction
+from llm_bridge.objective import PolicyGradient, Regression
 from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy
 
 KEY = jax.random.key(7)
@@ -37,6 +38,16 @@ def test_before_the_first_step_policy_magnet_and_start_are_one(run: bridge.Resul
     assert run.history[0]["kl/initial"] == 0.0
     assert run.history[-1]["kl/magnet"] > 1e-4
     assert run.history[-1]["kl/initial"] > run.history[-1]["kl/magnet"]
+
+
+@pytest.mark.parametrize("estimator", [PolicyGradient(), Regression()])
+def test_magnet_and_start_that_are_one_have_one_divergence(estimator: Any) -> None:
+    """C6: a fixed magnet is the start in every round."""
+    one = method(magnet=mmd.Fixed(), exports="policy", estimator=estimator)
+    history = one.fit(policy(), PROMPTS, steps=3, key=KEY).history
+    assert abs(history[-1]["kl/initial"]) > 1e-4
+    initial, magnet = ([row[name] for row in history] for name in ("kl/initial", "kl/magnet"))
+    np.testing.assert_allclose(initial, magnet, rtol=1e-4, atol=1e-6)
 
 
 def test_sampler_and_trainer_agree_on_every_token(run: bridge.Result) -> None:
