@@ -30,6 +30,7 @@ from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
+REGULARIZED_TOLERANCE = 1e-12  # of the payoff range: the default bound of the regularised gap of a magnet that stays
 DEFAULT_TOLERANCE = 1e-11  # of the payoff range: on ill-conditioned tables 1e-9 leaves five digits of the policy
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
@@ -45,12 +46,16 @@ OnCheck = Callable[[dict[str, float]], None]
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: exploitability (payoff units), iterations, seconds of solving; iterations between checks."""
+    """When to stop: exploitability (payoff units), iterations, seconds of solving; iterations between checks.
+
+    And the regularised gap of a magnet that stays, in payoff units; -inf where there is none.
+    """
 
     tolerance: float
     max_iterations: int
     time_limit: float | None
     check_every: int
+    regularized_tolerance: float = -np.inf
 
     @classmethod
     def checked(
@@ -79,6 +84,7 @@ def solve(
     algorithm: Algorithm | None = None,
     *,
     tolerance: float | None = None,
+    regularized_tolerance: float | None = None,
     max_iterations: int = 100_000,
     time_limit: float | None = None,
     dtype: str = "float64",
@@ -96,6 +102,8 @@ def solve(
         game: the game.
         algorithm: how; `Auto()` if None.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of the payoff range.
+        regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
+            payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -116,7 +124,7 @@ def solve(
         with the policy reached so far.
 
     Raises:
-        GameError: an argument is out of range, or the algorithm is not defined on this game.
+        GameError: an argument is out of range or without use, or the algorithm is not defined on this game.
         OutputError: the checkpoint cannot be written.
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
@@ -130,6 +138,7 @@ def solve(
     if resume and checkpoint is None:
         raise GameError("expected a checkpoint to resume from, got none: name its file")
     algorithm = (algorithm or Auto()).resolve(game)
+    limits = replace(limits, regularized_tolerance=_regularized_tolerance(game, algorithm, regularized_tolerance))
     uniform = tuple(player.uniform() for player in game.players)
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
@@ -149,6 +158,8 @@ class _Run:
     ) -> None:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
+        staying = limits.regularized_tolerance >= 0
+        self.gap_goal = max(limits.regularized_tolerance, self.floor) if staying else -np.inf
         self.on_device = (place.whole(algorithm), place.game(replace(game, description=UNNAMED)))
         candidate = place.whole(chunk.unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
@@ -218,7 +229,8 @@ class _Run:
         at = self.at
         polish_at = at.polish_at if self.polish else 0.0
         begun = time.perf_counter()
-        goal = np.asarray(2 * max(at.target, self.floor, polish_at), self.place.dtype)
+        goals = 2 * max(at.target, self.floor, polish_at), self.gap_goal
+        goal = chunk.Goal(*(np.asarray(bound, self.place.dtype) for bound in goals))
         counts = (
             np.asarray(n, at.state.iteration.dtype) for n in (max_iterations, self.limits.check_every, self.rows_wanted)
         )
@@ -271,10 +283,11 @@ class _Run:
             return Status.CONVERGED
         if newest["exploitability"] <= self.floor:
             return Status.PRECISION
+        if newest["regularized_gap"] <= self.gap_goal:
+            return Status.REGULARIZED if self.limits.regularized_tolerance >= self.floor else Status.PRECISION
         if newest["iteration"] >= self.limits.max_iterations:
-            if not newest["regularized_gap"] <= self.limits.tolerance:
-                return Status.ITERATION_LIMIT
-            return Status.MAGNET_MOVING if _magnet_moves(self.algorithm) else Status.REGULARIZED
+            solved = newest["regularized_gap"] <= self.limits.tolerance and _magnet_moves(self.algorithm)
+            return Status.MAGNET_MOVING if solved else Status.ITERATION_LIMIT
         if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
             return Status.TIME_LIMIT
         return None
@@ -344,6 +357,22 @@ class _Run:
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report if tries else None,
         )
+
+
+def _regularized_tolerance(game: Game, algorithm: Algorithm, given: float | None) -> float:
+    """The bound on the regularised gap; -inf where there is no one regularised game to arrive at."""
+    if given is not None and not given >= 0:
+        raise GameError(f"expected a regularized_tolerance >= 0, got {given}")
+    magnet = getattr(algorithm, "magnet", None)
+    regularizes = isinstance(magnet, Magnet) and magnet.regularizes and getattr(algorithm, "has_gap", True)
+    if regularizes and not _magnet_moves(algorithm):
+        return REGULARIZED_TOLERANCE * game.description.payoff_range if given is None else float(given)
+    if given is not None:
+        raise GameError(
+            f"expected a regularized_tolerance only with a magnet that stays, such as that of mmd with mmd.Fixed(): "
+            f"{algorithm.name} has no regularized gap that ends a run"
+        )
+    return -np.inf
 
 
 def _magnet_moves(algorithm: Algorithm) -> bool:
