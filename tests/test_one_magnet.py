@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import games
 import mmd
 from games import kuhn_poker, matrix
 from mmd import algorithms, magnets
 from mmd.algorithms.behavioral import BehavioralMirrorDescent
 from tests.claims.reference import dense_payoffs, dilated_kl, plan_of, soft_best_response
+from tests.selfplay import CYCLE, LOG_START
 
 STEPS = 12
 A = np.random.default_rng(3).uniform(-1, 1, (3, 4))  # a game of two players that have nothing in common
@@ -62,6 +62,7 @@ KINDS: dict[str, tuple[Callable[..., magnets.Magnet], Alpha, Share]] = {
     ),
 }
 CASES = [(kind, *KINDS[kind]) for kind in KINDS]
+ON_TREES = [case for case in CASES if case[0] in ("refresh, measured", "moving, falling", "halpern, weak")]
 
 
 def with_root(*policies: np.ndarray) -> Pair:
@@ -182,7 +183,7 @@ def test_on_a_tree_the_magnet_moves_infoset_by_infoset() -> None:
     def apart(at: Any, reference: Any) -> float:
         return float(np.sqrt(sum(map(dilated_kl, players, at, reference))))
 
-    for kind, made, alpha, share in CASES:
+    for kind, made, alpha, share in ON_TREES:
         algorithm = mmd.MagneticMirrorDescent(eta=ETA, alpha=ALPHA, magnet=made("dilated"))
         found = stepped(KUHN, algorithm, STEPS, start)
         at, magnet = start, center
@@ -237,18 +238,23 @@ def test_a_magnet_of_ones_own_needs_the_two_methods_only() -> None:
             np.testing.assert_allclose(at[p][1:], expected[p], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mmd", "mpo", "inpo", "nash-md", "egpo", "online-ipo"])
-def test_a_pull_that_fades_has_no_regularized_gap(name: str) -> None:
-    """It was reported as `Fixed`'s, 1e-17, while the iterate was on its way to the original equilibrium."""
+@pytest.mark.parametrize("name", ["mmd", "mpo"])
+def test_a_pull_that_fades_leads_to_the_original_equilibrium(name: str) -> None:
+    """It was `Fixed` in all methods but one: exploitability 1.22e-2, regularised gap 1e-17."""
     algorithm = algorithms.load(name)(eta=0.4, alpha=0.1, magnet=mmd.Halpern())
-    found = mmd.solve(games.load("preference:cycle"), algorithm, tolerance=0.0, max_iterations=500)
+    found = mmd.solve(CYCLE, algorithm, tolerance=0.0, max_iterations=500)
     assert found.regularized_gap is None
     assert found.status is mmd.Status.ITERATION_LIMIT
-    if name in ("mmd", "mpo"):  # the right value of both
-        np.testing.assert_allclose(found.exploitability, 5.22e-3, rtol=1e-3, atol=0)
-    fixed = algorithms.load(name)(eta=0.4, alpha=0.1)
-    stays = mmd.solve(games.load("preference:cycle"), fixed, tolerance=0.0, max_iterations=500)
-    assert abs(found.exploitability - stays.exploitability) > 1e-3
+    np.testing.assert_allclose(found.exploitability, 5.22e-3, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("name", ["mmd", "mpo", "inpo", "nash-md", "egpo", "online-ipo"])
+def test_a_pull_that_fades_has_no_regularized_gap(name: str) -> None:
+    on_device, start = CYCLE.astype(jnp.float64), tuple(jnp.asarray(log) for log in LOG_START)
+    for magnet, has_gap in ((mmd.Halpern(), False), (mmd.Fixed(), True)):
+        algorithm = algorithms.load(name)(eta=0.4, alpha=0.1, magnet=magnet).resolve(CYCLE)
+        found = algorithm.diagnostics(on_device, algorithm.init(on_device, start)).regularized_gap
+        assert (float(found) > 0.01) if has_gap else np.isnan(found)
 
 
 def test_the_behavioral_form_on_a_tree_honours_magnets_as_well() -> None:
@@ -257,7 +263,7 @@ def test_the_behavioral_form_on_a_tree_honours_magnets_as_well() -> None:
     on_device, players = KUHN.astype(jnp.float64), KUHN.players
     once = jax.jit(lambda method, state: method.step(on_device, state))
 
-    for kind, made, alpha, share in CASES:
+    for kind, made, alpha, share in ON_TREES:
         own = BehavioralMirrorDescent(eta=ETA, alpha=ALPHA, magnet=made("uniform")).resolve(KUHN)
         state = own.init(on_device, start)
         for k in range(6):
