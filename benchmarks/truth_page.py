@@ -130,7 +130,7 @@ def _better(found: Entries) -> str:
 
 def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
     lines = [
-        "What MPO exports, its magnet, an average, and the best method with a fixed magnet; `classes` is how many kinds of",
+        "What MPO exports, its magnet, and the best method with a fixed magnet; `classes` is how many kinds of",
         "responses the equilibrium mixes. Where it is one, it beats all others, and nothing has to be mixed.",
     ]
     rows, factors = [], []
@@ -218,8 +218,8 @@ def _tuning(entries: Entries) -> list[str]:
     return [
         "## All settings on the games of the tuning",
         "",
-        f"Medians of 5 seeds. Of MPO's {len(pairs)} rows whose magnet is an average, here and above, the exported magnet",
-        f"is at or below the last iterate in {least}. With `Refresh` the last iterate is exported.",
+        f"Medians of 5 seeds. Of MPO's {len(pairs)} rows whose magnet is an average, here and above, the exported",
+        f"magnet is at or below the last iterate in {least}. With `Refresh` the last iterate is exported.",
         *_table(header, rows),
     ]
 
