@@ -103,7 +103,8 @@ def solve(
         algorithm: how; `Auto()` if None.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of the payoff range.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
-            payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range.
+            payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range, 0
+            for never.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -158,7 +159,7 @@ class _Run:
     ) -> None:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
-        staying = limits.regularized_tolerance >= 0
+        staying = limits.regularized_tolerance > 0  # at 0 the gap is rounding noise, of either sign
         self.gap_goal = max(limits.regularized_tolerance, self.floor) if staying else -np.inf
         self.on_device = (place.whole(algorithm), place.game(replace(game, description=UNNAMED)))
         candidate = place.whole(chunk.unmeasured(start, place.dtype))

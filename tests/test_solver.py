@@ -94,8 +94,10 @@ def test_a_magnet_that_stays_ends_the_run_when_the_iterate_has_arrived() -> None
     later = mmd.solve(kuhn_poker.game(), algorithm, regularized_tolerance=1e-4, check_every=1)
     assert later.iterations < found.iterations
     assert later.status is mmd.Status.REGULARIZED
-    never = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1.0, regularized_tolerance=1.0)
-    assert never.converged  # both are reached at once, and the exploitability comes first
+    both = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1.0, regularized_tolerance=1.0)
+    assert both.converged  # both are reached at once, and the exploitability comes first
+    never = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1e-9, regularized_tolerance=0.0, max_iterations=100)
+    assert never.iterations == 100
 
 
 def test_the_device_stops_by_the_regularized_gap_and_not_only_the_host() -> None:
