@@ -131,10 +131,9 @@ IN_PYTHON = {
     "judge_concurrency": "concurrency",
     "judge_timeout": "timeout",
     "lora_r": "rank",
-    "weights": "exports",
 }
 OF_MAGNETS = ("every", "rate", "power", "strength")
-OPTION = {name: option for option, name in IN_PYTHON.items()}
+OPTION = {name: option for option, name in IN_PYTHON.items()} | {"exports": "weights"}
 
 
 def require(name: str, value: Any, *, optional: bool = False) -> None:

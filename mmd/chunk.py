@@ -17,8 +17,8 @@ CHUNK_ROWS = 256
 class Goal(NamedTuple):
     """Where a chunk ends: NashConv, or a regularised gap, of at most so much; -inf for never."""
 
-    nash_conv: Float[Array, ""] | float
-    regularized_gap: Float[Array, ""] | float
+    nash_conv: Float[Array | np.ndarray, ""] | float
+    regularized_gap: Float[Array | np.ndarray, ""] | float
 
 
 class Rows(NamedTuple):

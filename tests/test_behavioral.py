@@ -139,7 +139,6 @@ def test_solve_counts_both_pairs_of_products_and_names_the_hyper_parameters() ->
         ({"eta": 0.0}, "eta > 0"),
         ({"alpha": -1.0}, "alpha >= 0"),
         ({"floor": 0.0}, "floor between 0 and 1"),
-        ({"magnet": 0.1}, r"expected a magnet such as mmd.MovingAverage\(rate=0.05\), got 0.1"),
     ],
 )
 def test_refusals(chosen: dict, message: str) -> None:

@@ -171,7 +171,7 @@ def test_no_two_magnets_are_the_same_in_any_method() -> None:
 def test_on_a_tree_the_magnet_moves_infoset_by_infoset() -> None:
     """Magnetic mirror descent on Kuhn poker: a step is a soft best response of temperature alpha + 1 / eta."""
     matrix, players = dense_payoffs(KUHN), KUHN.players
-    start = tuple(np.log(p) for p in mmd.Policy.random(KUHN, 1).probabilities)
+    start: Any = tuple(np.log(p) for p in mmd.Policy.random(KUHN, 1).probabilities)
     center = tuple(np.asarray(player.dilated_center()) for player in players)
 
     def logs(player: Any, log: np.ndarray) -> np.ndarray:
@@ -268,11 +268,11 @@ def test_the_behavioral_form_on_a_tree_honours_magnets_as_well() -> None:
         state = own.init(on_device, start)
         for k in range(6):
             before, state = state, once(own, state)
-            now, at = alpha(ALPHA, ETA, k), state.iterate.log_policy
+            now, at = alpha(ALPHA, ETA, k), tuple(map(np.asarray, state.iterate.log_policy))
             fixed = replace(own, alpha=now, magnet=mmd.Fixed("uniform"))
             expected = once(fixed, before).iterate.log_policy
             gone, left = (
-                np.sqrt(sum(map(dilated_kl, players, at, reference)))
+                np.sqrt(sum(map(dilated_kl, players, at, map(np.asarray, reference))))
                 for reference in (before.iterate.log_policy, before.log_magnet)
             )
             h = share(k + 1, gone / (ETA * now), left)

@@ -86,7 +86,8 @@ class COMAL(INPO):
         wanted = self.first * self.shrink ** memory.solved.astype(gap.dtype)
         done = (memory.age > 0) & ((gap <= wanted) | (memory.age >= self.at_most))
         log_magnet = tuple(jnp.where(done, pi, mu) for pi, mu in zip(state.log_policy, memory.log_magnet, strict=True))
-        moved = self._magnetic(game, state.log_policy, log_magnet, asked, Rates(self.eta, self.alpha))
+        rates = Rates(jnp.asarray(self.eta, float), jnp.asarray(self.alpha, float))
+        moved = self._magnetic(game, state.log_policy, log_magnet, asked, rates)
         return moved, Solving(log_magnet, jnp.where(done, 1, memory.age + 1), memory.solved + done.astype(int))
 
 

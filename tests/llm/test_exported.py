@@ -26,7 +26,7 @@ from llm_bridge.baselines.self_play import SelfPlay
 from llm_bridge.loop import UntrainedWarning
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Train
-from llm_bridge.ranges import flags
+from llm_bridge.ranges import SettingError, flags
 from llm_bridge.win_rate import WinRate
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
@@ -120,6 +120,7 @@ def test_what_is_exported_was_trained(name: str, lora: bool) -> None:
 
 def test_the_magnet_can_be_chosen_where_it_has_left_the_start() -> None:
     one = method(mmd.Refresh(every=7), exports="magnet")
+    state = one.init(policy(), KEY)
     for k, state in enumerate(rounds(one, policy(), 8), start=1):
         if k < 7:
             with pytest.raises(bridge.BridgeError, match=rf"expected exports to be 'last', in {k} rounds the magnet"):
@@ -166,8 +167,8 @@ def test_the_same_on_the_command_line() -> None:
     for words, options in refused.items():
         with pytest.raises(ValueError, match=r"weights|exports") as refusal:
             chosen(weights="magnet", **options)
-        error = refusal.value
-        said = error.called(flags(Train(**known))) if hasattr(error, "called") else str(error)
+        error: Any = refusal.value
+        said = error.called(flags(Train(**known))) if isinstance(error, SettingError) else str(error)
         assert said.startswith(words)
 
 
