@@ -203,7 +203,8 @@ def test_a_finished_run_is_told_again_without_an_iteration(path: Path) -> None:
 
 def test_the_time_limit_counts_from_the_first_start(path: Path) -> None:
     arguments: dict[str, Any] = {
-        "algorithm": mmd.MagneticMirrorDescent(alpha=0.5),
+        "algorithm": mmd.MagneticMirrorDescent(alpha=0.5, magnet=mmd.Halpern()),
+        "tolerance": 0.0,
         "max_iterations": 10**9,
         "checkpoint": path,
     }
