@@ -42,7 +42,7 @@ SETTINGS = (
     "kuhn_poker --tolerance 0 --max-iterations 80000 --no-polish",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --magnet refresh=50 --alpha 0.5",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm pcfr+ --seed 3",
-    "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --alpha 1 --dtype float32",
+    "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --alpha 1 --magnet moving=0.00001 --dtype float32",
     "leduc_poker --tolerance 0 --max-iterations 20000 --polish",
 )
 MOMENTS = ("anywhere", "solving", "writing", "solving")

@@ -21,7 +21,6 @@ from llm_bridge.evaluation import tournament
 from llm_bridge.judge_choice import judge_of, try_out
 from llm_bridge.judges import preference_model
 from llm_bridge.method_choice import method_of
-from llm_bridge.mpo import MPO
 from llm_bridge.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
 from llm_bridge.policy import Policy
 from llm_bridge.ranges import SettingError, flags
@@ -277,11 +276,11 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     trained = parse(Command, words, program="mpo", description="")
     if not isinstance(trained, Train):
         raise UsageError(f"{settings}: expected the options of mpo train")
-    policy, method = policy_of(trained, lora=trained), method_of(trained)
     if options.weights is not None:
-        if not isinstance(method, MPO):
-            raise UsageError(f"{trained.method} has one set of weights, so --weights cannot choose")
-        method = replace(method, exports=options.weights)
+        others = tuple(text for text in trained.set if not text.startswith("exports="))
+        trained = replace(trained, set=others, weights="last" if options.weights == "policy" else options.weights)
+    method = method_of(trained)
+    policy = policy_of(trained, lora=trained)
     begun = method.init(policy, jax.random.key(trained.seed))
     saved = RunState(options.run, None).restore(training_run.slim(begun))
     if saved is None:

@@ -56,6 +56,10 @@ class JudgeWarning(UserWarning):
     """A judge has answered no comparison of a round, from which nothing was learned."""
 
 
+class UntrainedWarning(UserWarning):
+    """What is exported is not what was chosen, or shows nothing of the training."""
+
+
 class Result(NamedTuple):
     """What `fit` returns.
 
@@ -216,6 +220,10 @@ class Method:
         """The trained weights that are the run's result: the last iterate."""
         return state.weights
 
+    def has_result(self, rounds: int) -> bool:
+        """Whether what is exported after so many rounds was trained in them."""
+        return True
+
     # -------------------------------------------------------------------------------------------------- the loop itself
 
     def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
@@ -240,8 +248,36 @@ class Method:
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 
     def export(self, state: TrainState) -> Policy:
-        """The run's result as a policy in the precision of the given one, in buffers of its own."""
-        return state.policy(self.exported(state))
+        """The run's result as a policy in the precision of the given one, in buffers of its own.
+
+        Raises:
+            SettingError: the magnet is chosen, and nothing that was trained is in it yet.
+        """
+        self.check_result(int(state.round))
+        return self._exported(state)
+
+    def check_result(self, rounds: int) -> None:
+        """That what is exported after so many rounds was trained in them.
+
+        Raises:
+            SettingError: it was not; see `has_result`.
+        """
+        if not self.has_result(rounds):
+            raise SettingError(f"expected {{exports}} to be 'last', in {rounds} rounds the magnet stays at the start")
+
+    def _exported(self, state: TrainState) -> Policy:
+        """As `export`, but the last iterate where that would be refused: a run that was stopped early."""
+        if self.has_result(int(state.round)):
+            policy = state.policy(self.exported(state))
+        else:
+            policy = state.policy(state.weights)
+            text = f"after {int(state.round)} rounds the magnet is still the start, so the last iterate is exported"
+            warnings.warn(text, UntrainedWarning, stacklevel=3)
+        if int(state.round) and state.is_start(policy):
+            kinds = " and ".join(sorted({dtype for _, dtype in state.frame.dtypes}))
+            text = f"what is exported equals the start to the last bit of {kinds}"
+            warnings.warn(f"{text}: it moves less than that precision holds", UntrainedWarning, stacklevel=3)
+        return policy
 
     def fit(
         self,
@@ -276,6 +312,7 @@ class Method:
         check_key(key)
         method = replace(self, decay_rounds=max(steps, 1)) if self.decay_rounds is None else self
         method.check(policy)
+        method.check_result(steps)
         if state is not None:
             _check_state(state, policy)
         questions = self.read(policy, prompts)
@@ -310,7 +347,7 @@ class Method:
                 break
         if status == FINISHED and history and all(map(_unanswered, history)):
             status = NO_ANSWERS
-        return Result(method.export(state), state, history, status)
+        return Result(method._exported(state), state, history, status)
 
     # ------------------------------------------------------------------------------------------------- parts of a round
 

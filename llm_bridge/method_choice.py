@@ -8,14 +8,14 @@ from typing import Any
 import mmd
 from llm_bridge import baselines
 from llm_bridge.loop import FIRST_MOMENT, Method
-from llm_bridge.mpo import MPO
+from llm_bridge.mpo import EXPORTS, MPO
 from llm_bridge.objective import PolicyGradient, Regression
 from llm_bridge.options import METHODS, Train
 from llm_bridge.ranges import RANGES, SettingError
 from mmd.command_line import UsageError, rate_and_power
 
 WORDS = {
-    "exports": {"magnet": "magnet", "policy": "policy"},
+    "exports": {name: name for name in EXPORTS},
     "first_moment": {name: name for name in FIRST_MOMENT},
     "watch_start": {"true": True, "false": False},
 }
@@ -55,12 +55,24 @@ def method_of(options: Train) -> Method:
         "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
         "magnet": _magnet(options, kind),
     }
+    if options.weights is not None:
+        given["exports"] = _exports(options, kind)
     if idle := [name for name in kind.unused if given[name] is not None]:
         raise SettingError(f"{options.method} takes no {{{idle[0]}}}, which would change nothing")
     further = _further(options, kind, set(given))
     method = kind(**{name: value for name, value in given.items() if value is not None}, **further)
     method.check_settings()
+    method.check_result(options.max_steps)
     return method
+
+
+def _exports(options: Train, kind: type[Method]) -> str | None:
+    """What `--weights` chooses."""
+    if not issubclass(kind, MPO):
+        raise UsageError(f"{options.method} has one set of weights, so --weights cannot choose")
+    if any(text.startswith("exports=") for text in options.set):
+        raise UsageError("expected --weights or --set exports=, got both")
+    return options.weights
 
 
 def _method_class(name: str) -> type[Method]:

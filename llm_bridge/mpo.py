@@ -15,7 +15,8 @@ Deviations from the paper:
  1. The magnet is a moving average of the weights by default, a copy every so many rounds on demand: with samples the
     average ends at a lower gap, and at the lowest where its share falls: eta 0.8 with
     `mmd.MovingAverage(rate=0.05, power=4.0)` in `benchmarks/truth.py`. The paper copies.
- 2. The magnet is what is exported: its gap was at or below the policy's in most measured runs.
+ 2. A magnet that is an average is what is exported: its gap was at or below the policy's in most measured runs. With
+    any other magnet, a copy of the past, the last iterate is.
  3. Payoffs are leave-one-out win rates over a whole group instead of one pair's outcome; no baseline is needed.
  4. The divergence from the magnet is the sum over the vocabulary at each prefix, no estimate from the sampled token.
  5. The divergence to come is no part of a token's payoff unless `PolicyGradient(credit=True)`: with a moving magnet it
@@ -41,6 +42,8 @@ from llm_bridge.policy import Policy
 from llm_bridge.ranges import SettingError
 from llm_bridge.train_state import TrainState
 
+EXPORTS = ("last", "magnet", "policy")
+
 
 @dataclass(frozen=True)
 class MPO(Method):
@@ -50,13 +53,14 @@ class MPO(Method):
         magnet: how it moves. A period T or a rate h in rounds should have T eta alpha, or eta alpha / h, of about 1.6;
             faster, and the iterate cycles or collapses.
         estimator: `PolicyGradient()` or `Regression()`.
-        exports: which weights `export` returns.
+        exports: which weights `export` returns, "last" (the last iterate) or "magnet"; None for the magnet where it is
+            an average, and for the last iterate elsewhere. "policy" is an older name of "last".
     """
 
     _: KW_ONLY
     magnet: Any = field(default_factory=lambda: mmd.MovingAverage(rate=0.025))
     estimator: Objective = field(default_factory=PolicyGradient)
-    exports: Literal["magnet", "policy"] = "magnet"
+    exports: Literal["last", "magnet", "policy"] | None = None
 
     leaves: ClassVar[tuple[str, ...]] = (*Method.leaves, "magnet")
 
@@ -70,23 +74,33 @@ class MPO(Method):
         super().check_settings()
         if not isinstance(self.estimator, Objective):
             raise SettingError(f"expected {{estimator}} to be one such as PolicyGradient(), got {self.estimator!r}")
-        if self.exports not in ("magnet", "policy"):
-            raise SettingError(f"expected {{exports}} to be 'magnet' or 'policy', got {self.exports!r}")
+        if self.exports not in (None, *EXPORTS):
+            raise SettingError(f"expected {{exports}} to be 'last' or 'magnet', got {self.exports!r}")
+        if self.exports == "magnet" and isinstance(self.magnet, mmd.Magnet) and not self.magnet.travels:
+            raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
 
     def objective(self) -> Objective:
         """See `Method`."""
         return self.estimator
 
     def numbers(self, state: TrainState) -> Numbers:
-        """Alpha is the magnet's, which `mmd.Halpern` lets fade with its age."""
+        """Alpha is what the magnet makes of it in this round."""
         eta, alpha = super().numbers(state)
         return Numbers(eta, self.magnet.alpha(alpha, eta, state.age))
 
     def settle(self, state: TrainState) -> TrainState:
         """The magnet moves."""
-        magnet, age = weight_average.moved(self.magnet, state)
-        return replace(state, magnet=magnet, age=age, round=state.round + 1)
+        return super().settle(replace(state, magnet=weight_average.moved(self.magnet, state)))
+
+    @property
+    def exports_magnet(self) -> bool:
+        """Whether the magnet is the run's result, and not the last iterate."""
+        return self.magnet.averages if self.exports is None else self.exports == "magnet"
 
     def exported(self, state: TrainState) -> dict[str, Array]:
         """The magnet, or the last iterate."""
-        return state.magnet if self.exports == "magnet" else state.weights
+        return state.magnet if self.exports_magnet else state.weights
+
+    def has_result(self, rounds: int) -> bool:
+        """Whether what is exported after so many rounds was trained: not where the magnet is chosen and still stays."""
+        return self.exports != "magnet" or weight_average.leaves_the_start(self.magnet, rounds)

@@ -17,6 +17,9 @@ def _optional(metavar: str, default: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """A model, and where and how precisely it computes."""
@@ -132,6 +135,8 @@ class Train(Run, Prompts, Judging, Model):
         None
     )
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls)."""
+    weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
+    """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
     num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
@@ -147,7 +152,7 @@ class Train(Run, Prompts, Judging, Model):
     max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
     """Gradients are scaled down to it."""
     set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
-    """Further settings of the method, such as share=0.25, exports=policy, watch_start=false or estimator=regression."""
+    """Further settings of the method, such as share=0.25, watch_start=false or estimator=regression."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "method", self.method.replace("-", "_"))  # names of methods take - and _ alike
@@ -221,8 +226,8 @@ class Export:
     """A directory of mpo train; its newest whole checkpoint is taken."""
     output_dir: Path
     """The folder; must not exist, or be empty."""
-    weights: Annotated[Literal["magnet", "policy"] | None, _optional("WEIGHTS", "the method's")] = None
-    """The magnet, or the last iterate."""
+    weights: Annotated[Literal["last", "magnet", "policy"] | None, _optional("WEIGHTS", "the run's")] = None
+    """The last iterate (policy is its older name), or the magnet."""
     merge: bool = False
     """Add an adapter to its base instead of writing it alone."""
 

@@ -135,7 +135,7 @@ IN_PYTHON = {
     "lora_r": "rank",
 }
 OF_MAGNETS = ("every", "rate", "power", "strength")
-OPTION = {name: option for option, name in IN_PYTHON.items()}
+OPTION = {name: option for option, name in IN_PYTHON.items()} | {"exports": "weights"}
 
 
 def require(name: str, value: Any, *, optional: bool = False) -> None:

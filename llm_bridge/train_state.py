@@ -67,7 +67,7 @@ class TrainState:
         base: all other weights; empty without adapters. They never change and need not be saved.
         optimizer: the optimizer's state.
         round: rounds that are behind.
-        age: rounds since the magnet was last copied.
+        age: rounds that the magnet counts, those behind; in a run that version 0.1 began, since it was last copied.
         key: data of the random key; a round's draws depend on it and on the round's number alone.
         counters: see there.
         frame: see there; static.
@@ -96,6 +96,12 @@ class TrainState:
         """A policy in the given one's precision, in buffers of its own, the base apart."""
         arrays = {name: jnp.copy(weights[name].astype(dtype)) for name, dtype in self.frame.dtypes}
         return Policy(self.frame.given, self.base | arrays, self.frame.origin)
+
+    def is_start(self, policy: Policy) -> bool:
+        """Whether a policy of this run has the weights of the start, as far as its precision tells; needs `initial`."""
+        found = policy.arrays()
+        same = (jnp.array_equal(found[name], self.initial[name].astype(dtype)) for name, dtype in self.frame.dtypes)
+        return bool(self.initial) and all(map(bool, same))
 
 
 def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -> TrainState:

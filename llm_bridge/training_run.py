@@ -39,7 +39,7 @@ CONFIG, RESULT, MODEL = "config.yaml", "result.json", "config.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
 FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_total_limit", "mesh", "distributed")
-FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps")
+FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps", "weights")
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 
 

@@ -1,9 +1,9 @@
 """The magnet of a network: a set of weights that is copied from the policy's, or drifts after them.
 
-`mmd.Fixed`, `mmd.Refresh` and `mmd.MovingAverage` mean the same as in `mmd.solve`, a step being a round. A table of
-probabilities can average logarithms; a network averages weights, theta_mu <- (1 - rate) theta_mu + rate theta (Polyak
-and Juditsky 1992). Averaging the factors A and B of an adapter would not average the map A B, so adapters are copied
-only.
+The magnets of `mmd` mean the same as in `mmd.solve`, a step being a round: `alpha` is the pull in it, `share` how far
+the magnet goes after it. A table of probabilities can average logarithms; a network averages weights, theta_mu <-
+(1 - share) theta_mu + share theta (Polyak and Juditsky 1992). Averaging the factors A and B of an adapter would not
+average the map A B, so adapters are copied only.
 """
 
 from typing import Any
@@ -27,29 +27,34 @@ def check(magnet: Any, weights: Weights) -> None:
     Raises:
         BridgeError: it cannot; the message says why.
     """
-    if isinstance(magnet, mmd.Refresh) and magnet.every is None:
-        raise BridgeError("expected a period in rounds, such as mmd.Refresh(every=40); its measured rule needs a table")
-    if not isinstance(magnet, mmd.Fixed | mmd.Refresh | mmd.MovingAverage | mmd.Halpern):
+    if not isinstance(magnet, mmd.Magnet):
         raise BridgeError(f"expected a magnet such as mmd.MovingAverage(rate=0.025), got {magnet!r}")
+    if magnet.measures:
+        raise BridgeError("expected a period in rounds, such as mmd.Refresh(every=40); its measured rule needs a table")
     if not (isinstance(magnet.center, str) and magnet.center == type(magnet)().center):
         raise BridgeError(f"a language model's magnet begins where its policy does, expected no center, got {magnet!r}")
     for name in ("every", "rate", "strength", "power"):
         if hasattr(magnet, name) and not isinstance(value := getattr(magnet, name), Tracer):
             require(name, value, optional=name == "power")
-    if isinstance(magnet, mmd.MovingAverage) and any(ADAPTER in name for name in weights):
+    if magnet.averages and any(ADAPTER in name for name in weights):
         raise BridgeError("the average of adapters' factors is not that of their maps, expected mmd.Refresh(every=40)")
 
 
-def moved(magnet: Any, state: TrainState) -> tuple[Weights, Int[Array, ""]]:
-    """The magnet and its age after a round whose updates are done; its buffers are used up."""
-    return sharding.in_place(_moved, None, state.magnet, magnet, state.weights, state.age + 1)
+def leaves_the_start(magnet: mmd.Magnet, rounds: int) -> bool:
+    """Whether a magnet is elsewhere than at the start after so many rounds."""
+    k = jnp.arange(1, rounds + 1, dtype=jnp.int32)
+    return magnet.travels and bool(jnp.any(jax.vmap(magnet.share)(k) > 0))
 
 
-def _moved(
-    _: None, place: Weights, magnet: Any, weights: Weights, age: Int[Array, ""]
-) -> tuple[Weights, Int[Array, ""]]:
-    nowhere = jnp.zeros((), jnp.float32)
-    jump = magnet.moves(age, nowhere, nowhere)
-    rate = jnp.asarray(magnet.share(age) if isinstance(magnet, mmd.MovingAverage) else 0.0, jnp.float32)
-    followed = jax.tree.map(lambda mu, theta: jnp.where(jump, theta, mu + rate * (theta - mu)), place, weights)
-    return followed, jnp.where(jump, 0, age).astype(jnp.int32)
+def moved(magnet: mmd.Magnet, state: TrainState) -> Weights:
+    """The magnet after a round whose updates are done; its buffers are used up."""
+    return sharding.in_place(_moved, None, state.magnet, magnet, state.weights, state.age + 1)[0]
+
+
+def _moved(_: None, place: Weights, magnet: mmd.Magnet, weights: Weights, k: Int[Array, ""]) -> tuple[Weights, None]:
+    share = magnet.share(k).astype(jnp.float32)
+
+    def between(mu: Array, theta: Array) -> Array:
+        return jnp.where(share == 0, mu, jnp.where(share == 1, theta, mu + share * (theta - mu)))
+
+    return jax.tree.map(between, place, weights), None

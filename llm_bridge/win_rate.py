@@ -59,7 +59,7 @@ class WinRate:
 
     def due(self, state: TrainState) -> bool:
         """Whether there is something to be measured after this round."""
-        return int(state.round) % self._every == 0
+        return int(state.round) % self._every == 0 and self._method.has_result(int(state.round))
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """The metrics, whichever round it is."""

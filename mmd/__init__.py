@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mmd.game import GameError as GameError
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
+    from mmd.magnets import Magnet as Magnet
     from mmd.magnets import MovingAverage as MovingAverage
     from mmd.magnets import Refresh as Refresh
     from mmd.metrics import exploitability as exploitability
@@ -51,6 +52,7 @@ _HOME = {
     "GameError": "mmd.game",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
+    "Magnet": "mmd.magnets",
     "MovingAverage": "mmd.magnets",
     "Refresh": "mmd.magnets",
     "exploitability": "mmd.metrics",

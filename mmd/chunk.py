@@ -14,6 +14,13 @@ from mmd.sharding import settled
 CHUNK_ROWS = 256
 
 
+class Goal(NamedTuple):
+    """Where a chunk ends: NashConv, or a regularised gap, of at most so much; -inf for never."""
+
+    nash_conv: Float[Array | np.ndarray, ""] | float
+    regularized_gap: Float[Array | np.ndarray, ""] | float
+
+
 class Rows(NamedTuple):
     """A chunk's part of the trace: the first `filled` of R rows are filled."""
 
@@ -40,17 +47,18 @@ def advance(
     game: Game,
     state: Any,
     candidate: Candidate,
-    goal: Float[Array, ""] | float,
+    goal: Goal,
     max_iterations: Int[Array, ""] | int,
     check_every: Int[Array, ""] | int,
     rows_wanted: Int[Array, ""] | int,
 ) -> tuple[Any, Candidate, Rows]:
-    """Iterate, with a row at multiples of `check_every`, until NashConv <= goal, the limit, or the rows are full."""
+    """Iterate, with a row at multiples of `check_every`, until a goal or the limit is reached, or the rows are full."""
 
     def unfinished(carry: tuple[Any, Candidate, Rows]) -> Array:
         state, _, rows = carry
-        nash_conv = rows.numbers[rows.filled - 1, 0]
-        going = (nash_conv > goal) & jnp.isfinite(nash_conv) & (state.iteration < max_iterations)
+        nash_conv, gap = rows.numbers[rows.filled - 1, :2]
+        arrived = (nash_conv <= goal.nash_conv) | (gap <= goal.regularized_gap)
+        going = ~arrived & jnp.isfinite(nash_conv) & (state.iteration < max_iterations)
         return ((rows.filled == 0) | going) & (rows.filled < rows_wanted)
 
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:

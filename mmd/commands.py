@@ -80,7 +80,8 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     _say(tables.solution_lines(solution), quiet=options.quiet)
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
-    return DONE if solution.converged else NOT_REACHED
+    arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
+    return DONE if solution.converged or arrived else NOT_REACHED
 
 
 def _verify(options: Verify, argv: Sequence[str]) -> int:
@@ -163,6 +164,7 @@ def _run(
             game,
             algorithm,
             tolerance=options.tolerance,
+            regularized_tolerance=options.regularized_tolerance if isinstance(options, Solve) else None,
             max_iterations=options.max_iterations,
             time_limit=options.time_limit,
             dtype=options.dtype,

@@ -9,7 +9,7 @@ Two centres have names, and on a tree they are different magnets with different 
 entropy (the regulariser of the MMD paper, Prop. 2.4), "uniform" is the uniform behavioural policy. On a simplex they
 coincide. Any policy with full support can be the centre as well.
 
-`llm_bridge` uses the same objects; there one iteration is one optimizer round and the magnet is a set of weights.
+`llm_bridge` uses the same objects; there one step is one round and the magnet is a set of weights.
 """
 
 from collections.abc import Mapping
@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from mmd.game import Game, GameError, Number, Pair
 from mmd.policy import full_support
+from mmd.treeplex import Treeplex
 
 CENTERS = ("dilated", "uniform")
 LARGEST = 2.0**127  # of a float32, to which 1 can still be added
@@ -48,17 +49,48 @@ AT_LEAST_1 = Range(1.0, LARGEST, ">= 1, in steps")
 SHARE = Range(2.0**-126, 1.0, "in (0, 1]")
 
 
+class Step(NamedTuple):
+    """What a step did.
+
+    Attributes:
+        before: log-policies before it.
+        plan, log_policy: both players' policies after it, in both forms.
+        pull: eta alpha.
+    """
+
+    before: Pair
+    plan: Pair
+    log_policy: Pair
+    pull: Float[Array, ""] | float
+
+
+class Measured(NamedTuple):
+    """How far a step went.
+
+    Attributes:
+        step_size: square root of the Bregman distance that the step covered, over eta alpha.
+        distance: square root of the Bregman distance from the new iterate to the magnet.
+    """
+
+    step_size: Float[Array, ""]
+    distance: Float[Array, ""]
+
+
 @jax.tree_util.register_pytree_node_class
 @dataclass(frozen=True)
 class Magnet:
     """A magnet that stays at its centre; the others say what they do instead.
+
+    A method asks a magnet two things and no more: `alpha`, how strongly it pulls in a step, and `share`, how far it
+    goes after the step. `moved` carries that out on policies, `llm_bridge.weight_average` on weights. Steps are counted
+    from 0 where the magnet was put: at the start, or where the method itself has moved it.
 
     Attributes:
         center: "dilated", "uniform", a `Policy`, or a pair of log-policies ([S0], [S1]).
     """
 
     center: Any = "dilated"
-    regularizes: ClassVar[bool] = True
+    averages: ClassVar[bool] = False  # whether it is a mean of many policies, less noisy than each of them
     ranges: ClassVar[Mapping[str, Range]] = {}
 
     def __init_subclass__(cls) -> None:
@@ -82,8 +114,18 @@ class Magnet:
 
     @property
     def travels(self) -> bool:
-        """Whether it leaves its centre; which magnets do say how in `moves` or `follow`."""
-        return type(self).moves is not Magnet.moves or type(self).follow is not Magnet.follow
+        """Whether it leaves its centre: a magnet that does says how in `share`."""
+        return type(self).share is not Magnet.share
+
+    @property
+    def regularizes(self) -> bool:
+        """Whether its pull stays the algorithm's alpha, so that there is one regularised game; else see `alpha`."""
+        return type(self).alpha is Magnet.alpha
+
+    @property
+    def measures(self) -> bool:
+        """Whether `share` has to be told distances."""
+        return False
 
     def resolve(self, game: Game) -> "Magnet":
         """The same magnet with a given policy checked against the game and turned into log-probabilities (host code).
@@ -117,60 +159,51 @@ class Magnet:
         return tuple(player.dilated_center() for player in game.players)
 
     def alpha(
-        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]
+        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """Regularisation at a step.
+        """Regularisation of a step.
 
         Args:
             alpha: the algorithm's alpha, in payoff units.
             eta: the step size.
-            age: steps since the magnet last moved.
+            k: steps that are behind.
         """
         return jnp.asarray(alpha)
 
-    def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
-        """Whether the magnet is copied from the iterate after this step.
+    def share(self, k: Int[Array, ""], measured: Measured | None = None) -> Float[Array, ""]:
+        """The share h of the policy in the magnet after a step: 0 where the magnet stays, 1 where it is copied.
 
         Args:
-            age: steps since it last moved, this one included.
-            step_size: square root of the Bregman distance that the step covered, over eta alpha.
-            distance: square root of the Bregman distance from the iterate to the magnet.
+            k: steps that are behind, this one included.
+            measured: distances; None where nobody can measure them, which only a magnet that `measures` minds.
         """
-        return jnp.asarray(False)
+        return jnp.zeros(())
 
-    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair, age: Int[Array, ""]) -> Pair:
-        """Where a step drags the magnet, copies apart; `age` as in `moves`."""
-        return log_magnet
-
-    def advance(
-        self,
-        game: Game,
-        pulling: tuple[Pair, Int[Array, ""]],
-        before: Pair,
-        moved: tuple[Pair, Pair],
-        pull: Float[Array, ""] | float,
-    ) -> tuple[Pair, Int[Array, ""]]:
-        """The magnet and its age after a step.
+    def moved(self, game: Game, log_magnet: Pair, step: Step, k: Int[Array, ""]) -> Pair:
+        """The magnet after a step, as log-policies: `log mu <- (1 - h) log mu + h log pi`, normalised.
 
         Args:
             game: the game.
-            pulling: the magnet during the step, as log-policies, and its age before.
-            before: log-policies before the step.
-            moved: plans and log-policies after it.
-            pull: eta alpha of the step.
+            log_magnet: the magnet during the step.
+            step: what the step did.
+            k: as in `share`.
         """
-        plan, log_policy = moved
+        measured = _measured(game, log_magnet, step) if self.measures else None
+        h = self.share(k, measured).astype(log_magnet[0].dtype)
 
-        def distance(reference: Pair) -> Array:
-            parts = zip(game.players, plan, log_policy, reference, strict=True)
-            return jnp.sqrt(sum(player.bregman(x, log_x, other) for player, x, log_x, other in parts))
+        def between(player: Treeplex, mu: Array, pi: Array) -> Array:
+            mixed = player.normalized((1 - h) * mu + h * pi)
+            return jnp.where(h == 0, mu, jnp.where(h == 1, pi, mixed))
 
-        log_magnet, age = pulling[0], pulling[1] + 1
-        jump = self.moves(age, distance(before) / pull, distance(log_magnet))
-        dragged = self.follow(game, log_magnet, log_policy, age)
-        return tuple(jnp.where(jump, pi, mu) for pi, mu in zip(log_policy, dragged, strict=True)), jnp.where(
-            jump, 0, age
-        )
+        return tuple(map(between, game.players, log_magnet, step.log_policy))
+
+
+def _measured(game: Game, log_magnet: Pair, step: Step) -> Measured:
+    def distance(reference: Pair) -> Array:
+        parts = zip(game.players, step.plan, step.log_policy, reference, strict=True)
+        return jnp.sqrt(sum(player.bregman(x, log_x, other) for player, x, log_x, other in parts))
+
+    return Measured(distance(step.before) / step.pull, distance(log_magnet))
 
 
 class Fixed(Magnet):
@@ -196,9 +229,18 @@ class Refresh(Magnet):
     residual: Number = 0.3
     ranges: ClassVar[Mapping[str, Range]] = {"every": AT_LEAST_1, "residual": AT_LEAST_0}
 
-    def moves(self, age: Int[Array, ""], step_size: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
+    @property
+    def measures(self) -> bool:
+        """Whether the measured rule holds."""
+        return self.every is None
+
+    def share(self, k: Int[Array, ""], measured: Measured | None = None) -> Float[Array, ""]:
         """See the class."""
-        return step_size <= self.residual * distance if self.every is None else age >= self.every
+        if self.every is not None:
+            return jnp.asarray(k % jnp.ceil(self.every).astype(k.dtype) == 0, float)
+        if measured is None:
+            raise GameError("expected mmd.Refresh to have a period, such as every=40: nothing is measured here")
+        return jnp.asarray(measured.step_size <= self.residual * measured.distance, float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,42 +263,35 @@ class MovingAverage(Magnet):
     center: Any = "dilated"
     rate: Number = 0.05
     power: Number = None
+    averages: ClassVar[bool] = True
     ranges: ClassVar[Mapping[str, Range]] = {"rate": SHARE, "power": AT_LEAST_0}
 
-    def share(self, age: Int[Array, ""]) -> Float[Array, ""]:
-        """The share h of the policy after the step of that age."""
+    def share(self, k: Int[Array, ""], measured: Measured | None = None) -> Float[Array, ""]:
+        """See the class."""
         rate = jnp.asarray(self.rate)
         if self.power is None:
             return rate
         power = jnp.asarray(self.power, rate.dtype)
-        return jnp.minimum(rate, (power + 1) / (age.astype(rate.dtype) + power))
-
-    def follow(self, game: Game, log_magnet: Pair, log_policy: Pair, age: Int[Array, ""]) -> Pair:
-        """See the class."""
-        share = self.share(age)
-        return tuple(
-            player.normalized((1 - share) * mu + share * pi)
-            for player, mu, pi in zip(game.players, log_magnet, log_policy, strict=True)
-        )
+        return jnp.minimum(rate, (power + 1) / (k.astype(rate.dtype) + power))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Halpern(Magnet):
-    """The magnet stays and its pull fades: `alpha_k = strength / (eta (k + 1))`, k steps after the last move.
+    """The magnet stays and its pull fades: `alpha_k = strength / (eta (k + 1))` after k steps.
 
     In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at
-    strength 1.
+    strength 1, where eta is the step of the magnetic update; with a step of mirror descent the weights are k/(k+1) and
+    1/(k+1), so there the strength is at most 1.
     The algorithm's own alpha is not used. Strength 0 switches the magnet off.
     """
 
     center: Any = "dilated"
     strength: Number = 1.0
-    regularizes: ClassVar[bool] = False
     ranges: ClassVar[Mapping[str, Range]] = {"strength": AT_LEAST_0}
 
     def alpha(
-        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, age: Int[Array, ""]
+        self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
         """See the class."""
         eta = jnp.asarray(eta)
-        return self.strength / (eta * (age + 1).astype(eta.dtype))
+        return self.strength / (eta * (jnp.asarray(k) + 1).astype(eta.dtype))

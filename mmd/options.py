@@ -59,9 +59,11 @@ class Solve(Limits):
     """Regularisation towards the magnet, in payoff units (mmd only)."""
     eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units (mmd only)."""
+    regularized_tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    """Regularised gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
     magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
-    (rate), moving=0.05,power=4 (whose rate falls) or halpern (mmd only)."""
+    (rate), moving=0.05,power=4 (whose rate falls) or halpern (which stays while alpha fades)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
     resume: bool = False

@@ -30,6 +30,7 @@ from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
 from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
 
+REGULARIZED_TOLERANCE = 1e-12  # of the payoff range: the default bound of the regularised gap of a magnet that stays
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
 FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
@@ -52,13 +53,15 @@ OnCheck = Callable[[dict[str, float]], None]
 class Limits:
     """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
 
-    Exploitability in payoff units; None stands for `Certificate.default_tolerance`.
+    Exploitability in payoff units; None stands for `Certificate.default_tolerance`. And the regularised gap of a magnet
+    that stays, in payoff units; -inf where there is none.
     """
 
     tolerance: float | None
     max_iterations: int
     time_limit: float | None
     check_every: int
+    regularized_tolerance: float = -np.inf
 
     @classmethod
     def checked(
@@ -90,6 +93,7 @@ def solve(
     algorithm: Algorithm | None = None,
     *,
     tolerance: float | None = None,
+    regularized_tolerance: float | None = None,
     max_iterations: int = 100_000,
     time_limit: float | None = None,
     dtype: str = "float64",
@@ -108,6 +112,9 @@ def solve(
         algorithm: how; `Auto()` if None.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `mmd.Certificate.default_tolerance` defines it.
+        regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
+            payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range, 0
+            for never.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.
@@ -128,7 +135,7 @@ def solve(
         with the policy reached so far.
 
     Raises:
-        GameError: an argument is out of range, or the algorithm is not defined on this game.
+        GameError: an argument is out of range or without use, or the algorithm is not defined on this game.
         OutputError: the checkpoint cannot be written.
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
@@ -148,6 +155,7 @@ def solve(
                 units.in_other_units(game, k),
                 algorithm,
                 tolerance=None if tolerance is None else float(np.ldexp(tolerance, -k)),
+                regularized_tolerance=regularized_tolerance,
                 max_iterations=max_iterations,
                 time_limit=time_limit,
                 dtype=dtype,
@@ -163,6 +171,7 @@ def solve(
             k,
         )
     algorithm = algorithm.resolve(game)
+    limits = replace(limits, regularized_tolerance=_regularized_tolerance(game, algorithm, regularized_tolerance))
     uniform = tuple(player.uniform() for player in game.players)
     start = uniform if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
@@ -182,6 +191,8 @@ class _Run:
     ) -> None:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
+        staying = limits.regularized_tolerance > 0  # at 0 the gap is rounding noise, of either sign
+        self.gap_goal = max(limits.regularized_tolerance, self.floor) if staying else -np.inf
         self.on_device = (place.whole(algorithm), place.game(replace(game, description=UNNAMED)))
         candidate = place.whole(chunk.unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
@@ -254,7 +265,8 @@ class _Run:
         at = self.at
         polish_at = at.polish_at if self.polish else 0.0
         begun = time.perf_counter()
-        goal = np.asarray(2 * max(at.target, self.floor, polish_at), self.place.dtype)
+        goals = 2 * max(at.target, self.floor, polish_at), self.gap_goal
+        goal = chunk.Goal(*(np.asarray(bound, self.place.dtype) for bound in goals))
         counts = (
             np.asarray(n, at.state.iteration.dtype) for n in (max_iterations, self.limits.check_every, self.rows_wanted)
         )
@@ -312,7 +324,11 @@ class _Run:
                 return Status.PRECISION
         if found is not None:  # the device was kinder than the certificate
             self.at = self.at._replace(target=min(self.at.target / 2, self.limits.bound(found.certificate)))
-        return Status.PRECISION if newest["exploitability"] <= self.floor else limit
+        if newest["exploitability"] <= self.floor:
+            return Status.PRECISION
+        if newest["regularized_gap"] <= self.gap_goal:
+            return Status.REGULARIZED if self.limits.regularized_tolerance >= self.floor else Status.PRECISION
+        return limit
 
     def _reached(self, found: Certified) -> bool:
         """Whether certified policies count as an equilibrium."""
@@ -321,9 +337,8 @@ class _Run:
     def _limit(self, newest: dict[str, float]) -> Status | None:
         """The limit that the run is at, if any."""
         if newest["iteration"] >= self.limits.max_iterations:
-            if not newest["regularized_gap"] <= self.at.target:
-                return Status.ITERATION_LIMIT
-            return Status.MAGNET_MOVING if _magnet_moves(self.algorithm) else Status.REGULARIZED
+            solved = newest["regularized_gap"] <= self.at.target and _magnet_moves(self.algorithm)
+            return Status.MAGNET_MOVING if solved else Status.ITERATION_LIMIT
         if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
             return Status.TIME_LIMIT
         return None
@@ -428,6 +443,22 @@ class _Run:
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report if tries else None,
         )
+
+
+def _regularized_tolerance(game: Game, algorithm: Algorithm, given: float | None) -> float:
+    """The bound on the regularised gap; -inf where there is no one regularised game to arrive at."""
+    if given is not None and not given >= 0:
+        raise GameError(f"expected a regularized_tolerance >= 0, got {given}")
+    magnet = getattr(algorithm, "magnet", None)
+    regularizes = isinstance(magnet, Magnet) and magnet.regularizes and getattr(algorithm, "has_gap", True)
+    if regularizes and not _magnet_moves(algorithm):
+        return REGULARIZED_TOLERANCE * game.description.payoff_range if given is None else float(given)
+    if given is not None:
+        raise GameError(
+            f"expected a regularized_tolerance only with a magnet that stays, such as that of mmd with mmd.Fixed(): "
+            f"{algorithm.name} has no regularized gap that ends a run"
+        )
+    return -np.inf
 
 
 def _magnet_moves(algorithm: Algorithm) -> bool:

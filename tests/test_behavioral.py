@@ -139,7 +139,6 @@ def test_solve_counts_both_pairs_of_products_and_names_the_hyper_parameters() ->
         ({"eta": 0.0}, "eta > 0"),
         ({"alpha": -1.0}, "alpha >= 0"),
         ({"floor": 0.0}, "floor between 0 and 1"),
-        ({"magnet": mmd.Refresh(every=10)}, r"mmd.Fixed\(...\) or mmd.MovingAverage"),
     ],
 )
 def test_refusals(chosen: dict, message: str) -> None:

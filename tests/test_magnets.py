@@ -10,7 +10,7 @@ import pytest
 import games
 import mmd
 from games import kuhn_poker
-from mmd import algorithms
+from mmd import algorithms, magnets
 
 GAME = kuhn_poker.game()
 
@@ -27,8 +27,9 @@ def test_a_falling_share_averages_the_whole_past(power: int, weights: list[int])
     and Zhang 2013, section 4)."""
     magnet, steps = mmd.MovingAverage(rate=1.0, power=power), policies(4)
     log_magnet = magnet.start(GAME)
-    for age, log_policy in enumerate(steps, start=1):
-        log_magnet = magnet.follow(GAME, log_magnet, log_policy, jnp.asarray(age))
+    for k, log_policy in enumerate(steps, start=1):
+        step = magnets.Step(log_policy, log_policy, log_policy, 1.0)
+        log_magnet = magnet.moved(GAME, log_magnet, step, jnp.asarray(k))
     for seat, player in enumerate(GAME.players):
         mean = np.average([step[seat] for step in steps], axis=0, weights=weights)
         np.testing.assert_allclose(log_magnet[seat], player.normalized(jnp.asarray(mean)), rtol=0, atol=1e-12)

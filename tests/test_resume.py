@@ -203,7 +203,8 @@ def test_a_finished_run_is_told_again_without_an_iteration(path: Path) -> None:
 
 def test_the_time_limit_counts_from_the_first_start(path: Path) -> None:
     arguments: dict[str, Any] = {
-        "algorithm": mmd.MagneticMirrorDescent(alpha=0.5),
+        "algorithm": mmd.MagneticMirrorDescent(alpha=0.5, magnet=mmd.Halpern()),
+        "tolerance": 0.0,
         "max_iterations": 10**9,
         "checkpoint": path,
     }
@@ -331,9 +332,9 @@ def test_a_state_of_another_layout_is_refused(path: Path, monkeypatch: pytest.Mo
     solve(RPS, algorithm=MMD, max_iterations=20, checkpoint=path)
     init = mmd.MagneticMirrorDescent.init
     with monkeypatch.context() as patch:
-        patch.setattr(mmd.MagneticMirrorDescent, "init", lambda *a: init(*a)._replace(age=jnp.zeros((2,), int)))
+        patch.setattr(mmd.MagneticMirrorDescent, "init", lambda *a: init(*a)._replace(iteration=jnp.zeros((2,), int)))
         chunk.init.clear_cache()
-        with pytest.raises(CheckpointError, match=r"the layout of the state differs, in state\.age"):
+        with pytest.raises(CheckpointError, match=r"the layout of the state differs, in state\.iteration"):
             solve(RPS, algorithm=MMD, checkpoint=path, resume=True)
     chunk.init.clear_cache()
     written = checkpoint.LAYOUT

@@ -68,7 +68,8 @@ def test_iteration_limit_is_a_status_and_not_a_success() -> None:
 
 
 def test_time_limit() -> None:
-    solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), time_limit=0.05, max_iterations=10**9)
+    algorithm = mmd.MagneticMirrorDescent(alpha=0.5, magnet=mmd.Halpern())
+    solution = mmd.solve(rps(), algorithm, tolerance=0.0, time_limit=0.05, max_iterations=10**9)
     assert solution.status is mmd.Status.TIME_LIMIT
 
 
@@ -77,8 +78,62 @@ def test_fixed_magnet_reports_the_regularized_equilibrium_and_the_exploitability
     assert solution.status is mmd.Status.REGULARIZED
     assert not solution.converged
     assert solution.regularized_gap is not None
-    assert solution.regularized_gap < 1e-12
+    assert solution.regularized_gap <= 1e-12 * solution.game.description.payoff_range
     assert solution.exploitability > 0.1
+
+
+def test_a_magnet_that_stays_ends_the_run_when_the_iterate_has_arrived() -> None:
+    """Kuhn poker at alpha 1: the gap is under 1e-12 after 10 iterations; it used to run on to 100,000."""
+    algorithm = mmd.MagneticMirrorDescent(alpha=1.0)
+    found = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1e-9)
+    assert found.status is mmd.Status.REGULARIZED
+    assert found.iterations <= 30
+    assert found.regularized_gap is not None
+    assert found.regularized_gap <= 1e-12 * found.game.description.payoff_range
+    assert found.exploitability > 0.01
+    later = mmd.solve(kuhn_poker.game(), algorithm, regularized_tolerance=1e-4, check_every=1)
+    assert later.iterations < found.iterations
+    assert later.status is mmd.Status.REGULARIZED
+    both = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1.0, regularized_tolerance=1.0)
+    assert both.converged  # both are reached at once, and the exploitability comes first
+    never = mmd.solve(kuhn_poker.game(), algorithm, tolerance=1e-9, regularized_tolerance=0.0, max_iterations=100)
+    assert never.iterations == 100
+
+
+def test_the_device_stops_by_the_regularized_gap_and_not_only_the_host() -> None:
+    """A chunk may have 256 rows; the trace ends with the first that has arrived."""
+    bound = 1e-7
+    found = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), tolerance=0.0, regularized_tolerance=bound)
+    gaps = found.trace["regularized_gap"]
+    assert len(gaps) > 3
+    assert gaps[-1] <= bound < gaps[:-1].min()
+
+
+@pytest.mark.parametrize("magnet", [mmd.Refresh(every=100), mmd.MovingAverage(rate=0.05), mmd.Halpern()])
+def test_a_magnet_that_moves_or_fades_never_ends_a_run_by_its_gap(magnet: mmd.Fixed) -> None:
+    algorithm = mmd.MagneticMirrorDescent(alpha=0.1, magnet=magnet)
+    found = mmd.solve(games.load("preference:cycle"), algorithm, tolerance=1e-9, max_iterations=110)
+    assert found.iterations == 110
+    with pytest.raises(mmd.GameError, match="expected a regularized_tolerance only with a magnet that stays"):
+        mmd.solve(games.load("preference:cycle"), algorithm, regularized_tolerance=1e-9)
+
+
+def test_a_regularized_tolerance_without_use_or_out_of_range_is_refused() -> None:
+    behavioral = load("mmd-behavioral")(magnet=mmd.Fixed("uniform"))
+    for algorithm in (None, load("comal")(), behavioral):
+        with pytest.raises(mmd.GameError, match="expected a regularized_tolerance only with a magnet that stays"):
+            mmd.solve(rps(), algorithm, regularized_tolerance=1e-9)
+    for bad in (-1.0, float("nan")):
+        with pytest.raises(mmd.GameError, match="expected a regularized_tolerance >= 0"):
+            mmd.solve(rps(), mmd.MagneticMirrorDescent(), regularized_tolerance=bad)
+
+
+def test_in_float32_a_gap_of_rounding_noise_is_called_so() -> None:
+    """The gap falls to about 1e-7 there and below 0; that is no regularised equilibrium to 1e-12."""
+    solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), dtype="float32", max_iterations=3000)
+    assert solution.status is mmd.Status.PRECISION
+    wide = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), dtype="float32", regularized_tolerance=1e-4)
+    assert wide.status is mmd.Status.REGULARIZED
 
 
 MOVING = {

@@ -9,11 +9,11 @@ game.
 Half of the group is drawn at pi_k and trained on in both steps, half at pi_k+1/2 as opponents.
 
 Deviations: the objective is that of MPO instead of online IPO, whose expected gradient is the same; soft preferences
-over all pairs. `magnet` may be one that moves, which is no longer the paper's method.
+over all pairs. `magnet` may be one that moves, which is no longer the paper's method; an average is then exported.
 """
 
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,6 @@ class EGPO(MPO):
     _: KW_ONLY
     magnet: Any = field(default_factory=mmd.Fixed)
     estimator: Objective = field(default_factory=lambda: PolicyGradient(credit=True))
-    exports: Literal["magnet", "policy"] = "policy"
 
     def check_settings(self) -> None:
         """See `Method`; also that the group can be halved."""

@@ -11,7 +11,7 @@ worst response; the paper's tau is alpha, and its step tau / eta is eta alpha / 
 """
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import mmd
 from llm_bridge.mpo import MPO
@@ -25,7 +25,6 @@ class INPO(MPO):
     _: KW_ONLY
     magnet: Any = field(default_factory=mmd.Fixed)
     estimator: Objective = field(default_factory=Regression)
-    exports: Literal["magnet", "policy"] = "policy"
 
 
 METHOD = INPO

@@ -10,7 +10,7 @@ Deviation: soft preferences, over all pairs of a group; E steps use the same sam
 """
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -43,13 +43,15 @@ class OnlineIPO(MPO):
     b1: float = 0.0
     magnet: Any = field(default_factory=mmd.Fixed)
     estimator: Objective = field(default_factory=PreferenceRegression)
-    exports: Literal["magnet", "policy"] = "policy"
 
     def check_settings(self) -> None:
         """See `Method`; also that preferences can be divided by alpha."""
         super().check_settings()
         if not callable(self.alpha) and not isinstance(self.alpha, Tracer) and self.alpha == 0:
             raise SettingError("expected {alpha} > 0, by which preferences are divided, got 0")
+        strength = getattr(self.magnet, "strength", 1)
+        if not isinstance(strength, Tracer) and strength == 0:
+            raise SettingError(f"expected a magnet that pulls, for alpha divides preferences, got {self.magnet!r}")
 
 
 METHOD = OnlineIPO

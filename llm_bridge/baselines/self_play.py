@@ -11,7 +11,7 @@ has no part in it: the learning rate is the step size. Momentum is off for that 
 """
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import mmd
 from llm_bridge.mpo import MPO
@@ -27,7 +27,6 @@ class SelfPlay(MPO):
     b1: float = 0.0
     magnet: Any = field(default_factory=mmd.Fixed)
     estimator: Objective = field(default_factory=lambda: PolicyGradient(credit=True))
-    exports: Literal["magnet", "policy"] = "policy"
 
 
 METHOD = SelfPlay

@@ -8,8 +8,9 @@ Methods that are regularised towards a magnet mu share more: with the mirror des
 
     log pi+  =  (1 - eta alpha) log pi + eta alpha log mu + eta q - log Z
 
-is the magnetic step (`mmd.update`) of size eta / (1 - eta alpha), by Prop. D.7 of the MMD paper. The papers below all
-count their steps in the eta of mirror descent; so do their files here.
+is the magnetic step (`mmd.update`) of size eta / (1 - eta alpha), by Prop. D.7 of the MMD paper, and it is the plain
+step of size eta from the mixture of policy and magnet, which exists up to eta alpha = 1. The papers below all count
+their steps in the eta of mirror descent; so do their files here. Alpha is what the magnet makes of it in that step.
 
 A step of cost c asks for the gradients c times. Nothing else is counted: NashConv is measured at checks, exactly, from
 products that no method sees.
@@ -27,6 +28,8 @@ from mmd import magnets, metrics, theory
 from mmd.algorithm import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
 from mmd.feedback import Exact, Feedback
 from mmd.game import Game, GameError, Number, Pair
+
+PULL_ROUNDING = 1e-6  # of float32, by which a pull of 1 may be measured
 
 
 class SelfPlayState(NamedTuple):
@@ -157,11 +160,17 @@ class SelfPlay(ABC):
         return self.feedback.gradient(game, 0 if self.mirrored else player, opponent_plan, key)
 
 
-class Pull(NamedTuple):
-    """The magnet, as log-policies, and how many steps ago it last moved."""
+class Pulled(NamedTuple):
+    """The magnet, as log-policies."""
 
     log_magnet: Pair
-    age: Int[Array, ""]
+
+
+class Rates(NamedTuple):
+    """The step size of a step, and the regularisation in it."""
+
+    eta: Float[Array, ""]
+    alpha: Float[Array, ""]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +191,8 @@ class RegularizedSelfPlay(SelfPlay):
         """Fill in the defaults; check the numbers.
 
         Raises:
-            GameError: as for the base; alpha is not positive; a step of eta alpha >= 1, past the magnet.
+            GameError: as for the base; alpha is not positive; a step of eta alpha >= 1, past the magnet, or > 1 where
+                the magnet chooses alpha.
         """
         if not self.alpha > 0:
             raise GameError(f"expected alpha > 0, got {self.alpha}: without it this is self-play")
@@ -193,8 +203,16 @@ class RegularizedSelfPlay(SelfPlay):
         return replace(filled, magnet=self.magnet.resolve(game))
 
     def _check_pull(self, eta: Number) -> None:
-        if eta is not None and not eta * self.alpha < 1:
-            raise GameError(f"expected eta alpha < 1, a step that ends before the magnet, got {eta * self.alpha:g}")
+        """Refuse steps past the magnet; eta is None for a schedule, which has none."""
+        if self.magnet.regularizes:
+            if eta is not None and not eta * self.alpha < 1:
+                pull = f"{eta * self.alpha:g}"
+                raise GameError(f"expected eta alpha < 1, a step that ends before the magnet, got {pull}")
+            return
+        eta = 1.0 if eta is None else eta
+        if not (pull := float(eta * self.magnet.alpha(self.alpha, eta, 0))) <= 1 + PULL_ROUNDING:
+            step = f"{self.name} ends past the magnet"
+            raise GameError(f"{step}: expected eta alpha <= 1 in its first step, got {pull:g} from {self.magnet!r}")
 
     def _default_eta(self, game: Game) -> Number:
         """The mirror descent step of MMD's largest admissible one, alpha / L^2."""
@@ -202,36 +220,34 @@ class RegularizedSelfPlay(SelfPlay):
         return largest * theory.contraction_factor(largest, self.alpha)
 
     def _start(self, game: Game, log_policy: Pair) -> Any:
-        return Pull(tuple(m.astype(log_policy[0].dtype) for m in self.magnet.start(game)), jnp.zeros((), int))
+        return Pulled(tuple(m.astype(log_policy[0].dtype) for m in self.magnet.start(game)))
 
     def _move(self, game: Game, state: SelfPlayState, keys: list[jax.Array]) -> tuple[Pair, Any]:
         """The method's step, then the magnet's."""
-        pull: Pull = state.memory
-        eta = self._eta(state.iteration)
-        log_policy = self._regularized(game, state.log_policy, pull.log_magnet, eta, keys)
-        moved = (plans(log_policy), log_policy)
-        log_magnet, age = self.magnet.advance(game, pull, state.log_policy, moved, eta * self.alpha)
-        return log_policy, Pull(log_magnet, age)
+        log_magnet, eta = state.memory.log_magnet, self._eta(state.iteration)
+        rates = Rates(eta, self.magnet.alpha(self.alpha, eta, state.iteration))
+        log_policy = self._regularized(game, state.log_policy, log_magnet, rates, keys)
+        step = magnets.Step(state.log_policy, plans(log_policy), log_policy, rates.eta * rates.alpha)
+        return log_policy, Pulled(self.magnet.moved(game, log_magnet, step, state.iteration + 1))
 
     def _eta(self, iteration: Int[Array, ""]) -> Float[Array, ""]:
         """The step size of a step; `iteration` steps were taken before."""
         return jnp.asarray(self.eta, float)
 
     @abstractmethod
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
         """The step with a given magnet."""
 
-    def _magnetic(self, game: Game, log_policy: Pair, log_magnet: Pair, gradients: Pair, eta: Array) -> Pair:
+    def _magnetic(self, game: Game, log_policy: Pair, log_magnet: Pair, gradients: Pair, rates: Rates) -> Pair:
         """The magnetic step that is a mirror descent step of size eta."""
-        return magnetic(game, (log_policy, log_magnet), gradients, eta / (1 - eta * self.alpha), self.alpha)
+        return mirror(game, mixture(game, log_policy, log_magnet, rates.eta * rates.alpha), gradients, rates.eta)
 
     def diagnostics(self, game: Game, state: SelfPlayState) -> Diagnostics:
         """The gap of the game regularised towards the current magnet; NashConv of the average."""
         at = metrics.profile(game, state.log_policy)
         gap = metrics.regularized_gap(game, at, state.memory.log_magnet, self.alpha)
-        return super().diagnostics(game, state)._replace(regularized_gap=gap)
+        known = gap if self.magnet.regularizes else jnp.full_like(gap, jnp.nan)
+        return super().diagnostics(game, state)._replace(regularized_gap=known)
 
 
 def magnetic(
@@ -251,6 +267,14 @@ def magnetic(
 def mirror(game: Game, log_policy: Pair, gradients: Pair, eta: Float[Array, ""] | float) -> Pair:
     """`argmax_z <z, gradients> - KL(z, policy) / eta` of both players."""
     return magnetic(game, (log_policy, log_policy), gradients, eta, 0.0)
+
+
+def mixture(game: Game, log_policy: Pair, log_magnet: Pair, share: Float[Array, ""]) -> Pair:
+    """The geometric mixture of policy and magnet, prop. to `policy^(1 - share) magnet^share`."""
+    return tuple(
+        player.normalized((1 - share) * pi + share * mu)
+        for player, pi, mu in zip(game.players, log_policy, log_magnet, strict=True)
+    )
 
 
 def projected(point: Float[Array, " S"]) -> Float[Array, " S"]:

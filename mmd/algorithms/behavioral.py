@@ -68,13 +68,14 @@ class BehavioralMirrorDescent:
         eta: step size, in 1 / payoff units.
         alpha: regularisation towards the magnet, in payoff units.
         annealed: whether both fall as 1 / sqrt t.
-        magnet: `Fixed` or `MovingAverage`, where it starts and how it moves.
+        magnet: where it starts and how it moves; `MovingAverage` is the paper's.
         floor: about the smallest probability of an action.
         plays: how likely plays are; filled in by `resolve`.
     """
 
     name: ClassVar[str] = "mmd-behavioral"
     keeps_best: ClassVar[bool] = False
+    has_gap: ClassVar[bool] = False  # an agent QRE is no equilibrium of a regularised game between the two players
 
     eta: Number = 0.1
     alpha: Number = 1.0
@@ -87,11 +88,11 @@ class BehavioralMirrorDescent:
         """Work out how likely plays are; check the numbers.
 
         Raises:
-            GameError: eta or the floor is not positive, alpha is negative, the magnet neither stays nor drifts, or the
+            GameError: eta or the floor is not positive, alpha is negative, the magnet is none of `mmd.magnets`, or the
                 game does not know how likely its plays are.
         """
-        if not isinstance(self.magnet, magnets.Fixed | magnets.MovingAverage):
-            raise GameError(f"expected a magnet mmd.Fixed(...) or mmd.MovingAverage(...), got {self.magnet!r}")
+        if not isinstance(self.magnet, magnets.Magnet):
+            raise GameError(f"expected a magnet such as mmd.MovingAverage(rate=0.05), got {self.magnet!r}")
         if not self.alpha >= 0:
             raise GameError(f"expected alpha >= 0, got {self.alpha}")
         if not self.eta > 0:
@@ -110,15 +111,18 @@ class BehavioralMirrorDescent:
         assert self.plays is not None, "resolve fills it in"
         at, iteration = state.iterate, state.iteration + 1
         fading = iteration.astype(at.plan[0].dtype) ** (-0.5 if self.annealed else 0.0)
-        chosen = Coefficients(self.eta * fading, self.alpha * fading, jnp.asarray(self.floor, fading.dtype))
+        eta = self.eta * fading
+        alpha = self.magnet.alpha(self.alpha * fading, eta, state.iteration)
+        chosen = Coefficients(eta, alpha, jnp.asarray(self.floor, fading.dtype))
         reach = (
             _plays.reach(player, collected)
             for player, collected in zip(game.players, _plays.products(self.plays, at.plan), strict=True)
         )
         seats = zip(game.players, at.log_policy, state.log_magnet, at.gradient, reach, strict=True)
         log_policy = tuple(_moved(*seat, chosen) for seat in seats)
-        log_magnet = self.magnet.follow(game, state.log_magnet, log_policy, iteration)
         moved = metrics.profile(game, log_policy)
+        step = magnets.Step(at.log_policy, moved.plan, log_policy, eta * alpha)
+        log_magnet = self.magnet.moved(game, state.log_magnet, step, iteration)
         return BehavioralState(iteration, state.gradient_evaluations + 2, moved, log_magnet)
 
     def policy(self, game: Game, state: BehavioralState) -> Candidate:

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mmd import metrics
-from mmd.algorithms._selfplay import RegularizedSelfPlay, SelfPlayState, plans
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, SelfPlayState, plans
 from mmd.algorithms.inpo import INPO
 from mmd.game import Game, GameError, Number, Pair
-from mmd.magnets import Fixed
+from mmd.magnets import Magnet
 
 
 class Solving(NamedTuple):
@@ -66,7 +66,7 @@ class COMAL(INPO):
         if not (self.first > 0 and 0 < self.shrink < 1 and self.at_most >= 1):
             numbers = f"{self.first}, {self.shrink} and {self.at_most}"
             raise GameError(f"expected first > 0, shrink between 0 and 1 and at_most >= 1, got {numbers}")
-        if not isinstance(self.magnet, Fixed):
+        if not (isinstance(self.magnet, Magnet) and self.magnet.regularizes and not self.magnet.travels):
             raise GameError(f"comal moves the magnet itself: expected mmd.Fixed(...), got {self.magnet!r}")
         return super().resolve(game)
 
@@ -86,7 +86,8 @@ class COMAL(INPO):
         wanted = self.first * self.shrink ** memory.solved.astype(gap.dtype)
         done = (memory.age > 0) & ((gap <= wanted) | (memory.age >= self.at_most))
         log_magnet = tuple(jnp.where(done, pi, mu) for pi, mu in zip(state.log_policy, memory.log_magnet, strict=True))
-        moved = self._magnetic(game, state.log_policy, log_magnet, asked, jnp.asarray(self.eta, float))
+        rates = Rates(jnp.asarray(self.eta, float), jnp.asarray(self.alpha, float))
+        moved = self._magnetic(game, state.log_policy, log_magnet, asked, rates)
         return moved, Solving(log_magnet, jnp.where(done, 1, memory.age + 1), memory.solved + done.astype(int))
 
 

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-from jaxtyping import Array, Float
 
-from mmd.algorithms._selfplay import RegularizedSelfPlay
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay
 from mmd.game import Game, Pair
 
 
@@ -32,11 +31,9 @@ class EGPO(RegularizedSelfPlay):
     name: ClassVar[str] = "egpo"
     evaluations: ClassVar[int] = 2
 
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
-        ahead = self._magnetic(game, log_policy, log_magnet, self._asked(game, log_policy, keys[0]), eta)
-        return self._magnetic(game, log_policy, log_magnet, self._asked(game, ahead, keys[1]), eta)
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
+        ahead = self._magnetic(game, log_policy, log_magnet, self._asked(game, log_policy, keys[0]), rates)
+        return self._magnetic(game, log_policy, log_magnet, self._asked(game, ahead, keys[1]), rates)
 
 
 ALGORITHM = EGPO

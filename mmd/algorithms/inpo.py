@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithms._selfplay import RegularizedSelfPlay
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay
 from mmd.game import Game, Number, Pair
 
 
@@ -42,10 +42,8 @@ class INPO(RegularizedSelfPlay):
             return jnp.asarray(self.eta, float)
         return 2.0 / (self.alpha * (iteration.astype(float) + 3.0))
 
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
-        return self._magnetic(game, log_policy, log_magnet, self._asked(game, log_policy, keys[0]), eta)
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
+        return self._magnetic(game, log_policy, log_magnet, self._asked(game, log_policy, keys[0]), rates)
 
 
 ALGORITHM = INPO

@@ -27,13 +27,12 @@ from mmd.metrics import Profile
 
 
 class MagneticState(NamedTuple):
-    """The iterate, the magnet, and how many steps ago the magnet last moved."""
+    """The iterate and the magnet."""
 
     iteration: Int[Array, ""]
     gradient_evaluations: Int[Array, ""]
     iterate: Profile
     log_magnet: Pair
-    age: Int[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -77,11 +76,11 @@ class MagneticMirrorDescent:
         at = metrics.profile(game, log_policy)
         zero = jnp.zeros((), int)
         dtype = log_policy[0].dtype
-        return MagneticState(zero, zero + 1, at, tuple(m.astype(dtype) for m in self.magnet.start(game)), zero)
+        return MagneticState(zero, zero + 1, at, tuple(m.astype(dtype) for m in self.magnet.start(game)))
 
     def step(self, game: Game, state: MagneticState) -> MagneticState:
         """One simultaneous update, then the magnet's move."""
-        alpha = self.magnet.alpha(self.alpha, self.eta, state.age)
+        alpha = self.magnet.alpha(self.alpha, self.eta, state.iteration)
         moved = metrics.profile(
             game,
             tuple(
@@ -91,14 +90,10 @@ class MagneticMirrorDescent:
                 )
             ),
         )
-        log_magnet, age = self.magnet.advance(
-            game,
-            (state.log_magnet, state.age),
-            state.iterate.log_policy,
-            (moved.plan, moved.log_policy),
-            self.eta * alpha,
-        )
-        return MagneticState(state.iteration + 1, state.gradient_evaluations + 1, moved, log_magnet, age)
+        iteration = state.iteration + 1
+        step = magnets.Step(state.iterate.log_policy, moved.plan, moved.log_policy, self.eta * alpha)
+        log_magnet = self.magnet.moved(game, state.log_magnet, step, iteration)
+        return MagneticState(iteration, state.gradient_evaluations + 1, moved, log_magnet)
 
     def policy(self, game: Game, state: MagneticState) -> Candidate:
         """The last iterate."""
@@ -109,7 +104,7 @@ class MagneticMirrorDescent:
 
     def diagnostics(self, game: Game, state: MagneticState) -> Diagnostics:
         """The gap of the game regularised towards the current magnet."""
-        alpha = self.magnet.alpha(self.alpha, self.eta, state.age)
+        alpha = self.magnet.alpha(self.alpha, self.eta, state.iteration)
         gap = metrics.regularized_gap(game, state.iterate, state.log_magnet, alpha)
         return Diagnostics(gap if self.magnet.regularizes else gap * jnp.nan, gap * jnp.nan)
 

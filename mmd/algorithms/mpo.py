@@ -22,10 +22,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import jax
-from jaxtyping import Array, Float
 
 from mmd import magnets
-from mmd.algorithms._selfplay import RegularizedSelfPlay, magnetic
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, magnetic
 from mmd.game import Game, Number, Pair
 
 
@@ -42,11 +41,9 @@ class MPO(RegularizedSelfPlay):
     def _check_pull(self, eta: Number) -> None:
         """Any eta will do: the magnetic step never passes the magnet."""
 
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
         asked = self._asked(game, log_policy, keys[0])
-        return magnetic(game, (log_policy, log_magnet), asked, eta, self.alpha)
+        return magnetic(game, (log_policy, log_magnet), asked, *rates)
 
 
 ALGORITHM = MPO

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithms._selfplay import RegularizedSelfPlay, mirror
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, mirror, mixture
 from mmd.game import Game, GameError, Number, Pair
 
 
@@ -32,7 +32,9 @@ class NashMD(RegularizedSelfPlay):
     name: ClassVar[str] = "nash-md"
 
     def _check_pull(self, eta: Number) -> None:
-        if eta is not None and not eta * self.alpha <= 1:
+        if not self.magnet.regularizes:
+            super()._check_pull(eta)
+        elif eta is not None and not eta * self.alpha <= 1:
             raise GameError(f"expected eta alpha <= 1, a mixture of policy and magnet, got {eta * self.alpha:g}")
 
     def _default_eta(self, game: Game) -> Number:
@@ -43,15 +45,9 @@ class NashMD(RegularizedSelfPlay):
             return jnp.asarray(self.eta, float)
         return 2.0 / (self.alpha * (iteration.astype(float) + 2.0))
 
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
-        share = eta * self.alpha
-        mixed = tuple(
-            player.normalized((1 - share) * pi + share * mu)
-            for player, pi, mu in zip(game.players, log_policy, log_magnet, strict=True)
-        )
-        return mirror(game, mixed, self._asked(game, mixed, keys[0]), eta)
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
+        mixed = mixture(game, log_policy, log_magnet, rates.eta * rates.alpha)
+        return mirror(game, mixed, self._asked(game, mixed, keys[0]), rates.eta)
 
 
 ALGORITHM = NashMD

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmd.algorithms._selfplay import RegularizedSelfPlay, mirror
+from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, mirror
 from mmd.game import Game, Pair
 
 
@@ -34,20 +34,22 @@ class OnlineIPO(RegularizedSelfPlay):
 
     name: ClassVar[str] = "online-ipo"
 
-    def _regularized(
-        self, game: Game, log_policy: Pair, log_magnet: Pair, eta: Float[Array, ""], keys: list[jax.Array]
-    ) -> Pair:
+    def _regularized(self, game: Game, log_policy: Pair, log_magnet: Pair, rates: Rates, keys: list[jax.Array]) -> Pair:
         asked = self._asked(game, log_policy, keys[0])
-        slopes = tuple(map(self._slope, log_policy, log_magnet, asked))
-        return mirror(game, log_policy, slopes, eta)
+        slopes = (_slope(*seat, rates.alpha) for seat in zip(log_policy, log_magnet, asked, strict=True))
+        return mirror(game, log_policy, tuple(slopes), rates.eta)
 
-    def _slope(
-        self, log_policy: Float[Array, " S"], log_magnet: Float[Array, " S"], payoff: Float[Array, " S"]
-    ) -> Float[Array, " S"]:
-        """Gradient of the regularised payoff in the logits; a step in logits is a mirror step along it."""
-        rewards = payoff - self.alpha * (log_policy - log_magnet)
-        probabilities = jnp.exp(log_policy).at[0].set(0.0)  # no logit belongs to the empty sequence
-        return probabilities * (rewards - jnp.dot(probabilities, rewards))
+
+def _slope(
+    log_policy: Float[Array, " S"],
+    log_magnet: Float[Array, " S"],
+    payoff: Float[Array, " S"],
+    alpha: Float[Array, ""],
+) -> Float[Array, " S"]:
+    """Gradient of the regularised payoff in the logits; a step in logits is a mirror step along it."""
+    rewards = payoff - alpha * (log_policy - log_magnet)
+    probabilities = jnp.exp(log_policy).at[0].set(0.0)  # no logit belongs to the empty sequence
+    return probabilities * (rewards - jnp.dot(probabilities, rewards))
 
 
 ALGORITHM = OnlineIPO

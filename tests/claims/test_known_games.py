@@ -74,7 +74,7 @@ def test_the_magnets_center_matters_on_a_tree() -> None:
     values = {}
     for center in ("dilated", "uniform"):
         algorithm = mmd.MagneticMirrorDescent(alpha=0.1, magnet=mmd.Fixed(center))
-        solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=20_000)
+        solution = mmd.solve(game, algorithm, tolerance=0.0, regularized_tolerance=0.0, max_iterations=20_000)
         assert solution.regularized_gap is not None
         assert solution.regularized_gap < 1e-13
         values[center] = solution.exploitability

@@ -23,7 +23,11 @@ QRES = {  # Sokota et al., repository; both players play the same
 @pytest.mark.parametrize("alpha", QRES)
 def test_converges_to_the_published_qre(alpha: float) -> None:
     solution = mmd.solve(
-        Game.from_matrix(NORMALIZED), MagneticMirrorDescent(alpha=alpha), tolerance=0.0, max_iterations=20_000
+        Game.from_matrix(NORMALIZED),
+        MagneticMirrorDescent(alpha=alpha),
+        tolerance=0.0,
+        regularized_tolerance=0.0,
+        max_iterations=20_000,
     )
     for probabilities in solution.policy.probabilities:
         np.testing.assert_allclose(probabilities[1:], QRES[alpha], rtol=0, atol=1e-8)
@@ -63,7 +67,9 @@ START = np.log([1.0, 0.6, 0.3, 0.1])
 def test_two_actions_have_the_closed_form() -> None:
     """Fact 21: odds exp((p - 1/2) / alpha) against any opponent."""
     game = Game.from_matrix(np.array([[0.5, 0.7], [0.3, 0.5]]) - 0.5)
-    solution = mmd.solve(game, MagneticMirrorDescent(alpha=0.1), tolerance=0.0, max_iterations=5000)
+    solution = mmd.solve(
+        game, MagneticMirrorDescent(alpha=0.1), tolerance=0.0, regularized_tolerance=0.0, max_iterations=5000
+    )
     np.testing.assert_allclose(solution.policy.probabilities[0][1], 1 / (1 + np.exp(-2)), rtol=0, atol=1e-9)
 
 
@@ -79,7 +85,7 @@ def test_equilibrium_around_a_given_magnet(alpha: float, expected: tuple, gap: f
     """Fact 32: the regularised equilibrium of the cycle around (.6, .3, .1), and its gap in the original game."""
     game = Game.from_matrix(CYCLE - 0.5)
     algorithm = MagneticMirrorDescent(alpha=alpha, magnet=Fixed((START, START)))
-    solution = mmd.solve(game, algorithm, tolerance=0.0, max_iterations=40_000)
+    solution = mmd.solve(game, algorithm, tolerance=0.0, regularized_tolerance=0.0, max_iterations=40_000)
     np.testing.assert_allclose(solution.policy.probabilities[0][1:], expected, rtol=0, atol=1e-8)
     np.testing.assert_allclose(solution.nash_conv, gap, rtol=0, atol=6e-7)
 

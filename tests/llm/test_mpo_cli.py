@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import load_file
 
 import llm_bridge as bridge
 from llm_bridge import memory, train_commands, training_log
@@ -128,7 +129,7 @@ def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, c
 
     assert mpo("export", "run", "--output-dir", "magnet") == 0
     assert weights(work / "magnet") == weights(work / "run" / "policy")
-    assert mpo("export", "run", "--output-dir", "last", "--weights", "policy") == 0
+    assert mpo("export", "run", "--output-dir", "last", "--weights", "last") == 0
     assert weights(work / "last") != weights(work / "magnet")
 
     assert train(model, "run") == 2
@@ -258,9 +259,19 @@ def test_answers_that_are_given_are_learned_without_a_judge(model: Path, work: P
 
 
 def test_an_adapter_is_trained_and_exported(model: Path, work: Path, capsys: Any) -> None:
+    """It is the last iterate: the magnet is copied every 40 rounds, and was exported as it began."""
     assert train(model, "run", "--lora-r", "2", "--quiet", steps=2) == 0
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(os.listdir("run/policy"))
     assert bridge.Tokenizer("run/policy").prompt("a b") == bridge.Tokenizer(model).prompt("a b")
+    trained = load_file("run/policy/adapter_model.safetensors")
+    assert all(np.abs(array).max() > 0 for name, array in trained.items() if "lora_B" in name)
+    assert mpo("export", "run", "--output-dir", "last") == 0
+    exported = load_file("last/adapter_model.safetensors")
+    assert exported.keys() == trained.keys()
+    assert all(np.array_equal(array, trained[name]) for name, array in exported.items())
+    capsys.readouterr()
+    assert mpo("export", "run", "--output-dir", "magnet", "--weights", "magnet") == 2
+    assert "expected --weights to be 'last', in 2 rounds the magnet stays at the start" in capsys.readouterr().err
     assert mpo("export", "run", "--output-dir", "merged", "--merge") == 0
     assert weights(work / "merged").keys() == weights(model).keys()
 

@@ -110,8 +110,8 @@ SET = {
     "got '1'",
     "first_moment=float16": "expected --set first_moment= to be one of float32, bfloat16, got 'float16'",
     "watch_start=x": "expected --set watch_start= to be one of true, false, got 'x'",
-    "exports=both": "expected --set exports= to be one of magnet, policy, got 'both'",
-    "exports": "expected --set exports= to be one of magnet, policy, got ''",
+    "exports=both": "expected --set exports= to be one of last, magnet, policy, got 'both'",
+    "exports": "expected --set exports= to be one of last, magnet, policy, got ''",
 }
 
 
