@@ -1,4 +1,4 @@
-"""Trees that the first version answered wrongly or not at all: extreme payoffs, nobody to decide, thousands of levels."""
+"""Trees that the first version answered wrongly or not at all: extreme payoffs, nobody to decide, many levels."""
 
 from pathlib import Path
 
@@ -85,7 +85,7 @@ def test_one_player_decides_alone(algorithm: str) -> None:
 
 
 def test_a_tree_of_a_thousand_levels(tmp_path: Path) -> None:
-    """Stopping at level k pays (7919 k mod 13) - 6; by backward induction the first player stops at once or is stopped."""
+    """Stopping at level k pays (7919 k mod 13) - 6; who stops first follows by backward induction."""
     depth = 1_000
     pays = [(7919 * k) % 13 - 6 for k in range(depth)] + [1]
     lines, expected = [], pays[-1]
