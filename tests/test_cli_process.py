@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mmd import progress
+from mmd import programs, progress
 from mmd.cli import main
 from mmd.solution import TRACE_COLUMNS
 from tests.test_cli import CYCLE, ROOT, result_of
@@ -33,7 +33,8 @@ def test_help_is_instant_and_imports_no_jax():
 
 def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
-    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", programs.SWITCH):
+        environment.pop(name, None)
     line = [*COMMAND, "solve", CYCLE, "--quiet"]
     subprocess.run(line, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": ""}, check=True)
     assert not list(tmp_path.iterdir())
