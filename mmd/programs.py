@@ -4,8 +4,8 @@ JAX's persistent cache (`JAX_COMPILATION_CACHE_DIR`) keeps what XLA made of a pr
 lowering give; on a game tree these take longer than loading. Where that cache is on, the whole program is kept in its
 folder instead, under a key of all that it depends on: the source of this package, versions, settings of JAX and XLA,
 the processor, and the shapes of its arguments. A file that is damaged, or that somebody else could have written, is as
-good as none: like JAX's own cache these files hold machine code. `MAGNETIC_MIRROR_PROGRAMS=off` in the environment keeps
-no whole programs and leaves JAX's cache as it is.
+good as none: like JAX's own cache these files hold machine code. With `MAGNETIC_MIRROR_PROGRAMS=off` in the environment
+there is JAX's own cache alone.
 
 Source: `jax.experimental.serialize_executable`.
 """

@@ -10,6 +10,18 @@ import os
 import platform
 from pathlib import Path
 
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ["MAGNETIC_MIRROR_PROGRAMS"] = "off"  # a whole program knows the source, but not what a test has replaced
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+
 
 def processor() -> str:
     """Digest of what the processor can do: machine code for one may not run on another that shares the checkout."""
@@ -19,19 +31,8 @@ def processor() -> str:
     return hashlib.sha256("".join([platform.machine(), *sorted(can)]).encode()).hexdigest()[:12]
 
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
-os.environ["MPLBACKEND"] = "Agg"
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".cache" / "jax" / processor()))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-os.environ["MAGNETIC_MIRROR_PROGRAMS"] = "off"  # a whole program knows the source, but not what a test has replaced
-
-import hypothesis
-import jax
-import numpy as np
-import pytest
-
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax" / processor()
+jax.config.update("jax_compilation_cache_dir", os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE)))
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
