@@ -4,6 +4,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,9 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
+    _say(tables.solution_lines(solution), quiet=options.quiet)
     if options.plot is not None:
         plot_convergence({algorithm.name: solution}, path=options.plot)
-    _say(tables.solution_lines(solution), quiet=options.quiet)
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
     return DONE if solution.converged else NOT_REACHED
@@ -106,17 +107,16 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 run_directory.save(solution, options.out / algorithm.name, command=argv)
             if solution.status is Status.INTERRUPTED:
                 break
+    _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
     for figure in figures:
         plot_convergence(solutions, path=figure)
-    _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
     from mmd import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
 
-    lines, done = lab_command.run(games.load(options.spec), options)
-    _say(lines, quiet=options.quiet)
+    done = lab_command.run(games.load(options.spec), options, say=partial(_say, quiet=options.quiet))
     return DONE if done else INTERRUPTED
 
 

@@ -1,6 +1,6 @@
 """What `mmd lab` does: the methods of the field on one game, their figure and their numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 
 import numpy as np
@@ -20,8 +20,13 @@ from mmd.tables import columns
 LARGEST = 0.5 + 1e-9  # payoff that default settings are made for
 
 
-def run(game: Game, options: Lab) -> tuple[list[str], bool]:
-    """Run every method and write the figure and the numbers; lines to be printed, and whether every method is done.
+def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
+    """Run every method, say and write the numbers, then draw them; whether every method is done.
+
+    Args:
+        game: a matrix game.
+        options: what is to be run.
+        say: prints lines.
 
     Raises:
         UsageError, GameError, OutputError: the input is bad.
@@ -40,15 +45,17 @@ def run(game: Game, options: Lab) -> tuple[list[str], bool]:
     records = _studied(game, methods, options, start)
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
-    named = labels_of(game)[0].actions[0]
-    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
-    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
     lines = [game.name, *_lines(records, distances)]
     if (largest := np.abs(game.payoff.entries().values).max(initial=0.0)) > LARGEST:
         lines.append(f"payoffs reach {largest:g}, and default settings are for payoffs of at most 1/2: scale the game")
     if len(records) < len(methods):
         lines.append(f"interrupted: {', '.join(label for label in methods if label not in records)} missing")
-    return [*lines, f"wrote lab.json, lab.csv and lab.png to {options.out}"], len(records) == len(methods)
+    say(lines)  # before the figure, so that nothing is lost with it
+    named = labels_of(game)[0].actions[0]
+    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
+    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
+    say([f"wrote lab.json, lab.csv and lab.png to {options.out}"])
+    return len(records) == len(methods)
 
 
 def _studied(
