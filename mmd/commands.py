@@ -21,6 +21,7 @@ from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
 from mmd.files import OutputError
 from mmd.game import Game, GameError
+from mmd.interruption import INTERRUPTED, INTERRUPTION
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
 from mmd.plot import plot_convergence, prepare_figure
@@ -31,7 +32,7 @@ from mmd.run_directory import RunError
 from mmd.solution import Solution, Status
 from mmd.solver import solve
 
-DONE, NOT_REACHED, INTERRUPTED = 0, 3, 130
+DONE, NOT_REACHED = 0, 3
 REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
 TUNED = {"alpha", "eta", "magnet"}
@@ -99,7 +100,14 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     for figure in figures:
         prepare_figure(figure)
     solutions: dict[str, Solution] = {}
-    with _device(options.device):
+
+    def finish() -> None:
+        if solutions:
+            _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+            for figure in figures:
+                plot_convergence(solutions, path=figure)
+
+    with _device(options.device), INTERRUPTION.leaving(finish):
         for algorithm in chosen:
             solution = _run(game, algorithm, options)
             solutions[algorithm.name] = solution
@@ -107,9 +115,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 run_directory.save(solution, options.out / algorithm.name, command=argv)
             if solution.status is Status.INTERRUPTED:
                 break
-    _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
-    for figure in figures:
-        plot_convergence(solutions, path=figure)
+    finish()
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
 
 

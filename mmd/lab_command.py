@@ -11,6 +11,7 @@ from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
 from mmd.files import prepare_folder
 from mmd.game import Game, HostPair
+from mmd.interruption import INTERRUPTION
 from mmd.lab_plot import CORNERS, plot_laboratory
 from mmd.options import Lab, UsageError
 from mmd.plot import prepare_figure
@@ -42,7 +43,27 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")
     optimal = [OptimalSet.of(game, player) for player in (0, 1)]
-    records = _studied(game, methods, options, start)
+    records: dict[str, laboratory.Records] = {}
+
+    def finish() -> None:
+        if records:
+            _report(game, options, methods, records, optimal, say)
+
+    with INTERRUPTION.leaving(finish):
+        _study(game, methods, options, start, records)
+    finish()
+    return len(records) == len(methods)
+
+
+def _report(
+    game: Game,
+    options: Lab,
+    methods: dict[str, Algorithm],
+    records: dict[str, laboratory.Records],
+    optimal: list[OptimalSet],
+    say: Callable[[list[str]], None],
+) -> None:
+    """Write the numbers, say them, draw them."""
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
     lines = [game.name, *_lines(records, distances)]
@@ -55,14 +76,16 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
     corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
     plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
     say([f"wrote lab.json, lab.csv and lab.png to {options.out}"])
-    return len(records) == len(methods)
 
 
-def _studied(
-    game: Game, methods: dict[str, Algorithm], options: Lab, start: HostPair | None
-) -> dict[str, laboratory.Records]:
-    """Every method's course; after Ctrl-C of those that are done, if any is."""
-    records: dict[str, laboratory.Records] = {}
+def _study(
+    game: Game,
+    methods: dict[str, Algorithm],
+    options: Lab,
+    start: HostPair | None,
+    records: dict[str, laboratory.Records],
+) -> None:
+    """Record every method's course; after Ctrl-C there are those that are done, if any is."""
     try:
         for label, algorithm in methods.items():
             marks = laboratory.marks(options.iterations)
@@ -70,7 +93,7 @@ def _studied(
     except KeyboardInterrupt:
         if not records:
             raise
-    return records
+        INTERRUPTION.patient = True
 
 
 def _methods(options: Lab) -> dict[str, Algorithm]:
