@@ -13,11 +13,12 @@ Letters as in `mmd.treeplex`: I infosets, S sequences of a player; G matrix game
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, arrays_of, holds_logs
 from mmd.treeplex import Treeplex
 
 PLAYERS = ("row", "column")
@@ -48,18 +49,20 @@ class Certificate:
         return self.nash_conv / 2
 
 
-def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]) -> Certificate:
+def certify(game: Game, policy: Any) -> Certificate:
     """The certificate of a profile of behavioural policies.
 
     Args:
         game: the game.
-        probabilities: [S0], [S1] probability of each sequence's action at its infoset; entry 0 (the empty sequence) is
-            not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
+        policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
+            infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
+            empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
 
     Raises:
-        GameError: the probabilities are not a policy of this game; the message names player and infoset.
+        GameError: it is no policy of this game; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
+    probabilities = [np.exp(array) if holds_logs(array) else array for array in arrays_of(policy)]
     row, column = game.players
     x, y = (_plan(game.players[player], _checked(game, player, probabilities[player])) for player in (0, 1))
     (to_row, size_to_row), (to_column, size_to_column) = (np.zeros((2, player.n_sequences)) for player in game.players)

@@ -88,7 +88,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
 def _verify(options: Verify, argv: Sequence[str]) -> int:
     game = games.load(options.spec)
     policy = policy_files.load(options.policy, game)
-    _say(tables.certificate_lines(game, certify(game, policy.probabilities)))
+    _say(tables.certificate_lines(game, certify(game, policy)))
     return DONE
 
 

@@ -168,11 +168,11 @@ class Treeplex:
     @jax.jit
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of a log-policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
-        return self.plan_of(self.by_rows(jnp.exp, log_policy))
+        return self.plan_of_probabilities(self.by_rows(jnp.exp, log_policy))
 
     @jax.jit
-    def plan_of(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
-        """The plan of behavioural probabilities, which may be 0; entry 0 is not read."""
+    def plan_of_probabilities(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
+        """The plan of behavioural probabilities, which may be 0; entry 0 is not read. Of their logs: `top_down`."""
         if len(self.levels) > MAX_UNROLLED_LEVELS:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
@@ -260,8 +260,11 @@ class Treeplex:
             plan, log_policy: [S] the first argument, in both forms.
             log_reference: [S] the second argument.
             weights: infoset weights, repeated over sequences; 1 if None.
+
+        NaN if an entry of the plan is below 0, as it is in a log-policy.
         """
-        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), 0.0)
+        absent = jnp.where(plan < 0, jnp.nan, 0.0)
+        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), absent)
         # A dot product, not a sum: XLA would fuse the terms into a scalar reduction loop and lose their vectorisation.
         return jnp.dot(jnp.ones_like(terms) if weights is None else weights, terms)
 
