@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -195,7 +196,9 @@ class Game:
 
     def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
         """Payoff gradient with respect to a player's own plan: A y for the row player, -A^T x for the column player."""
-        if not jax.config.jax_enable_x64 and any(isinstance(a, np.ndarray) for a in jax.tree.leaves(self.payoff)):
+        if not getattr(jax.config, "jax_enable_x64", True) and any(
+            isinstance(a, np.ndarray) for a in jax.tree.leaves(self.payoff)
+        ):
             warnings.warn(IN_FLOAT32, stacklevel=2)
         if player == 0:
             return self.payoff.times(opponent_plan)
@@ -220,7 +223,7 @@ def refuse_traced(*given: Any) -> None:
     Raises:
         GameError: there is one among the leaves of what is given.
     """
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
         raise GameError(
             "mmd.solve and what makes games run on the host, outside jit, vmap and grad: solve many matrix games with "
             "mmd.solve_many, or trace an algorithm's own init and step"

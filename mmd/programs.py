@@ -68,7 +68,7 @@ def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     return lambda *arguments: program(*jax.tree.leaves(arguments))
 
 
-def _of_leaves(function: Any, structure: jax.tree_util.PyTreeDef) -> Any:
+def _of_leaves(function: Any, structure: Any) -> Any:
     """The function of the leaves of its arguments, to be compiled.
 
     JAX describes the arguments of a compiled program by putting descriptions where the arrays were. A class that checks

@@ -257,14 +257,11 @@ class Treeplex:
         """Dilated KL `sum_j w_j plan[parent(j)] KL(policy_j, reference_j)`, without cancellation near 0.
 
         Args:
-            plan, log_policy: [S] the first argument, in both forms.
+            plan, log_policy: [S] the first argument, in both forms. Entries below 0 are in no plan: they give NaN.
             log_reference: [S] the second argument.
             weights: infoset weights, repeated over sequences; 1 if None.
-
-        NaN if an entry of the plan is below 0, as it is in a log-policy.
         """
-        absent = jnp.where(plan < 0, jnp.nan, 0.0)
-        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), absent)
+        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), jnp.where(plan < 0, jnp.nan, 0.0))
         # A dot product, not a sum: XLA would fuse the terms into a scalar reduction loop and lose their vectorisation.
         return jnp.dot(jnp.ones_like(terms) if weights is None else weights, terms)
 
