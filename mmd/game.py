@@ -196,9 +196,7 @@ class Game:
 
     def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
         """Payoff gradient with respect to a player's own plan: A y for the row player, -A^T x for the column player."""
-        if not getattr(jax.config, "jax_enable_x64", True) and any(
-            isinstance(a, np.ndarray) for a in jax.tree.leaves(self.payoff)
-        ):
+        if not getattr(jax.config, "jax_enable_x64", True) and any(map(_on_host, jax.tree.leaves(self.payoff))):
             warnings.warn(IN_FLOAT32, stacklevel=2)
         if player == 0:
             return self.payoff.times(opponent_plan)
@@ -207,6 +205,11 @@ class Game:
     def astype(self, dtype: DTypeLike) -> "Game":
         """The same game with payoffs on the default device, in `dtype`."""
         return jax.device_put(jax.tree.map(lambda leaf: typed(leaf, dtype), self))
+
+
+def _on_host(leaf: Any) -> bool:
+    """Whether JAX would make float32 of an array without being asked."""
+    return isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
 
 
 def float64() -> AbstractContextManager[Any]:
