@@ -76,5 +76,5 @@ docs: setup .venv/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
 
 clean:
-	rm -rf runs build dist docs/_build .pytest_cache .ruff_cache .hypothesis
+	rm -rf runs build dist docs/_build .pytest_cache .ruff_cache .hypothesis .cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

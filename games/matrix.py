@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from games.labels import unique_labels
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, refuse_traced
 
 NOT_REAL = "cSUMmO"  # kinds of arrays: complex numbers, texts, times, and objects that have to be looked at
 Numbers = np.ndarray | Sequence[Sequence[float | int | None]]
@@ -43,6 +43,7 @@ def as_matrix(numbers: Numbers) -> Float[np.ndarray, "m n"]:
     except (TypeError, ValueError, OverflowError) as error:
         if isinstance(error, GameError):
             raise
+        refuse_traced(numbers)
         raise GameError("expected a matrix of numbers with rows of equal length, got something else") from None
     if matrix.ndim != 2 or matrix.size == 0:
         raise GameError(f"expected a non-empty matrix, got an array of shape {matrix.shape}")

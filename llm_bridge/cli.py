@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 def entry() -> None:
     """The console script."""
-    run_process(_main)
+    run_process(_main, program="mpo")
 
 
 def _main(argv: Sequence[str]) -> int:

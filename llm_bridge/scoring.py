@@ -5,7 +5,7 @@ predict: at a row's first token and at padding. Everything is float32, whatever 
 over the whole vocabulary at temperature 1.
 
 Logits are made for a chunk of tokens at a time, and made again in the backward pass (Chen et al. 2016), so memory is
-that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is exactly 0.
+that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is 0, rounding apart.
 """
 
 from collections.abc import Callable, Sequence

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mmd.feedback import Sampled as Sampled
     from mmd.game import Game as Game
     from mmd.game import GameError as GameError
+    from mmd.game import float64 as float64
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
     from mmd.magnets import Magnet as Magnet
@@ -50,6 +51,7 @@ _HOME = {
     "Sampled": "mmd.feedback",
     "Game": "mmd.game",
     "GameError": "mmd.game",
+    "float64": "mmd.game",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
     "Magnet": "mmd.magnets",

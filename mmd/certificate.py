@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, arrays_of, holds_logs
 from mmd.treeplex import Treeplex
 
 PLAYERS = ("row", "column")
@@ -83,19 +83,20 @@ def _default_tolerance(scale: Any, rounding: Any, value: Any) -> Any:
     return np.maximum(DEFAULT_TOLERANCE * scale, np.minimum(rounding, meaningful))
 
 
-def certify(game: Game, probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]) -> Certificate:
+def certify(game: Game, policy: Any) -> Certificate:
     """The certificate of a profile of behavioural policies.
 
     Args:
         game: the game.
-        probabilities: [S0], [S1] probability of each sequence's action at its infoset; entry 0 (the empty sequence) is
-            not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
+        policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
+            infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
+            empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
 
     Raises:
-        GameError: the probabilities are not a policy of this game; the message names player and infoset.
+        GameError: it is no policy of this game; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
-    _row, _column = game.players
+    probabilities = [np.exp(array) if holds_logs(array) else array for array in arrays_of(policy)]
     policies = _checked(game, 0, probabilities[0]), _checked(game, 1, probabilities[1])
     found = _measured(game, policies)
     sizes = _gradients(game, found.plans, size=True)

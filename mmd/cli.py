@@ -29,4 +29,4 @@ def main(argv: Sequence[str]) -> int:
 
 def entry() -> None:
     """The console script."""
-    run_process(main)
+    run_process(main, program="mmd")

@@ -19,10 +19,12 @@ from typing import Any, NoReturn
 import tyro
 from tyro.conf import FlagCreatePairsOff
 
+from mmd.interruption import INTERRUPTED, INTERRUPTION
+
 # What the parser says of a text where a number may stand.
 NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
 OPTION_HELP = r"[│|]? {8}"  # what stands below the name of a missing option
-BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+BAD_INPUT, BROKEN_PIPE = 2, 141
 
 
 class UsageError(ValueError):
@@ -57,15 +59,16 @@ def status_of(action: Callable[[], int], *, program: str) -> int:
         return INTERRUPTED
 
 
-def run_process(main: Callable[[Sequence[str]], int]) -> NoReturn:
-    """Be the console script of a command."""
+def run_process(main: Callable[[Sequence[str]], int], *, program: str) -> NoReturn:
+    """Be the console script of a command called `program`."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show is no reason to fail
     _keep_compiled_programs()
     gc.set_threshold(100_000)  # imports and tracing make much and drop little: collecting at each 700 takes 0.2 s
     try:
-        status = main(sys.argv[1:])
-        sys.stdout.flush()
+        with INTERRUPTION.heard(program):
+            status = main(sys.argv[1:])
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = BROKEN_PIPE

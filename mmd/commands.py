@@ -4,6 +4,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
 from mmd.files import OutputError
 from mmd.game import Game, GameError
+from mmd.interruption import INTERRUPTED, INTERRUPTION
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
 from mmd.plot import plot_convergence, prepare_figure
@@ -30,7 +32,7 @@ from mmd.run_directory import RunError
 from mmd.solution import Solution, Status
 from mmd.solver import solve
 
-DONE, NOT_REACHED, INTERRUPTED = 0, 3, 130
+DONE, NOT_REACHED = 0, 3
 REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
 TUNED = {"alpha", "eta", "magnet"}
@@ -75,9 +77,9 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
+    _say(tables.solution_lines(solution), quiet=options.quiet)
     if options.plot is not None:
         plot_convergence({algorithm.name: solution}, path=options.plot)
-    _say(tables.solution_lines(solution), quiet=options.quiet)
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
     arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
@@ -87,7 +89,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
 def _verify(options: Verify, argv: Sequence[str]) -> int:
     game = games.load(options.spec)
     policy = policy_files.load(options.policy, game)
-    _say(tables.certificate_lines(game, certify(game, policy.probabilities)))
+    _say(tables.certificate_lines(game, certify(game, policy)))
     return DONE
 
 
@@ -99,7 +101,14 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     for figure in figures:
         prepare_figure(figure)
     solutions: dict[str, Solution] = {}
-    with _device(options.device):
+
+    def finish() -> None:
+        if solutions:
+            _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+            for figure in figures:
+                plot_convergence(solutions, path=figure)
+
+    with _device(options.device), INTERRUPTION.leaving(finish):
         for algorithm in chosen:
             solution = _run(game, algorithm, options)
             solutions[algorithm.name] = solution
@@ -107,17 +116,14 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 run_directory.save(solution, options.out / algorithm.name, command=argv)
             if solution.status is Status.INTERRUPTED:
                 break
-    for figure in figures:
-        plot_convergence(solutions, path=figure)
-    _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+    finish()
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
     from mmd import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
 
-    lines, done = lab_command.run(games.load(options.spec), options)
-    _say(lines, quiet=options.quiet)
+    done = lab_command.run(games.load(options.spec), options, say=partial(_say, quiet=options.quiet))
     return DONE if done else INTERRUPTED
 
 

@@ -20,6 +20,7 @@ from scipy.optimize import OptimizeResult, linprog
 
 from mmd.certificate import Certificate, certify
 from mmd.game import Game
+from mmd.policy import Policy
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
 from mmd.vertex import affordable, vertex
@@ -41,11 +42,28 @@ class ExactSolution:
         plans: [S0], [S1] optimal plans.
         probabilities: [S0], [S1] the same as behavioural policies, uniform where a plan does not reach.
         certificate: its certificate, which says how exact it is.
+        game: what was solved.
     """
 
     plans: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]
     probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]
     certificate: Certificate
+    game: Game
+
+    @property
+    def policy(self) -> Policy:
+        """The same as `probabilities`, with names."""
+        return Policy(self.game, self.probabilities)
+
+    @property
+    def nash_conv(self) -> float:
+        """Certified sum of both players' best-response gains, in payoff units."""
+        return self.certificate.nash_conv
+
+    @property
+    def exploitability(self) -> float:
+        """NashConv / 2."""
+        return self.certificate.exploitability
 
     @property
     def value(self) -> float:
@@ -73,7 +91,7 @@ def solve_exactly(game: Game) -> ExactSolution:
     if not _good(best.certificate) and affordable(game):
         probabilities = vertex(game, best.probabilities)
         row, column = (player.host_plan(p) for player, p in zip(game.players, probabilities, strict=True))
-        return ExactSolution((row, column), probabilities, certify(game, probabilities))
+        return ExactSolution((row, column), probabilities, certify(game, probabilities), game)
     return best
 
 
@@ -172,4 +190,4 @@ def _solution(game: Game, optimum: _Optimum) -> ExactSolution:
     y = np.maximum(-result.ineqlin.marginals, 0.0)
     row = behaviour(game.row, x, np.exp(game.row.uniform()))
     column = behaviour(game.column, y, np.exp(game.column.uniform()))
-    return ExactSolution((x, y), (row, column), certify(game, (row, column)))
+    return ExactSolution((x, y), (row, column), certify(game, (row, column)), game)

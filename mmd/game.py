@@ -9,12 +9,15 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import numpy as np
+from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
@@ -27,6 +30,11 @@ Number = Any  # a float or int; under JAX also an array, a tracer, or the placeh
 
 DENSE_CELLS = 90_000  # trees up to 300 x 300 sequences use a dense operator
 DENSE_SHARE = 0.25  # larger operators are dense from this share of non-zeros on
+IN_FLOAT32 = (
+    "the payoffs are float64 and JAX computes in float32 here: loop over init and step under `with mmd.float64():`, or "
+    "ask for float32 with game.astype(jnp.float32)"
+)
+LESS_THAN_ONE = 0.5  # more than rounding leaves above 0 of log-probabilities
 
 
 class GameError(ValueError):
@@ -191,6 +199,8 @@ class Game:
 
     def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
         """Payoff gradient with respect to a player's own plan: A y for the row player, -A^T x for the column player."""
+        if not getattr(jax.config, "jax_enable_x64", True) and any(map(_on_host, jax.tree.leaves(self.payoff))):
+            warnings.warn(IN_FLOAT32, stacklevel=2)
         if player == 0:
             return self.payoff.times(opponent_plan)
         return -self.payoff.transposed_times(opponent_plan)
@@ -210,6 +220,59 @@ def common(payoffs: Float[np.ndarray, " ..."]) -> float:
     return middle if abs(middle) > high - low else 0.0
 
 
+def _on_host(leaf: Any) -> bool:
+    """Whether JAX would make float32 of an array without being asked."""
+    return isinstance(leaf, np.ndarray) and leaf.dtype == np.float64
+
+
+def float64() -> AbstractContextManager[Any]:
+    """A context in which JAX computes in float64, as `mmd.solve` does by itself.
+
+    For loops over an algorithm's own `init` and `step`: outside, JAX makes float32 of the payoffs.
+    """
+    return jax.enable_x64(True)
+
+
+def refuse_traced(*given: Any) -> None:
+    """What runs on the host takes no arrays that JAX is tracing.
+
+    Raises:
+        GameError: there is one among the leaves of what is given.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given)):
+        raise GameError(
+            "mmd.solve and what makes games run on the host, outside jit, vmap and grad: solve many matrix games with "
+            "mmd.solve_many, or trace an algorithm's own init and step"
+        )
+
+
+def arrays_of(policy: Any) -> HostPair:
+    """Both players' arrays over sequences, float64: the probabilities of a `mmd.Policy`, or a pair of arrays as it is.
+
+    Raises:
+        GameError: it is neither.
+    """
+    try:
+        row, column = (np.asarray(array, np.float64) for array in getattr(policy, "probabilities", policy))
+        if row.ndim != 1 or column.ndim != 1:
+            raise ValueError
+    except (TypeError, ValueError):
+        inside = ": use its .policy" if hasattr(policy, "policy") else ""
+        raise GameError(
+            "expected a mmd.Policy, or a pair of arrays over sequences that hold probabilities or log-probabilities, "
+            f"got {type(policy).__name__}{inside}"
+        ) from None
+    return row, column
+
+
+def holds_logs(array: Float[np.ndarray, " S"]) -> bool:
+    """Whether an array over sequences holds log-probabilities, not probabilities.
+
+    Of an infoset's log-probabilities none is above 0, but for rounding, and its probabilities sum to 1.
+    """
+    return bool(np.maximum(array[1:], 0.0).sum() < LESS_THAN_ONE)
+
+
 def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
     """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead.
 
@@ -220,6 +283,7 @@ def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
             raise TypeError
         payoffs = np.array(payoffs, np.float64)
     except (TypeError, ValueError):
+        refuse_traced(payoffs)
         raise GameError("expected a matrix of numbers with rows of equal length, got something else") from None
     if payoffs.ndim != 2 or 0 in payoffs.shape:
         raise GameError(f"expected a non-empty matrix of payoffs, got an array of shape {payoffs.shape}")

@@ -1,6 +1,6 @@
 """What `mmd lab` does: the methods of the field on one game, their figure and their numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from inspect import signature
 
 import numpy as np
@@ -11,6 +11,7 @@ from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
 from mmd.files import prepare_folder
 from mmd.game import Game, HostPair
+from mmd.interruption import INTERRUPTION
 from mmd.lab_plot import CORNERS, plot_laboratory
 from mmd.options import Lab, UsageError
 from mmd.plot import prepare_figure
@@ -20,8 +21,13 @@ from mmd.tables import columns
 LARGEST = 0.5 + 1e-9  # payoff that default settings are made for
 
 
-def run(game: Game, options: Lab) -> tuple[list[str], bool]:
-    """Run every method and write the figure and the numbers; lines to be printed, and whether every method is done.
+def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
+    """Run every method, say and write the numbers, then draw them; whether every method is done.
+
+    Args:
+        game: a matrix game.
+        options: what is to be run.
+        say: prints lines.
 
     Raises:
         UsageError, GameError, OutputError: the input is bad.
@@ -37,25 +43,49 @@ def run(game: Game, options: Lab) -> tuple[list[str], bool]:
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")
     optimal = [OptimalSet.of(game, player) for player in (0, 1)]
-    records = _studied(game, methods, options, start)
+    records: dict[str, laboratory.Records] = {}
+
+    def finish() -> None:
+        if records:
+            _report(game, options, methods, records, optimal, say)
+
+    with INTERRUPTION.leaving(finish):
+        _study(game, methods, options, start, records)
+    finish()
+    return len(records) == len(methods)
+
+
+def _report(
+    game: Game,
+    options: Lab,
+    methods: dict[str, Algorithm],
+    records: dict[str, laboratory.Records],
+    optimal: list[OptimalSet],
+    say: Callable[[list[str]], None],
+) -> None:
+    """Write the numbers, say them, draw them."""
     distances = {label: found.distances(optimal) for label, found in records.items()}
     lab_directory.save(options.out, game, methods, records, distances)
-    named = labels_of(game)[0].actions[0]
-    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
-    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
     lines = [game.name, *_lines(records, distances)]
     if (largest := np.abs(game.payoff.entries().values).max(initial=0.0)) > LARGEST:
         lines.append(f"payoffs reach {largest:g}, and default settings are for payoffs of at most 1/2: scale the game")
     if len(records) < len(methods):
         lines.append(f"interrupted: {', '.join(label for label in methods if label not in records)} missing")
-    return [*lines, f"wrote lab.json, lab.csv and lab.png to {options.out}"], len(records) == len(methods)
+    say(lines)  # before the figure, so that nothing is lost with it
+    named = labels_of(game)[0].actions[0]
+    corners = (tuple(named), optimal[0].one) if len(named) == len(CORNERS) else None
+    plot_laboratory(game.name, records, distances, corners, options.out / "lab.png")
+    say([f"wrote lab.json, lab.csv and lab.png to {options.out}"])
 
 
-def _studied(
-    game: Game, methods: dict[str, Algorithm], options: Lab, start: HostPair | None
-) -> dict[str, laboratory.Records]:
-    """Every method's course; after Ctrl-C of those that are done, if any is."""
-    records: dict[str, laboratory.Records] = {}
+def _study(
+    game: Game,
+    methods: dict[str, Algorithm],
+    options: Lab,
+    start: HostPair | None,
+    records: dict[str, laboratory.Records],
+) -> None:
+    """Record every method's course; after Ctrl-C there are those that are done, if any is."""
     try:
         for label, algorithm in methods.items():
             marks = laboratory.marks(options.iterations)
@@ -63,7 +93,7 @@ def _studied(
     except KeyboardInterrupt:
         if not records:
             raise
-    return records
+        INTERRUPTION.patient = True
 
 
 def _methods(options: Lab) -> dict[str, Algorithm]:

@@ -7,15 +7,13 @@ their tenth to ninetieth percentile.
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
-from mmd.files import replacing
 from mmd.laboratory import Records
-from mmd.plot import COLORS, MARKERS
+from mmd.plot import COLORS, MARKERS, empty_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,11 +39,12 @@ def plot_laboratory(
         distances: label -> KL from the nearest equilibrium to the last iterate.
         corners: names of the row player's three actions and an equilibrium strategy; None leaves the simplex out.
         path: .png, .svg or .pdf to write.
-    """
-    from matplotlib.figure import Figure
 
+    Raises:
+        OutputError: matplotlib cannot be imported, or the figure cannot be written.
+    """
     panels = 2 if corners is None else 3
-    figure = Figure(figsize=(5.2 * panels, 4.4), layout="constrained")
+    figure = empty_figure(figsize=(5.2 * panels, 4.4), layout="constrained")
     axes = figure.subplots(1, panels)
     for n, (label, found) in enumerate(records.items()):
         color = COLORS[n % len(COLORS)]
@@ -71,8 +70,7 @@ def plot_laboratory(
         _draw_simplex(axes[2], *corners)
     figure.suptitle(title, parse_math=False)
     if path is not None:
-        with replacing(path) as part:
-            figure.savefig(part, dpi=200, format=Path(path).suffix[1:].lower())
+        save_figure(figure, path, dpi=200)
     return figure
 
 

@@ -58,7 +58,7 @@ def exploitability(game: Game, policy: Policy | Pair | HostPair) -> float:
 
     Args:
         game: the game.
-        policy: a `Policy`, or a pair of log behavioural policies ([S0], [S1]).
+        policy: a `Policy`, or a pair of arrays [S0], [S1] of probabilities or of log-probabilities, as for `certify`.
 
     Raises:
         GameError: the policy does not fit the game.

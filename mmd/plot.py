@@ -7,7 +7,6 @@ the rounding floor (float64 eps times the payoff range) are drawn on it: differe
 import itertools
 import os
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".png", ".svg", ".pdf")
+BACKEND = "MPLBACKEND"  # environment variable of matplotlib
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
 BEST = "best so far"  # of an algorithm that returns the best policy it measured, be it a last iterate or an average
@@ -39,9 +39,51 @@ def prepare_figure(path: Path) -> None:
     Raises:
         OutputError: it cannot; the message says why.
     """
-    if find_spec("matplotlib") is None:
-        raise OutputError("figures need matplotlib: pip install 'magnetic-mirror[plot]'")
+    empty_figure()
     prepare_file(path, FORMATS)
+
+
+def empty_figure(**arguments: Any) -> "Figure":
+    """A matplotlib figure that belongs to no window and no notebook, so no backend is asked for it.
+
+    `MPLBACKEND` may name one that is not installed: a command run from a notebook inherits the notebook's. matplotlib
+    then fails when it is imported, and is imported without.
+
+    Args:
+        arguments: of `matplotlib.figure.Figure`.
+
+    Raises:
+        OutputError: matplotlib cannot be imported.
+    """
+    try:
+        try:
+            from matplotlib.figure import Figure
+        except ValueError:
+            if BACKEND not in os.environ:
+                raise
+            backend = os.environ.pop(BACKEND)
+            try:
+                from matplotlib.figure import Figure
+            finally:
+                os.environ[BACKEND] = backend
+    except ModuleNotFoundError:
+        raise OutputError("figures need matplotlib: pip install 'magnetic-mirror[plot]'") from None
+    except (ImportError, ValueError) as error:
+        raise OutputError(f"figures need matplotlib, which cannot be imported here ({error})") from None
+    return Figure(**arguments)
+
+
+def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> None:
+    """Write a figure, whole, in the format that its name says.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with replacing(path) as part:
+            figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:].lower())
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 class Curve(NamedTuple):
@@ -87,10 +129,9 @@ def plot_convergence(
 
     Raises:
         RunError: a path is not a run directory.
+        OutputError: matplotlib cannot be imported, or the figure cannot be written.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.5), layout="constrained")
+    figure = empty_figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
     curves = {label: Curve.of(run) for label, run in runs.items()}
     for (label, curve), color, marker in zip(curves.items(), itertools.cycle(COLORS), itertools.cycle(MARKERS)):
@@ -104,8 +145,7 @@ def plot_convergence(
     for text in axes.legend(handles=axes.get_lines(), fontsize="small").get_texts():
         text.set_parse_math(False)
     if path is not None:
-        with replacing(path) as part:
-            figure.savefig(part, dpi=300, format=Path(path).suffix[1:].lower())
+        save_figure(figure, path, dpi=300)
     return figure
 
 

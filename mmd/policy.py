@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mmd.files import replacing
-from mmd.game import Game, GameError, HostPair, Pair, PlayerLabels
+from mmd.game import Game, GameError, HostPair, Pair, PlayerLabels, arrays_of, holds_logs
 from mmd.treeplex import Treeplex
 
 MAX_NAMED_INFOSETS = 10_000
@@ -127,11 +127,28 @@ def normalized(probabilities: Float[np.ndarray, " S"], treeplex: Treeplex) -> Fl
 
 
 def as_log(policy: Policy | Pair | HostPair) -> HostPair:
-    """Log-probabilities of both players, on the host in float64; -inf where a probability is 0."""
-    if isinstance(policy, Policy):
-        with np.errstate(divide="ignore"):
-            return tuple(np.log(p) for p in policy.probabilities)
-    return tuple(np.asarray(log, np.float64) for log in policy)
+    """Log-probabilities of both players, on the host in float64; -inf where a probability is 0.
+
+    Args:
+        policy: a `Policy`, or a pair of arrays [S0], [S1] of probabilities or of log-probabilities, which their values
+            tell apart: log-probabilities are never above 0, and probabilities sum to 1.
+
+    Raises:
+        GameError: it is neither; or a probability is below 0.
+    """
+    known = isinstance(policy, Policy)
+    return tuple(
+        np.concatenate([[0.0], array[1:]]) if holds_logs(array) and not known else _log(array)
+        for array in arrays_of(policy)
+    )
+
+
+def _log(probabilities: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+    """Logarithms of probabilities, 0 at the empty sequence."""
+    if not (smallest := probabilities[1:].min(initial=0.0)) >= 0:
+        raise GameError(f"expected probabilities >= 0, got {smallest:g}")
+    with np.errstate(divide="ignore"):
+        return np.concatenate([[0.0], np.log(probabilities[1:])])
 
 
 def full_support(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair:
@@ -163,5 +180,5 @@ def fitting(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair
             sums = np.add.reduceat(np.exp(log), player.first_sequence) if player.n_infosets else np.ones(1)
         if not np.abs(sums - 1).max() <= SUM_TOLERANCE:
             off = float(sums[np.argmax(~(np.abs(sums - 1) <= SUM_TOLERANCE))])
-            raise GameError(f"expected a {role} of log-probabilities that sum to 1 at every infoset, got {off:.6g}")
+            raise GameError(f"expected a {role} whose probabilities sum to 1 at every infoset, got {off:.6g}")
     return log_policy

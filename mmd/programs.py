@@ -4,7 +4,8 @@ JAX's persistent cache (`JAX_COMPILATION_CACHE_DIR`) keeps what XLA made of a pr
 lowering give; on a game tree these take longer than loading. Where that cache is on, the whole program is kept in its
 folder instead, under a key of all that it depends on: the source of this package, versions, settings of JAX and XLA,
 the processor, and the shapes of its arguments. A file that is damaged, or that somebody else could have written, is as
-good as none: like JAX's own cache these files hold machine code.
+good as none: like JAX's own cache these files hold machine code. With `MAGNETIC_MIRROR_PROGRAMS=off` in the environment
+there is JAX's own cache alone.
 
 Source: `jax.experimental.serialize_executable`.
 """
@@ -33,6 +34,7 @@ from mmd.files import replacing
 
 FOLDER, SUFFIX = "magnetic-mirror-programs", ".program"
 DIGEST = hashlib.sha256
+SWITCH = "MAGNETIC_MIRROR_PROGRAMS"  # environment variable
 PLATFORMS = ("cpu",)  # elsewhere programs that come back from the disk are not tested: JAX's own cache serves there
 ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
 SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_numpy_dtype_promotion", "jax_debug_nans")
@@ -49,20 +51,35 @@ def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     """
     cache = getattr(jax.config, "jax_compilation_cache_dir", None)
     devices = _devices(arguments)
-    if not cache or len(devices) != 1 or devices[0].platform not in PLATFORMS:
+    if not cache or os.environ.get(SWITCH) == "off" or len(devices) != 1 or devices[0].platform not in PLATFORMS:
         return function
     try:
         path = Path(cache) / FOLDER / f"{getattr(function, '__name__', 'program')}-{_key(arguments, devices)}{SUFFIX}"
     except (pickle.PicklingError, AttributeError, TypeError):
         return function  # something static in the arguments has no name that another process would know
-    program = _load(path, arguments, devices)
+    leaves, structure = jax.tree.flatten(arguments)
+    program = _load(path, leaves, devices)
     if program is None:
         begun = time.perf_counter()
         with _no_other_cache():
-            program = function.lower(*arguments).compile()
+            program = _of_leaves(function, structure).lower(*leaves).compile()
         if time.perf_counter() - begun >= getattr(jax.config, "jax_persistent_cache_min_compile_time_secs", 1.0):
             _keep(program, path)
-    return program
+    return lambda *arguments: program(*jax.tree.leaves(arguments))
+
+
+def _of_leaves(function: Any, structure: Any) -> Any:
+    """The function of the leaves of its arguments, to be compiled.
+
+    JAX describes the arguments of a compiled program by putting descriptions where the arrays were. A class that checks
+    what it is made of, as all do in the tests, takes no descriptions: so the program's arguments are arrays alone.
+    """
+
+    def of_leaves(*leaves: Any) -> Any:
+        return function(*jax.tree.unflatten(structure, leaves))
+
+    of_leaves.__name__ = getattr(function, "__name__", "program")
+    return jax.jit(of_leaves)
 
 
 @contextlib.contextmanager
@@ -124,7 +141,7 @@ def _keep(program: Compiled, path: Path) -> None:
             part.write_bytes(DIGEST(content).digest() + content)
 
 
-def _load(path: Path, arguments: tuple[Any, ...], devices: list[Any]) -> Compiled | None:
+def _load(path: Path, leaves: list[Any], devices: list[Any]) -> Compiled | None:
     """A program that was kept; None if there is none, or none to be trusted."""
     try:
         if not _ours(path):
@@ -134,7 +151,7 @@ def _load(path: Path, arguments: tuple[Any, ...], devices: list[Any]) -> Compile
         if DIGEST(content[size:]).digest() != content[:size]:
             return None
         executable, out_tree = pickle.loads(content[size:])
-        in_tree = jax.tree.structure((arguments, {}))
+        in_tree = jax.tree.structure((tuple(leaves), {}))
         return serialize_executable.deserialize_and_load(executable, in_tree, out_tree, execution_devices=devices)
     except Exception:  # whatever a runtime has against a program of another one: it is compiled anew
         return None

@@ -11,6 +11,8 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from mmd.interruption import INTERRUPTION
+
 SECONDS_BETWEEN_LINES = 2.0
 BAR_WIDTH = 12  # leaves room for the numbers on a terminal of 80 columns
 
@@ -40,7 +42,8 @@ def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
     """An `on_check` that raises KeyboardInterrupt once Ctrl-C was pressed: between two chunks, where nothing is lost.
 
     Python itself raises it wherever it stands, also inside callbacks of the garbage collector, which swallow it. A
-    second Ctrl-C does that.
+    second Ctrl-C does that. Before the first chunk is done there is nothing to lose, and a command ends at once
+    (`mmd.interruption`).
     """
     pressed: list[int] = []
 
@@ -50,6 +53,7 @@ def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
         pressed.append(number)
 
     def check(row: dict[str, float]) -> None:
+        INTERRUPTION.patient = True
         if on_check is not None:
             on_check(row)
         if pressed:
@@ -60,6 +64,7 @@ def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
     try:
         yield check
     finally:
+        INTERRUPTION.patient = bool(pressed)  # then what there is will be saved and said
         if in_main:
             signal.signal(signal.SIGINT, before)
 
@@ -67,7 +72,7 @@ def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
 @contextmanager
 def _bar(label: str, max_iterations: int) -> Iterator[OnCheck]:
     columns = (TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[report]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars, INTERRUPTION.leaving(bars.stop):
         task = bars.add_task(label, total=max_iterations, report="compiling")
 
         def on_check(row: dict[str, float]) -> None:

@@ -24,7 +24,7 @@ from mmd.algorithm import ITERATES, Algorithm, describe
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
-from mmd.game import Description, Game, GameError, HostPair, Pair
+from mmd.game import Description, Game, GameError, HostPair, Pair, refuse_traced
 from mmd.magnets import Magnet
 from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
@@ -139,6 +139,7 @@ def solve(
         OutputError: the checkpoint cannot be written.
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
+    refuse_traced(game, algorithm, start)
     if not isinstance(game, Game):
         raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):

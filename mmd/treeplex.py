@@ -176,11 +176,11 @@ class Treeplex:
     @jax.jit
     def top_down(self, log_policy: Float[Array, " S"]) -> Float[Array, " S"]:
         """The plan of a log-policy: `plan[ja] = plan[parent(j)] * exp(log_policy[ja])`."""
-        return self.plan_of(self.by_rows(jnp.exp, log_policy))
+        return self.plan_of_probabilities(self.by_rows(jnp.exp, log_policy))
 
     @jax.jit
-    def plan_of(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
-        """The plan of behavioural probabilities, which may be 0; entry 0 is not read."""
+    def plan_of_probabilities(self, policy: Float[Array, " S"]) -> Float[Array, " S"]:
+        """The plan of behavioural probabilities, which may be 0; entry 0 is not read. Of their logs: `top_down`."""
         if self._is_deep:
             return self._top_down_scanned(policy)
         above = jnp.ones(1, policy.dtype)
@@ -265,11 +265,11 @@ class Treeplex:
         """Dilated KL `sum_j w_j plan[parent(j)] KL(policy_j, reference_j)`, without cancellation near 0.
 
         Args:
-            plan, log_policy: [S] the first argument, in both forms.
+            plan, log_policy: [S] the first argument, in both forms. Entries below 0 are in no plan: they give NaN.
             log_reference: [S] the second argument.
             weights: infoset weights, repeated over sequences; 1 if None.
         """
-        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), 0.0)
+        terms = jnp.where(plan > 0, plan * exp_remainder(log_policy - log_reference), jnp.where(plan < 0, jnp.nan, 0.0))
         # A dot product, not a sum: XLA would fuse the terms into a scalar reduction loop and lose their vectorisation.
         return jnp.dot(jnp.ones_like(terms) if weights is None else weights, terms)
 

@@ -1,21 +1,38 @@
 """The environment of the whole suite, set before JAX is imported, and the fixtures that every test may use.
 
 Numerics are as strict as JAX allows: float64, no rank promotion and no mixing of dtypes unless written. Eight pretended
-CPU devices let tests of placement and sharding run on any machine.
+CPU devices let tests of placement and sharding run on any machine. What XLA compiles is kept in `.cache/jax` of the
+checkout and shared by all tests, workers, subprocesses and runs; `JAX_COMPILATION_CACHE_DIR` says where else.
 """
 
+import hashlib
 import os
+import platform
 from pathlib import Path
 
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ["MAGNETIC_MIRROR_PROGRAMS"] = "off"  # a whole program knows the source, but not what a test has replaced
 
 import hypothesis
 import jax
 import numpy as np
 import pytest
 
+
+def processor() -> str:
+    """Digest of what the processor can do: machine code for one may not run on another that shares the checkout."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8", "replace").splitlines() if cpuinfo.exists() else [platform.processor()]
+    can = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))} or set(lines)
+    return hashlib.sha256("".join([platform.machine(), *sorted(can)]).encode()).hexdigest()[:12]
+
+
+CACHE = Path(__file__).resolve().parents[1] / ".cache" / "jax" / processor()
+jax.config.update("jax_compilation_cache_dir", os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE)))
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

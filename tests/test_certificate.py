@@ -1,8 +1,11 @@
 """The certificate against known exploitabilities and against all pure strategies, one by one."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +15,9 @@ import games
 from mmd import certificate
 from mmd.certificate import certify
 from mmd.game import Description, Game, GameError, PlayerLabels
+from mmd.metrics import exploitability
 from mmd.payoff import Entries
+from mmd.policy import Policy
 from mmd.treeplex import Treeplex
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -103,9 +108,9 @@ def test_the_equilibrium_of_a_preference_cycle_has_no_gains() -> None:
     game = Game.from_matrix(CONDORCET - 0.5, offset=0.5)
     lottery = np.array([1, 4 / 11, 3 / 11, 4 / 11])
     found = certify(game, (lottery, lottery))
-    assert found.nash_conv < 1e-16
-    np.testing.assert_allclose(found.value, 0.5, rtol=0, atol=1e-16)
-    np.testing.assert_allclose(certify(game, uniform(game)).nash_conv, 1 / 15, rtol=0, atol=1e-16)
+    assert found.nash_conv < 1e-15
+    np.testing.assert_allclose(found.value, 0.5, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(certify(game, uniform(game)).nash_conv, 1 / 15, rtol=0, atol=1e-15)
 
 
 def test_players_and_signs_are_not_interchangeable() -> None:
@@ -177,6 +182,46 @@ def test_wrong_lengths_are_refused() -> None:
     game = Game.from_matrix(np.zeros((2, 3)))
     with pytest.raises(GameError, match=r"the row player has 3 sequences.*shape \(4,\)"):
         certify(game, (np.ones(4), np.ones(4)))
+
+
+CYCLE = games.load("preference:cycle")
+THIRDS = np.array([1, 1 / 3, 1 / 3, 1 / 3])
+PURE = np.array([1.0, 0, 1, 0])
+
+
+def logs(probabilities: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities)
+
+
+@pytest.mark.parametrize("check", [certify, lambda *given: SimpleNamespace(exploitability=exploitability(*given))])
+def test_a_policy_its_probabilities_and_their_logarithms_are_one_policy(check: Callable[..., Any]) -> None:
+    """Uniform play of the cycle is exploited by 1/30; against b, c gains 0.4, and b gains 1/30 from thirds."""
+    for row, column, expected in ((THIRDS, THIRDS, 1 / 30), (PURE, THIRDS, (1 / 30 + 0.4) / 2)):
+        for policy in (Policy(CYCLE, (row, column)), (row, column), (logs(row), logs(column)), (row, logs(column))):
+            assert check(CYCLE, policy).exploitability == pytest.approx(expected, abs=1e-15)
+
+
+@pytest.mark.parametrize("check", [certify, exploitability])
+@pytest.mark.parametrize(
+    ("policy", "sentence"),
+    [
+        ((THIRDS * 1.1, THIRDS), "sum to 1.*got 1.1"),
+        ((THIRDS, np.zeros(4)), "sum to 1.*got 3"),
+        ((THIRDS, np.array([0, -1.0, -1, -1])), "sum to 1.*got 1.1036"),
+        ((np.array([1, 1.5, -0.5, 0]), THIRDS), "expected probabilities >= 0, got -0.5"),
+        ((THIRDS, np.full(4, np.nan)), "expected probabilities >= 0, got nan"),
+        (THIRDS, "expected a mmd.Policy, or a pair of arrays.*, got ndarray"),
+        ((0.5, 0.5), "expected a mmd.Policy, or a pair of arrays.*, got tuple"),
+        (SimpleNamespace(policy=None), "expected a mmd.Policy.*, got SimpleNamespace: use its .policy"),
+    ],
+)
+def test_what_is_no_policy_is_refused_by_both_checks(
+    check: Callable[..., Any], policy: Any, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the types of arguments, which only tests check
+    with pytest.raises(GameError, match=sentence):
+        check(CYCLE, policy)
 
 
 def test_a_negative_gain_is_reported_and_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,7 +69,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     programs = tmp_path_factory.mktemp("bin")
     (programs / "mmd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmd "$@"\n')
     (programs / "mmd").chmod(0o755)
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    kept = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    clean = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("JAX_", "XLA_"))}
     return clean | {"PATH": f"{programs}{os.pathsep}{clean['PATH']}", "PYTHONPATH": str(ROOT)}
 
 

@@ -43,6 +43,8 @@ def test_known_values_of_trees(spec: str, value: float) -> None:
     solution = solve_exactly(game)
     np.testing.assert_allclose(solution.value, value, rtol=0, atol=1e-13)
     assert solution.certificate.nash_conv < 1e-14 * game.description.payoff_range
+    assert solution.nash_conv == 2 * solution.exploitability == solution.certificate.nash_conv
+    assert certify(game, solution.policy).value == pytest.approx(value, abs=1e-13)
     for player, plan, policy in zip(game.players, solution.plans, solution.probabilities, strict=True):
         np.testing.assert_allclose(plan_of(player, policy), plan, rtol=0, atol=1e-13)
 

@@ -16,6 +16,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 
 # From the ground up; a module imports lower layers only. All algorithms are one layer: an algorithm is one new file.
 LAYERS = (
+    {"interruption"},
     {"command_line"},
     {"simplex", "blocks", "payoff", "files", "environment", "progress", "options"},
     {"update"},

@@ -1,21 +1,42 @@
 """Figures: what is drawn is what the runs say, at the places where they say it."""
 
+import os
+import subprocess
+import sys
+
 import matplotlib.image
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 import mmd
 from mmd import run_directory
+from mmd.cli import main
 from mmd.game import Game
 from mmd.plot import FORMATS, plot_convergence
 from mmd.policy import Policy
 from mmd.run_directory import RunError
 from mmd.solution import Solution, Status, Trace
+from tests.test_cli import ROOT
 
+NOTEBOOK = """
+import os
+from mmd.cli import main
+
+found = ["preference:cycle", "--quiet", "--max-iterations", "20", "--tolerance", "1"]
+statuses = [
+    main(["solve", *found, "--plot", "solve.svg", "--out", "run"]),
+    main(["plot", "run", "--out", "plot.svg"]),
+    main(["compare", *found, "--algorithms", "cfr+,mmd", "--out", "compare"]),
+    main(["lab", "preference:cycle", "--methods", "onpo", "--iterations", "10", "--quiet", "--out", "lab"]),
+]
+assert statuses == [0] * 4, statuses
+assert os.environ["MPLBACKEND"] == "module://a_notebook.that_is_not_installed"
+"""
 EPS = float(np.finfo(np.float64).eps)
 PAYOFFS = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
 
@@ -165,3 +186,29 @@ def test_what_is_no_run_directory_is_refused(tmp_path):
     (tmp_path / "result.json").write_text('{"schema_version": 2}')
     with pytest.raises(RunError, match="expected schema_version 1, got 2"):
         plot_convergence({"a": tmp_path})
+
+
+def test_the_backend_of_a_notebook_is_not_asked(tmp_path):
+    """A command that Jupyter or Colab runs inherits theirs, which this environment may not have."""
+    environment = os.environ | {"MPLBACKEND": "module://a_notebook.that_is_not_installed", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NOTEBOOK], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for figure in ("solve.svg", "plot.svg", "compare/compare.png", "lab/lab.png"):
+        assert (tmp_path / figure).stat().st_size > 1_000
+
+
+def test_a_figure_that_cannot_be_written_costs_no_table(tmp_path, monkeypatch, capsys):
+    """The disk may fill while the game is solved."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    path = tmp_path / "figure.svg"
+    assert main(["solve", "preference:cycle", "--tolerance", "1", "--plot", str(path)]) == 2
+    said = capsys.readouterr()
+    assert "value" in said.out
+    assert said.err.endswith(f"mmd: {path}: cannot be written (No space left on device)\n")
+    assert not list(tmp_path.iterdir())

@@ -47,7 +47,7 @@ def test_a_saved_policy_reads_back_the_same(weights, tmp_path_factory):
     policy.save_npz(folder / "policy.npz")
     for read in (load(folder / "policy.csv", game), load(folder / "policy.npz", game), load(folder, game)):
         for player in range(2):
-            np.testing.assert_allclose(read.probabilities[player], policy.probabilities[player], rtol=4e-16, atol=0)
+            np.testing.assert_allclose(read.probabilities[player], policy.probabilities[player], rtol=1e-15, atol=0)
 
 
 def test_probabilities_written_with_six_digits_are_scaled_to_sum_exactly_one(game, tmp_path):

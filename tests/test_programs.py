@@ -20,8 +20,9 @@ X = np.linspace(0.0, 1.0, 7)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of JAX's, switched on as the command does it; where the programs are."""
+    monkeypatch.delenv(programs.SWITCH)
     before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -38,6 +39,15 @@ class Scaled:
 
     by: Any
     power: Any = dataclasses.field(metadata={"static": True})
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Checked(Scaled):
+    """The same, made of nothing but a number or an array."""
+
+    def __post_init__(self) -> None:
+        assert isinstance(self.by, np.float64 | jax.Array), self.by
 
 
 def counted() -> tuple[Callable[..., Any], list[int]]:
@@ -129,9 +139,25 @@ def test_a_program_that_cannot_be_written_still_runs(folder: Path, monkeypatch) 
     np.testing.assert_allclose(result, np.sin(2 * X) ** 3, rtol=1e-14, atol=0)
 
 
-def test_nothing_is_kept_where_jax_keeps_nothing() -> None:
+def test_nothing_is_kept_where_jax_keeps_nothing(folder: Path) -> None:
+    jax.config.update("jax_compilation_cache_dir", None)
     function, _ = counted()
     assert programs.ready(function, Scaled(np.float64(2.0), 3), X) is function
+
+
+def test_the_environment_can_switch_it_off(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(programs.SWITCH, "off")
+    function, _ = counted()
+    assert programs.ready(function, Scaled(np.float64(2.0), 3), X) is function
+    assert not folder.exists()
+
+
+def test_arguments_that_check_what_they_are_made_of_are_kept_like_others(folder: Path) -> None:
+    """As every class of this package does under jaxtyping's import hook: JAX may put nothing else in their fields."""
+    for expected in (1, 0):
+        result, traces = called(Checked(np.float64(2.0), 3), X)
+        assert traces == expected
+        np.testing.assert_allclose(result, np.sin(2 * X) ** 3, rtol=1e-14, atol=0)
 
 
 SOLVE = """
@@ -148,7 +174,7 @@ print([x.hex() for p in found.policy.probabilities for x in p], [x.hex() for x i
 
 def test_a_solution_by_kept_programs_is_the_same_to_the_last_bit_and_traces_nothing(tmp_path: Path) -> None:
     settings = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_"))}
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_", "XLA_", programs.SWITCH))}
     said = [
         subprocess.run(
             [sys.executable, "-c", SOLVE, when],

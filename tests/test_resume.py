@@ -15,7 +15,7 @@ import pytest
 import mmd
 from benchmarks import kill_and_resume
 from games import kuhn_poker
-from mmd import algorithms, checkpoint, chunk, solver
+from mmd import algorithms, checkpoint, chunk, programs, solver
 from mmd.algorithm import Candidate
 from mmd.certificate import Certificate
 from mmd.checkpoint import CheckpointError
@@ -115,6 +115,7 @@ def test_a_process_killed_ten_times_at_random_writes_the_same_run(tmp_path: Path
     words = ["kuhn_poker", "--tolerance", "0", "--max-iterations", "20000", "--no-polish"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
+        patch.delenv(programs.SWITCH)
         kill_and_resume.solve_once(words, tmp_path / "alone")
         kills = kill_and_resume.killed_and_resumed(words, tmp_path / "killed", 10, rng)
     assert len(kills) == 10

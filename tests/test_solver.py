@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -270,6 +271,7 @@ def test_start_is_used_and_checked() -> None:
     at_nash = mmd.solve(rps(), start=start, tolerance=1e-12)
     assert at_nash.converged
     assert at_nash.iterations == 0
+    assert mmd.solve(rps(), start=tuple(map(np.exp, start)), tolerance=1e-12).iterations == 0
     with pytest.raises(GameError, match="probability 0"):
         mmd.solve(rps(), start=tuple(np.array([0.0, 0.0, -np.inf, -np.inf]) for _ in range(2)))
     with pytest.raises(GameError, match=r"shape \(4,\) and \(4,\), got \(3,\)"):
@@ -318,9 +320,39 @@ def test_payoffs_too_far_apart_for_float64_are_refused() -> None:
 
 def test_probabilities_are_not_taken_for_their_logarithms() -> None:
     solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12)
-    with pytest.raises(GameError, match=r"log-probabilities that sum to 1 at every infoset, got 3\.\d+"):
-        mmd.exploitability(solution.game, solution.policy.probabilities)
     assert mmd.exploitability(solution.game, solution.policy) < 1e-12
+    assert mmd.exploitability(solution.game, solution.policy.probabilities) < 1e-12
+
+
+TRACED = {
+    "vmap over matrices": lambda: jax.vmap(lambda payoffs: mmd.solve(games.matrix.game(payoffs)))(np.ones((2, 3, 3))),
+    "vmap over preferences": lambda: jax.vmap(lambda p: mmd.solve(games.preference.game(p)))(np.ones((2, 3, 3))),
+    "jit of a number": lambda: jax.jit(lambda a: mmd.solve(Game.from_matrix([[a, 1.0], [1.0, a]])))(2.0),
+    "jit of a game": lambda: jax.jit(mmd.solve)(rps()),
+    "grad": lambda: jax.grad(lambda alpha: mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=alpha)).value)(0.1),
+}
+
+
+@pytest.mark.parametrize("how", TRACED)
+def test_tracing_solve_is_refused_with_the_name_of_what_does_it(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # the types of arguments, which only tests check
+    with pytest.raises(GameError, match=r"outside jit, vmap and grad: .* mmd\.solve_many, or trace .* init and step"):
+        TRACED[how]()
+
+
+def test_a_loop_by_hand_is_in_float64_or_says_so() -> None:
+    """In float32 the fixed point is missed by 1e-8 of rounding, and nothing else would tell."""
+    game, algorithm = rps(), mmd.MagneticMirrorDescent(eta=0.1, alpha=1.0).resolve(rps())
+    uniform = tuple(player.uniform() for player in game.players)
+    with (
+        jax.enable_x64(False),
+        pytest.warns(UserWarning, match=r"float32 here: loop .* under `with mmd\.float64\(\):`"),
+    ):
+        algorithm.init(game, tuple(jnp.asarray(log, jnp.float32) for log in uniform))
+    with jax.enable_x64(False), mmd.float64():
+        state = algorithm.init(game, tuple(map(jnp.asarray, uniform)))
+        state = jax.lax.fori_loop(0, 400, lambda _, state: algorithm.step(game, state), state)
+        assert algorithm.diagnostics(game, state).regularized_gap < 1e-15
 
 
 def test_a_deep_tree_is_solved_by_the_scanned_sweeps() -> None:

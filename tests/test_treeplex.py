@@ -193,6 +193,17 @@ def test_bregman_is_the_dilated_kl_without_cancellation(seed: int, size: float) 
     np.testing.assert_allclose(measured, dilated_kl(treeplex, log_p, log_q, weights), rtol=0, atol=1e-14)
 
 
+def test_a_plan_is_of_logarithms_or_of_probabilities_and_no_divergence_is_zero_for_a_mistake() -> None:
+    """KL((3/4, 1/4), uniform) = 3/4 log 3 - log 2; what is no plan has none."""
+    treeplex = Treeplex.simplex(2)
+    log_policy, uniform = jnp.log(jnp.array([1.0, 0.75, 0.25])), jnp.asarray(treeplex.uniform())
+    expected = 0.75 * np.log(3) - np.log(2)
+    for plan in (treeplex.top_down(log_policy), treeplex.plan_of_probabilities(jnp.exp(log_policy))):
+        np.testing.assert_allclose(treeplex.bregman(plan, log_policy, uniform), expected, rtol=0, atol=1e-15)
+    assert np.isnan(treeplex.bregman(treeplex.plan_of_probabilities(log_policy), log_policy, uniform))
+    assert np.isnan(treeplex.bregman(log_policy, log_policy, uniform))
+
+
 @given(SEEDS)
 def test_policies_and_plans_are_inverse(seed: int) -> None:
     rng = np.random.default_rng(seed)

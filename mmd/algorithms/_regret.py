@@ -131,7 +131,7 @@ class RegretMinimizer(ABC):
         observed = instantaneous_regrets(treeplex, game.gradient(player, opponent), seat.policy)
         regrets = self._accumulate(seat.regrets, observed, t)
         policy = proportional(treeplex, self._target(regrets, observed, t))
-        plan = treeplex.plan_of(policy)
+        plan = treeplex.plan_of_probabilities(policy)
         return Seat(regrets, policy, plan, seat.average + share * (plan - seat.average))
 
     @abstractmethod

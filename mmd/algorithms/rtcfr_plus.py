@@ -129,7 +129,7 @@ class RewardTransformationCFRPlus:
         regrets = jnp.maximum(seat.regrets + observed, 0.0)
         matched = proportional(treeplex, regrets)
         policy = proportional(treeplex, matched + gamma)
-        return Seat(regrets, matched, policy, treeplex.plan_of(policy), seat.reference)
+        return Seat(regrets, matched, policy, treeplex.plan_of_probabilities(policy), seat.reference)
 
 
 def _with_reference(seat: Seat, due: Bool[Array, ""]) -> Seat:
