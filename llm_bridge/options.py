@@ -69,6 +69,8 @@ class Run:
     """Go on from the newest whole checkpoint in it, if there is one."""
     save_steps: int = 25
     """Rounds from one checkpoint to the next."""
+    save_minutes: float = 5.0
+    """Minutes from one checkpoint to the next; whichever of the two comes first."""
     save_total_limit: int = 2
     """Checkpoints that are kept."""
     report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], _optional("TRACKERS", "none")] = ()

@@ -19,6 +19,7 @@ from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
 from mmd.files import OutputError
+from mmd.folder_lock import held
 from mmd.game import Game, GameError
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
@@ -71,7 +72,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     if options.resume and checkpoint is not None and not options.quiet:
         known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
         sys.stderr.write(f"{known}\n")
-    with _device(options.device):
+    with held(options.out, "mmd"), _device(options.device):
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
@@ -98,7 +99,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     for figure in figures:
         prepare_figure(figure)
     solutions: dict[str, Solution] = {}
-    with _device(options.device):
+    with held(options.out, "mmd"), _device(options.device):
         for algorithm in chosen:
             solution = _run(game, algorithm, options)
             solutions[algorithm.name] = solution
