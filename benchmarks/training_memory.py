@@ -108,7 +108,13 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     size, n_prompts, n_new, more = CASES[name]
     typed = {"model_name_or_path": folder / size.replace(" ", "-"), "dataset_name": folder / "prompts.jsonl"}
     typed |= {"output_dir": folder / f"run {name}", "judge": "benchmarks.training_memory:shorter", "max_steps": 2}
-    typed |= {"num_generations": 4, "prompts_per_round": n_prompts, "max_new_tokens": n_new, "num_iterations": 2, **more}
+    typed |= {
+        "num_generations": 4,
+        "prompts_per_round": n_prompts,
+        "max_new_tokens": n_new,
+        "num_iterations": 2,
+        **more,
+    }
     words = ["train"]
     for option, value in typed.items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.config_file import check_texts, expanded
-from llm_bridge.options import Command, Run
+from llm_bridge.options import ELSEWHERE, Command, Run
 from llm_bridge.ranges import complaints
 from mmd.command_line import UsageError, parse, run_process, status_of
 from mmd.files import OutputError
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         )
         words = expanded(argv)
         check_texts(words)
-        command = parse(Command, words, program="mpo", description=description)
+        command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
         if command is None:
             return 0
         for complaint in complaints(command):

@@ -1,14 +1,14 @@
 """Being told to stop (SIGTERM, Ctrl-C): at once while a judge is asked, otherwise when the round is done, or soon.
 
 A cloud machine that is taken away sends SIGTERM and waits for half a minute. A judge may take minutes and changes
-nothing, so it is left in the middle. Anything else in a round is one call into XLA, which compiles, draws or learns, and
-Python hears signals between two bytecodes only. So a thread hears them as well and has a watch (seconds after the first
-signal):
+nothing, so it is left in the middle. Anything else in a round is one call into XLA, which compiles, draws or learns,
+and Python hears signals between two bytecodes only. So a thread hears them as well and looks at its watch (seconds
+after the first signal):
 
-    0           nothing was done since the newest checkpoint: it ends the process
-    1 or 10     (Ctrl-C, SIGTERM) the round is not done: it has the state before the round written, and ends the process.
-                An update overwrites the state that it starts from; while it runs there is nothing to write
-    25          (SIGTERM) it ends the process with the checkpoints that there are
+    0           nothing was done since the newest checkpoint: the thread ends the process
+    1 or 10     (Ctrl-C, SIGTERM) the round is not done: the thread has the state before the round written and ends the
+                process. An update overwrites the state that it starts from; while it runs there is nothing to write
+    25          (SIGTERM) the thread ends the process with the checkpoints that there are
 
 A second signal ends the process wherever it is.
 """

@@ -112,8 +112,9 @@ def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
 class Keeper:
     """What is done after each round: log, save, stop.
 
-    A checkpoint is due every `save_steps` rounds and every `save_minutes`. Where a round lasts too long to be waited for
-    when the process is told to stop, it is due after each, but takes at most a tenth of the time.
+    A checkpoint is due every `save_steps` rounds and every `save_minutes`. Where rounds last too long to be waited for
+    when the process is told to stop, a checkpoint is due after each of them, as far as checkpoints take no more than a
+    tenth of the time.
 
     Args:
         options: of the run.

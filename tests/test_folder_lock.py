@@ -164,7 +164,9 @@ def test_the_heart_beats_and_notices_a_lock_that_is_lost_or_removed(tmp_path: Pa
         lock.check()
         forge(tmp_path, host="node7", key="another")
         assert comes(lambda: lock._lost)
-        with pytest.raises(OutputError, match="process .* on node7 has taken this folder over; nothing more is written"):
+        with pytest.raises(
+            OutputError, match="process .* on node7 has taken this folder over; nothing more is written"
+        ):
             lock.check()
     assert json.loads((tmp_path / FILE).read_text())["host"] == "node7"  # not this process's to remove
 

@@ -18,6 +18,8 @@ import yaml
 import llm_bridge as bridge
 from llm_bridge import memory, train_commands, training_log
 from llm_bridge.cli import main
+from llm_bridge.options import BY_NAME, ELSEWHERE
+from mmd.command_line import hint, options_of
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
@@ -326,13 +328,24 @@ def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any
 
 TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge json:dumps --output-dir o"
 BAD_INPUT = {
-    "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', did you mean learning_rate?",
+    "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', perhaps you meant --learning-rate",
+    "train-judge --config c.yaml": "c.yaml:1: there is no option 'eta'; mpo train-judge --help lists them",
     "train --config missing.yaml": "missing.yaml: cannot be read (No such file or directory)",
     "train --config broken.yaml": "broken.yaml:2:1: expected YAML",
     "--config c.yaml": "--config needs a subcommand before it",
     "train --config": "--config needs the name of a YAML file",
     "train": "--model-name-or-path",
-    "trian": "trian",
+    "trian": "there is no command 'trian', perhaps you meant train",
+    "fine-tune": "there is no command 'fine-tune': expected train, train-judge, generate, eval, export, env",
+    f"{TRAIN_LINE} --beta 0.1": "train has no option --beta, which is --alpha here",
+    f"{TRAIN_LINE} --per-device-train-batch-size 4": "which is --prompts-per-round here",
+    f"{TRAIN_LINE} --num_train_epochs=3": "train has no option --num_train_epochs, which is --max-steps here",
+    f"{TRAIN_LINE} --max-length 512": "which is --max-prompt-length and --max-new-tokens here",
+    f"{TRAIN_LINE} --bf16": "which is --compute-dtype bfloat16 here",
+    "eval a=b c=d --bf16": "eval has no option --bf16, which is --dtype bfloat16 here",
+    "train-judge --max-steps 3": "train-judge has no option --max-steps, which is --num-train-epochs here",
+    f"{TRAIN_LINE} --weight-decay 1": "train has no option --weight-decay; mpo train-judge has it",
+    f"{TRAIN_LINE} --optim adamw": "train has no option --optim (try --help)",
     f"{TRAIN_LINE} --eta much": "--eta",
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
@@ -356,6 +369,22 @@ def test_bad_input_is_refused_in_one_sentence(line: str, work: Path, capsys: Any
     assert printed.err.startswith("mpo: ")
     assert printed.err.count("\n") == 1
     assert BAD_INPUT[line] in printed.err
+
+
+def test_no_suggestion_names_an_option_that_its_command_does_not_have() -> None:
+    """Every name that is an option somewhere, here or elsewhere, or one letter away from it, in every command."""
+    options = {command: options_of(kind) for command, kind in BY_NAME.items()}
+    names = {*ELSEWHERE, *(name for known in options.values() for name in known)}
+    names |= {name[:-1] for name in names if len(name) > 1} | {f"{name}s" for name in names}
+    n_suggested = 0
+    for command, known in options.items():
+        accepted = {f"--{name.replace('_', '-')}" for name in known}
+        for name in names - set(known):
+            suggested = set(re.findall("--[a-z][a-z0-9-]*", hint(name, known, ELSEWHERE)))
+            assert suggested <= accepted, (command, name)
+            n_suggested += len(suggested) > 0
+    assert n_suggested > 300
+    assert "run" not in options["export"]  # it is given by its place
 
 
 BAD_TRAINING = {
