@@ -3,10 +3,10 @@
     python -m benchmarks.training_memory [--only CASE ...]
 
 Llamas of 0.1 to 23 million parameters are trained for two rounds, whole and with an adapter, in float32 and bfloat16,
-with layers recomputed and with accumulated gradients, one process at a time. The peak is VmHWM, the most of a process's
-memory that was resident at once, as Linux counts it. It is read and reset whenever the judge is asked, so it is known
-whether the peak was before the first update (loading, generation) or in the updates. Programs are compiled, not found in
-a cache: compiling is part of what a first run needs.
+with layers recomputed and with accumulated gradients, one process at a time. The peak is VmHWM, the most of a
+process's memory that was resident at once, as Linux counts it. It is read and reset whenever the judge is asked, so it
+is known whether the peak was before the first update (loading, generation) or in the updates. Programs are compiled,
+not found in a cache: compiling is part of what a first run needs.
 
 Results: benchmarks/results/training_memory.json.
 """
@@ -108,13 +108,8 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     size, n_prompts, n_new, more = CASES[name]
     typed = {"model_name_or_path": folder / size.replace(" ", "-"), "dataset_name": folder / "prompts.jsonl"}
     typed |= {"output_dir": folder / f"run {name}", "judge": "benchmarks.training_memory:shorter", "max_steps": 2}
-    typed |= {
-        "num_generations": 4,
-        "prompts_per_round": n_prompts,
-        "max_new_tokens": n_new,
-        "num_iterations": 2,
-        **more,
-    }
+    typed |= {"num_generations": 4, "prompts_per_round": n_prompts, "max_new_tokens": n_new, "num_iterations": 2}
+    typed |= more
     words = ["train"]
     for option, value in typed.items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]

@@ -124,9 +124,8 @@ class FolderLock:
         since = found.owner.get("since")
         begun = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
         beat = f"heartbeat {max(0.0, found.age):.0f} s ago"
-        return (
-            f"{self._shown}: {found.name} works in this folder{begun} ({beat}); wait for it, or choose another folder"
-        )
+        remedy = "wait for it, or choose another folder"
+        return f"{self._shown}: {found.name} works in this folder{begun} ({beat}); {remedy}"
 
     def _create(self) -> bool:
         """Write the lock; False if there is one."""
