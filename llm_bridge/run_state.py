@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,19 +110,19 @@ class RunState:
                 "make room, keep fewer (--save-total-limit), or choose a folder on another disk"
             )
 
-    def save(self, step: int, state: Any, *, on_host: bool = False) -> Path:
+    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None) -> Path:
         """Commit a checkpoint; all processes have to call it.
 
         Args:
             step: rounds that are behind.
             state: what is saved.
-            on_host: whether its arrays are NumPy's, and no device is to be asked for anything.
+            copies: its leaves in order on the host, where no device is to be asked for anything; None to ask.
 
         Raises:
             RunStateError: it cannot be written, and the one before is untouched; or the state is not finite.
         """
-        leaves = _plain(state)
-        if broken := not_finite(state, on_host=on_host):
+        leaves = _plain(state) if copies is None else {f"{i:05d}": copy for i, copy in enumerate(copies)}
+        if broken := not_finite(state, copies):
             raise RunStateError(f"step {step}: {broken[0]} is not finite, so the state is not saved")
         final = self._path(step)
         if final.exists() and not _damage(final):
@@ -207,20 +207,20 @@ class RunState:
             raise RunStateError(f"{shown}: the state has another number of arrays, {len(position['arrays'])}")
 
 
-def not_finite(state: Any, *, on_host: bool = False) -> list[str]:
+def not_finite(state: Any, copies: Sequence[np.ndarray] | None = None) -> list[str]:
     """Names of the arrays of a state that hold a value that is not finite; single numbers may be NaN, for none yet.
 
     Args:
         state: the pytree.
-        on_host: whether its arrays are NumPy's.
+        copies: as in `RunState.save`.
     """
     named = jax.tree_util.tree_leaves_with_path(state)
     floats = {
-        jax.tree_util.keystr(path): leaf
-        for path, leaf in named
+        jax.tree_util.keystr(path): leaf if copies is None else copies[i]
+        for i, (path, leaf) in enumerate(named)
         if not _is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.ndim
     }
-    if on_host:
+    if copies is not None:
         return [name for name, array in floats.items() if not np.isfinite(array).all()]
     return [name for name, fine in _are_finite(floats).items() if not bool(fine)]
 
@@ -254,11 +254,11 @@ def _described(state: Any) -> list[tuple[str, list[int], str]]:
     return [(jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)) for path, leaf in named]
 
 
-def _write_arrays(path: Path, leaves: dict[str, jax.Array]) -> None:
+def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), leaves)
+        checkpointer.save(path.absolute(), dict(leaves))
         checkpointer.wait_until_finished()
 
 

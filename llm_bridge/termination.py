@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -147,7 +147,10 @@ class Termination:
         _say(f"{name}: the run stops when the round is done{latest}; a second signal ends it at once")
 
     def _rescue(self, number: int) -> None:
-        if (rounds := self.rescue()) is not None:
+        rounds = None
+        with suppress(Exception):  # whatever it is, the process still has to end in time
+            rounds = self.rescue()
+        if rounds is not None:
             _leave(number, f"told to stop by {signal.Signals(number).name}, {what_is_kept(rounds)}")
 
     def _give_up(self, number: int) -> None:

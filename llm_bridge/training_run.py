@@ -257,14 +257,14 @@ class Keeper:
         with self._saving:
             state = self._newest if self._heard else None
             if state is not None and not _is_used_up(state) and int(state.round) > 0:
-                self._commit(slim(state))
+                self._commit(int(state.round), slim(state))
             return self._kept()
 
-    def _commit(self, state: Any, *, on_host: bool = False) -> None:
+    def _commit(self, number: int, state: Any, copies: Sequence[np.ndarray] | None = None) -> None:
         if self._lock is not None:
             self._lock.check()
         began = time.monotonic()
-        self._states.save(int(state.round), state, on_host=on_host)
+        self._states.save(number, state, copies=copies)
         self._saved_at = time.monotonic()
         self._writing = self._saved_at - began
 
@@ -285,13 +285,13 @@ class Keeper:
             number, state = int(self._newest.round), slim(self._newest)
             if self._heard and number > self._kept():
                 try:
-                    copy = jax.tree.map(lambda leaf: np.array(leaf), state)
+                    copies = [np.array(leaf) for leaf in jax.tree.leaves(state)]
                 except RuntimeError:  # deleted
                     return None
                 if _is_used_up(state):
                     return None
                 self._log_once({})
-                self._commit(copy, on_host=True)
+                self._commit(number, state, copies)
             return self._kept()
         return None
 

@@ -61,6 +61,11 @@ def bits(tree: Any) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in plain]
 
 
+def copies(tree: Any) -> list[np.ndarray]:
+    """Leaves on the host, random keys as their data."""
+    return [np.array(jax.random.key_data(x) if isinstance(x.dtype, KEY) else x) for x in jax.tree.leaves(tree)]
+
+
 def saved(folder: Path, *steps: int, keep: int = 2) -> RunState:
     found = RunState(folder, IDENTITY, keep=keep)
     for step in steps:
@@ -78,6 +83,15 @@ def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path: Path) -> None:
     assert bits(found.state) == bits(state(3))
     for mine, template in zip(jax.tree.leaves(found.state), jax.tree.leaves(state(0)), strict=True):
         assert (mine.dtype, mine.sharding) == (template.dtype, template.sharding)
+
+
+def test_copies_on_the_host_are_saved_as_the_arrays_are(tmp_path: Path) -> None:
+    given, run = state(3), RunState(tmp_path, IDENTITY)
+    run.save(3, given, copies=copies(given))
+    found = run.restore(state(0))
+    assert found is not None
+    assert bits(found.state) == bits(given)
+    assert jax.tree.leaves(found.state)[1].sharding == jax.tree.leaves(given)[1].sharding
 
 
 def test_the_newest_are_kept_and_an_empty_folder_is_no_error(tmp_path: Path) -> None:
@@ -214,7 +228,7 @@ def test_a_state_that_is_not_finite_is_never_saved(value: float, on_host: bool, 
     broken = state(1)
     broken.weights["half"] = broken.weights["half"].at[2].set(value)
     with pytest.raises(RunStateError, match=r"half.*is not finite"):
-        saved(tmp_path).save(1, broken, on_host=on_host)
+        saved(tmp_path).save(1, broken, copies=copies(broken) if on_host else None)
     assert not list(tmp_path.iterdir())
 
 
