@@ -42,10 +42,10 @@ CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "middling, adapter": ("middling", 4, 64, {"lora_r": 8}),
     "middling, adapter, bfloat16": ("middling", 4, 64, {"lora_r": 8, "dtype": "bfloat16"}),
     "middling, long answers": ("middling", 4, 192, {}),
-    "wide": ("wide", 8, 96, {}),
-    "wide, gradients accumulated": ("wide", 8, 96, {"gradient_accumulation_steps": 4}),
-    "wide, adapter": ("wide", 4, 96, {"lora_r": 8}),
-    "deep": ("deep", 8, 64, {}),
+    "wide": ("wide", 4, 64, {}),
+    "wide, gradients accumulated": ("wide", 4, 64, {"gradient_accumulation_steps": 4}),
+    "wide, adapter": ("wide", 4, 64, {"lora_r": 8}),
+    "deep": ("deep", 4, 48, {}),
     "many words": ("many words", 4, 32, {}),
     "many words, bfloat16": ("many words", 4, 32, {"dtype": "bfloat16"}),
     "many words, adapter": ("many words", 2, 32, {"lora_r": 8}),
@@ -108,7 +108,7 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     size, n_prompts, n_new, more = CASES[name]
     typed = {"model_name_or_path": folder / size.replace(" ", "-"), "dataset_name": folder / "prompts.jsonl"}
     typed |= {"output_dir": folder / f"run {name}", "judge": "benchmarks.training_memory:shorter", "max_steps": 2}
-    typed |= {"num_generations": 4, "prompts_per_round": n_prompts, "max_new_tokens": n_new, "num_iterations": 2}
+    typed |= {"num_generations": 4, "prompts_per_round": n_prompts, "max_new_tokens": n_new, "num_iterations": 1}
     typed |= more
     words = ["train"]
     for option, value in typed.items():
@@ -151,6 +151,7 @@ def main() -> None:
         for name in arguments.only:
             results[name] = measure(Path(text), name)
             print(name, results[name], flush=True)
+            store("training_memory", {"environment": environment(), "results": results})
     print_table(
         ("training", "predicted MiB", "peak MiB", "predicted / peak"),
         [
@@ -162,7 +163,6 @@ def main() -> None:
             for name, found in results.items()
         ],
     )
-    store("training_memory", {"environment": environment(), "results": results})
 
 
 if __name__ == "__main__":

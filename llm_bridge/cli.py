@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.config_file import check_texts, expanded
-from llm_bridge.options import ELSEWHERE, Command, Run
+from llm_bridge.options import ELSEWHERE, Command, Run, Train, TrainJudge
 from llm_bridge.ranges import complaints
 from mmd.command_line import UsageError, parse, run_process, status_of
 from mmd.files import OutputError
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         for complaint in complaints(command):
             raise UsageError(complaint)
-        if isinstance(command, Run) and not command.distributed:
+        if isinstance(command, Train | TrainJudge) and not command.distributed:
             _refuse_a_folder_in_use(command)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
         from llm_bridge import commands
