@@ -12,9 +12,11 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.config_file import check_texts, expanded
-from llm_bridge.options import Command
+from llm_bridge.options import ELSEWHERE, Command, Run, Train, TrainJudge
 from llm_bridge.ranges import complaints
 from mmd.command_line import UsageError, parse, run_process, status_of
+from mmd.files import OutputError
+from mmd.folder_lock import refuse_if_held
 
 TOLD_TO_STOP = (130, 143)
 
@@ -29,17 +31,27 @@ def main(argv: Sequence[str]) -> int:
         )
         words = expanded(argv)
         check_texts(words)
-        command = parse(Command, words, program="mpo", description=description)
+        command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
         if command is None:
             return 0
         for complaint in complaints(command):
             raise UsageError(complaint)
+        if isinstance(command, Train | TrainJudge) and not command.distributed:
+            _refuse_a_folder_in_use(command)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
         from llm_bridge import commands
 
         return commands.run(command, argv)
 
     return status_of(carry_out, program="mpo")
+
+
+def _refuse_a_folder_in_use(run: Run) -> None:
+    """At once, before anything heavy is imported or loaded."""
+    try:
+        refuse_if_held(run.output_dir)
+    except OutputError as error:
+        raise UsageError(str(error)) from None
 
 
 def entry() -> None:

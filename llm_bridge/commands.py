@@ -31,6 +31,7 @@ from llm_bridge.train_commands import policy_of, read, room, train, train_judge
 from mmd import environment
 from mmd.command_line import UsageError, parse
 from mmd.files import OutputError, prepare_file, prepare_folder, replacing
+from mmd.folder_lock import held
 
 DONE = 0
 EVAL = "eval.json"
@@ -132,7 +133,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
         prepare_folder(options.output_dir)
     answers: dict[str, list[list[str]]] = {}
     drawn: list[str] = []
-    with _saying_what_is_kept(drawn, options.output_dir):
+    with held(options.output_dir, "mpo"), _saying_what_is_kept(drawn, options.output_dir):
         for name, one in answering.items():
             if one.folder is not None:
                 _say_of(one.folder, name, options, say)

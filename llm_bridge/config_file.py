@@ -3,16 +3,14 @@
 Values are read by the same parser as if they had been typed, so both have the same names, checks and complaints.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from llm_bridge.options import BY_NAME
-from mmd.command_line import UsageError
+from llm_bridge.options import BY_NAME, ELSEWHERE
+from mmd.command_line import UsageError, hint, options_of
 
 OBJECTS = ("chat_template_kwargs",)  # options whose text is a JSON object, which YAML may write as one of its own
 
@@ -50,13 +48,12 @@ def check_texts(words: Sequence[str]) -> None:
 
 
 def _options(path: Path, command: str) -> Iterator[str]:
-    known = {field.name: field for field in fields(BY_NAME[command])}
+    known = options_of(BY_NAME[command])
     for name, value, line in _entries(path):
         spelled = name.replace("-", "_")
         if spelled not in known:
-            near = difflib.get_close_matches(spelled, known, n=1)
-            hint = f", did you mean {near[0]}?" if near else f"; mpo {command} --help lists them"
-            raise UsageError(f"{path}:{line}: there is no option {name!r}{hint}")
+            meant = hint(name, known, ELSEWHERE) or f"; mpo {command} --help lists them"
+            raise UsageError(f"{path}:{line}: there is no option {name!r}{meant}")
         if value is None or value is False:
             continue
         yield f"--{spelled}"

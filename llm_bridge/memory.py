@@ -2,12 +2,19 @@
 
 Weights, moments and gradients are exact. Activations and logits are those that the backward pass keeps, counted from
 the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
-scores and logits are there at once is what XLA's assignment of buffers shows (`benchmarks/training_memory.py`).
+scores and logits are there at once is what XLA's assignment of buffers shows.
+
+On a CPU arrays are not all. The process itself is there, whose memory is looked up; the compiler works in it; the
+update's results are new arrays before the old ones go; half precision is kept and widened besides; and products pack
+their operands, several at a time. What these take was measured from outside, as the most of the process that was
+resident (`benchmarks/training_memory.py`). There the sum is for a first run, which compiles.
 """
 
 import math
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +28,28 @@ from llm_bridge.policy import Policy
 from llm_bridge.scoring import LOGITS_AT_A_TIME, chunk_length
 
 FLOAT = 4
-SCORES, LOGITS = 5, 8  # arrays of attention's scores that a layer keeps, and of a chunk's logits
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
+
+
+class Arrays(NamedTuple):
+    """How many arrays of a kind are there at once.
+
+    Attributes:
+        scores: of attention, that each layer keeps.
+        scores_in_passing: of attention, of the layer that is being computed.
+        logits: of a chunk.
+        gradients: of the size of the trained weights, besides the copies and moments that are kept.
+    """
+
+    scores: int
+    scores_in_passing: int
+    logits: int
+    gradients: int
+
+
+ASSIGNED = Arrays(scores=5, scores_in_passing=0, logits=8, gradients=1)  # XLA's own buffers
+ON_CPU = Arrays(scores=6, scores_in_passing=7, logits=10, gradients=2)
+COMPILER = 280 * MIB  # code and working memory of compiling a round's programs, and the libraries that write a run
 
 
 @dataclass(frozen=True)
@@ -98,18 +125,22 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
     compute = policy.decoder.compute
     item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
-    wide = FLOAT if mesh.devices.flat[0].platform == "cpu" else item  # XLA widens half precision on CPUs
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    times = ON_CPU if on_cpu else ASSIGNED
+    wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
     learning = {
-        "gradient": trained,
-        "activations": _activations(policy, learned, rows.length) * wide // n_tensor,
-        "logits": _logits(policy.architecture, learned, rows.length) // n_tensor,
+        "gradient": times.gradients * trained,
+        "activations": _activations(policy, learned, rows.length, times) * wide // n_tensor,
+        "logits": times.logits * _logits(policy.architecture, learned, rows.length) // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     busiest = learning if sum(learning.values()) > cache else {"cache": cache}
     copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
-    parts = {"given policy": given * kept, **copied, **busiest}
+    runtime = max(0, _resident() - given) // len(mesh.local_devices) if on_cpu else 0
+    around = {"runtime": runtime, "compiler": COMPILER // len(mesh.local_devices)} if runtime else {}
+    parts = {"given policy": given * kept, **copied, **busiest, **around}
     free, device = available(mesh)
-    return Budget(parts, None if free is None else free + given, device)
+    return Budget(parts, None if free is None else free + given + runtime, device)
 
 
 def available(mesh: Mesh) -> tuple[int | None, str]:
@@ -126,32 +157,42 @@ def available(mesh: Mesh) -> tuple[int | None, str]:
         return None, device.device_kind
 
 
+def _resident() -> int:
+    """Bytes of this process's memory that are resident; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0
+
+
 def _share(array: jax.Array) -> int:
     """Numbers of an array that lie on one device."""
     return math.prod(array.sharding.shard_shape(array.shape))
 
 
-def _activations(policy: Policy, n_rows: int, length: int) -> int:
+def _activations(policy: Policy, n_rows: int, length: int, times: Arrays) -> int:
     """Numbers that the backward pass keeps."""
     a, tokens = policy.architecture, n_rows * length
     compute, platform = policy.decoder.compute, policy.mesh.devices.flat[0].platform
     dtype = jnp.dtype(compute.dtype or policy.arrays()["embedding"].dtype)
     plain = chosen(compute.attention, platform, dtype, a.score_softcap, a.head_width) == "plain"
-    scores = SCORES * a.n_heads * length if plain else 0
-    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + scores
+    scores = a.n_heads * length if plain else 0
+    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + times.scores * scores
+    passing = tokens * times.scores_in_passing * scores
     width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
     inside = tokens * (attention + 5 * a.width + (4 if a.gated else 2) * width)
     match compute.remat:
         case "none":
-            return a.n_layers * inside
+            return a.n_layers * inside + passing
         case "layer":
-            return a.n_layers * tokens * a.width + inside
+            return a.n_layers * tokens * a.width + inside + passing
         case _:
             kept = 2 * a.width + (a.n_heads + 2 * a.n_kv_heads) * a.head_width + 2 * width
-            return a.n_layers * tokens * kept + inside
+            return a.n_layers * tokens * kept + inside + passing
 
 
 def _logits(a: Architecture, n_rows: int, length: int) -> int:
-    """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
+    """Bytes of the logits of a chunk."""
     chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
-    return LOGITS * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))
+    return FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

@@ -92,6 +92,8 @@ class Run:
     """Go on from the newest whole checkpoint in it, if there is one."""
     save_steps: int = 25
     """Rounds from one checkpoint to the next."""
+    save_minutes: float = 5.0
+    """Minutes from one checkpoint to the next; whichever of the two comes first."""
     save_total_limit: int = 2
     """Checkpoints that are kept."""
     report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], _optional("TRACKERS", "none")] = ()
@@ -252,4 +254,56 @@ BY_NAME: dict[str, type] = {
     "eval": Eval,
     "export": Export,
     "env": Env,
+}
+# Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is
+# not an option of the command at hand is never suggested (`mmd.command_line.hint`).
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "beta": ("--alpha",),
+    "kl_coef": ("--alpha",),
+    "init_kl_coef": ("--alpha",),
+    "lr": ("--learning-rate",),
+    "model": ("--model-name-or-path",),
+    "model_name": ("--model-name-or-path",),
+    "model_path": ("--model-name-or-path",),
+    "dataset": ("--dataset-name",),
+    "train_file": ("--dataset-name",),
+    "eval_dataset": ("--eval-dataset-name",),
+    "dataset_test_split": ("--eval-dataset-name",),
+    "validation_file": ("--eval-dataset-name",),
+    "reward_model_path": ("--judge",),
+    "reward_funcs": ("--judge",),
+    "loss_type": ("--method",),
+    "per_device_train_batch_size": ("--prompts-per-round", "--batch-size"),
+    "per_device_eval_batch_size": ("--batch-size",),
+    "train_batch_size": ("--prompts-per-round", "--per-device-train-batch-size"),
+    "batch_size": ("--prompts-per-round", "--per-device-train-batch-size"),
+    "num_train_epochs": ("--max-steps",),
+    "epochs": ("--max-steps", "--num-train-epochs"),
+    "max_steps": ("--num-train-epochs",),
+    "num_ppo_epochs": ("--num-iterations",),
+    "max_length": ("--max-prompt-length and --max-new-tokens", "--max-new-tokens"),
+    "max_seq_length": ("--max-prompt-length and --max-new-tokens", "--max-length", "--max-new-tokens"),
+    "max_completion_length": ("--max-new-tokens",),
+    "max_tokens": ("--max-new-tokens",),
+    "response_length": ("--max-new-tokens",),
+    "n": ("--num-generations",),
+    "num_return_sequences": ("--num-generations",),
+    "do_sample": ("--temperature",),
+    "bf16": ("--compute-dtype bfloat16", "--dtype bfloat16"),
+    "fp16": ("--compute-dtype bfloat16", "--dtype bfloat16"),
+    "fp32": ("--dtype float32",),
+    "torch_dtype": ("--dtype",),
+    "use_peft": ("--lora-r 8",),
+    "lora_rank": ("--lora-r",),
+    "ref_model": ("--magnet fixed",),
+    "sync_ref_model": ("--magnet refresh=40",),
+    "ref_model_sync_steps": ("--magnet refresh=ROUNDS",),
+    "ref_model_mixup_alpha": ("--magnet moving=RATE",),
+    "resume_from_checkpoint": ("--resume",),
+    "save_strategy": ("--save-steps or --save-minutes",),
+    "eval_strategy": ("--eval-steps",),
+    "evaluation_strategy": ("--eval-steps",),
+    "logging_dir": ("--output-dir",),
+    "output": ("--output-dir", "--output-file"),
+    "tensor_parallel_size": ("--mesh tensor=NUMBER",),
 }

@@ -6,7 +6,7 @@ drawn at random is the same for all. A signal to any process stops all of them a
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -57,7 +57,7 @@ class SharedJudge:
     def __init__(self, judge: Any) -> None:
         self._judge, self.name = judge, "of the first process" if judge is None else name_of(judge)
         self._tried = False
-        self.symmetric = bool(_told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
+        self.symmetric = bool(told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
 
     def dry_run(self, prompts: Sequence[Any]) -> None:
         """See `llm_bridge.judges`; the first process tries its judge, and once is enough.
@@ -73,7 +73,7 @@ class SharedJudge:
                 dry_run(self._judge, prompts)
             except BaseException as error:  # the others wait for a word
                 problem = error
-        failed = bool(_told(np.array([problem is not None], np.int32))[0])
+        failed = bool(told(np.array([problem is not None], np.int32))[0])
         if problem is not None:
             raise problem
         if failed:
@@ -94,7 +94,7 @@ class SharedJudge:
             except BaseException as error:  # the others wait for a word
                 answers, problem = np.full(len(prompts), np.nan), error
                 status = error.signal if isinstance(error, Terminated) else FAILED
-        message = _told(np.append(answers, status).view(np.int32)).view(np.float64)
+        message = told(np.append(answers, status).view(np.int32)).view(np.float64)
         if problem is not None:
             raise problem
         if message[-1] == FAILED:
@@ -115,6 +115,26 @@ class SharedTermination(Termination):
         super().check()
 
 
-def _told(numbers: np.ndarray) -> np.ndarray:
+def on_first(action: Callable[[], Any]) -> Any:
+    """Do something on the first process; what it returns there, None on the others.
+
+    Raises:
+        BridgeError: it has failed there; its own error is raised there.
+    """
+    found, problem = None, None
+    if jax.process_index() == 0:
+        try:
+            found = action()
+        except Exception as error:  # the others wait for a word
+            problem = error
+    failed = told(np.array([problem is not None]))[0]
+    if problem is not None:
+        raise problem
+    if failed:
+        raise BridgeError("the first process was refused; what it says stands there")
+    return found
+
+
+def told(numbers: np.ndarray) -> np.ndarray:
     """The first process's numbers, bit for bit."""
     return np.asarray(multihost_utils.broadcast_one_to_all(numbers))

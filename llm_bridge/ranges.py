@@ -100,6 +100,7 @@ RANGES = {
     "steps": Range(0, whole=True),  # of `fit`, rounds that are behind included
     "eval_steps": COUNT,
     "save_steps": COUNT,
+    "save_minutes": ANY,
     "save_total_limit": COUNT,
     "gradient_accumulation_steps": COUNT,
     "max_prompt_length": COUNT,

@@ -18,12 +18,13 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_bridge.architecture import BridgeError
@@ -90,29 +91,55 @@ class RunState:
         if jax.process_index() == 0:
             shutil.rmtree(self.folder, ignore_errors=True)
 
-    def save(self, step: int, state: Any) -> Path:
+    def check_room(self, state: Any) -> None:
+        """That the disk has room for the checkpoints that will be kept and for the one that is being written.
+
+        Args:
+            state: one of the run, of the same size as all of them.
+
+        Raises:
+            RunStateError: it has not; the message says how much is needed and how much is free.
+        """
+        place = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        size, free = _n_bytes(state), shutil.disk_usage(place).free
+        more = max(1, self.keep + 1 - len(self.steps()))
+        if free < more * size:
+            raise RunStateError(
+                f"{self._given}: the disk is too full for this run's checkpoints: {more} of {size:,} bytes each need "
+                f"{more * size:,} bytes ({self.keep} are kept, and one is written beside them), and {free:,} are free; "
+                "make room, keep fewer (--save-total-limit), or choose a folder on another disk"
+            )
+
+    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None) -> Path:
         """Commit a checkpoint; all processes have to call it.
+
+        Args:
+            step: rounds that are behind.
+            state: what is saved.
+            copies: its leaves in order on the host, where no device is to be asked for anything; None to ask.
 
         Raises:
             RunStateError: it cannot be written, and the one before is untouched; or the state is not finite.
         """
-        leaves = _plain(state)
-        if broken := not_finite(state):
+        leaves = _plain(state) if copies is None else {f"{i:05d}": copy for i, copy in enumerate(copies)}
+        if broken := not_finite(state, copies):
             raise RunStateError(f"step {step}: {broken[0]} is not finite, so the state is not saved")
         final = self._path(step)
         if final.exists() and not _damage(final):
             return final
         part = final.with_name(f".{final.name}.part")
-        n_bytes = sum(leaf.nbytes for leaf in leaves.values())
+        n_bytes = _n_bytes(state)
         try:
             _on_first(lambda: self._begin(part, n_bytes))
             _write_arrays(part / STATE, leaves)
             _on_first(lambda: self._commit(part, final, step, state))
         except Exception as error:  # Orbax and TensorStore raise what they like when a disk is full
             reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            before = [name for name in self.steps() if name != step]
+            kept = f"the one before, {self._path(before[-1]).name}, is untouched" if before else "there is none before"
             raise RunStateError(
                 f"{self._given / final.name}: cannot write the checkpoint ({reason}); "
-                f"about {n_bytes:,} bytes are needed, the checkpoint before is untouched"
+                f"about {n_bytes:,} bytes are needed; {kept}"
             ) from error
         return final
 
@@ -180,14 +207,21 @@ class RunState:
             raise RunStateError(f"{shown}: the state has another number of arrays, {len(position['arrays'])}")
 
 
-def not_finite(state: Any) -> list[str]:
-    """Names of the arrays of a state that hold a value that is not finite; single numbers may be NaN, for none yet."""
+def not_finite(state: Any, copies: Sequence[np.ndarray] | None = None) -> list[str]:
+    """Names of the arrays of a state that hold a value that is not finite; single numbers may be NaN, for none yet.
+
+    Args:
+        state: the pytree.
+        copies: as in `RunState.save`.
+    """
     named = jax.tree_util.tree_leaves_with_path(state)
     floats = {
-        jax.tree_util.keystr(path): leaf
-        for path, leaf in named
+        jax.tree_util.keystr(path): leaf if copies is None else copies[i]
+        for i, (path, leaf) in enumerate(named)
         if not _is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.ndim
     }
+    if copies is not None:
+        return [name for name, array in floats.items() if not np.isfinite(array).all()]
     return [name for name, fine in _are_finite(floats).items() if not bool(fine)]
 
 
@@ -209,17 +243,22 @@ def _plain(state: Any) -> dict[str, jax.Array]:
     return {f"{i:05d}": leaf for i, leaf in enumerate(leaves)}
 
 
+def _n_bytes(state: Any) -> int:
+    """Of all arrays of a state."""
+    return sum(leaf.nbytes for leaf in _plain(state).values())
+
+
 def _described(state: Any) -> list[tuple[str, list[int], str]]:
     """Name, shape and precision of every leaf."""
     named = jax.tree_util.tree_leaves_with_path(state)
     return [(jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)) for path, leaf in named]
 
 
-def _write_arrays(path: Path, leaves: dict[str, jax.Array]) -> None:
+def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> None:
     import orbax.checkpoint as ocp
 
     with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), leaves)
+        checkpointer.save(path.absolute(), dict(leaves))
         checkpointer.wait_until_finished()
 
 

@@ -1,11 +1,16 @@
-"""Being told to stop (SIGTERM, Ctrl-C): at once while a judge is asked, otherwise when the round is done.
+"""Being told to stop (SIGTERM, Ctrl-C): at once while a judge is asked, otherwise when the round is done, or soon.
 
-A cloud machine that is taken away sends SIGTERM and waits for seconds. A round's update uses up the state that it
-starts from, so it is left to finish; a judge may take minutes and changes nothing, so it is left in the middle.
+A cloud machine that is taken away sends SIGTERM and waits for half a minute. A judge may take minutes and changes
+nothing, so it is left in the middle. Anything else in a round is one call into XLA, which compiles, draws or learns,
+and Python hears signals between two bytecodes only. So a thread hears them as well and looks at its watch (seconds
+after the first signal):
 
-Python hears signals between two bytecodes only, and compiling a program, which the first round does, may be a minute of
-none. So a thread hears them as well: before the first round is done there is nothing to lose and it ends the process,
-later it says that the signal was heard, and when a second one comes it ends the process all the same.
+    0           nothing was done since the newest checkpoint: the thread ends the process
+    1 or 10     (Ctrl-C, SIGTERM) the round is not done: the thread has the state before the round written and ends the
+                process. An update overwrites the state that it starts from; while it runs there is nothing to write
+    25          (SIGTERM) the thread ends the process with the checkpoints that there are
+
+A second signal ends the process wherever it is.
 """
 
 import os
@@ -14,16 +19,19 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
 from llm_bridge.architecture import BridgeError
 from llm_bridge.judges import dry_run, name_of
+from mmd import folder_lock
 
-HEARD = (signal.SIGTERM, signal.SIGINT)
 APART = 1.0  # seconds between two signals; what comes sooner, as from GNU timeout, is the same one again
+PATIENCE = {signal.SIGINT: APART, signal.SIGTERM: 10.0}  # seconds in which a round may still come to its end
+LIMIT = {signal.SIGTERM: 25.0}  # seconds after which the process ends in any case
 
 
 class Terminated(BaseException):
@@ -40,10 +48,15 @@ class Termination:
     Attributes:
         rounds: those of the newest checkpoint as long as nothing was done since, so that the process may be ended
             anywhere; None if it may not.
+        kept: the rounds of the newest checkpoint.
+        rescue: called by another thread than the main one: writes a checkpoint of the rounds that are done and returns
+            their number; None where that is not possible now.
     """
 
     def __init__(self) -> None:
         self.rounds: int | None = None
+        self.kept: Callable[[], int] = lambda: 0
+        self.rescue: Callable[[], int | None] = lambda: None
         self._number: int | None = None
         self._at_once = False
 
@@ -78,7 +91,7 @@ class Termination:
             return
         reader, writer = os.pipe()
         os.set_blocking(writer, False)
-        before = {number: signal.signal(number, self._hear) for number in HEARD}
+        before = {number: signal.signal(number, self._hear) for number in PATIENCE}
         woken = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         watcher = threading.Thread(target=self._watch, args=(reader,), name="signals", daemon=True)
         watcher.start()
@@ -100,21 +113,48 @@ class Termination:
 
     def _watch(self, reader: int) -> None:
         """Hear signals that the main thread has no time for."""
-        first, name, patience = None, "", None
+        first: float | None = None
+        plan: list[tuple[float, Callable[[], None]]] = []
         while True:
-            if not select.select([reader], [], [], patience)[0]:
-                _say(f"{name}: the run stops when the round is done; a second signal ends it at once")
-                patience = None
+            left = max(0.0, plan[0][0] - time.monotonic()) if plan else None
+            if not select.select([reader], [], [], left)[0]:
+                plan.pop(0)[1]()
                 continue
             if not (byte := os.read(reader, 1)):
                 return
-            if (number := byte[0]) not in HEARD or (first is not None and time.monotonic() - first < APART):
+            number = byte[0]
+            if number not in PATIENCE or (first is not None and time.monotonic() - first < APART):
                 continue
             if first is not None:
                 _leave(number, f"ended by a second {signal.Signals(number).name}; --resume goes on")
-            first, name, patience = time.monotonic(), signal.Signals(number).name, APART
-            if self.rounds is not None and not self._at_once:
-                _leave(number, f"told to stop by {name}, {what_is_kept(self.rounds)}")
+            first = time.monotonic()
+            plan = [(first + seconds, partial(step, number)) for seconds, step in self._plan(number)]
+
+    def _plan(self, number: int) -> list[tuple[float, Callable[[int], None]]]:
+        """What the thread does, in seconds after the first signal."""
+        patience, limit = PATIENCE[signal.Signals(number)], LIMIT.get(signal.Signals(number))
+        plan = [(0.0, self._leave_if_nothing_was_done), (APART, self._say_what_is_waited_for), (patience, self._rescue)]
+        return plan if limit is None else [*plan, (limit, self._give_up)]
+
+    def _leave_if_nothing_was_done(self, number: int) -> None:
+        if self.rounds is not None and not self._at_once:
+            _leave(number, f"told to stop by {signal.Signals(number).name}, {what_is_kept(self.rounds)}")
+
+    def _say_what_is_waited_for(self, number: int) -> None:
+        limit = LIMIT.get(signal.Signals(number))
+        latest = f", in {limit:.0f} seconds at the latest" if limit else ""
+        name = signal.Signals(number).name
+        _say(f"{name}: the run stops when the round is done{latest}; a second signal ends it at once")
+
+    def _rescue(self, number: int) -> None:
+        rounds = None
+        with suppress(Exception):  # whatever it is, the process still has to end in time
+            rounds = self.rescue()
+        if rounds is not None:
+            _leave(number, f"told to stop by {signal.Signals(number).name}, {what_is_kept(rounds)}")
+
+    def _give_up(self, number: int) -> None:
+        _leave(number, f"told to stop by {signal.Signals(number).name}, {what_is_kept(self.kept())}")
 
 
 class _Interruptible:
@@ -144,6 +184,7 @@ def what_is_kept(rounds: int) -> str:
 
 
 def _leave(number: int, reason: str) -> NoReturn:
+    folder_lock.release_all()
     _say(reason)
     os._exit(128 + number)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -29,13 +29,28 @@ from llm_bridge.processes import SharedJudge, SharedTermination
 from llm_bridge.rollout import Question, tokenizer
 from llm_bridge.run_state import RunState
 from llm_bridge.sharding import AXES
-from llm_bridge.termination import Terminated, what_is_kept
-from llm_bridge.training_run import Keeper, finish, identity, prepare, record
+from llm_bridge.termination import Terminated, Termination, what_is_kept
+from llm_bridge.training_run import Keeper, finish, identity, record, working
 from llm_bridge.win_rate import WinRate
 from mmd.command_line import UsageError
+from mmd.folder_lock import FolderLock
 
 DONE, STOPPED_BEFORE_THE_END = 0, 3
 Say = Callable[[Iterable[str]], None]
+
+
+class _Guard(NamedTuple):
+    """What a run is guarded by.
+
+    Attributes:
+        place: the run's directory, absolute, because a judge may change the current folder.
+        termination: whether the run was told to stop.
+        lock: of the directory; None where another process holds it.
+    """
+
+    place: Path
+    termination: Termination
+    lock: FolderLock | None
 
 
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
@@ -50,7 +65,20 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
         try_out(method.judge, [row.text for row in dataset.rows])
-    prepare(options)
+    with working(options, place, termination) as lock:
+        return _train(options, method, (dataset, held_out), _Guard(place, termination, lock), argv, say)
+
+
+def _train(
+    options: Train,
+    method: Method,
+    datasets: tuple[data.Dataset, data.Dataset | None],
+    guard: _Guard,
+    argv: Sequence[str],
+    say: Say,
+) -> int:
+    """Inside the run's directory."""
+    place, (dataset, held_out) = guard.place, datasets
     policy = policy_of(options, lora=options)
     given, longest = _given(options, policy, dataset, say)
     if not isinstance(method, SFT):
@@ -58,21 +86,20 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     kept = options.lora_r > 0 or held_out is not None
     _budget(policy, method, longest, kept, say)
     win_rate, key = _win_rate(options, method, policy, held_out, say), jax.random.key(options.seed)
-    keeper = Keeper(replace(options, output_dir=place), _states(options, policy), termination, win_rate)
-    with termination.listening():
-        try:
-            state = keeper.resume(method.init(policy, key))
-            if not kept:
-                _release(policy)
-            record(options, argv)
-            with keeper.logging(options.method, options.max_steps):
-                steps = options.max_steps
-                result = method.fit(policy, given, steps=steps, key=key, state=state, callback=keeper)
-        except Terminated as stop:
-            return _terminated(stop, keeper)
-        if result.status != FINISHED:
-            return _stopped(keeper.reason or result.status, keeper)
-        keeper.save()
+    states, written = _states(options, policy), replace(options, output_dir=place)
+    keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
+    try:
+        state = keeper.resume(method.init(policy, key))
+        if not kept:
+            _release(policy)
+        record(options, argv)
+        with keeper.logging(options.method, options.max_steps):
+            result = method.fit(policy, given, steps=options.max_steps, key=key, state=state, callback=keeper)
+    except Terminated as stop:
+        return _terminated(stop, keeper)
+    if result.status != FINISHED:
+        return _stopped(keeper.reason or result.status, keeper)
+    keeper.save()
     rounds = int(result.state.round)
     save = adapters.save_adapter if options.lora_r > 0 else export.save
     known = {"status": FINISHED, "rounds": rounds, "method": options.method}
@@ -85,9 +112,22 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     """`mpo train-judge`; the exit status."""
     _begin(options)
     dataset = data.load(options.dataset_name, kind="preferences", on_bad_row=options.on_bad_row)
-    held_out = options.eval_dataset_name
+    place, held_out = options.output_dir.absolute(), options.eval_dataset_name
     tested = data.load(held_out, kind="preferences", on_bad_row=options.on_bad_row).rows if held_out else ()
-    prepare(options)
+    termination = SharedTermination()
+    with working(options, place, termination) as lock:
+        return _train_judge(options, (dataset, tested), _Guard(place, termination, lock), argv, say)
+
+
+def _train_judge(
+    options: TrainJudge,
+    datasets: tuple[data.Dataset, Sequence[data.Row]],
+    guard: _Guard,
+    argv: Sequence[str],
+    say: Say,
+) -> int:
+    """Inside the run's directory."""
+    dataset, tested = datasets
     policy = policy_of(options, lora=options)
     words, n_rows = tokenizer(policy.origin), options.per_device_train_batch_size
     longest = min(options.max_length, policy.architecture.max_length)
@@ -99,21 +139,19 @@ def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
     budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
     say(budget.lines())
     budget.check()
-    termination = SharedTermination()
-    keeper = Keeper(options, _states(options, policy), termination)
-    with termination.listening():
-        try:
-            state = keeper.resume(training.init(jax.random.key(options.seed)))
-            record(options, argv)
-            with keeper.logging("judge", steps):
-                while (step := int(state.round)) < steps:
-                    rows = dataset.batch(options.seed, step * n_rows, n_rows)
-                    state, metrics = training.round(state, [row.comparison for row in rows])
-                    if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
-                        return _stopped(keeper.reason or NOT_FINITE, keeper)
-        except Terminated as stop:
-            return _terminated(stop, keeper)
-        keeper.save()
+    keeper = Keeper(options, _states(options, policy), guard.termination, lock=guard.lock)
+    try:
+        state = keeper.resume(training.init(jax.random.key(options.seed)))
+        record(options, argv)
+        with keeper.logging("judge", steps):
+            while (step := int(state.round)) < steps:
+                rows = dataset.batch(options.seed, step * n_rows, n_rows)
+                state, metrics = training.round(state, [row.comparison for row in rows])
+                if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
+                    return _stopped(keeper.reason or NOT_FINITE, keeper)
+    except Terminated as stop:
+        return _terminated(stop, keeper)
+    keeper.save()
     judge = training.export(state)
     report = agreement(judge, [row for row in tested if row.p_chosen != 0.5]) if tested else {}
     finish(options.output_dir, {"status": FINISHED, "rounds": steps, **report}, judge.save)

@@ -1,5 +1,6 @@
 """A training run on disk: its directory, and what is done after each round.
 
+.lock             while a process works in it, see `mmd.folder_lock`
 config.yaml       every option; `mpo train --config` repeats the run
 environment.json  versions, device, commit, command
 metrics.jsonl     a line a round
@@ -13,9 +14,11 @@ import json
 import os
 import shutil
 import sys
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,36 +29,55 @@ import numpy as np
 from llm_bridge import training_log
 from llm_bridge.options import Run
 from llm_bridge.policy import Policy
-from llm_bridge.processes import wait_for_all
+from llm_bridge.processes import on_first, told, wait_for_all
 from llm_bridge.run_state import FOLDER, RunState, RunStateError
 from llm_bridge.termination import Termination
 from llm_bridge.training_log import TrainingLog
 from llm_bridge.win_rate import WinRate
 from mmd import environment
 from mmd.command_line import UsageError
-from mmd.files import prepare_folder, replacing
+from mmd.files import OutputError, prepare_folder, replacing
+from mmd.folder_lock import FolderLock, held
 
 CONFIG, RESULT, MODEL = "config.yaml", "result.json", "config.json"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
-FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_total_limit", "mesh", "distributed")
+FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_minutes", "save_total_limit")
+FREE += ("mesh", "distributed")
 FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps", "weights")
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
+WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for
+WRITING_SHARE = 0.1  # of the time, at most, for checkpoints of single rounds
 
 
-def prepare(options: Run) -> None:
-    """Make the run's directory.
+@contextmanager
+def working(options: Run, place: Path, termination: Termination) -> Iterator[FolderLock | None]:
+    """Make the run's directory; inside, no other process works in it, and signals are heard.
+
+    Args:
+        options: of the run.
+        place: the directory, absolute.
+        termination: which hears.
+
+    Yields:
+        Its lock; None in all processes but the first, which holds it for them.
 
     Raises:
         UsageError: there is a run in it already, and it is not to be resumed.
-        OutputError: it cannot be written.
+        OutputError: it cannot be written, or another process works in it.
     """
-    folder = prepare_folder(options.output_dir)
-    if not options.resume and any((folder / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
-        raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")
-    if (folder / MODEL).exists():
-        raise UsageError(f"{folder}: holds a model; choose another folder")
-    wait_for_all("prepare")  # the first process begins to write
+    prepare_folder(place)
+    folder = options.output_dir
+    with ExitStack() as stack:
+        lock = on_first(lambda: stack.enter_context(held(place, "mpo", shown=folder)))
+        if not options.resume and any((place / name).exists() for name in (FOLDER, training_log.FILE, RESULT)):
+            raise UsageError(f"{folder}: holds a run; --resume goes on with it, or choose another folder")
+        if (place / MODEL).exists():
+            raise UsageError(f"{folder}: holds a model; choose another folder")
+        wait_for_all("prepare")  # the first process begins to write
+        termination.rounds = max(RunState(place, None).steps(), default=0)
+        stack.enter_context(termination.listening())
+        yield lock
 
 
 def record(options: Run, argv: Sequence[str]) -> None:
@@ -90,33 +112,51 @@ def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
 class Keeper:
     """What is done after each round: log, save, stop.
 
+    A checkpoint is due every `save_steps` rounds and every `save_minutes`. Where rounds last too long to be waited for
+    when the process is told to stop, a checkpoint is due after each of them, as far as checkpoints take no more than a
+    tenth of the time.
+
     Args:
         options: of the run.
         states: its checkpoints.
         termination: whether it was told to stop.
         win_rate: what is measured besides; None for nothing.
+        lock: of the run's directory; None where another process holds it.
 
     Attributes:
         reason: why it was stopped before its end; None if it was not.
     """
 
-    def __init__(self, options: Run, states: RunState, termination: Termination, win_rate: WinRate | None = None):
+    def __init__(
+        self,
+        options: Run,
+        states: RunState,
+        termination: Termination,
+        win_rate: WinRate | None = None,
+        lock: FolderLock | None = None,
+    ):
         self._options, self._states, self._termination, self._win_rate = options, states, termination, win_rate
+        self._lock = lock
         self._newest: Any = None
         self._log: TrainingLog | None = None
+        self._unlogged: tuple[int, Mapping[str, float]] | None = None  # a round whose win rate is being measured
         self._failed: deque[float] = deque(maxlen=FAILED_OVER)
         self._heard = False  # whether any comparison was answered, where there are any
+        self._saving = threading.RLock()
+        self._writing = 0.0  # seconds that the newest checkpoint took
+        self._round_began = self._saved_at = time.monotonic()
         self.reason: str | None = None
 
     def resume(self, state: Any) -> Any:
         """The state to begin with: that of the newest whole checkpoint, or the given one.
 
         Raises:
-            RunStateError: see `RunState.restore`.
+            RunStateError: see `RunState.restore`; or the disk has no room for the run's checkpoints.
         """
         saved = self._states.restore(slim(state)) if self._options.resume else None
         if not self._options.resume:
             self._states.discard()
+        self._states.check_room(slim(state))
         if saved is not None:
             state = replace(saved.state, base=state.base) if hasattr(state, "base") else saved.state
             known = training_log.rows(self._options.output_dir / training_log.FILE)
@@ -137,9 +177,9 @@ class Keeper:
             self._log = log
             if unfinished:
                 self._write(done, unfinished)
-            if jax.process_count() == 1:
-                self._termination.rounds = max(self._states.steps(), default=0)
-                self._termination.check()
+            self._termination.check()
+            self._termination.kept, self._termination.rescue = self._kept, self._saved_aside
+            self._round_began = self._saved_at = time.monotonic()
             try:
                 yield
             except Exception:
@@ -159,12 +199,19 @@ class Keeper:
     def _write(self, number: int, metrics: Mapping[str, float]) -> None:
         """Log a round with its win rate, or without where measuring that is interrupted."""
         measured: dict[str, float] = {}
+        self._unlogged = (number, metrics)
         try:
             if self._win_rate is not None:
                 self._win_rate(self._newest, measured)
         finally:
-            if self._log is not None:
+            self._log_once(measured)
+
+    def _log_once(self, measured: Mapping[str, float]) -> None:
+        with self._saving:
+            if self._log is not None and self._unlogged is not None:
+                number, metrics = self._unlogged
                 self._log.write(number, {**metrics, **measured})
+            self._unlogged = None
 
     def __call__(self, state: Any, metrics: Mapping[str, float]) -> bool:
         """After a round; whether the run is to end here.
@@ -172,14 +219,17 @@ class Keeper:
         Raises:
             Terminated: it was told to stop; the state is saved.
             RunStateError: it cannot be saved.
+            OutputError: another process has taken the run's directory over.
         """
         self._termination.rounds = None
-        self._newest, number = state, int(state.round)
+        with self._saving:
+            self._newest, number = state, int(state.round)
         self._failed.append(metrics.get("judge/failed_frac", 0.0))
         self._heard = self._heard or self._failed[-1] < 1
         self._write(number, metrics)
-        if number % self._options.save_steps == 0:
+        if self._is_due(number):
             self.save()
+        self._round_began = time.monotonic()
         if len(self._failed) == FAILED_OVER and np.mean(self._failed) > FAILED_FRAC:
             share = f"{np.mean(self._failed):.0%} of the judge's comparisons failed over {FAILED_OVER} rounds"
             self.reason = f"{share}, more than {FAILED_FRAC:.0%}"
@@ -187,24 +237,76 @@ class Keeper:
         self._termination.check()
         return False
 
+    def _is_due(self, number: int) -> bool:
+        """Whether a checkpoint is, as the first process's clock has it."""
+        now, most = time.monotonic(), 60 * self._options.save_minutes
+        if now - self._round_began + self._writing > WAITED_FOR:
+            most = min(most, self._writing / WRITING_SHARE)
+        due = number % self._options.save_steps == 0 or now - self._saved_at >= most
+        return bool(told(np.array([due]))[0])
+
     def save(self) -> int:
         """Save the newest state, if there is one that can be; the rounds of the newest checkpoint.
 
         Rounds before a judge's first answer taught nothing and are not saved: a run that resumes repeats them.
+
+        Raises:
+            RunStateError: it cannot be saved.
+            OutputError: another process has taken the run's directory over.
         """
-        state = self._newest if self._heard else None
-        whole = state is not None and not any(leaf.is_deleted() for leaf in jax.tree.leaves(slim(state)))
-        if state is not None and whole and int(state.round) > 0:
-            self._states.save(int(state.round), slim(state))
+        with self._saving:
+            state = self._newest if self._heard else None
+            if state is not None and not _is_used_up(state) and int(state.round) > 0:
+                self._commit(int(state.round), slim(state))
+            return self._kept()
+
+    def _commit(self, number: int, state: Any, copies: Sequence[np.ndarray] | None = None) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        began = time.monotonic()
+        self._states.save(number, state, copies=copies)
+        self._saved_at = time.monotonic()
+        self._writing = self._saved_at - began
+
+    def _kept(self) -> int:
+        """The rounds of the newest checkpoint."""
         return max(self._states.steps(), default=0)
+
+    def _saved_aside(self) -> int | None:
+        """By another thread, while the main one is in a round: save the rounds before it, and log the newest of them.
+
+        Returns:
+            The rounds of the newest checkpoint. None where it would need other processes, or an update is overwriting
+            the state: of arrays that are still there after all were copied, every copy is whole.
+        """
+        if jax.process_count() > 1 or self._newest is None:
+            return None
+        with self._saving, suppress(RunStateError, OutputError):
+            number, state = int(self._newest.round), slim(self._newest)
+            if self._heard and number > self._kept():
+                try:
+                    copies = [np.array(leaf) for leaf in jax.tree.leaves(state)]
+                except RuntimeError:  # deleted
+                    return None
+                if _is_used_up(state):
+                    return None
+                self._log_once({})
+                self._commit(number, state, copies)
+            return self._kept()
+        return None
 
     def _rescue(self) -> None:
         """After an error in a round: save the rounds before it, where no other process has to help, and say so."""
         if jax.process_count() == 1:
-            saved = max(self._states.steps(), default=0)
-            with suppress(RunStateError):
+            saved = self._kept()
+            with suppress(RunStateError, OutputError):
                 if (rounds := self.save()) > saved:
                     sys.stderr.write(f"mpo: rounds up to {rounds} are saved, --resume goes on\n")
+
+
+def _is_used_up(state: Any) -> bool:
+    """Whether an update has overwritten some of it."""
+    return any(leaf.is_deleted() for leaf in jax.tree.leaves(slim(state)))
 
 
 def slim(state: Any) -> Any:

@@ -179,7 +179,8 @@ class Checkpoint:
                 _write(part, json.dumps(run), arrays)
         except OSError as error:
             size = sum(array.nbytes for array in arrays.values())
-            reason = f"{error.strerror}; about {size:,} bytes are needed, the checkpoint before is untouched"
+            kept = "the one before is untouched" if self.path.exists() else "there is none before"
+            reason = f"{error.strerror}; about {size:,} bytes are needed; {kept}"
             raise OutputError(f"{self.path}: cannot write the checkpoint ({reason})") from None
         self.saved_rows = reached.rows
         ended = time.monotonic()

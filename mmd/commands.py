@@ -20,6 +20,7 @@ from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
 from mmd.files import OutputError
+from mmd.folder_lock import held
 from mmd.game import Game, GameError
 from mmd.interruption import INTERRUPTED, INTERRUPTION
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
@@ -73,7 +74,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     if options.resume and checkpoint is not None and not options.quiet:
         known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
         sys.stderr.write(f"{known}\n")
-    with _device(options.device):
+    with held(options.out, "mmd"), _device(options.device):
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
@@ -108,7 +109,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
             for figure in figures:
                 plot_convergence(solutions, path=figure)
 
-    with _device(options.device), INTERRUPTION.leaving(finish):
+    with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
         for algorithm in chosen:
             solution = _run(game, algorithm, options)
             solutions[algorithm.name] = solution

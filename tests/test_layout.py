@@ -19,7 +19,7 @@ LAYERS = (
     {"interruption"},
     {"command_line"},
     {"simplex", "blocks", "payoff", "files", "environment", "progress", "options"},
-    {"update"},
+    {"update", "folder_lock"},
     {"treeplex"},
     {"game"},
     {"policy", "certificate", "sequence_form", "algorithm", "sharding", "padded"},
@@ -75,7 +75,7 @@ ONLY_IN = {
 }
 FOLDERS = {"models", "judges", "baselines"}  # one file each, which may share some
 # What the bridge may know: the public surface, the equation, and how a command of this project behaves.
-FROM_MMD = {"mmd", "mmd.update", "mmd.command_line", "mmd.environment", "mmd.files"}
+FROM_MMD = {"mmd", "mmd.update", "mmd.command_line", "mmd.environment", "mmd.files", "mmd.folder_lock"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FUNCTION_LINES, MAX_PARAMETERS = 40, 6

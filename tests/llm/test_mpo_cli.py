@@ -5,8 +5,11 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,12 @@ import yaml
 from safetensors.numpy import load_file
 
 import llm_bridge as bridge
-from llm_bridge import memory, train_commands, training_log
+from llm_bridge import learning, memory, rollout, termination, train_commands, training_log
 from llm_bridge.cli import main
+from llm_bridge.options import BY_NAME, ELSEWHERE
+from mmd import folder_lock
+from mmd.command_line import hint, options_of
+from mmd.folder_lock import held
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
@@ -165,6 +172,114 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work:
     known = (work / "killed" / "config.yaml").read_bytes()
     assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
     assert (work / "killed" / "config.yaml").read_bytes() == known  # what is refused changes nothing
+
+
+@pytest.mark.parametrize("moment", ["drawing", "learning"])
+def test_sigterm_in_a_long_round_saves_the_rounds_before_it(
+    moment: str, model: Path, work: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """In a call that Python does not interrupt; the thread that hears the signal writes the state, if it is there.
+
+    While a round draws it is: rounds 1 and 2 are kept. An update has overwritten it, and the newest checkpoint counts.
+    """
+    assert train(model, "alone", "--quiet") == 0
+    calls, left = [], threading.Event()
+    place: Any = (rollout.Rollout, "_generated") if moment == "drawing" else (learning, "learn")
+    usual = getattr(*place)
+
+    class Left(BaseException):
+        pass
+
+    def long(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 3:
+            if moment == "learning":
+                for leaf in jax.tree.leaves(given[1]):
+                    leaf.delete()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert left.wait(60)
+            raise Left
+        return usual(*given)
+
+    monkeypatch.setattr(*place, long)
+    monkeypatch.setattr(termination, "PATIENCE", {signal.SIGTERM: 0.1})
+    monkeypatch.setattr(termination, "LIMIT", {signal.SIGTERM: 0.2})
+    monkeypatch.setattr(termination, "_leave", lambda number, text: (termination._say(text), left.set()))
+    first = ["--save-steps", "1"] if moment == "learning" else []
+    with pytest.raises(Left):
+        train(model, "told", "--quiet", *first)
+    assert "told to stop by SIGTERM, rounds up to 2 are saved; --resume goes on" in capsys.readouterr().err
+    assert max(os.listdir("told/checkpoints")) == "step_00000002"
+    monkeypatch.undo()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("JUDGES", next(work.glob("judges_*.py")).stem)
+    assert train(model, "told", "--quiet", "--resume") == 0
+    assert weights(work / "told" / "policy") == weights(work / "alone" / "policy")
+    assert (work / "told" / "metrics.jsonl").read_bytes() == (work / "alone" / "metrics.jsonl").read_bytes()
+
+
+def test_checkpoints_come_by_rounds_or_by_minutes_and_after_each_round_that_is_long(
+    model: Path, work: Path, monkeypatch: Any
+) -> None:
+    ways = {"rounds": ("--save-steps", "3"), "minutes": ("--save-minutes", "0"), "long": (), "neither": ()}
+    kept = {"rounds": [3, 4], "minutes": [1, 2, 3, 4], "long": [1, 2, 3, 4], "neither": [4]}
+    for name, words in ways.items():
+        with monkeypatch.context() as patch:
+            # "long": a round lasts longer than can be waited for, and writing takes little of it
+            patch.setattr("llm_bridge.training_run.WAITED_FOR", 0.0 if name == "long" else float("inf"))
+            patch.setattr("llm_bridge.training_run.WRITING_SHARE", float("inf"))
+            assert train(model, name, "--quiet", "--save-total-limit", "5", *words) == 0
+        assert [int(path.name[-8:]) for path in sorted(Path(name, "checkpoints").iterdir())] == kept[name]
+    assert len({tuple(weights(work / name / "policy").items()) for name in ways}) == 1
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume",)])
+def test_two_processes_never_work_in_one_run(resume: tuple[str, ...], model: Path, work: Path, capsys: Any) -> None:
+    """The second is refused at once, by the host and the number of the first, and changes nothing (B7)."""
+    (work / "run").mkdir()
+    with held("run", "mpo"):
+        known = sorted(os.listdir("run"))
+        begun = time.monotonic()
+        assert train(model, "run", *resume) == 2
+        assert time.monotonic() - begun < 5
+        said = capsys.readouterr().err
+        assert f"mpo: run: process {os.getpid()} on {socket.gethostname()} works in this folder since" in said
+        assert said.endswith("; wait for it, or choose another folder\n")
+        assert sorted(os.listdir("run")) == known
+
+
+def test_a_run_that_was_killed_is_taken_over_with_a_line(model: Path, work: Path, capsys: Any) -> None:
+    (work / "run").mkdir()
+    lock = {**folder_lock._myself(), "began": "1", "key": "x"}  # a process that had this number before
+    Path("run", folder_lock.FILE).write_text(json.dumps(lock))
+    assert train(model, "run", "--quiet", "--resume", steps=1) == 0
+    gone = f"process {os.getpid()} on {socket.gethostname()}, which worked in this folder, is gone; taking its place"
+    assert f"mpo: run: {gone}\n" in capsys.readouterr().err
+    assert folder_lock.FILE not in os.listdir("run")
+
+
+def test_a_run_whose_folder_another_one_took_writes_nothing_more(
+    model: Path, work: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """As after a laptop's sleep of more than a minute."""
+    acquire = folder_lock.FolderLock.acquire
+
+    def lost(lock: Any) -> str:
+        said, lock._lost = acquire(lock), "process 7 on node7"
+        return said
+
+    monkeypatch.setattr(folder_lock.FolderLock, "acquire", lost)
+    assert train(model, "run", "--quiet", "--save-steps", "1") == 2
+    assert "process 7 on node7 has taken this folder over; nothing more is written" in capsys.readouterr().err
+    assert not Path("run/checkpoints").exists()
+
+
+def test_a_full_disk_is_named_before_the_first_round(model: Path, work: Path, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setattr("llm_bridge.run_state.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(train_commands.Method, "fit", lambda *_: pytest.fail("it began"))
+    assert train(model, "run", "--quiet") == 2
+    said = capsys.readouterr().err
+    assert re.search(r"need [\d,]+ bytes .2 are kept, and one is written beside them., and 1,000 are free; make", said)
 
 
 def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: Path) -> None:
@@ -350,13 +465,24 @@ def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any
 
 TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge JUDGES:shorter --output-dir o"
 BAD_INPUT = {
-    "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', did you mean learning_rate?",
+    "train --config c.yaml": "c.yaml:2: there is no option 'learning_rte', perhaps you meant --learning-rate",
+    "train-judge --config c.yaml": "c.yaml:1: there is no option 'eta'; mpo train-judge --help lists them",
     "train --config missing.yaml": "missing.yaml: cannot be read (No such file or directory)",
     "train --config broken.yaml": "broken.yaml:2:1: expected YAML",
     "--config c.yaml": "--config needs a subcommand before it",
     "train --config": "--config needs the name of a YAML file",
     "train": "--model-name-or-path",
-    "trian": "trian",
+    "trian": "there is no command 'trian', perhaps you meant train",
+    "fine-tune": "there is no command 'fine-tune': expected train, train-judge, generate, eval, export, env",
+    f"{TRAIN_LINE} --beta 0.1": "train has no option --beta, which is --alpha here",
+    f"{TRAIN_LINE} --per-device-train-batch-size 4": "which is --prompts-per-round here",
+    f"{TRAIN_LINE} --num_train_epochs=3": "train has no option --num_train_epochs, which is --max-steps here",
+    f"{TRAIN_LINE} --max-length 512": "which is --max-prompt-length and --max-new-tokens here",
+    f"{TRAIN_LINE} --bf16": "which is --compute-dtype bfloat16 here",
+    "eval a=b c=d --bf16": "eval has no option --bf16, which is --dtype bfloat16 here",
+    "train-judge --max-steps 3": "train-judge has no option --max-steps, which is --num-train-epochs here",
+    f"{TRAIN_LINE} --weight-decay 1": "train has no option --weight-decay; mpo train-judge has it",
+    f"{TRAIN_LINE} --optim adamw": "train has no option --optim (try --help)",
     f"{TRAIN_LINE} --eta much": "--eta",
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
     "train --model-name-or-path m --dataset-name bad.jsonl --judge j:f --output-dir o": "bad.jsonl:2: not JSON",
@@ -381,6 +507,22 @@ def test_bad_input_is_refused_in_one_sentence(line: str, work: Path, capsys: Any
     assert printed.err.startswith("mpo: ")
     assert printed.err.count("\n") == 1
     assert BAD_INPUT[line] in printed.err
+
+
+def test_no_suggestion_names_an_option_that_its_command_does_not_have() -> None:
+    """Every name that is an option somewhere, here or elsewhere, or one letter away from it, in every command."""
+    options = {command: options_of(kind) for command, kind in BY_NAME.items()}
+    names = {*ELSEWHERE, *(name for known in options.values() for name in known)}
+    names |= {name[:-1] for name in names if len(name) > 1} | {f"{name}s" for name in names}
+    n_suggested = 0
+    for command, known in options.items():
+        accepted = {f"--{name.replace('_', '-')}" for name in known}
+        for name in names - set(known):
+            suggested = set(re.findall("--[a-z][a-z0-9-]*", hint(name, known, ELSEWHERE)))
+            assert suggested <= accepted, (command, name)
+            n_suggested += len(suggested) > 0
+    assert n_suggested > 300
+    assert "run" not in options["export"]  # it is given by its place
 
 
 BAD_TRAINING = {

@@ -61,6 +61,11 @@ def bits(tree: Any) -> list[bytes]:
     return [np.asarray(leaf).tobytes() for leaf in plain]
 
 
+def copies(tree: Any) -> list[np.ndarray]:
+    """Leaves on the host, random keys as their data."""
+    return [np.array(jax.random.key_data(x) if isinstance(x.dtype, KEY) else x) for x in jax.tree.leaves(tree)]
+
+
 def saved(folder: Path, *steps: int, keep: int = 2) -> RunState:
     found = RunState(folder, IDENTITY, keep=keep)
     for step in steps:
@@ -78,6 +83,15 @@ def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path: Path) -> None:
     assert bits(found.state) == bits(state(3))
     for mine, template in zip(jax.tree.leaves(found.state), jax.tree.leaves(state(0)), strict=True):
         assert (mine.dtype, mine.sharding) == (template.dtype, template.sharding)
+
+
+def test_copies_on_the_host_are_saved_as_the_arrays_are(tmp_path: Path) -> None:
+    given, run = state(3), RunState(tmp_path, IDENTITY)
+    run.save(3, given, copies=copies(given))
+    found = run.restore(state(0))
+    assert found is not None
+    assert bits(found.state) == bits(given)
+    assert jax.tree.leaves(found.state)[1].sharding == jax.tree.leaves(given)[1].sharding
 
 
 def test_the_newest_are_kept_and_an_empty_folder_is_no_error(tmp_path: Path) -> None:
@@ -185,7 +199,9 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there(fault: str, tmp_path: 
     else:
         (tmp_path / "file").write_text("")
         run = RunState(tmp_path / "file", IDENTITY)
-    with pytest.raises(RunStateError, match=r"step_00000002: cannot write the checkpoint .*[\d,]+ bytes are needed"):
+    before = "there is none before" if fault == "folder" else "the one before, step_00000001, is untouched"
+    needed = rf"step_00000002: cannot write the checkpoint .*[\d,]+ bytes are needed; {before}"
+    with pytest.raises(RunStateError, match=needed):
         run.save(2, state(2))
     monkeypatch.undo()
     found = RunState(tmp_path, IDENTITY).restore(state(0))
@@ -193,12 +209,26 @@ def test_a_disk_that_is_full_costs_nothing_that_was_there(fault: str, tmp_path: 
     assert bits(found.state) == bits(state(1))
 
 
+def test_a_disk_without_room_for_a_runs_checkpoints_is_named_before_the_first_round(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Two are kept and a third is written beside them, of 228 the same size."""
+    n_bytes = 4 * 8 * 4 + 5 * 2 + 3 * jnp.asarray(0.0).dtype.itemsize + 4 + 8
+    for free, run in ((3 * n_bytes, RunState(tmp_path / "new", IDENTITY)), (n_bytes, saved(tmp_path / "old", 1, 2))):
+        monkeypatch.setattr(run_state.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
+        run.check_room(state(0))
+        monkeypatch.setattr(run_state.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": free - 1}))
+        with pytest.raises(RunStateError, match=rf"need {free:,} bytes .2 are kept.*, and {free - 1:,} are free; make"):
+            run.check_room(state(0))
+
+
+@pytest.mark.parametrize("on_host", [False, True])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_state_that_is_not_finite_is_never_saved(value: float, tmp_path: Path) -> None:
+def test_a_state_that_is_not_finite_is_never_saved(value: float, on_host: bool, tmp_path: Path) -> None:
     broken = state(1)
     broken.weights["half"] = broken.weights["half"].at[2].set(value)
     with pytest.raises(RunStateError, match=r"half.*is not finite"):
-        saved(tmp_path).save(1, broken)
+        saved(tmp_path).save(1, broken, copies=copies(broken) if on_host else None)
     assert not list(tmp_path.iterdir())
 
 
@@ -233,32 +263,47 @@ def test_a_run_is_ended_between_rounds_and_in_the_middle_of_a_judges_call() -> N
 
 COMPILING = """
 import hashlib
-from llm_bridge.termination import Termination
-termination = Termination()
-termination.rounds = {rounds}
-with termination.listening():
+import signal
+from llm_bridge import termination
+termination.PATIENCE = {{number: 1.2 for number in termination.PATIENCE}}
+termination.LIMIT = {{signal.SIGTERM: 2.4}}
+told = termination.Termination()
+told.rounds, told.rescue, told.kept = {rounds}, lambda: {rescued}, lambda: {kept}
+with told.listening():
     print("busy", flush=True)
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # one call without a bytecode, as compiling is
 """
+WAITS = "SIGTERM: the run stops when the round is done, in 2 seconds at the latest; a second signal ends it at once"
+TOLD = {
+    # rounds of a checkpoint since which nothing was done, of one that can be written now, of the newest there is
+    (3, None, 3): "told to stop by SIGTERM, rounds up to 3 are saved; --resume goes on",
+    (None, 7, 3): "told to stop by SIGTERM, rounds up to 7 are saved; --resume goes on",
+    (None, None, 3): "told to stop by SIGTERM, rounds up to 3 are saved; --resume goes on",
+    (None, None, None): "ended by a second SIGTERM; --resume goes on",
+}
 
 
-@pytest.mark.parametrize("rounds", [3, None])
-def test_signals_are_heard_while_the_main_thread_is_in_one_long_call(rounds: int | None) -> None:
-    """At once where nothing is lost; otherwise it is said, and a second one ends the process with 143 all the same."""
-    command = [sys.executable, "-c", COMPILING.format(rounds=rounds)]
+@pytest.mark.parametrize("known", TOLD)
+def test_signals_are_heard_while_the_main_thread_is_in_one_long_call(known: tuple[int | None, ...]) -> None:
+    """At once where nothing is lost; after a while with the state before the round, or the newest checkpoint."""
+    rounds, rescued, kept = known
+    command = [sys.executable, "-c", COMPILING.format(rounds=rounds, rescued=rescued, kept=kept)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == "busy\n"
-        process.terminate()
-        said = process.stderr.readline()
-        if rounds is None:
-            assert said == "mpo: SIGTERM: the run stops when the round is done; a second signal ends it at once\n"
+        try:
+            assert process.stdout.readline() == "busy\n"
             process.terminate()
             said = process.stderr.readline()
-        assert process.wait(10) == 143
-    ended = "told to stop by SIGTERM, rounds up to 3 are saved" if rounds else "ended by a second SIGTERM"
-    assert said == f"mpo: {ended}; --resume goes on\n"
+            if rounds is None:
+                assert said == f"mpo: {WAITS}\n"
+                if kept is None:
+                    process.terminate()
+                said = process.stderr.readline()
+            assert process.wait(10) == 143
+        finally:
+            process.kill()
+    assert said == f"mpo: {TOLD[known]}\n"
 
 
 # -------------------------------------------------------------------- the log

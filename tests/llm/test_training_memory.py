@@ -1,4 +1,4 @@
-"""What `mpo train` holds while a judge is asked is what it has said that it needs."""
+"""What `mpo train` holds while a judge is asked, and at its peak, is what it has said that it needs."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import jax
 import pytest
 
 import llm_bridge as bridge
+from benchmarks import training_memory
 from llm_bridge.weights import count
 from tests.llm.test_mpo_cli import CONFIG, train, work
 from tests.llm.test_tokenizer import tokenizer
@@ -45,3 +46,14 @@ def test_copies_of_the_weights(words: tuple[str, ...], work: Path, tmp_path_fact
     assert len(during) >= 2
     for held in during:
         assert abs(held / copy - WAYS[words]) < 0.1
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is known on Linux")
+def test_on_a_cpu_the_estimate_is_at_least_the_peak_and_at_most_a_quarter_more(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """C5, of a small model; `benchmarks/results/training_memory.json` has fourteen other ways to train."""
+    monkeypatch.delenv("XLA_FLAGS", raising=False)  # one device, as a user has it
+    training_memory.prepare(tmp_path, "small")
+    found = training_memory.measure(tmp_path, "small")
+    assert 1 <= found["predicted_over_measured"] <= 1.25, found
