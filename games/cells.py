@@ -21,6 +21,7 @@ DECIMAL = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?")
 SHORT = re.compile(r"-?[0-9]{1,25}(?:\.[0-9]{1,25})?(?:e[+-][0-9]{2})?")  # finite for certain
 PERCENT = re.compile(r"([+-]?(?:\d++\.?\d*+|\.\d++))\s*+%")
 FRACTION = re.compile(r"([+-]?(?:0|[1-9][0-9]*+))\s*+/\s*+([1-9][0-9]*+)")  # 01/02 is more of a date
+MONTH_OF_A_YEAR = re.compile(r"(?:[1-9]|1[0-2])/(?:19|20)\d\d")  # write such a fraction as a decimal
 NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)\s*%?", re.IGNORECASE)
 
 CURRENCY = "[$\u00a2-\u00a5\u058f\u060b\u0e3f\u20a0-\u20cf\ufe69\uff04\uffe0\uffe1\uffe5\uffe6]"
@@ -42,6 +43,7 @@ LOOKALIKES = {  # what a cell is that looks like a number, or stands for none ->
         r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}.*",
         r"\d{1,2}:\d\d.*",
         r"0\d/\d+|\d+/0\d+",
+        MONTH_OF_A_YEAR.pattern,
         rf"\d{{1,4}}[-/., ]*(?:{MONTHS})[-/., ]*\d*",
         rf"(?:{MONTHS})[-/., ]+\d[\d/., -]*",
     ),
@@ -101,7 +103,7 @@ def _number(text: str) -> float | None:
         value = float("nan")
     elif percent := PERCENT.fullmatch(text):
         value = float(f"{percent[1]}e-2")
-    elif fraction := FRACTION.fullmatch(text):
+    elif (fraction := FRACTION.fullmatch(text)) and not MONTH_OF_A_YEAR.fullmatch(text):
         try:
             value = int(fraction[1]) / int(fraction[2])
         except (OverflowError, ValueError):  # the latter: more digits than Python converts

@@ -63,16 +63,29 @@ def read_table(path: Path) -> Table:
         return _Reader(path, "\t", 1).table(text)
     if "," not in text and len(likely := _likely(text)) == 1:
         return _Reader(path, likely[0], 1).table(text)
+    table = _with_commas(path, text)
+    if table.rows is not None and (other := _decimal_commas(text)):
+        named = f"say which in a first line sep=, or {_declaration(other)}"
+        raise GameFormatError(path, 1, 1, f"commas or {SEPARATORS[other]} may separate the cells: {named}")
+    return table
+
+
+def _with_commas(path: Path, text: str) -> Table:
+    """The table whose cells commas separate; a refusal says what else may separate them."""
     try:
         return _Reader(path, ",", 1).table(text)
     except GameFormatError as error:
         hint = ""
         if likely := _likely(text):
-            name = "sep= and a tab" if likely[0] == "\t" else f"sep={likely[0]}"
-            hint = f"; if {SEPARATORS[likely[0]]} separate the cells, say so in a first line {name}"
+            hint = f"; if {SEPARATORS[likely[0]]} separate the cells, say so in a first line {_declaration(likely[0])}"
         elif _fits_spaces(text):
             hint = "; if spaces separate the cells, put commas in their place"
         raise GameFormatError(path, error.line, error.column, f"{error.sentence}{hint}") from None
+
+
+def _declaration(separator: str) -> str:
+    """How a message writes the line that declares a separator."""
+    return "sep= and a tab" if separator == "\t" else f"sep={separator}"
 
 
 # -------------------------------------------------------------------- separators
@@ -93,6 +106,16 @@ def _declared(path: Path, text: str) -> tuple[str | None, str, int]:
 def _likely(text: str) -> list[str]:
     """The separators other than commas that part all rows into the same number of cells, two or more."""
     return [separator for separator in SEPARATORS if separator != "," and _fits(text, separator)]
+
+
+def _decimal_commas(text: str) -> str | None:
+    """A separator with which every row, one at most apart, holds a number with a comma in it: `x;1,2`."""
+    for separator in _likely(text):
+        rows = [row for row in _split(text, separator) if row]
+        written = [any(re.fullmatch(r"\s*[-+]?\d[\d.]*,\d+\s*", cell) for cell in row) for row in rows]
+        if sum(written) >= max(1, len(rows) - 1):
+            return separator
+    return None
 
 
 def _fits(text: str, separator: str) -> bool:
@@ -143,17 +166,21 @@ class _Reader:
     def _rows(self, text: str) -> list[_Row]:
         """The rows that are not blank, all of one length."""
         rows: list[_Row] = []
-        reader, line = _split(text, self.separator), self.first_line
+        gaps: list[_Row | None] = []  # the row before which there was a blank one; None where there was none
+        reader, line, blank = _split(text, self.separator), self.first_line, False
         try:
             for texts in reader:
                 if len(texts) > 1 or any(cell.strip() for cell in texts):
                     rows.append(_Row(line, texts, self._cells(line, texts)))
+                    gaps.append(rows[-1] if blank else None)
+                blank = len(texts) <= 1 and not any(cell.strip() for cell in texts)
                 line = reader.line_num + self.first_line
         except csv.Error as error:
             at = reader.line_num + self.first_line - 1
             raise GameFormatError(self.path, at, None, f"not CSV: {error}") from None
         if not rows:
             raise GameFormatError(self.path, None, None, "the file is empty")
+        self._refuse_two_tables(gaps[2:] if all(map(_is_name, rows[0].cells)) else gaps[1:])
         length, _ = Counter(len(row.cells) for row in rows).most_common(1)[0]
         usual = next(row for row in rows if len(row.cells) == length)
         for row in rows:
@@ -161,6 +188,13 @@ class _Reader:
                 expected = f"expected {length} cells as in line {usual.line}, got {len(row.cells)}"
                 raise GameFormatError(self.path, row.line, min(len(row.cells), length) + 1, expected)
         return rows
+
+    def _refuse_two_tables(self, gaps: Sequence[_Row | None]) -> None:
+        """A blank row between some rows, and not between all, ends a table."""
+        begins = next((row for row in gaps if row is not None), None)
+        if begins is not None and None in gaps:
+            sentence = "expected one table, but a blank row ends it above: keep each table in a file of its own"
+            raise GameFormatError(self.path, begins.line, 1, sentence)
 
     def _cells(self, line: int, texts: list[str]) -> list[float | str]:
         cells: list[float | str] = []

@@ -79,10 +79,10 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
     _say(tables.solution_lines(solution), quiet=options.quiet)
-    if options.plot is not None:
-        plot_convergence({algorithm.name: solution}, path=options.plot)
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
+    if options.plot is not None:
+        plot_convergence({algorithm.name: solution}, path=options.plot)
     arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
     return DONE if solution.converged or arrived else NOT_REACHED
 
@@ -106,7 +106,8 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     def finish() -> None:
         if solutions:
             _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
-            for figure in figures:
+            ended = Status.INTERRUPTED not in {solution.status for solution in solutions.values()}
+            for figure in figures if ended else ():  # Ctrl-C waits for no figure; `mmd plot` draws it from the runs
                 plot_convergence(solutions, path=figure)
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
