@@ -4,10 +4,11 @@ Weights, moments and gradients are exact. Activations and logits are those that 
 the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
 scores and logits are there at once is what XLA's assignment of buffers shows.
 
-On a CPU arrays are not all. The process itself is there, whose memory is looked up; the compiler works in it; the
-update's results are new arrays before the old ones go; half precision is kept and widened besides; and products pack
-their operands, several at a time. What these take was measured from outside, as the most of the process that was
-resident (`benchmarks/training_memory.py`). There the sum is for a first run, which compiles.
+On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and the
+compiler works in it. Products pack their operands, several at a time, and the head's are copies of the whole table.
+Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
+be written comes on top of it. How often each of these arrays is there was found from XLA's assignment and from the peak
+of processes (`benchmarks/training_memory.py`). There the sum is for a first run, which compiles.
 """
 
 import math
@@ -36,20 +37,22 @@ class Arrays(NamedTuple):
 
     Attributes:
         scores: of attention, that each layer keeps.
-        scores_in_passing: of attention, of the layer that is being computed.
-        logits: of a chunk.
-        gradients: of the size of the trained weights, besides the copies and moments that are kept.
+        logits: of all tokens at once.
+        logits_of_chunk: of a chunk, which the backward pass makes again.
+        tables: of the head's size, copies and gradients.
+        written: of the trained weights, on their way to the disk.
     """
 
     scores: int
-    scores_in_passing: int
     logits: int
-    gradients: int
+    logits_of_chunk: int
+    tables: int
+    written: int
 
 
-ASSIGNED = Arrays(scores=5, scores_in_passing=0, logits=8, gradients=1)  # XLA's own buffers
-ON_CPU = Arrays(scores=6, scores_in_passing=7, logits=10, gradients=2)
-COMPILER = 280 * MIB  # code and working memory of compiling a round's programs, and the libraries that write a run
+ASSIGNED = Arrays(scores=5, logits=8, logits_of_chunk=8, tables=0, written=0)  # XLA's own buffers
+ON_CPU = Arrays(scores=6, logits=11, logits_of_chunk=15, tables=6, written=3)
+COMPILER = 450 * MIB  # code and working memory of compiling what a run calls, and the libraries that write it
 
 
 @dataclass(frozen=True)
@@ -123,24 +126,26 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
     n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
-    compute = policy.decoder.compute
+    compute, a = policy.decoder.compute, policy.architecture
     item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     times = ON_CPU if on_cpu else ASSIGNED
     wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
+    accumulated = 0 < learned < drawn  # into another gradient
     learning = {
-        "gradient": times.gradients * trained,
-        "activations": _activations(policy, learned, rows.length, times) * wide // n_tensor,
-        "logits": times.logits * _logits(policy.architecture, learned, rows.length) // n_tensor,
+        "gradient": (1 + accumulated) * trained,
+        "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
+        "logits": (_logits(a, learned, rows.length, times) + times.tables * a.vocabulary * a.width * wide) // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
-    busiest = learning if sum(learning.values()) > cache else {"cache": cache}
+    drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
+    busiest = max(learning, drawing, key=lambda parts: sum(parts.values()))
     copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
-    runtime = max(0, _resident() - given) // len(mesh.local_devices) if on_cpu else 0
-    around = {"runtime": runtime, "compiler": COMPILER // len(mesh.local_devices)} if runtime else {}
-    parts = {"given policy": given * kept, **copied, **busiest, **around}
+    around = _process(given, times.written * trained, len(mesh.local_devices)) if on_cpu else {}
     free, device = available(mesh)
-    return Budget(parts, None if free is None else free + given + runtime, device)
+    given_back = given + around.get("runtime", 0)
+    parts = {"given policy": given * kept, **copied, **busiest, **around}
+    return Budget(parts, None if free is None else free + given_back, device)
 
 
 def available(mesh: Mesh) -> tuple[int | None, str]:
@@ -157,6 +162,18 @@ def available(mesh: Mesh) -> tuple[int | None, str]:
         return None, device.device_kind
 
 
+def _process(given: int, written: int, n_devices: int) -> dict[str, int]:
+    """What a process takes besides its arrays, as the share of each of its devices.
+
+    Args:
+        given: bytes of the given policy, which are resident already.
+        written: bytes of arrays on their way to the disk.
+        n_devices: of the process.
+    """
+    runtime = max(0, _resident() - given * n_devices)
+    return {"runtime": runtime // n_devices, "compiler": COMPILER // n_devices, "copies to write": written}
+
+
 def _resident() -> int:
     """Bytes of this process's memory that are resident; 0 where the system does not tell."""
     try:
@@ -171,28 +188,28 @@ def _share(array: jax.Array) -> int:
     return math.prod(array.sharding.shard_shape(array.shape))
 
 
-def _activations(policy: Policy, n_rows: int, length: int, times: Arrays) -> int:
-    """Numbers that the backward pass keeps."""
+def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int:
+    """Numbers that the backward pass keeps; `n_scores` arrays of attention's scores in each layer."""
     a, tokens = policy.architecture, n_rows * length
     compute, platform = policy.decoder.compute, policy.mesh.devices.flat[0].platform
     dtype = jnp.dtype(compute.dtype or policy.arrays()["embedding"].dtype)
     plain = chosen(compute.attention, platform, dtype, a.score_softcap, a.head_width) == "plain"
-    scores = a.n_heads * length if plain else 0
-    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + times.scores * scores
-    passing = tokens * times.scores_in_passing * scores
+    scores = n_scores * a.n_heads * length if plain else 0
+    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + scores
     width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
     inside = tokens * (attention + 5 * a.width + (4 if a.gated else 2) * width)
     match compute.remat:
         case "none":
-            return a.n_layers * inside + passing
+            return a.n_layers * inside
         case "layer":
-            return a.n_layers * tokens * a.width + inside + passing
+            return a.n_layers * tokens * a.width + inside
         case _:
             kept = 2 * a.width + (a.n_heads + 2 * a.n_kv_heads) * a.head_width + 2 * width
-            return a.n_layers * tokens * kept + inside + passing
+            return a.n_layers * tokens * kept + inside
 
 
-def _logits(a: Architecture, n_rows: int, length: int) -> int:
-    """Bytes of the logits of a chunk."""
+def _logits(a: Architecture, n_rows: int, length: int, times: Arrays) -> int:
+    """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
     chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
-    return FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))
+    n_arrays = times.logits_of_chunk if chunk < length - 1 else times.logits
+    return n_arrays * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

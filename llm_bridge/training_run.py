@@ -75,7 +75,8 @@ def working(options: Run, place: Path, termination: Termination) -> Iterator[Fol
         if (place / MODEL).exists():
             raise UsageError(f"{folder}: holds a model; choose another folder")
         wait_for_all("prepare")  # the first process begins to write
-        termination.rounds = max(RunState(place, None).steps(), default=0)
+        if jax.process_count() == 1:  # or one would leave the others alone
+            termination.rounds = max(RunState(place, None).steps(), default=0)
         stack.enter_context(termination.listening())
         yield lock
 

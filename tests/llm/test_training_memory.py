@@ -52,7 +52,7 @@ def test_copies_of_the_weights(words: tuple[str, ...], work: Path, tmp_path_fact
 def test_on_a_cpu_the_estimate_is_at_least_the_peak_and_at_most_a_quarter_more(
     tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """C5, of a small model; `benchmarks/results/training_memory.json` has fourteen other ways to train."""
+    """C5, of a small model; `benchmarks/results/training_memory.json` has other ways to train."""
     monkeypatch.delenv("XLA_FLAGS", raising=False)  # one device, as a user has it
     training_memory.prepare(tmp_path, "small")
     found = training_memory.measure(tmp_path, "small")
