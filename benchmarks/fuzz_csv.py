@@ -256,10 +256,11 @@ def _written(rng: random.Random, kind: str, table: list[list[str]]) -> tuple[str
     text, lines = io.StringIO(newline=""), []
     writer = csv.writer(text, delimiter=separator, lineterminator=end, quoting=quoting)
     text.write(head)
+    spaced = rng.random() < 0.05  # a blank row after each; after some only, it would end a table
     for row in table:
         lines.append(1 + len(text.getvalue().replace("\r\n", "\n").replace("\r", "\n").split("\n")) - 1)
         writer.writerow(row)
-        if rng.random() < 0.05:
+        if spaced:
             text.write(end)
     mark = codecs.BOM_UTF8 if kind == "byte order marks" or rng.random() < 0.1 else b""
     return suffix, mark + text.getvalue().encode(), lines

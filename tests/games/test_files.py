@@ -18,8 +18,9 @@ from tests.games import plain
 
 
 def payoffs_of(game) -> np.ndarray:
-    """The payoff matrix without the empty sequences; a constant that was taken out of the payoffs is exact."""
-    return plain.matrix_of(game)[1:, 1:] + game.description.offset
+    """The payoff matrix without the empty sequences, with the constant that was taken out of it."""
+    constant = 0.0 if game.description.symmetric else game.description.offset
+    return plain.matrix_of(game)[1:, 1:] + constant
 
 
 def labels_of(game) -> tuple[tuple[str, ...], tuple[str, ...]]:
