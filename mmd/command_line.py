@@ -27,6 +27,7 @@ from mmd.interruption import INTERRUPTED, INTERRUPTION
 # What the parser says of a text where a number may stand.
 NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
 OPTION_HELP = r"[│|]? {8}"  # what stands below the name of a missing option
+TRANSLATED = ", which is "  # before the option here for one that another program has
 HELP, NONE = {"-h", "--help"}, MappingProxyType({})
 BAD_INPUT, BROKEN_PIPE = 2, 141
 
@@ -75,7 +76,8 @@ def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapp
             others = [f"{program} {other}" for other in commands if _plain(name) in options_of(commands[other])]
             of_others = f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
             meant = hint(name, known, elsewhere)
-            raise UsageError(f"{argv[0]} has no option {name}{meant or of_others} (try --help)")
+            said = of_others if others and not meant.startswith(TRANSLATED) else meant
+            raise UsageError(f"{argv[0]} has no option {name}{said} (try --help)")
 
 
 def options_of(command: type) -> list[str]:
@@ -95,7 +97,7 @@ def hint(name: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]]
     """
     for typed in elsewhere.get(_plain(name), ()):
         if all(_plain(option) in known for option in re.findall(r"--[a-z-]+", typed)):
-            return f", which is {typed} here"
+            return f"{TRANSLATED}{typed} here"
     near = difflib.get_close_matches(_plain(name), known, n=1)
     return f", perhaps you meant --{near[0].replace('_', '-')}" if near else ""
 

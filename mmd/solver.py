@@ -140,10 +140,7 @@ def solve(
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     refuse_traced(game, algorithm, start)
-    if not isinstance(game, Game):
-        raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
-    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
-        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    _refuse_others(game, algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
@@ -182,6 +179,14 @@ def solve(
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
         return run.until_done(on_check)
+
+
+def _refuse_others(game: Any, algorithm: Any) -> None:
+    """What is no game, and what is no algorithm."""
+    if not isinstance(game, Game):
+        raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
+    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
+        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
 
 
 class _Run:

@@ -135,7 +135,7 @@ def test_everything_is_in_payoff_units(seed: int, exponent: int) -> None:
     one = certify(Game.from_matrix(payoffs), policies)
     scaled = certify(Game.from_matrix(payoffs * scale, offset=7.0), policies)
     assert scaled.best_response_gains == tuple(scale * gain for gain in one.best_response_gains)
-    assert scaled.value == scale * one.value + 7
+    np.testing.assert_allclose(scaled.value, scale * one.value + 7, rtol=1e-14, atol=0)
 
 
 def test_deep_trees() -> None:

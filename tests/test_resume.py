@@ -49,7 +49,10 @@ class Scripted(mmd.MagneticMirrorDescent):
 
 
 RUNS: dict[str, tuple[Game, dict[str, Any]]] = {
-    "polished": (kuhn_poker.game(), {"algorithm": mmd.Auto(), "polish": True, "tolerance": 0.0, "max_iterations": 200}),
+    "polished": (
+        kuhn_poker.game(cards=4),
+        {"algorithm": mmd.Auto(), "polish": True, "tolerance": 0.0, "max_iterations": 200},
+    ),
     "anchored": (RPS, {"algorithm": mmd.Anchored(), "tolerance": 1e-10, "check_every": 3}),
     "magnet": (RPS, {"algorithm": mmd.MagneticMirrorDescent(eta=0.1, alpha=1.0, magnet=mmd.Refresh())}),
     "average": (RPS, {"algorithm": algorithms.load("pcfr+")(), "start": mmd.Policy.random(RPS, 5), "check_every": 7}),
@@ -162,7 +165,7 @@ def test_a_doubted_measurement_is_remembered(
     arguments: dict[str, Any] = {"algorithm": Scripted(eta=0.1, alpha=0.1, script=np.array(script)), "tolerance": 1.0}
     doubted = solve(RPS, max_iterations=10, **arguments).policy.probabilities[0]
     monkeypatch.setattr(
-        solver, "certify", lambda _, found: Certificate(0.0, (9.0 * np.array_equal(found[0], doubted), 0.0))
+        solver, "certify", lambda _, found: Certificate(0.0, (9.0 * np.array_equal(found[0], doubted), 0.0), 1.0, 0.0)
     )
     alone = solve(RPS, **arguments)
     assert alone.converged

@@ -262,7 +262,7 @@ def test_a_sweep_of_alphas_is_one_vmap() -> None:
     assert (gaps < 1e-12).all()
     for i in (0, 31, 63):
         one = dataclasses.replace(algorithms, eta=alphas[i] / 9, alpha=alphas[i])
-        alone = mmd.solve(game, one, tolerance=0.0, max_iterations=6000)
+        alone = mmd.solve(game, one, tolerance=0.0, regularized_tolerance=0.0, max_iterations=6000)
         np.testing.assert_allclose(np.exp(policies[i]), alone.policy.probabilities[0], rtol=0, atol=1e-12)
 
 

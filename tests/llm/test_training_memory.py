@@ -26,8 +26,9 @@ import jax
 import numpy as np
 
 def held(prompts, a, b):
-    with open("held", "a") as file:
-        print(sum(array.nbytes for array in jax.live_arrays()), file=file)
+    if len(prompts) != 3:  # it is tried on so many before the model is loaded
+        with open("held", "a") as file:
+            print(sum(array.nbytes for array in jax.live_arrays()), file=file)
     return np.full(len(a), 0.5)
 """
 
