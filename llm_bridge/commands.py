@@ -249,7 +249,7 @@ def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]
     """The first n answers to each prompt, from a file of `mpo generate`."""
     found: dict[str, list[str]] = {}
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"), 1):
             row = json.loads(line)
             prompt = data.shown(row.get("prompt")) if isinstance(row, Mapping) else None
             if prompt is None or not isinstance(row.get("response"), str):
@@ -261,10 +261,15 @@ def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{path}: expected JSON Lines in UTF-8") from None
-    short = [prompt for prompt in prompts if len(found.get(prompt, ())) < n]
-    if short:
-        raise UsageError(f"{path}: {len(short)} of {len(prompts)} prompts have fewer than {n} answers in it")
-    return [found[prompt][:n] for prompt in prompts]
+    taken: dict[str, int] = {}  # a prompt that stands in several rows has answers of its own in each
+    answers = []
+    for prompt in prompts:
+        first = taken.get(prompt, 0)
+        answers.append(found.get(prompt, [])[first : first + n])
+        taken[prompt] = first + n
+    if short := sum(len(texts) < n for texts in answers):
+        raise UsageError(f"{path}: {short} of {len(prompts)} prompts have fewer than {n} answers in it")
+    return answers
 
 
 def _export(options: Export, argv: Sequence[str], say: Say) -> int:

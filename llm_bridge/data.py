@@ -44,7 +44,7 @@ MAX_LINE_BYTES = 10_000_000
 BOM = b"\xef\xbb\xbf"
 JSON_LINES, PARQUET = (".jsonl", ".jsonl.gz", ".json", ".json.gz"), (".parquet",)
 ENDS = (*JSON_LINES, *PARQUET)
-REFUSED = ("tools", "images", "image", "videos", "audios")
+REFUSED = ("tools", "functions", "documents", "system", "images", "image", "videos", "video", "audios", "audio")
 ANSWERS, KWARGS = ("chosen", "rejected"), "chat_template_kwargs"
 
 

@@ -34,7 +34,8 @@ CONFIG = "tokenizer_config.json"
 FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 GIVEN = ("messages", "conversation", "tokenize", "add_generation_prompt")  # which a template gets from here
 PROBE = "(answer)"  # stands for an answer where it is asked what a template writes behind one
-WRITTEN = ("tool_calls", "reasoning_content")  # keys of an answer that are lost where no template writes them
+# keys of an answer that are lost where no template writes them
+WRITTEN = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 
 
 class Tokenizer:
