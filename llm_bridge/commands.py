@@ -18,6 +18,7 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.drawing import stream, unlike_recommended
 from llm_bridge.evaluation import tournament
+from llm_bridge.intervals import repeats
 from llm_bridge.judge_choice import judge_of, try_out
 from llm_bridge.judges import preference_model
 from llm_bridge.method_choice import method_of
@@ -126,6 +127,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     dataset = read(options, options.dataset_name)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
+    cases = [row.case for row in dataset.rows]
     try_out(judge, prompts)
     for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
         checkpoint.check_weights(folder, dtype=options.dtype)
@@ -143,12 +145,13 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
                 _keep(options.output_dir, name, [row.prompt for row in dataset.rows], answers[name])
                 drawn.append(name)
         folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
-        found = tournament(judge, prompts, answers)
+        found = tournament(judge, prompts, answers, cases=cases)
     if folder is not None:
         with replacing(folder / EVAL) as part:
-            content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
+            counts = {"prompts": len(prompts), "distinct_prompts": len(set(cases))}
+            content = found.as_dict() | {"judge": options.judge, **counts, "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    say(found.lines())
+    say([*repeats(cases), *found.lines()])
     return DONE
 
 

@@ -82,6 +82,11 @@ class Row:
         return shown(self.prompt) or ""
 
     @property
+    def case(self) -> str:
+        """What tells prompts apart: the prompt with what its chat template is given, as JSON."""
+        return json.dumps([self.prompt, dict(self.chat_template_kwargs)], sort_keys=True, default=str)
+
+    @property
     def comparison(self) -> Comparison:
         """The prompt and both answers as a judge reads them, and the probability that the first one is preferred."""
         if self.chosen is None or self.rejected is None:

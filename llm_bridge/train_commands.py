@@ -19,6 +19,7 @@ from llm_bridge.agreement import agreement
 from llm_bridge.architecture import Architecture
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
+from llm_bridge.intervals import repeats
 from llm_bridge.judge_choice import judge_of, named, try_out
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.loop import DIVERGED, FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
@@ -241,6 +242,7 @@ def _win_rate(
     examples, skipped = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row)
     say(_skipped(skipped))
     prompts = [Question(one.ids, one.row.text) for one in examples]
+    say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
 
