@@ -23,7 +23,8 @@ import llm_bridge as bridge
 from llm_bridge.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
-from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge
+from llm_bridge.judges._endpoint import Refusal
+from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge, _Failed
 from tests.llm.test_tokenizer import tokenizer
 
 pytest.importorskip("httpx2")
@@ -655,3 +656,31 @@ def test_options_reach_the_judge_and_an_endpoint_that_is_wrong_ends_the_command(
     (body,) = server.bodies
     assert (body["seed"], body["max_tokens"]) == (1, 700)
     assert 'kinder?\nReply with a JSON object and nothing else. Its field "w"' in body["messages"][0]["content"]
+
+
+ENDED = {
+    '{"message": {"content": "A"}, "finish_reason": "content_filter"}': "a filter of contents has ended, so it is no",
+    '{"message": {"content": null, "reasoning_content": "B is"}, "finish_reason": "stop"}': "reasoning alone, give it",
+    '{"message": {"content": "", "reasoning": "B is"}, "finish_reason": "length"}': "was cut off, give it more tokens",
+    '{"message": {"content": "A"}, "finish_reason": ["stop"]}': "",
+}
+
+
+def test_a_reply_that_was_ended_by_something_else_is_no_verdict() -> None:
+    judge = HttpJudge("http://localhost:1/v1", "m")
+    for choice, words in ENDED.items():
+        whole = f'{{"choices": [{choice}]}}'.encode()
+        if not words:
+            assert judge._verdict(whole) == 1.0
+            continue
+        with pytest.raises(_Failed) as failure:
+            judge._verdict(whole)
+        assert words in failure.value.sentence
+        assert ("--judge-max-tokens" in failure.value.sentence) == ("content_filter" not in choice)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 410])
+def test_a_refusal_of_every_request_stops_the_run(status: int) -> None:
+    error = HttpJudge("http://localhost:1/v1", "m")._error(status, "", Refusal("pay first"))
+    assert isinstance(error, bridge.BridgeError)
+    assert str(error).endswith("it says: pay first")
