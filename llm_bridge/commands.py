@@ -294,7 +294,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     saved = RunState(options.run, None).restore(training_run.slim(begun))
     if saved is None:
         raise UsageError(f"{options.run}: has no checkpoint yet")
-    found = method.export(replace(saved.state, base=begun.base))
+    found = method.export(replace(saved.state, base=begun.base), policy)
     adapted = any(".lora_" in name for name in found.weights)
     if adapted and not options.merge:
         adapters.save_adapter(found, options.output_dir)

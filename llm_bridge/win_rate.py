@@ -64,7 +64,7 @@ class WinRate:
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """The metrics, whichever round it is."""
-        source = Source(state.frame.decoder, state.whole(self._method.exported(state)))
+        source = Source(state.frame.decoder, state.whole(self._method.result(state, self._policy)))
         key = jax.random.fold_in(self._key, int(state.round))
         if not self._start:
             start = Source(self._policy.decoder, self._policy.arrays())
