@@ -1,9 +1,10 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, or a hosted model.
 
 Each comparison is one chat completion. What may pass by itself is tried again, with growing, jittered waits: lost
-connections, timeouts, 408, 429 and 5xx. A refusal of one comparison (400, 413, 422), a malformed or an equivocal reply
-makes it a failure, NaN, which is never a preference; so does a reply that a filter of contents has ended. A refusal of
-all of them (401, 402, 403, 404, 410, a quota that is used up) stops the run at once. The endpoint's own words are told: with a refusal of all, and once of each other kind.
+connections, timeouts, 408, 429 and 5xx. A refusal of one comparison (400, 413, 422), a malformed or an equivocal reply,
+and one that a filter of contents has ended make it a failure, NaN, which is never a preference. A refusal of all of
+them (401, 402, 403, 404, 410, a quota that is used up) stops the run at once. The endpoint's own words are told: with a
+refusal of all, and once of each other kind.
 
 Requests ask for 8 tokens at temperature 0. An endpoint that complains of `max_tokens` and names `max_completion_tokens`
 gets that instead, and one that complains of the temperature gets none.
