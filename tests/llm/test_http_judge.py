@@ -254,7 +254,18 @@ MALFORMED = [
     "Answer A is better than answer B.",
     "Answer: A Answer: B",
     "AnswerA",
-    "The answer is A",
+    "The answer is A or B",
+    "The answer is not A",
+    "The answer A",
+    "[[B]]\n[[A]]",
+    "The answer is B.\nThe answer is A.",
+    "B is brief.\nA",
+    "B is brief.\n(A)",
+    "[[A]]\nand so on",
+    "\\boxed{A or B}",
+    "C",
+    "[C]",
+    "<answer>A",
     "<think>A",
     "<think>so A</think>",
     "<think>B</think>A is better",
@@ -311,6 +322,17 @@ DRESSED += ["Answer: {}", "answer {}", "**Answer:** {}", "**Answer: {}**", "Answ
 DRESSED += [
     "Verdict:\n{}",
     "Winner: {}",
+    "{})",
+    "The answer is {}",
+    "The better answer is: **{}**.",
+    "<answer>{}</answer>",
+    "<answer>\n{}\n</answer>",
+    "\\boxed{{{}}}",
+    "$\\boxed{{{}}}$.",
+    "\\boxed{{\\text{{{}}}}}",
+    "A is long, B is not, and both are right; answer A is (A).\n\nThe answer is {}.",
+    "Both were weighed with care, which takes more than sixty characters.\n**[[{}]]**",
+    "The verdict is {0}, as I shall show.\n<answer>{0}</answer>",
     "<think>A or B? Not B.\n[[B]]</think>\n\n{}",
     "I think\nB.\n</think>\nAnswer: {}",
 ]
@@ -322,7 +344,14 @@ def test_a_verdict_may_be_dressed_as_models_dress_a_word(form: str) -> None:
     assert [_question.verdict(form.format(word)) for word in words] == [1.0, 0.0, 0.5, 0.5, 0.5]
 
 
+def test_the_tie_of_mt_bench_is_a_tie() -> None:
+    assert [_question.verdict(said) for said in ("[[C]]", "Equal.\n[[C]]", "[[A]]\n[[C]]")] == [0.5, 0.5, None]
+
+
 OBJECTS: dict[str, float | None] = {
+    '{"winner": "a"}': 1.0,
+    '```JSON\n{"winner": "b"}\n```': 0.0,
+    '{"winner": "c"}': None,
     '{"winner": "A"}': 1.0,
     '{"why": "B is wrong, {A} is not", "winner": "A."}': 1.0,
     '```json\n{"winner": "B"}\n```': 0.0,
