@@ -43,9 +43,10 @@ SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
 DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
 NO_ANSWERS = "stopped: the judge answered no comparison in any round"
-MAGNET_STAYED = "stopped: the magnet, which was chosen, equals the start to the last bit, so it shows no training"
+MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
+AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
 MOST_LOST = 0.5  # of the distance from the start, by rounding, before it is told
 FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
 
@@ -267,7 +268,7 @@ class Method:
         rounds = int(state.round)
         self.check_result(rounds)
         if self.magnet_is_chosen and self.stays(state, given):
-            text = f"after {rounds} rounds the magnet equals the start to the last bit"
+            text = f"after {rounds} rounds the magnet is still the start"
             raise SettingError(f"expected {{exports}} to be 'last', {text}")
         return self._exported(state, given)
 
@@ -277,11 +278,11 @@ class Method:
         return state.weights if untrained else self.exported(state)
 
     def stays(self, state: TrainState, given: Policy | None = None) -> bool:
-        """Whether the magnet would be exported and after one or more rounds equals the start to the last bit."""
-        weights, start = self.exported(state), state.start(given)
-        if weights is state.weights or not int(state.round) or not start:
+        """Whether the magnet would be exported, and has not gone a millionth as far as the last iterate has."""
+        magnet, start = self.exported(state), state.start(given)
+        if magnet is state.weights or not int(state.round) or not start:
             return False
-        return all(bool(jnp.array_equal(array, start[name].astype(array.dtype))) for name, array in weights.items())
+        return train_state.distance(magnet, start) <= AT_THE_START * train_state.distance(state.weights, start)
 
     def check_result(self, rounds: int) -> None:
         """That what is exported after so many rounds was trained in them.
@@ -331,7 +332,7 @@ class Method:
         Returns:
             Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
             they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
-            that round nothing is in the state. And where a chosen magnet equals the start when all rounds are behind;
+            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
             the policy is the last iterate then.
 
         Raises:

@@ -119,16 +119,19 @@ class TrainState:
     def rounded(self, weights: Weights, given: Policy | None = None) -> tuple[float, float] | None:
         """How far the given precision moves trained weights, and how far they are from the start: Frobenius norms.
 
-        None where the start is not known; see `start`.
+        None where the start is not known (see `start`), or the precision is that of training.
         """
-        if not (start := self.start(given)):
+        start, exact = self.start(given), all(dtype == "float32" for _, dtype in self.frame.dtypes)
+        if not start or exact:
             return None
-        lost = [_distance(weights[name], weights[name].astype(dtype)) for name, dtype in self.frame.dtypes]
-        return hypot(*lost), hypot(*(_distance(array, start[name]) for name, array in weights.items()))
+        rounded = {name: weights[name].astype(dtype) for name, dtype in self.frame.dtypes}
+        return distance(weights, rounded), distance(weights, start)
 
 
-def _distance(one: Array, other: Array) -> float:
-    return float(jnp.linalg.norm((one.astype(jnp.float32) - other.astype(jnp.float32)).ravel()))
+def distance(some: Weights, others: Weights) -> float:
+    """Frobenius norm of the difference of two sets of weights, in float32."""
+    pairs = ((array.astype(jnp.float32), others[name].astype(jnp.float32)) for name, array in some.items())
+    return hypot(*(float(jnp.linalg.norm((one - other).ravel())) for one, other in pairs))
 
 
 def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -> TrainState:

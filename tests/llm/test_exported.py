@@ -225,7 +225,7 @@ def test_a_magnet_that_never_left_the_start_is_not_exported(watched: bool, monke
     with pytest.warns(UntrainedWarning, match="the magnet is still the start"):
         stopped = chosen.fit(start, PROMPTS, steps=3, key=KEY)
     assert stopped.status == MAGNET_STAYED
-    with pytest.raises(SettingError, match="to be 'last', after 3 rounds the magnet equals the start to the last bit"):
+    with pytest.raises(SettingError, match="to be 'last', after 3 rounds the magnet is still the start"):
         chosen.export(found.state, start)
     for array in start.arrays().values():
         array.delete()
