@@ -376,11 +376,14 @@ class Method:
             if callback is not None and callback(state, metrics):
                 status = STOPPED
                 break
-        if status == FINISHED and history and all(map(_unanswered, history)):
-            status = NO_ANSWERS
-        if status == FINISHED and method.magnet_is_chosen and method.stays(state, policy):
-            status = MAGNET_STAYED
+        status = method._success(state, history, policy) if status == FINISHED else status
         return Result(method._exported(state, policy), state, history, status)
+
+    def _success(self, state: TrainState, history: Sequence[Metrics], given: Policy) -> str:
+        """What becomes of a run whose rounds are all behind: finished, or why that is no success."""
+        if history and all(map(_unanswered, history)):
+            return NO_ANSWERS
+        return MAGNET_STAYED if self.magnet_is_chosen and self.stays(state, given) else FINISHED
 
     # ------------------------------------------------------------------------------------------------- parts of a round
 
