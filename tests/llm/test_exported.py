@@ -215,7 +215,7 @@ def learns(one: Any, state: bridge.TrainState, questions: Any) -> tuple[bridge.T
 def test_a_magnet_that_never_left_the_start_is_not_exported(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rate of 1e-12 moves no float32: by default the last iterate is exported with a word, a choice is refused."""
     monkeypatch.setattr(bridge.MPO, "round", learns)
-    one, start = method(mmd.MovingAverage(rate=1e-12), watch_start=watched), policy()
+    one, start = method(mmd.MovingAverage(rate=1e-12), watch_start=watched), policy().copy()
     chosen = dataclasses.replace(one, exports="magnet")
     with pytest.warns(UntrainedWarning, match="after 3 rounds the magnet is still the start, so the last iterate is"):
         found = one.fit(start, PROMPTS, steps=3, key=KEY)
