@@ -18,6 +18,7 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.drawing import stream, unlike_recommended
 from llm_bridge.evaluation import tournament
+from llm_bridge.intervals import repeats
 from llm_bridge.judge_choice import judge_of, try_out
 from llm_bridge.judges import preference_model
 from llm_bridge.method_choice import method_of
@@ -126,6 +127,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     dataset = read(options, options.dataset_name)
     answering = {name: _answering(model, dataset, options) for name, model in named}
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
+    cases = [row.case for row in dataset.rows]
     try_out(judge, prompts)
     for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
         checkpoint.check_weights(folder, dtype=options.dtype)
@@ -143,12 +145,13 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
                 _keep(options.output_dir, name, [row.prompt for row in dataset.rows], answers[name])
                 drawn.append(name)
         folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
-        found = tournament(judge, prompts, answers)
+        found = tournament(judge, prompts, answers, cases=cases)
     if folder is not None:
         with replacing(folder / EVAL) as part:
-            content = found.as_dict() | {"judge": options.judge, "prompts": len(prompts), "command": list(argv)}
+            counts = {"prompts": len(prompts), "distinct_prompts": len(set(cases))}
+            content = found.as_dict() | {"judge": options.judge, **counts, "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    say(found.lines())
+    say([*repeats(cases), *found.lines()])
     return DONE
 
 
@@ -249,7 +252,7 @@ def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]
     """The first n answers to each prompt, from a file of `mpo generate`."""
     found: dict[str, list[str]] = {}
     try:
-        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        for number, line in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"), 1):
             row = json.loads(line)
             prompt = data.shown(row.get("prompt")) if isinstance(row, Mapping) else None
             if prompt is None or not isinstance(row.get("response"), str):
@@ -261,10 +264,15 @@ def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]
         if isinstance(error, UsageError):
             raise
         raise UsageError(f"{path}: expected JSON Lines in UTF-8") from None
-    short = [prompt for prompt in prompts if len(found.get(prompt, ())) < n]
-    if short:
-        raise UsageError(f"{path}: {len(short)} of {len(prompts)} prompts have fewer than {n} answers in it")
-    return [found[prompt][:n] for prompt in prompts]
+    taken: dict[str, int] = {}  # a prompt that stands in several rows has answers of its own in each
+    answers = []
+    for prompt in prompts:
+        first = taken.get(prompt, 0)
+        answers.append(found.get(prompt, [])[first : first + n])
+        taken[prompt] = first + n
+    if short := sum(len(texts) < n for texts in answers):
+        raise UsageError(f"{path}: {short} of {len(prompts)} prompts have fewer than {n} answers in it")
+    return answers
 
 
 def _export(options: Export, argv: Sequence[str], say: Say) -> int:
@@ -286,7 +294,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     saved = RunState(options.run, None).restore(training_run.slim(begun))
     if saved is None:
         raise UsageError(f"{options.run}: has no checkpoint yet")
-    found = method.export(replace(saved.state, base=begun.base))
+    found = method.export(replace(saved.state, base=begun.base), policy)
     adapted = any(".lora_" in name for name in found.weights)
     if adapted and not options.merge:
         adapters.save_adapter(found, options.output_dir)

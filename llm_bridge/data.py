@@ -12,7 +12,8 @@ content in parts of text is joined. What the template knows besides messages may
 object. A `prompt` that is text beside conversations that repeat it stands for the conversation (TRL's rule).
 
 A preference row may say in `p_chosen` with which probability `chosen` is preferred (1 if it does not). Further columns
-are ignored, but for those that would change what a prompt means (`tools`, `images`), which are refused.
+are ignored, but for those that would change what a prompt means (`tools`, `images`) and those whose names differ from
+known ones in capitals or spaces only, which are refused. So is a row whose answers are the same.
 
 Every complaint names file and line (row, in Parquet) and never repeats what the row says. Which rows a round takes is a
 function of the seed and of how many were taken before, so a run resumes where it was without any state.
@@ -44,8 +45,10 @@ MAX_LINE_BYTES = 10_000_000
 BOM = b"\xef\xbb\xbf"
 JSON_LINES, PARQUET = (".jsonl", ".jsonl.gz", ".json", ".json.gz"), (".parquet",)
 ENDS = (*JSON_LINES, *PARQUET)
-REFUSED = ("tools", "images", "image", "videos", "audios")
+REFUSED = ("tools", "functions", "documents", "system", "images", "image", "videos", "video", "audios", "audio")
 ANSWERS, KWARGS = ("chosen", "rejected"), "chat_template_kwargs"
+KNOWN = ("prompt", *ANSWERS, "p_chosen", KWARGS)
+ASSISTANT = ("assistant", "model")  # roles of who answers; some templates call it so
 
 
 class DataError(BridgeError):
@@ -80,6 +83,11 @@ class Row:
     def text(self) -> str:
         """The prompt as a judge reads it; turns of a conversation begin with their roles, a single one does not."""
         return shown(self.prompt) or ""
+
+    @property
+    def case(self) -> str:
+        """What tells prompts apart: the prompt with what its chat template is given, as JSON."""
+        return json.dumps([self.prompt, dict(self.chat_template_kwargs)], sort_keys=True, default=str)
 
     @property
     def comparison(self) -> Comparison:
@@ -280,8 +288,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _row(where: str, columns: Mapping[str, Any], kind: str) -> Row:
-    if refused := [name for name in REFUSED if columns.get(name)]:
-        raise _BadRow(f"the column {refused[0]!r} is not supported")
+    for name in columns:
+        known = name.strip().casefold()
+        if known in REFUSED and columns[name]:
+            raise _BadRow(f"the column {known!r} is not supported")
+        if known in KNOWN and known != name:
+            raise _BadRow(f"a column is called like {known!r} but for capitals or spaces; call it {known!r}")
     given = {name: columns[name] for name in ("prompt", *ANSWERS) if columns.get(name) is not None}
     if set(ANSWERS) <= set(given) and ("prompt" not in given or _has_conversations(given)):
         given = _explicit(given.get("prompt"), *(_value(given[name], name) for name in ANSWERS))
@@ -293,6 +305,8 @@ def _row(where: str, columns: Mapping[str, Any], kind: str) -> Row:
     if missing := [name for name in ANSWERS if name not in given]:
         raise _BadRow(f"expected a column {missing[0]!r}, got {_listed(columns)}")
     answers = [_answer(_value(given[name], name), name, prompt) for name in ANSWERS]
+    if answers[0] == answers[1]:
+        raise _BadRow("'chosen' and 'rejected' are the same answer, of which none is preferred")
     return Row(where, prompt, answers[0], answers[1], _probability(columns.get("p_chosen")), arguments)
 
 
@@ -340,7 +354,7 @@ def _check_texts(value: Any, name: str) -> None:
 
 
 def _prompt(value: Prompt) -> Prompt:
-    if not isinstance(value, str) and value and value[-1]["role"] == "assistant":
+    if not isinstance(value, str) and value and value[-1]["role"].strip().casefold() in ASSISTANT:
         raise _BadRow("the prompt ends with a message of the assistant, expected one that is to be answered")
     if not (value.strip() if isinstance(value, str) else value and (value[-1]["content"] or "").strip()):
         raise _BadRow("the prompt is empty")

@@ -3,24 +3,25 @@
 Each pair of models is compared on every prompt, every answer of one with every answer of the other: the mean over
 pairs of independent answers is the unbiased estimate of the prompt's win rate with the least variance. Answers that
 share random numbers would bias it where preferences run in cycles. Prompts are the cases of the interval, because
-answers to one prompt are not independent (`llm_bridge.intervals`). The table of win rates has a Nash lottery, the
-mixture of models that no model beats, with its uncertainty (`llm_bridge.lottery`). A single model may be that mixture;
-in a cycle none is.
+answers to one prompt are not independent (`llm_bridge.intervals`). A prompt that stands in several rows is one case,
+with the pairs of all of them: rows that repeat it tell nothing of other prompts. The table of win rates has a Nash
+lottery, the mixture of models that no model beats, with its uncertainty (`llm_bridge.lottery`). A single model may be
+that mixture; in a cycle none is.
 
 Judges like length, so lengths stand beside the win rates, and so do the win rates among pairs of similar length. What
 counts as similar can be chosen, see `matched`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from llm_bridge.architecture import BridgeError
-from llm_bridge.intervals import clustered, redrawn, wilson
+from llm_bridge.intervals import cases_of, clustered, pooled, redrawn, wilson
 from llm_bridge.judges import Judge, ask
 from llm_bridge.lottery import Lottery, lottery_of
 
@@ -169,6 +170,7 @@ def tournament(
     answers: Mapping[str, Sequence[Sequence[str]]],
     *,
     alike: Alike = similar_length,
+    cases: Sequence[Hashable] | None = None,
 ) -> Tournament:
     """Compare models: all pairs of answers to a prompt.
 
@@ -177,6 +179,7 @@ def tournament(
         prompts: as the judge reads them.
         answers: of each model, of each prompt, at least one; all models have as many, drawn independently.
         alike: which pairs of answers are of similar length.
+        cases: what tells prompts apart, equal for those that are the same one; None for the prompts as shown.
 
     Raises:
         BridgeError: fewer than two models, numbers of answers differ, or all comparisons of a pair failed.
@@ -198,11 +201,12 @@ def tournament(
     verdicts = ask(judge, shown, first, second)
     found = verdicts.preference.reshape(len(places), len(prompts), n_samples**2)
     close = np.array([alike(a, b) for a, b in zip(first, second, strict=True)]).reshape(found.shape)
-    by_prompt, tables = _means(found), {name: np.full((len(names),) * 2, np.nan) for name in TABLES}
+    case = cases_of(prompts if cases is None else cases)
+    by_prompt, tables = _means(found, case), {name: np.full((len(names),) * 2, np.nan) for name in TABLES}
     for (i, j), won, preferences, similar in zip(places, by_prompt, found, close, strict=True):
         if np.isnan(won).all():
             raise BridgeError(f"every comparison of {names[j]} and {names[i]} has failed, so there is no win rate")
-        _enter(tables, i, j, _entries(won, preferences, similar))
+        _enter(tables, i, j, _entries(won, preferences, similar, case))
     np.fill_diagonal(tables["wins"], 0.5)
     return Tournament(
         names=names,
@@ -214,26 +218,27 @@ def tournament(
     )
 
 
-def _means(found: Float[np.ndarray, "K n p"]) -> Float[np.ndarray, "K n"]:
+def _means(found: Float[np.ndarray, "K n p"], case: Int[np.ndarray, " n"]) -> Float[np.ndarray, "K C"]:
     """Of the preferences that there are on each prompt; NaN where there is none."""
-    heard = ~np.isnan(found)
-    means = np.where(heard, found, 0).sum(axis=2) / np.maximum(heard.sum(axis=2), 1)
-    return np.where(heard.any(axis=2), means, np.nan)
+    return np.stack([pooled(pairs, case) for pairs in found])
 
 
-def _entries(won: np.ndarray, preferences: np.ndarray, similar: np.ndarray) -> dict[str, float]:
+def _entries(
+    won: np.ndarray, preferences: np.ndarray, similar: np.ndarray, case: Int[np.ndarray, " n"]
+) -> dict[str, float]:
     """What the tables say of two models.
 
     Args:
         won: win rate on each prompt, NaN where there is none.
-        preferences, similar: [prompts, pairs] of all pairs of answers.
+        preferences, similar: [rows, pairs] of all pairs of answers.
+        case: which prompt a row has.
     """
     heard = ~np.isnan(won)
     share, error = clustered(won[heard].tolist(), [1.0] * int(heard.sum()))
     bounds = (*redrawn(won), *wilson(share, int(heard.sum())))
     counted = ~np.isnan(preferences) & similar
-    sums = np.where(counted, preferences, 0).sum(axis=1).tolist()
-    close, close_error = clustered(sums, counted.sum(axis=1).tolist())
+    sums = np.bincount(case, np.where(counted, preferences, 0).sum(axis=1)).tolist()
+    close, close_error = clustered(sums, np.bincount(case, counted.sum(axis=1)).tolist())
     fraction = float(counted.sum() / (~np.isnan(preferences)).sum())
     return dict(zip(TABLES, (share, *bounds, error, close, fraction, close_error), strict=True))
 

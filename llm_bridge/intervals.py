@@ -11,21 +11,47 @@ unseen prompt is what keeps the interval honest where the seen ones show little 
 that every prompt is won, and ten ties do not mean that every prompt is tied. On average it weighs as much as a seen
 one, and down to a quarter of that where prompts are more alike than wins and losses could be; the two numbers are
 chosen so that the interval holds the exact rate in 93 to 98 % of experiments (`benchmarks/win_rate_intervals.py`). What
-a prompt's value is made of does not matter, so answers to one prompt may depend on each other in any way.
+a prompt's value is made of does not matter, so answers to one prompt may depend on each other in any way. Rows that
+repeat a prompt are one case (`cases_of`, `pooled`): taken for prompts of their own they would narrow the interval.
 
 `clustered` has the standard error that clusters show.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from math import nan, sqrt
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Z = 1.959964  # 97.5 % of the standard normal distribution
 REPLICATES = 2_000
 SEED = 0  # of the replicates: the same numbers have the same interval
 LEAST_UNSEEN, SPREAD_OUT = 0.25, 0.3  # weight of the unseen prompt, and variance over p (1 - p) from which it is 1
+
+
+def cases_of(prompts: Sequence[Hashable]) -> Int[np.ndarray, " n"]:
+    """Which of the distinct prompts each row has, numbered as they come."""
+    number: dict[Hashable, int] = {}
+    return np.array([number.setdefault(prompt, len(number)) for prompt in prompts], np.int64)
+
+
+def repeats(prompts: Sequence[Hashable]) -> list[str]:
+    """A line that says how many rows repeat a prompt, if any does."""
+    distinct = len(set(prompts))
+    text = f"{len(prompts) - distinct} of {len(prompts)} rows repeat a prompt: intervals have {distinct} cases"
+    return [text] if distinct < len(prompts) else []
+
+
+def pooled(values: Float[np.ndarray, "n p"], case: Int[np.ndarray, " n"]) -> Float[np.ndarray, " C"]:
+    """Mean of all values of each case that there are; NaN where there is none.
+
+    Args:
+        values: of n rows; NaN where there is none.
+        case: of each row, see `cases_of`.
+    """
+    known = ~np.isnan(values)
+    sums, counts = (np.bincount(case, each.sum(axis=1)) for each in (np.where(known, values, 0), known))
+    return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

@@ -43,8 +43,11 @@ SKIPS_IN_A_ROW = 5
 NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
 DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
 NO_ANSWERS = "stopped: the judge answered no comparison in any round"
+MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
+AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
+MOST_LOST = 0.5  # of the distance from the start, by rounding, before it is told
 FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
 
 
@@ -224,6 +227,11 @@ class Method:
         """Whether what is exported after so many rounds was trained in them."""
         return True
 
+    @property
+    def magnet_is_chosen(self) -> bool:
+        """Whether the magnet, and nothing else, was asked for as the result."""
+        return False
+
     # -------------------------------------------------------------------------------------------------- the loop itself
 
     def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
@@ -247,14 +255,34 @@ class Method:
         state, metrics = self.play(state, arena)
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 
-    def export(self, state: TrainState) -> Policy:
+    def export(self, state: TrainState, given: Policy | None = None) -> Policy:
         """The run's result as a policy in the precision of the given one, in buffers of its own.
+
+        Args:
+            state: of a run.
+            given: the policy it began with, by which a result that equals it is found where `watch_start` is off.
 
         Raises:
             SettingError: the magnet is chosen, and nothing that was trained is in it yet.
         """
-        self.check_result(int(state.round))
-        return self._exported(state)
+        rounds = int(state.round)
+        self.check_result(rounds)
+        if self.magnet_is_chosen and self.stays(state, given):
+            text = f"after {rounds} rounds the magnet is still the start"
+            raise SettingError(f"expected {{exports}} to be 'last', {text}")
+        return self._exported(state, given)
+
+    def result(self, state: TrainState, given: Policy | None = None) -> dict[str, Array]:
+        """The trained weights that `fit` exports: `exported`, or the last iterate where that would be the start."""
+        untrained = not self.has_result(int(state.round)) or self.stays(state, given)
+        return state.weights if untrained else self.exported(state)
+
+    def stays(self, state: TrainState, given: Policy | None = None) -> bool:
+        """Whether the magnet would be exported, and has not gone a millionth as far as the last iterate has."""
+        magnet, start = self.exported(state), state.start(given)
+        if magnet is state.weights or not int(state.round) or not start:
+            return False
+        return train_state.distance(magnet, start) <= AT_THE_START * train_state.distance(state.weights, start)
 
     def check_result(self, rounds: int) -> None:
         """That what is exported after so many rounds was trained in them.
@@ -265,18 +293,20 @@ class Method:
         if not self.has_result(rounds):
             raise SettingError(f"expected {{exports}} to be 'last', in {rounds} rounds the magnet stays at the start")
 
-    def _exported(self, state: TrainState) -> Policy:
-        """As `export`, but the last iterate where that would be refused: a run that was stopped early."""
-        if self.has_result(int(state.round)):
-            policy = state.policy(self.exported(state))
-        else:
-            policy = state.policy(state.weights)
-            text = f"after {int(state.round)} rounds the magnet is still the start, so the last iterate is exported"
+    def _exported(self, state: TrainState, given: Policy | None = None) -> Policy:
+        """As `export`, but the last iterate where the magnet would be the start, with a warning."""
+        weights, rounds = self.result(state, given), int(state.round)
+        policy = state.policy(weights)
+        if weights is not self.exported(state):
+            text = f"after {rounds} rounds the magnet is still the start, so the last iterate is exported"
             warnings.warn(text, UntrainedWarning, stacklevel=3)
-        if int(state.round) and state.is_start(policy):
-            kinds = " and ".join(sorted({dtype for _, dtype in state.frame.dtypes}))
+        kinds = " and ".join(sorted({dtype for _, dtype in state.frame.dtypes}))
+        if rounds and state.is_start(policy, given):
             text = f"what is exported equals the start to the last bit of {kinds}"
             warnings.warn(f"{text}: it moves less than that precision holds", UntrainedWarning, stacklevel=3)
+        elif rounds and (norms := state.rounded(weights, given)) and norms[0] > MOST_LOST * norms[1]:
+            text = f"rounding to {kinds} moves what is exported by {norms[0]:.2g}, training moved it by {norms[1]:.2g}"
+            warnings.warn(f"{text}: give the policy in float32 to keep it", UntrainedWarning, stacklevel=3)
         return policy
 
     def fit(
@@ -302,7 +332,8 @@ class Method:
         Returns:
             Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
             they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
-            that round nothing is in the state.
+            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
+            the policy is the last iterate then.
 
         Raises:
             BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
@@ -345,9 +376,14 @@ class Method:
             if callback is not None and callback(state, metrics):
                 status = STOPPED
                 break
-        if status == FINISHED and history and all(map(_unanswered, history)):
-            status = NO_ANSWERS
-        return Result(method._exported(state), state, history, status)
+        status = method._success(state, history, policy) if status == FINISHED else status
+        return Result(method._exported(state, policy), state, history, status)
+
+    def _success(self, state: TrainState, history: Sequence[Metrics], given: Policy) -> str:
+        """What becomes of a run whose rounds are all behind: finished, or why that is no success."""
+        if history and all(map(_unanswered, history)):
+            return NO_ANSWERS
+        return MAGNET_STAYED if self.magnet_is_chosen and self.stays(state, given) else FINISHED
 
     # ------------------------------------------------------------------------------------------------- parts of a round
 

@@ -93,9 +93,14 @@ class MPO(Method):
         return super().settle(replace(state, magnet=weight_average.moved(self.magnet, state)))
 
     @property
+    def magnet_is_chosen(self) -> bool:
+        """Whether `exports` says so."""
+        return self.exports == "magnet"
+
+    @property
     def exports_magnet(self) -> bool:
         """Whether the magnet is the run's result, and not the last iterate."""
-        return self.magnet.averages if self.exports is None else self.exports == "magnet"
+        return self.magnet.averages if self.exports is None else self.magnet_is_chosen
 
     def exported(self, state: TrainState) -> dict[str, Array]:
         """The magnet, or the last iterate."""
@@ -103,4 +108,4 @@ class MPO(Method):
 
     def has_result(self, rounds: int) -> bool:
         """Whether what is exported after so many rounds was trained: not where the magnet is chosen and still stays."""
-        return self.exports != "magnet" or weight_average.leaves_the_start(self.magnet, rounds)
+        return not self.magnet_is_chosen or weight_average.leaves_the_start(self.magnet, rounds)

@@ -14,7 +14,6 @@ Tokenizers that bring Python code are refused.
 
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -34,7 +33,8 @@ CONFIG = "tokenizer_config.json"
 FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken")
 GIVEN = ("messages", "conversation", "tokenize", "add_generation_prompt")  # which a template gets from here
 PROBE = "(answer)"  # stands for an answer where it is asked what a template writes behind one
-WRITTEN = ("tool_calls", "reasoning_content")  # keys of an answer that are lost where no template writes them
+# keys of an answer that are lost where no template writes them
+WRITTEN = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thinking")
 
 
 class Tokenizer:
@@ -212,8 +212,12 @@ class Tokenizer:
         try:
             template = self._inner.get_chat_template(arguments.get("chat_template"))
             for name in arguments:
-                if name in GIVEN or (name != "chat_template" and not re.search(rf"\b{re.escape(name)}\b", template)):
+                if name in GIVEN or (name != "chat_template" and name not in _asked_for(template)):
                     raise BridgeError(f"{self._where}: the chat template does not ask for {name}")
+            for name, value in arguments.items():
+                if isinstance(value, str) and (word := value.strip().lower()) in ("true", "false"):
+                    text = f"the text {word!r}, which every chat template takes for true"
+                    raise BridgeError(f"{self._where}: {name} is {text}; expected {word} without quotes")
             if any(message.get("tool_calls") for message in given) and "tool_calls" not in template:
                 raise BridgeError(f"{self._where}: the chat template does not write tool_calls, which a message has")
             return self._inner.apply_chat_template(given, tokenize=False, add_generation_prompt=header, **arguments)
@@ -291,6 +295,16 @@ class Tokenizer:
 
     def _is_special(self, token: int) -> bool:
         return getattr(self._inner.added_tokens_decoder.get(token), "special", False)
+
+
+@cache
+def _asked_for(template: str) -> frozenset[str]:
+    """Names of the variables that a chat template is given from outside, in the Jinja of transformers."""
+    from jinja2.meta import find_undeclared_variables
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    environment = _compile_jinja_template(template).environment
+    return frozenset(find_undeclared_variables(environment.parse(template)))
 
 
 @cache

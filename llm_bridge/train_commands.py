@@ -19,9 +19,10 @@ from llm_bridge.agreement import agreement
 from llm_bridge.architecture import Architecture
 from llm_bridge.baselines.sft import SFT
 from llm_bridge.compute import Compute
+from llm_bridge.intervals import repeats
 from llm_bridge.judge_choice import judge_of, named, try_out
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
-from llm_bridge.loop import DIVERGED, FINISHED, NOT_FINITE, SKIPS_IN_A_ROW, Method
+from llm_bridge.loop import DIVERGED, FINISHED, MAGNET_STAYED, NOT_FINITE, SKIPS_IN_A_ROW, Method
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Model, Prompts, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
@@ -241,6 +242,7 @@ def _win_rate(
     examples, skipped = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row)
     say(_skipped(skipped))
     prompts = [Question(one.ids, one.row.text) for one in examples]
+    say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
 
@@ -314,6 +316,8 @@ def _terminated(stop: Terminated, keeper: Keeper) -> int:
 def _stopped(status: str, keeper: Keeper) -> int:
     if status == DIVERGED:
         kept = "take a smaller --learning-rate, or a smaller --eta, in a new run"
+    elif status == MAGNET_STAYED and keeper.save():
+        kept = "mpo export RUN --weights last --output-dir FOLDER writes the last iterate"
     elif rounds := keeper.save():
         kept = f"rounds up to {rounds} are saved, --resume goes on"
     else:

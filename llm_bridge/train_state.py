@@ -8,6 +8,7 @@ that moves by a fortieth a round, or a step of 1e-6, would be rounded away in bf
 """
 
 from dataclasses import dataclass, field, replace
+from math import hypot
 from typing import Any, NamedTuple
 
 import jax
@@ -97,11 +98,40 @@ class TrainState:
         arrays = {name: jnp.copy(weights[name].astype(dtype)) for name, dtype in self.frame.dtypes}
         return Policy(self.frame.given, self.base | arrays, self.frame.origin)
 
-    def is_start(self, policy: Policy) -> bool:
-        """Whether a policy of this run has the weights of the start, as far as its precision tells; needs `initial`."""
-        found = policy.arrays()
-        same = (jnp.array_equal(found[name], self.initial[name].astype(dtype)) for name, dtype in self.frame.dtypes)
-        return bool(self.initial) and all(map(bool, same))
+    def start(self, given: Policy | None = None) -> Weights:
+        """The trained weights where the run began; empty where nobody has them any more.
+
+        Args:
+            given: the policy that the run began with, asked where `initial` is not kept.
+        """
+        if self.initial or given is None:
+            return self.initial
+        arrays = given.arrays()
+        alive = all(name in arrays and not arrays[name].is_deleted() for name in self.weights)
+        return {name: arrays[name] for name in self.weights} if alive else {}
+
+    def is_start(self, policy: Policy, given: Policy | None = None) -> bool:
+        """Whether a policy of this run has the weights of the start, as far as its precision tells; see `start`."""
+        found, start = policy.arrays(), self.start(given)
+        same = (jnp.array_equal(found[name], start[name].astype(dtype)) for name, dtype in self.frame.dtypes)
+        return bool(start) and all(map(bool, same))
+
+    def rounded(self, weights: Weights, given: Policy | None = None) -> tuple[float, float] | None:
+        """How far the given precision moves trained weights, and how far they are from the start: Frobenius norms.
+
+        None where the start is not known (see `start`), or the precision is that of training.
+        """
+        start, exact = self.start(given), all(dtype == "float32" for _, dtype in self.frame.dtypes)
+        if not start or exact:
+            return None
+        rounded = {name: weights[name].astype(dtype) for name, dtype in self.frame.dtypes}
+        return distance(weights, rounded), distance(weights, start)
+
+
+def distance(some: Weights, others: Weights) -> float:
+    """Frobenius norm of the difference of two sets of weights, in float32."""
+    pairs = ((array.astype(jnp.float32), others[name].astype(jnp.float32)) for name, array in some.items())
+    return hypot(*(float(jnp.linalg.norm((one - other).ravel())) for one, other in pairs))
 
 
 def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -> TrainState:

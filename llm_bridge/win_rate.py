@@ -2,7 +2,7 @@
 
 Both answer each prompt once; the start's answers are drawn once. Draws are independent of each other: with common
 random numbers equal policies would always tie, and in an intransitive game the mean over coupled draws is not the win
-rate. Prompts are the cases of the intervals (`llm_bridge.intervals`).
+rate. Prompts are the cases of the intervals, each one once however many rows have it (`llm_bridge.intervals`).
 """
 
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from llm_bridge import sharding
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples, Source
-from llm_bridge.intervals import redrawn, wilson
+from llm_bridge.intervals import cases_of, pooled, redrawn, wilson
 from llm_bridge.judges import NoAnswers
 from llm_bridge.loop import Method
 from llm_bridge.policy import Policy
@@ -29,7 +29,7 @@ class WinRate:
 
     It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval if the prompts were drawn
     again, and `_wilson_low` and `_wilson_high`, Wilson's over prompts; `eval/response_length` in tokens; and
-    `eval/failed_frac`, the share of prompts on which the judge had no answer; those are left out.
+    `eval/failed_frac`, the share of rows on which the judge had no answer; those are left out.
 
     Args:
         method: with a judge, its `max_new_tokens`, and what it exports.
@@ -50,6 +50,7 @@ class WinRate:
         self._key, self._key_of_start = jax.random.split(key)
         questions, n = Method.read(method, policy, prompts), method.prompts_per_round * method.group_size
         self._parts = [questions[i : i + n] for i in range(0, len(questions), n)]
+        self._case = cases_of([(question.tokens, str(question.shown)) for question in questions])
         self._start: list[Samples] = []
 
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
@@ -63,7 +64,7 @@ class WinRate:
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """The metrics, whichever round it is."""
-        source = Source(state.frame.decoder, state.whole(self._method.exported(state)))
+        source = Source(state.frame.decoder, state.whole(self._method.result(state, self._policy)))
         key = jax.random.fold_in(self._key, int(state.round))
         if not self._start:
             start = Source(self._policy.decoder, self._policy.arrays())
@@ -78,23 +79,26 @@ class WinRate:
             except NoAnswers:
                 won.append(np.full(len(part), np.nan))
             lengths.append(sharding.gathered(ours.response).sum(axis=1))
-        return _summary(np.concatenate(won)) | {"eval/response_length": float(np.mean(np.concatenate(lengths)))}
+        return _summary(np.concatenate(won), self._case) | {
+            "eval/response_length": float(np.mean(np.concatenate(lengths)))
+        }
 
     def _arena(self, part: Sequence[Question]) -> Rollout:
         assert self._method.judge is not None
         return Rollout(part, self._method.judge, self._policy.origin, self._method.max_new_tokens)
 
 
-def _summary(won: Float[np.ndarray, " n"]) -> dict[str, float]:
-    """Of preferences, NaN where there is none."""
-    heard = won[~np.isnan(won)]
+def _summary(won: Float[np.ndarray, " n"], case: Int[np.ndarray, " n"]) -> dict[str, float]:
+    """Of preferences, NaN where there is none, and of which prompt each is."""
+    by_prompt = pooled(won[:, None], case)
+    heard = by_prompt[~np.isnan(by_prompt)]
     share = float(heard.mean()) if len(heard) else float("nan")
-    (low, high), (wilson_low, wilson_high) = redrawn(won), wilson(share, len(heard))
+    (low, high), (wilson_low, wilson_high) = redrawn(by_prompt), wilson(share, len(heard))
     return {
         "eval/win_rate": share,
         "eval/win_rate_low": low,
         "eval/win_rate_high": high,
         "eval/win_rate_wilson_low": wilson_low,
         "eval/win_rate_wilson_high": wilson_high,
-        "eval/failed_frac": 1 - len(heard) / len(won),
+        "eval/failed_frac": float(np.isnan(won).mean()),
     }

@@ -155,7 +155,9 @@ class FolderLock:
         """The lock that is there."""
         now = self._path.with_name(f"{FILE}.{self._owner['key']}.now")
         try:
-            with self._path.open(encoding="utf-8") as file:  # opening asks an NFS server, `stat` may not
+            with self._path.open(
+                encoding="utf-8", errors="replace"
+            ) as file:  # opening asks an NFS server, `stat` may not
                 text, beat = file.read(), os.fstat(file.fileno()).st_mtime
             now.write_text("", "utf-8")
             return Found(_parsed(text), now.stat().st_mtime - beat)
@@ -172,7 +174,7 @@ class FolderLock:
         except FileNotFoundError:
             return False
         try:
-            if _parsed(aside.read_text("utf-8")) == gone.owner:
+            if _parsed(aside.read_text("utf-8", "replace")) == gone.owner:
                 return True
             with suppress(OSError):  # somebody else's, who was faster
                 os.link(aside, self._path)
@@ -246,7 +248,7 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         owner = json.loads(text)
         return owner if isinstance(owner["pid"], int) and {"host", "began", "key"} <= set(owner) else {}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
 

@@ -175,3 +175,18 @@ def test_solve_refuses_a_folder_in_which_another_solve_works(tmp_path: Path, cap
         assert f"process {os.getpid()} on {socket.gethostname()} works in this folder" in capsys.readouterr().err
     assert main(["solve", "kuhn_poker", "--out", str(tmp_path), "--max-iterations", "1", "--quiet"]) == 3
     assert FILE not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe{", b"[" * 100_000, b"", b"null"], ids=["bytes", "deep", "empty", "null"]
+)
+def test_a_lock_that_nobody_can_read_is_of_an_unknown_process(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(OutputError, match="an unknown process works in this folder"):
+        FolderLock(tmp_path).acquire()
+    old = time.time() - 100
+    os.utime(tmp_path / FILE, (old, old))
+    lock = FolderLock(tmp_path)
+    assert "an unknown process" in lock.acquire()
+    lock.release()
+    assert not (tmp_path / FILE).exists()

@@ -6,9 +6,12 @@ or foresee; the same question has the same mark, so that a run repeats itself. A
 broken up by a zero-width space, whatever the judge's tokenizer calls its own.
 
 The reply is a verdict only if it is one of three words and nothing else, but for how models dress a word: marks of
-Markdown, quotes, brackets, a full stop, "Answer:" before it, and before all that reasoning that ends with `</think>`.
-Or it is a JSON object, if a field of one was asked for. Replies that merely begin like a verdict, or that contain one,
-are failures, and a failure is never a preference (cf. Zhao et al. 2025, One token to fool LLM-as-a-judge).
+Markdown, quotes, brackets, a tag, a box of LaTeX, a full stop, "Answer:" or "The answer is" before it, and before all
+that reasoning that ends with `</think>`. Where a reply goes on for lines, its last line may announce the verdict
+(`[[A]]`, `<answer>A</answer>`, "The answer is A"), if no other line announces another. `[[C]]` is how
+judges that were trained on MT-Bench say TIE. Or it is a JSON object, if a field of one was asked for. Replies that
+merely begin like a verdict, or that contain one, are failures, and a failure is never a preference (cf. Zhao et al.
+2025, One token to fool LLM-as-a-judge).
 """
 
 import hashlib
@@ -22,14 +25,23 @@ VERDICTS = {"A": 1.0, "B": 0.0, "TIE": 0.5}
 CONTROL = re.compile(r"<(?=[|\uff5c/!\w])|(?<=[|\uff5c])(?=>)|\[(?=/?[A-Z][A-Z_]*\])")
 BROKEN = "\u200b"
 REASONING = re.compile(r"</(?:think|thinking|reasoning)>")
-FENCED = re.compile(r"```(?:json)?[ \t]*\n(.*?)```", re.DOTALL)
+FENCED = re.compile(r"```(?i:json)?[ \t]*\n(.*?)```", re.DOTALL)
 SPACES, LONGEST = " \t\r\n", 60  # characters of a verdict with all that may surround it
 BOLD = re.compile(r"\*\*(.+?)\*\*")
-LABEL = r"(?:(?i:(?:final )?(?:answer|verdict|winner))(?:[ \t\r\n]*:[ \t\r\n]*|[ \t\r\n]+))?"
+NAME = r"(?i:(?:the )?(?:final |better )?(?:answer|verdict|winner))"
+IS = r"[ \t\r\n]*(?::|[ \t\r\n](?i:is)(?:[ \t\r\n]*:|(?=[ \t\r\n])))[ \t\r\n]*"
+LABEL = rf"(?:{NAME}{IS}|(?i:(?:final )?(?:answer|verdict|winner))[ \t\r\n]+)?"
 WORD = "(A|B|(?i:tie))"
-QUOTES = ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("(", ")"), ("[", "]"), ("[[", "]]")
-QUOTED = "|".join(rf"{re.escape(left)}{WORD}\.?{re.escape(right)}" for left, right in QUOTES)
+MARKS = ("[[", "]]"), (r"\boxed{", "}"), (r"$\boxed{", "}$"), (r"\boxed{\text{", "}}"), ("<answer>", "</answer>")
+QUOTES = ('"', '"'), ("'", "'"), ("`", "`"), ("\u201c", "\u201d"), ("(", ")"), ("", ")"), ("[", "]"), *MARKS
+MARKED, QUOTED = (
+    "|".join(rf"{re.escape(left)}[ \t\r\n]*{WORD}\.?[ \t\r\n]*{re.escape(right)}" for left, right in pairs)
+    for pairs in (MARKS, QUOTES)
+)
 STATED = re.compile(rf"{LABEL}(?:{WORD}|{QUOTED})\.?", re.ASCII)
+# What announces a verdict among other words: a label that says so, or marks that mean nothing else.
+ANNOUNCED = re.compile(rf"{NAME}{IS}(?:{WORD}|{QUOTED})(?!\w)|{MARKED}", re.ASCII)
+TIE_OF_MT_BENCH = re.compile(r"\[\[C\]\]")
 
 
 def question(prompt: str, a: str, b: str, criterion: str = CRITERION, field: str | None = None) -> str:
@@ -73,10 +85,26 @@ def verdict(reply: object, field: str | None = None) -> float | None:
     text: object = REASONING.split(reply)[-1]
     if field is not None:
         text = _object(str(text)).get(field)
-    if not isinstance(text, str) or len(text := text.strip(SPACES)) > LONGEST:
+        text = text.upper() if text in ("a", "b") else text
+    if not isinstance(text, str):
         return None
-    found = STATED.fullmatch(BOLD.sub(r"\1", text))
-    return VERDICTS[next(filter(None, found.groups())).upper()] if found else None
+    text = TIE_OF_MT_BENCH.sub("[[TIE]]", BOLD.sub(r"\1", text.strip(SPACES)))
+    found = STATED.fullmatch(text) if len(text) <= LONGEST else None
+    return _value(found) if found else _announced(text)
+
+
+def _announced(text: str) -> float | None:
+    """The verdict that the last of several lines announces and is, if nothing before it announces another."""
+    before, _, last = text.rpartition("\n")
+    found = STATED.fullmatch(last.strip(SPACES)) if before and len(last) <= LONGEST else None
+    if found is None or not ANNOUNCED.match(found[0]):
+        return None
+    verdicts = {_value(one) for one in (found, *ANNOUNCED.finditer(before))}
+    return verdicts.pop() if len(verdicts) == 1 else None
+
+
+def _value(found: re.Match[str]) -> float:
+    return VERDICTS[next(filter(None, found.groups())).upper()]
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, or a hosted model.
 
 Each comparison is one chat completion. What may pass by itself is tried again, with growing, jittered waits: lost
-connections, timeouts, 408, 429 and 5xx. A refusal of one comparison (400, 413, 422), a malformed or an equivocal reply
-makes it a failure, NaN, which is never a preference. A refusal of all of them (401, 403, 404, a quota that is used up)
-stops the run at once. The endpoint's own words are told: with a refusal of all, and once of each other kind.
+connections, timeouts, 408, 429 and 5xx. A refusal of one comparison (400, 413, 422), a malformed or an equivocal reply,
+and one that a filter of contents has ended make it a failure, NaN, which is never a preference. A refusal of all of
+them (401, 402, 403, 404, 410, a quota that is used up) stops the run at once. The endpoint's own words are told: with a
+refusal of all, and once of each other kind.
 
 Requests ask for 8 tokens at temperature 0. An endpoint that complains of `max_tokens` and names `max_completion_tokens`
 gets that instead, and one that complains of the temperature gets none.
@@ -37,8 +38,11 @@ from llm_bridge.judges._endpoint import Refusal, refusal, shown
 from llm_bridge.judges._question import CRITERION, question, verdict
 from llm_bridge.ranges import require
 
-TRANSIENT, FATAL, TOO_MANY = (408, 429), (401, 403, 404, 405), 429
+TRANSIENT, FATAL, TOO_MANY = (408, 429), (401, 402, 403, 404, 405, 410), 429
 FATAL_CODES = ("model_not_found", "insufficient_quota")
+MORE = "give it more tokens (max_tokens, --judge-max-tokens)"
+NOT_WHOLE = {"length": f"was cut off, {MORE}", "content_filter": "a filter of contents has ended, so it is no verdict"}
+THOUGHTS = ("reasoning_content", "reasoning")  # where endpoints put what a judge thinks before its reply
 OWN_FIELDS = ("model", "messages", "stream")
 MAX_REPLY_BYTES = 1_000_000
 MAX_ATTEMPTS = 8
@@ -303,15 +307,19 @@ class HttpJudge:
     def _verdict(self, reply: bytes) -> float:
         try:
             choice = json.loads(reply)["choices"][0]
-            text, cut = choice["message"]["content"], choice.get("finish_reason") == "length"
+            message, ended = choice["message"], choice.get("finish_reason")
+            thought = any(message.get(name) for name in THOUGHTS)
+            text = message.get("content") if thought else message["content"]
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             said = refusal(reply, self._key()).words
             raise _Failed("invalid", f"gives a reply that is no chat completion: {said}") from None
-        found = None if cut else verdict(text, self.reply_field)
+        problem = NOT_WHOLE.get(ended) if isinstance(ended, str) else None
+        found = verdict(text, self.reply_field) if problem is None else None
         if found is None:
             said = shown(text if isinstance(text, str) else json.dumps(text), self._key())
-            ended = "was cut off, give it more tokens (max_tokens, --judge-max-tokens)" if cut else "is no verdict"
-            raise _Failed("invalid", f"gives a reply that {ended}: {said}")
+            if problem is None:
+                problem = f"is no verdict but reasoning alone, {MORE}" if thought and not text else "is no verdict"
+            raise _Failed("invalid", f"gives a reply that {problem}: {said}")
         return found
 
     def _tell_once(self, kind: str, sentence: str) -> None:

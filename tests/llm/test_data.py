@@ -190,6 +190,12 @@ BAD: dict[str, tuple[bytes, str]] = {
         "'prompt' has half of a surrogate pair at character 1",
     ),
     "tools": (json.dumps({"prompt": SECRET, "tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
+    "Tools": (json.dumps({"prompt": SECRET, "Tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
+    "Prompt": (json.dumps({"Prompt": SECRET}).encode(), "like 'prompt' but for capitals or spaces; call it 'prompt'"),
+    "Kwargs": (b'{"prompt": "a", "Chat_template_kwargs": {}}', "call it 'chat_template_kwargs'"),
+    "space": (b'{"prompt": "a", "p_chosen ": 0.2}', "call it 'p_chosen'"),
+    "Assistant": (json.dumps({"prompt": [USER, BOT | {"role": "Assistant"}]}).encode(), "ends with a message of the"),
+    "model": (json.dumps({"prompt": [USER, BOT | {"role": "model"}]}).encode(), "ends with a message of the"),
 }
 
 
@@ -214,6 +220,11 @@ PAIRS = {
     "empty answer": ({"prompt": "a", "chosen": "", "rejected": "b"}, "'chosen' is empty"),
     "probability": ({"prompt": "a", "chosen": "b", "rejected": "c", "p_chosen": 1.5}, "from 0 to 1"),
     "nothing shared": ({"chosen": "b", "rejected": "c"}, "do not begin with the same"),
+    "P_chosen": ({"prompt": "a", "chosen": "b", "rejected": "c", "P_chosen": 0.1}, "call it 'p_chosen'"),
+    "the same": ({"prompt": "a", "chosen": "b", "rejected": "b"}, "are the same answer"),
+    "the same, in other forms": ({"prompt": [USER], "chosen": "c", "rejected": [BOT]}, "are the same answer"),
+    "the same, implicit": ({"chosen": "a b", "rejected": "a b"}, "are the same answer"),
+    "the same calls": ({"prompt": [USER], "chosen": [CALLED], "rejected": [CALLED]}, "are the same answer"),
     "mixed": ({"chosen": "b", "rejected": [BOT]}, "both text or both messages"),
 }
 
@@ -223,6 +234,9 @@ def test_a_bad_pair_stops_with_file_and_line(fault: str, tmp_path: Path) -> None
     row, reason = PAIRS[fault]
     with pytest.raises(data.DataError, match=f"rows.jsonl:1: .*{reason}"):
         data.load(lines(tmp_path / "rows.jsonl", row), kind="preferences")
+    good = {"prompt": [USER] if isinstance(row.get("prompt"), list) else "a", "chosen": "b", "rejected": "c"}
+    found = data.load(lines(tmp_path / "rows.jsonl", row, good), kind="preferences", on_bad_row="skip")
+    assert (len(found), len(found.skipped)) == (1, 1)
 
 
 def test_bad_files(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 import math
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import llm_bridge as bridge
 from benchmarks import win_rate_intervals
+from llm_bridge import data
 from llm_bridge.evaluation import Tournament, matched, tournament
-from llm_bridge.intervals import clustered, redrawn, replicates, wilson
+from llm_bridge.intervals import cases_of, clustered, redrawn, repeats, replicates, wilson
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.lottery import lottery_of, nash, nash_of_each, tables_of
+from tests.llm.test_data import lines
 
 
 def test_a_clustered_error_is_that_of_the_clusters() -> None:
@@ -62,7 +65,7 @@ def cyclic(prompt: str, a: str, b: str) -> float:
 
 def test_a_cycle_of_models_has_the_lottery_that_is_known() -> None:
     """P[b > a] = P[c > b] = .9, P[a > c] = .8: the Nash lottery is (4, 3, 4) / 11, and no model is the best."""
-    found = tournament(PairFunction(cyclic), ["p"] * 50, {name: [[name]] * 50 for name in "abc"})
+    found = tournament(PairFunction(cyclic), [str(k) for k in range(50)], {name: [[name]] * 50 for name in "abc"})
     np.testing.assert_allclose(list(found.lottery.values()), np.array([4, 3, 4]) / 11, rtol=0, atol=1e-9)
     assert found.exploitability < 1e-12
     assert found.wins[1, 0] == pytest.approx(0.9)
@@ -207,3 +210,39 @@ def test_a_lottery_of_redrawn_prompts_is_that_of_each_table() -> None:
     np.testing.assert_allclose(nash_of_each(tables)[~cycle][:2], solved, rtol=0, atol=1e-6)
     found = lottery_of(won, tables_of(won.mean(axis=1)[:, None], 3)[0], "abc")
     assert all(found.lottery_low[n] < found.lottery[n] < found.lottery_high[n] for n in "abc")
+
+
+# ------------------------------------------------------------------------ rows that repeat a prompt
+
+
+def test_rows_that_repeat_a_prompt_are_one_case() -> None:
+    """120 rows of 3 prompts tell what 3 prompts tell: rates 1, .5 and .3, mean .6; the lottery stays open."""
+    rate = {"p": 1.0, "q": 0.5, "r": 0.3}
+
+    def judge(prompt: str, a: str, b: str) -> float:
+        return rate[prompt] if a == "new" else 1 - rate[prompt]
+
+    def found(prompts: list[str], cases: list[str] | None = None) -> Tournament:
+        answers = {"old": [["old"]] * len(prompts), "new": [["new"]] * len(prompts)}
+        return tournament(PairFunction(judge), prompts, answers, cases=cases)
+
+    once, often = found([*rate]), found([*rate] * 40)
+    assert once.wins[1, 0] == pytest.approx(0.6, abs=1e-12)
+    for name in ("wins", "low", "high", "wilson_low", "wilson_high", "error", "similar", "similar_error"):
+        np.testing.assert_allclose(getattr(often, name), getattr(once, name), rtol=0, atol=1e-12, err_msg=name)
+    assert once.error[1, 0] == pytest.approx(np.std([1, 0.5, 0.3], ddof=1) / math.sqrt(3), abs=1e-12)
+    assert wilson(0.6, 3) == pytest.approx((often.wilson_low[1, 0], often.wilson_high[1, 0]), abs=1e-12)
+    assert "so the lottery is open" in "\n".join(often.lines())
+    told_apart = found([*rate] * 40, [str(k) for k in range(120)])  # what 0.1.0 took them for
+    assert told_apart.apart[1, 0]
+    uneven = found(["p", "p", "p", "q", "r"])
+    assert uneven.wins[1, 0] == pytest.approx(0.6, abs=1e-12)
+
+
+def test_a_row_with_other_template_arguments_is_another_case(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}]
+    rows = [{"prompt": turns}, {"prompt": turns, "chat_template_kwargs": {"k": 1}}, {"prompt": turns}]
+    cases = [row.case for row in data.load(lines(tmp_path / "p.jsonl", *rows)).rows]
+    assert cases_of(cases).tolist() == [0, 1, 0]
+    assert repeats(cases) == ["1 of 3 rows repeat a prompt: intervals have 2 cases"]
+    assert repeats(cases[:2]) == []

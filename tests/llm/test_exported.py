@@ -23,7 +23,7 @@ from llm_bridge.baselines.inpo import INPO
 from llm_bridge.baselines.nash_md import NashMD
 from llm_bridge.baselines.online_ipo import OnlineIPO
 from llm_bridge.baselines.self_play import SelfPlay
-from llm_bridge.loop import UntrainedWarning
+from llm_bridge.loop import FINISHED, MAGNET_STAYED, UntrainedWarning
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Train
 from llm_bridge.ranges import SettingError, flags
@@ -205,3 +205,45 @@ def test_no_win_rate_is_measured_of_a_magnet_that_is_the_start() -> None:
     one = method(mmd.Refresh(every=4), exports="magnet")
     measured = WinRate(one, policy(), PROMPTS, every=2, key=KEY)
     assert [measured.due(state) for state in rounds(one, policy(), 4)] == [False, False, False, True]
+
+
+def learns(one: Any, state: bridge.TrainState, questions: Any) -> tuple[bridge.TrainState, dict[str, float]]:
+    return one.settle(dataclasses.replace(state, weights={n: w + 0.01 for n, w in state.weights.items()})), {}
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_magnet_that_never_left_the_start_is_not_exported(watched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rate of 1e-12 moves no float32: by default the last iterate is exported with a word, a choice is refused."""
+    monkeypatch.setattr(bridge.MPO, "round", learns)
+    one, start = method(mmd.MovingAverage(rate=1e-12), watch_start=watched), policy().copy()
+    chosen = dataclasses.replace(one, exports="magnet")
+    with pytest.warns(UntrainedWarning, match="after 3 rounds the magnet is still the start, so the last iterate is"):
+        found = one.fit(start, PROMPTS, steps=3, key=KEY)
+    np.testing.assert_array_equal(found.policy.arrays()["head"], found.state.weights["head"])
+    assert found.status == FINISHED
+    assert one.result(found.state, start) is found.state.weights  # and so the win rate is theirs
+    with pytest.warns(UntrainedWarning, match="the magnet is still the start"):
+        stopped = chosen.fit(start, PROMPTS, steps=3, key=KEY)
+    assert stopped.status == MAGNET_STAYED
+    with pytest.raises(SettingError, match="to be 'last', after 3 rounds the magnet is still the start"):
+        chosen.export(found.state, start)
+    for array in start.arrays().values():
+        array.delete()
+    if not watched:  # nobody knows the start any more, so nothing is said of it
+        np.testing.assert_array_equal(chosen.export(found.state, start).arrays()["head"], found.state.magnet["head"])
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_a_rounding_that_takes_back_what_was_learned_is_named(watched: bool) -> None:
+    """Bfloat16 has steps of 2**-7 above 1: of .6 steps it takes back .4, of .8 it takes back .2, of 1/2 nothing."""
+    whole = policy()
+    half = {name: jnp.ones(array.shape, jnp.bfloat16) for name, array in whole.arrays().items()}
+    start = bridge.Policy(whole.decoder, half, whole.origin)
+    one = method(mmd.Refresh(every=40), watch_start=watched)
+    for change, warned in ((0.6 * 2**-7, True), (0.8 * 2**-7, False), (0.5, False)):
+        state = one.init(start, KEY)
+        now = one.settle(dataclasses.replace(state, weights={n: w + change for n, w in state.weights.items()}))
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always", UntrainedWarning)
+            one.export(now, start)
+        assert [str(w.message).startswith("rounding to bfloat16 moves") for w in seen] == [True] * warned, change

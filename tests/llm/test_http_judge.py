@@ -23,7 +23,8 @@ import llm_bridge as bridge
 from llm_bridge.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
-from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge
+from llm_bridge.judges._endpoint import Refusal
+from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge, _Failed
 from tests.llm.test_tokenizer import tokenizer
 
 pytest.importorskip("httpx2")
@@ -253,7 +254,18 @@ MALFORMED = [
     "Answer A is better than answer B.",
     "Answer: A Answer: B",
     "AnswerA",
-    "The answer is A",
+    "The answer is A or B",
+    "The answer is not A",
+    "The answer A",
+    "[[B]]\n[[A]]",
+    "The answer is B.\nThe answer is A.",
+    "B is brief.\nA",
+    "B is brief.\n(A)",
+    "[[A]]\nand so on",
+    "\\boxed{A or B}",
+    "C",
+    "[C]",
+    "<answer>A",
     "<think>A",
     "<think>so A</think>",
     "<think>B</think>A is better",
@@ -310,6 +322,17 @@ DRESSED += ["Answer: {}", "answer {}", "**Answer:** {}", "**Answer: {}**", "Answ
 DRESSED += [
     "Verdict:\n{}",
     "Winner: {}",
+    "{})",
+    "The answer is {}",
+    "The better answer is: **{}**.",
+    "<answer>{}</answer>",
+    "<answer>\n{}\n</answer>",
+    "\\boxed{{{}}}",
+    "$\\boxed{{{}}}$.",
+    "\\boxed{{\\text{{{}}}}}",
+    "A is long, B is not, and both are right; answer A is (A).\n\nThe answer is {}.",
+    "Both were weighed with care, which takes more than sixty characters.\n**[[{}]]**",
+    "The verdict is {0}, as I shall show.\n<answer>{0}</answer>",
     "<think>A or B? Not B.\n[[B]]</think>\n\n{}",
     "I think\nB.\n</think>\nAnswer: {}",
 ]
@@ -321,7 +344,14 @@ def test_a_verdict_may_be_dressed_as_models_dress_a_word(form: str) -> None:
     assert [_question.verdict(form.format(word)) for word in words] == [1.0, 0.0, 0.5, 0.5, 0.5]
 
 
+def test_the_tie_of_mt_bench_is_a_tie() -> None:
+    assert [_question.verdict(said) for said in ("[[C]]", "Equal.\n[[C]]", "[[A]]\n[[C]]")] == [0.5, 0.5, None]
+
+
 OBJECTS: dict[str, float | None] = {
+    '{"winner": "a"}': 1.0,
+    '```JSON\n{"winner": "b"}\n```': 0.0,
+    '{"winner": "c"}': None,
     '{"winner": "A"}': 1.0,
     '{"why": "B is wrong, {A} is not", "winner": "A."}': 1.0,
     '```json\n{"winner": "B"}\n```': 0.0,
@@ -655,3 +685,31 @@ def test_options_reach_the_judge_and_an_endpoint_that_is_wrong_ends_the_command(
     (body,) = server.bodies
     assert (body["seed"], body["max_tokens"]) == (1, 700)
     assert 'kinder?\nReply with a JSON object and nothing else. Its field "w"' in body["messages"][0]["content"]
+
+
+ENDED = {
+    '{"message": {"content": "A"}, "finish_reason": "content_filter"}': "a filter of contents has ended, so it is no",
+    '{"message": {"content": null, "reasoning_content": "B is"}, "finish_reason": "stop"}': "reasoning alone, give it",
+    '{"message": {"content": "", "reasoning": "B is"}, "finish_reason": "length"}': "was cut off, give it more tokens",
+    '{"message": {"content": "A"}, "finish_reason": ["stop"]}': "",
+}
+
+
+def test_a_reply_that_was_ended_by_something_else_is_no_verdict() -> None:
+    judge = HttpJudge("http://localhost:1/v1", "m")
+    for choice, words in ENDED.items():
+        whole = f'{{"choices": [{choice}]}}'.encode()
+        if not words:
+            assert judge._verdict(whole) == 1.0
+            continue
+        with pytest.raises(_Failed) as failure:
+            judge._verdict(whole)
+        assert words in failure.value.sentence
+        assert ("--judge-max-tokens" in failure.value.sentence) == ("content_filter" not in choice)
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 410])
+def test_a_refusal_of_every_request_stops_the_run(status: int) -> None:
+    error = HttpJudge("http://localhost:1/v1", "m")._error(status, "", Refusal("pay first"))
+    assert isinstance(error, bridge.BridgeError)
+    assert str(error).endswith("it says: pay first")

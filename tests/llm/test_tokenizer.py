@@ -125,8 +125,24 @@ def test_arguments_of_a_template(tmp_path: Path) -> None:
     for name in ("enable_thoughts", "tokenize", "add_generation_prompt"):
         with pytest.raises(bridge.BridgeError, match=f"does not ask for {name}"):
             found.prompt(MESSAGES, **{name: True})
+    for word in ("false", "True"):
+        with pytest.raises(bridge.BridgeError, match=f"enable_thinking is the text .* expected {word.lower()} without"):
+            found.prompt(MESSAGES, enable_thinking=word)
     with pytest.raises(bridge.BridgeError, match="text goes through no chat template, which enable_thinking"):
         found.prompt("a b", enable_thinking=False)
+
+
+UNASKED = "{# mode #}{% set depth = 3 %}{{ 'style' }}{% for turn in messages %}{{ turn.name }}{% endfor %}"
+
+
+def test_a_template_asks_for_what_it_is_given_from_outside_only(tmp_path: Path) -> None:
+    """Words in comments, texts and attributes, and names that the template sets itself, are no arguments."""
+    template = TEMPLATE + UNASKED + "{% set size = size | default(2) %}{% if day is not defined %}{% endif %}"
+    found = bridge.Tokenizer(tokenizer(tmp_path, template=template))
+    for name in ("mode", "depth", "style", "turn", "name"):
+        with pytest.raises(bridge.BridgeError, match=f"does not ask for {name}"):
+            found.prompt(MESSAGES, **{name: 1})
+    assert found.prompt(MESSAGES, size=1, day="a") == found.prompt(MESSAGES)
 
 
 def test_parts_of_a_message_are_joined(tmp_path: Path) -> None:

@@ -17,8 +17,10 @@ import pytest
 
 import llm_bridge as bridge
 from llm_bridge import train_commands, training_log
+from llm_bridge.intervals import wilson
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.training_log import TrainingLog
+from llm_bridge.win_rate import _summary
 from tests.llm.games import CYCLE, SIZES, SumJudge, policy
 from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import model as model  # fixtures
@@ -63,6 +65,15 @@ def test_pairs_without_an_answer_are_left_out_and_counted() -> None:
     both = no_zero**2 + (1 - no_zero) ** 2
     assert found["eval/win_rate"] == 0.5
     assert 1 - found["eval/failed_frac"] == pytest.approx(both, abs=0.08)
+
+
+def test_held_out_rows_that_repeat_a_prompt_are_one_case() -> None:
+    """Rows with the prompt [0] all won, the row with the prompt [1] lost: 1/2 over two prompts, whatever the rows."""
+    won, once = np.array([1.0] * 9 + [0.0]), _summary(np.array([1.0, 0.0]), np.array([0, 1]))
+    assert _summary(won, np.array([0] * 9 + [1])) == pytest.approx(once, abs=1e-12)
+    assert once["eval/win_rate"] == pytest.approx(0.5, abs=1e-12)
+    assert once["eval/win_rate_wilson_low"] == pytest.approx(wilson(0.5, 2)[0], abs=1e-12)
+    assert _summary(np.array([np.nan, 1.0]), np.array([0, 0]))["eval/win_rate"] == pytest.approx(1, abs=1e-12)
 
 
 def test_a_win_rate_needs_a_judge_and_a_period() -> None:
