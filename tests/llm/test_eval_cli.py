@@ -224,7 +224,9 @@ def test_what_a_checkpoint_recommends_and_what_is_used_is_said(folders: Path, ca
         "--temperature 0.6 --top-p 0.9": "",
     }.items():
         assert main([*line.split(), *more.split()]) == 0
-        assert capsys.readouterr().out == f"{said}wrote 5 answers to a.jsonl\n"
+        printed = capsys.readouterr().out
+        assert printed.startswith(f"{said}prompts.jsonl:1: 2 prompt tokens")
+        assert printed.endswith("wrote 5 answers to a.jsonl\n")
     models = "one=good two=good three=a.jsonl"
     assert main(f"eval {models} {common} --judge {os.environ['JUDGES']}:shorter".split()) == 0
     assert capsys.readouterr().out.count("generation_config.json recommends") == 2
