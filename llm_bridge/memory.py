@@ -52,7 +52,7 @@ class Arrays(NamedTuple):
 
 ASSIGNED = Arrays(scores=5, logits=8, logits_of_chunk=8, tables=0, written=0)  # XLA's own buffers
 ON_CPU = Arrays(scores=6, logits=11, logits_of_chunk=15, tables=6, written=3)
-COMPILER = 450 * MIB  # code and working memory of compiling what a run calls, and the libraries that write it
+COMPILER = 510 * MIB  # code and working memory of compiling what a run calls, and the libraries that write it
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What `mpo train` holds while a judge is asked, and at its peak, is what it has said that it needs."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -41,6 +42,7 @@ def test_copies_of_the_weights(words: tuple[str, ...], work: Path, tmp_path_fact
     model, copy = bridge.save(policy, folder.parent / "model"), 4 * count(policy.architecture)
     del policy
     (work / f"{os.environ['JUDGES']}.py").write_text(JUDGE)
+    gc.collect()  # what tests before have left would go meanwhile
     before = sum(array.nbytes for array in jax.live_arrays())
     assert train(model, "run", "--quiet", *words, judge="held", steps=2) == 0
     during = [int(line) - before for line in Path("held").read_text().split()]
