@@ -176,7 +176,10 @@ def main() -> None:
         counts = (len(of_kind), statuses["CONVERGED"], statuses["PRECISION"], narrow, wrong)
         rows.append((kind, *(str(count) for count in counts)))
     print_table(("kind", "games", "converged", "precision", "not converged under six decades", "wrong"), rows)
-    store("small_games", {"environment": environment(), "results": results})
+    statuses = Counter(r["status"]["solve"] for r in results)
+    unusual = [r for r in results if any(r["wrong"].values()) or set(r["status"].values()) != {"CONVERGED"}]
+    counts = {"games": len(results), "statuses": statuses, "iterates": Counter(r["iterate"] for r in results)}
+    store("small_games", {"environment": environment(), **counts, "results": unusual})
 
 
 if __name__ == "__main__":
