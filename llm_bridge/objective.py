@@ -3,7 +3,7 @@
 A response y is one action of the preference game, and a path in the tree of tokens. With the payoff q(y) = P(y > pi_k)
 - 1/2, the policy pi_k that sampled the round and the magnet mu, training takes gradient steps on
 
-    -E_{y ~ pi} q(y)  +  alpha KL(pi, mu)  +  KL(pi, pi_k) / eta          (`mmd.magnetic_objective`, negated)
+    -E_{y ~ pi} q(y)  +  alpha KL(pi, mu)  +  KL(pi, pi_k) / eta          (`mmd.update.magnetic_objective`, negated)
 
 whose minimiser is `mmd.update.magnetic_step`. By the chain rule the divergence of responses is the sum of the
 divergences of tokens along the way, so the same function stands for a prompt with all its responses as actions

@@ -111,7 +111,7 @@ def solve(
         game: the game.
         algorithm: how; `Auto()` if None.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
-            play, as `mmd.Certificate.default_tolerance` defines it.
+            play, as `Certificate.default_tolerance` (`mmd.certificate`) defines it.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
             payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range, 0
             for never.
