@@ -129,13 +129,13 @@ def allowed_error(payoffs: np.ndarray, found: Sequence[Equilibrium]) -> Fraction
     return max(Fraction(1, 10**6) * stake(payoffs, found), 8 * units)
 
 
-def compare(count: int) -> list[dict[str, Any]]:
+def compare(seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Solve draws by the default, alone and as one batch, and by `solve_exactly`, and compare with the truth."""
-    draws = [draw(seed) for seed in range(count)]
+    draws = [draw(seed) for seed in seeds]
     many = mmd.solve_many([payoffs for _, payoffs in draws])
     return [
-        {"seed": seed} | _compared(kind, payoffs, (many.statuses[seed], float(many.values[seed])))
-        for seed, (kind, payoffs) in enumerate(draws)
+        {"seed": seed} | _compared(kind, payoffs, (many.statuses[place], float(many.values[place])))
+        for place, (seed, (kind, payoffs)) in enumerate(zip(seeds, draws, strict=True))
     ]
 
 
@@ -166,7 +166,7 @@ def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description="Small matrix games over 24 decades, against fractions.")
     parser.add_argument("--count", type=int, default=2_000)
-    results = compare(parser.parse_args().count)
+    results = compare(range(parser.parse_args().count))
     rows = []
     for kind in KINDS:
         of_kind = [r for r in results if r["kind"] == kind]

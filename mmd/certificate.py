@@ -42,7 +42,8 @@ class Certificate:
         value: payoff of the row player, in the units of the input (the game's offset included).
         best_response_gains: what the row and the column player gain by their best deviation, in payoff units (>= 0).
         scale: what is at stake in play, in payoff units: the mean distance of a payoff from the value, over the actions
-            that the policies use in earnest; where that is 0, the smallest loss by another action.
+            that the policies use in earnest; where that is 0, the least that another action changes: its loss, or for
+            actions that lose nothing, the mean distance of the payoffs that they meet.
         rounding: exploitability, in payoff units, below which policies in float64 cannot be told apart: the effect of
             some roundings in every payoff that a best response meets. An estimate, not a bound.
     """
@@ -101,14 +102,13 @@ def certify(game: Game, policy: Any) -> Certificate:
     found = _measured(game, policies)
     sizes = _gradients(game, found.plans, size=True)
     rounding, largest = _rounding(game, found, sizes)
-    scale, noise = _stake(game, policies, found, sizes), rounding
+    scale, noise = _stake(game, _in_earnest(game, policies, found, sizes), found, sizes), rounding
     if rounding > FINE * scale and game.payoff.n_stored * _depth(game) <= MOST_FRACTIONS:
         policies = tuple(_fractions(game, player, p) for player, p in enumerate(probabilities))
         found, noise = _measured(game, policies), 0.0
-        scale = _stake(game, policies, found, sizes)
+        scale = _stake(game, _in_earnest(game, policies, found, sizes), found, sizes)
     if scale <= noise:
-        losses = -np.concatenate([regrets[1:] for regrets in found.regrets])
-        scale = min(losses[losses > rounding], default=0.0)
+        scale = _least_at_stake(game, policies, found, rounding)
     if not min(found.gains) >= -ROUNDING * largest:
         raise RuntimeError(
             f"{game.name}: best responses gain {found.gains}, which cannot be negative; please report this"
@@ -134,19 +134,29 @@ def _rounding(game: Game, found: "_Measured", sizes: tuple[Any, Any]) -> tuple[f
     return width / 4, largest
 
 
-def _stake(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tuple[Any, Any]) -> Any:
-    """Mean distance of a payoff from the value, over the actions that the policies use in earnest.
+def _in_earnest(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tuple[Any, Any]) -> tuple[Any, ...]:
+    """The policies over the actions that they use in earnest.
 
     Such an action's probability exceeds its loss over what the policies meet there: an equilibrium may use an action
     very rarely, and what an unfinished iterate still gives to a bad one does not count.
     """
-    if game.payoff.n_stored > MOST_COMPARED or game.description.plays is None:
-        return float(found.plans[0] @ sizes[0])  # the mean absolute payoff
-    earnest = tuple(
+    return tuple(
         _scaled(player, np.where(p * size > -regret, p, 0 * p), p)
         for player, p, size, regret in zip(game.players, policies, sizes, found.regrets, strict=True)
     )
-    x, y = (_plan(player, p) for player, p in zip(game.players, earnest, strict=True))
+
+
+def _stake(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tuple[Any, Any]) -> Any:
+    """Mean distance of a payoff from the value of some policies, or, in a large game, from 0 under the given ones."""
+    if game.payoff.n_stored > MOST_COMPARED or game.description.plays is None:
+        return float(found.plans[0] @ sizes[0])
+    return _spread(game, policies)
+
+
+def _spread(game: Game, policies: tuple[Any, ...]) -> Any:
+    """Mean distance of a payoff from the value of policies that need not be the ones which are certified."""
+    assert game.description.plays is not None, "without it payoffs are not compared with the value"
+    x, y = (_plan(player, p) for player, p in zip(game.players, policies, strict=True))
     payoffs, reach = game.payoff.entries(), game.description.plays()
     values, chances = (_like(x, entries.values) for entries in (payoffs, reach))
     value = np.sum(x[payoffs.rows] * values * y[payoffs.columns])
@@ -154,6 +164,21 @@ def _stake(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tup
     _, first, cell = np.unique(rows * len(y) + columns, return_index=True, return_inverse=True)
     difference = _sums(cell, np.concatenate([values, -value * chances]), len(first))
     return np.sum(x[rows[first]] * np.abs(difference) * y[columns[first]])
+
+
+def _least_at_stake(game: Game, policies: tuple[Any, ...], found: "_Measured", rounding: float) -> float:
+    """What is at stake where every payoff that is met is the value: the least that another action changes.
+
+    An action that loses more than rounding can tell counts with its loss. Those that lose less, one player's at a time,
+    count with the mean distance of the payoffs from the value when all of them are played alike.
+    """
+    losses = -np.concatenate([regrets[1:] for regrets in found.regrets])
+    least = [float(loss) for loss in losses[losses > rounding]]
+    if game.payoff.n_stored <= MOST_COMPARED and game.description.plays is not None:
+        for player, (treeplex, p, regret) in enumerate(zip(game.players, policies, found.regrets, strict=True)):
+            alike = _scaled(treeplex, np.where(regret >= -rounding, 0 * p + 1, 0 * p), p)
+            least.append(float(_spread(game, (alike, policies[1]) if player == 0 else (policies[0], alike))))
+    return min((one for one in least if one > 0), default=0.0)
 
 
 def _like(plan: Any, values: Float[np.ndarray, " N"]) -> Any:
@@ -240,11 +265,21 @@ def default_tolerances(
     column = _Side.of(-payoffs.transpose(0, 2, 1), y, x, exists[1])
     rounding = (row.width + column.width) / 4
     values = np.einsum("gm,gmn,gn->g", row.earnest, payoffs, column.earnest)
-    stake = np.einsum("gm,gmn,gn->g", row.earnest, np.abs(payoffs - values[:, None, None]), column.earnest)
+    stake = _spreads(payoffs, row.earnest, column.earnest)
     losses = np.concatenate([row.losses, column.losses], axis=1)
-    smallest = np.where(losses > rounding[:, None], losses, np.inf).min(axis=1)
+    spreads = [_spreads(payoffs, row.alike(rounding), y), _spreads(payoffs, x, column.alike(rounding))]
+    least = np.concatenate([np.where(losses > rounding[:, None], losses, 0.0), np.stack(spreads, axis=1)], axis=1)
+    smallest = np.where(least > 0, least, np.inf).min(axis=1)
     scale = np.where(stake > rounding, stake, np.where(np.isfinite(smallest), smallest, 0.0))
     return _default_tolerance(scale, rounding, values)
+
+
+def _spreads(
+    payoffs: Float[np.ndarray, "G m n"], x: Float[np.ndarray, "G m"], y: Float[np.ndarray, "G n"]
+) -> Float[np.ndarray, " G"]:
+    """Mean distance of a payoff from the value of strategies, in each game."""
+    values = np.einsum("gm,gmn,gn->g", x, payoffs, y)
+    return np.einsum("gm,gmn,gn->g", x, np.abs(payoffs - values[:, None, None]), y)
 
 
 class _Side(NamedTuple):
@@ -270,6 +305,11 @@ class _Side(NamedTuple):
         mass = earnest.sum(axis=1, keepdims=True)
         earnest = np.where(mass > 0, earnest / np.where(mass > 0, mass, 1.0), own)
         return cls(losses, earnest, (gradient + error).max(axis=1) - (gradient - error).max(axis=1))
+
+    def alike(self, rounding: Float[np.ndarray, " G"]) -> Float[np.ndarray, "G m"]:
+        """The strategies that play alike all actions which lose no more than rounding can tell."""
+        tied = (self.losses <= rounding[:, None]).astype(np.float64)
+        return tied / tied.sum(axis=1, keepdims=True)
 
 
 def certify_matrices(

@@ -149,7 +149,7 @@ class Solutions(Sequence[Solution]):
         seconds: {"compile", "solve"} of the whole batch.
     """
 
-    games: Sequence[Game | Float[np.ndarray, "_ _"]]
+    games: Sequence[Game | np.ndarray]
     algorithm: dict[str, Any]
     row: Float[np.ndarray, "G m"]
     column: Float[np.ndarray, "G n"]

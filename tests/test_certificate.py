@@ -246,3 +246,39 @@ def test_payoffs_in_parts_are_all_payoffs(rng: np.random.Generator, monkeypatch:
     again = certify(game, policy)
     np.testing.assert_allclose(again.best_response_gains, whole.best_response_gains, rtol=1e-13)
     np.testing.assert_allclose(again.value, whole.value, rtol=1e-13)
+
+
+STAKES = {
+    "both mix (1, 2) / 3": ([[3.0, -1], [-1, 1]], [1 / 3, 2 / 3], [1 / 3, 2 / 3], 32 / 27),
+    "the same, 10 higher": ([[13.0, 9], [9, 11]], [1 / 3, 2 / 3], [1 / 3, 2 / 3], 32 / 27),
+    "pure: the smallest loss": ([[5.0, 7], [2, 9]], [1, 0], [1, 0], 2.0),
+    "a third row that is left out": ([[3.0, -1], [-1, 1], [-9, -9]], [1 / 3, 2 / 3, 0], [1 / 3, 2 / 3], 32 / 27),
+    "all that is met is 0, a row is at its limit": ([[0.0, 0], [1, -1]], [1, 0], [0.5, 0.5], 0.5),
+    "all that is met is 2, no column loses": ([[3.0, 2, 1], [1, 2, 3]], [0.5, 0.5], [0, 1, 0], 2 / 3),
+}
+
+
+@pytest.mark.parametrize(("payoffs", "row", "column", "stake"), STAKES.values(), ids=STAKES)
+def test_what_is_at_stake_in_games_worked_by_hand(payoffs: list, row: list, column: list, stake: float) -> None:
+    """The mean distance from the value; where it is 0, the least that another action changes. One game and a batch."""
+    x, y = np.array(row, float), np.array(column, float)
+    game = Game.from_matrix(np.array(payoffs))
+    found = certify(game, (np.concatenate([[1], x]), np.concatenate([[1], y])))
+    np.testing.assert_allclose(found.scale, stake, rtol=1e-14)
+    np.testing.assert_allclose(found.default_tolerance, certificate.DEFAULT_TOLERANCE * stake, rtol=1e-14)
+    there = (np.ones((1, len(x)), bool), np.ones((1, len(y)), bool))
+    (many,) = certificate.default_tolerances(np.array([payoffs]), there, (x[None], y[None]))
+    np.testing.assert_allclose(many, certificate.DEFAULT_TOLERANCE * stake, rtol=1e-14)
+
+
+def test_what_is_at_stake_on_a_tree() -> None:
+    """Kuhn poker's equilibrium in which the first player never bets: 547 / 486, summed over the six deals by hand.
+
+    J Q: -1. J K: -1. Q J: 1 (2/3), 2 (1/9), -1 (2/9). Q K: -2 (1/3), -1 (2/3). K J: 1 (2/3), 2 (1/3). K Q: 1.
+    """
+    game = games.load("kuhn_poker")
+    row = [1, 1, 0, 1, 0, 1, 0, 1, 0, 2 / 3, 1 / 3, 0, 1]  # J, Q, K; then J, Q, K after a bet
+    column = [1, 2 / 3, 1 / 3, 1, 0, 1, 0, 2 / 3, 1 / 3, 0, 1, 0, 1]  # J, Q, K, each after a pass and after a bet
+    found = certify(game, (np.array(row), np.array(column)))
+    np.testing.assert_allclose(found.value, -1 / 18, rtol=1e-14)
+    np.testing.assert_allclose(found.scale, 547 / 486, rtol=1e-14)
