@@ -12,6 +12,7 @@ decide, a game that is not large is checked in fractions, which round nothing.
 Letters as in `mmd.treeplex`: I infosets, S sequences of a player; G matrix games in arrays of one shape, [m, n].
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -150,13 +151,12 @@ def _stake(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tup
     """Mean distance of a payoff from the value of some policies, or, in a large game, from 0 under the given ones."""
     if game.payoff.n_stored > MOST_COMPARED or game.description.plays is None:
         return float(found.plans[0] @ sizes[0])
-    return _spread(game, policies)
+    return _spread(game, _plan(game.row, policies[0]), _plan(game.column, policies[1]))
 
 
-def _spread(game: Game, policies: tuple[Any, ...]) -> Any:
-    """Mean distance of a payoff from the value of policies that need not be the ones which are certified."""
+def _spread(game: Game, x: Any, y: Any) -> Any:
+    """Mean distance of a payoff from the value of two plans."""
     assert game.description.plays is not None, "without it payoffs are not compared with the value"
-    x, y = (_plan(player, p) for player, p in zip(game.players, policies, strict=True))
     payoffs, reach = game.payoff.entries(), game.description.plays()
     values, chances = (_like(x, entries.values) for entries in (payoffs, reach))
     value = np.sum(x[payoffs.rows] * values * y[payoffs.columns])
@@ -176,8 +176,9 @@ def _least_at_stake(game: Game, policies: tuple[Any, ...], found: "_Measured", r
     least = [float(loss) for loss in losses[losses > rounding]]
     if game.payoff.n_stored <= MOST_COMPARED and game.description.plays is not None:
         for player, (treeplex, p, regret) in enumerate(zip(game.players, policies, found.regrets, strict=True)):
-            alike = _scaled(treeplex, np.where(regret >= -rounding, 0 * p + 1, 0 * p), p)
-            least.append(float(_spread(game, (alike, policies[1]) if player == 0 else (policies[0], alike))))
+            alike = _plan(treeplex, _scaled(treeplex, np.where(regret >= -rounding, 0 * p + 1, 0 * p), p))
+            x, y = (alike, found.plans[1]) if player == 0 else (found.plans[0], alike)
+            least.append(float(_spread(game, x, y)))
     return min((one for one in least if one > 0), default=0.0)
 
 
@@ -405,14 +406,13 @@ def _sums(sequences: Int[np.ndarray, " N"], values: Any, n_sequences: int) -> An
 
 def _levels(treeplex: Treeplex) -> Iterator[tuple[slice, slice]]:
     """Infosets and sequences of each level from the top: both contiguous, because infosets are sorted by level."""
-    first = treeplex.first_sequence
-    ends = first + treeplex.n_actions
+    first, n_actions = np.asarray(treeplex.first_sequence), np.asarray(treeplex.n_actions)
     owner = np.searchsorted(first, treeplex.parent, side="right") - 1  # infoset of the parent sequence, -1 if empty
-    above = np.maximum.accumulate(owner)
+    above, starts, ends = np.maximum.accumulate(owner).tolist(), first.tolist(), (first + n_actions).tolist()
     start = 0
-    while start < len(first):
-        stop = int(np.searchsorted(above, start))  # the next level begins where parents are of this one
-        yield slice(start, stop), slice(int(first[start]), int(ends[stop - 1]))
+    while start < len(starts):
+        stop = bisect_left(above, start)  # the next level begins where parents are of this one
+        yield slice(start, stop), slice(starts[start], ends[stop - 1])
         start = stop
 
 

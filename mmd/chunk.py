@@ -63,7 +63,8 @@ def advance(
 
     def check(carry: tuple[Any, Candidate, Rows]) -> tuple[Any, Candidate, Rows]:
         state, so_far, rows = carry
-        until = jnp.minimum((state.iteration // check_every + 1) * check_every, max_iterations)
+        most = max_iterations - state.iteration  # beside what is left, sums of 32 bits would overflow
+        until = state.iteration + jnp.minimum(check_every - state.iteration % check_every, most)
         state = jax.lax.while_loop(
             lambda s: s.iteration < until, lambda s: settled(game, algorithm.step(game, s)), state
         )

@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from mmd.certificate import certify
+from mmd.certificate import Certificate, certify
 from mmd.game import Game
 from mmd.sequence_form import behaviour, constraints, payoff_matrix
 from mmd.treeplex import Treeplex
@@ -68,8 +68,7 @@ class PolishReport:
 
     Attributes:
         probabilities: [S0], [S1] behavioural policies: the polished ones if accepted, else those that were given.
-        nash_conv_before, nash_conv_after: certified NashConv of the given and of the returned policies; never rises.
-        accepted: whether it fell.
+        before, after: certificates of the given and of the returned policies; NashConv never rises.
         faces: how many guesses were tried.
         gradient_evaluations: how many pairs (A y, A^T x) or (|A| y, |A|^T x) it took, those of certificates included.
         modelled_seconds: what the model says that the projections cost.
@@ -77,13 +76,27 @@ class PolishReport:
     """
 
     probabilities: Plans
-    nash_conv_before: float
-    nash_conv_after: float
-    accepted: bool
+    before: Certificate
+    after: Certificate
     faces: int
     gradient_evaluations: int
     modelled_seconds: float
     seconds: float
+
+    @property
+    def nash_conv_before(self) -> float:
+        """Certified NashConv of the given policies."""
+        return self.before.nash_conv
+
+    @property
+    def nash_conv_after(self) -> float:
+        """Certified NashConv of the returned policies."""
+        return self.after.nash_conv
+
+    @property
+    def accepted(self) -> bool:
+        """Whether NashConv fell."""
+        return self.nash_conv_after < self.nash_conv_before
 
 
 def affordable(game: Game, gradient_evaluations: int, spent: float, time_limit: float | None = None) -> float:
@@ -100,12 +113,20 @@ def affordable(game: Game, gradient_evaluations: int, spent: float, time_limit: 
     return max(allowance + SHARE * step * gradient_evaluations - spent, 0.0) / 2
 
 
-def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14, budget: float = np.inf) -> PolishReport:
+def polish(
+    game: Game,
+    probabilities: Plans,
+    *,
+    certificate: Certificate | None = None,
+    goal: float = 1e-14,
+    budget: float = np.inf,
+) -> PolishReport:
     """Try to turn approximate equilibrium policies into exact ones; never makes them worse.
 
     Args:
         game: the game.
         probabilities: [S0], [S1] behavioural policies, entry 0 (the empty sequence) being 1.
+        certificate: that of these policies, where it is known already.
         goal: NashConv, in units of the largest sequence-form payoff, at which no further guess is tried.
         budget: modelled seconds that the projections may take together; one that would exceed it is not begun.
 
@@ -113,37 +134,37 @@ def polish(game: Game, probabilities: Plans, *, goal: float = 1e-14, budget: flo
         GameError: the probabilities are not a policy of this game.
     """
     begun = time.perf_counter()
-    before = after = certify(game, probabilities).nash_conv
+    before = after = certificate or certify(game, probabilities)
     form, best, faces, work = _Form.of(game), probabilities, 0, _Work(budget, TRY_PER_ENTRY * game.payoff.n_stored)
-    if before > goal * form.scale:
+    if before.nash_conv > goal * form.scale:
         for candidate in _candidates(form, probabilities, work):
             faces += 1
-            nash_conv = certify(game, candidate).nash_conv
-            if nash_conv < after:
-                best, after = candidate, nash_conv
-            if after <= goal * form.scale:
+            found = certify(game, candidate)
+            if found.nash_conv < after.nash_conv:
+                best, after = candidate, found
+            if after.nash_conv <= goal * form.scale:
                 break
     evaluations = 1 + faces + work.gradient_evaluations
-    return PolishReport(
-        best, before, after, after < before, faces, evaluations, work.spent, time.perf_counter() - begun
-    )
+    return PolishReport(best, before, after, faces, evaluations, work.spent, time.perf_counter() - begun)
 
 
-def to_vertex(game: Game, probabilities: Plans) -> PolishReport:
+def to_vertex(game: Game, probabilities: Plans, *, certificate: Certificate | None = None) -> PolishReport:
     """The exact vertex of a small game (`mmd.vertex`), if it is better than what is given.
 
     Args:
         game: the game.
         probabilities: [S0], [S1] behavioural policies; they stay where no play of the vertex leads.
+        certificate: that of these policies, where it is known already.
 
     Raises:
         GameError: the probabilities are not a policy of this game.
     """
     begun = time.perf_counter()
-    before, found = certify(game, probabilities).nash_conv, vertex(game, probabilities)
-    after = certify(game, found).nash_conv
-    best = found if after < before else probabilities
-    return PolishReport(best, before, min(before, after), after < before, 1, 2, 0.0, time.perf_counter() - begun)
+    before, found = certificate or certify(game, probabilities), vertex(game, probabilities)
+    after = certify(game, found)
+    if after.nash_conv >= before.nash_conv:
+        found, after = probabilities, before
+    return PolishReport(found, before, after, 1, 2, 0.0, time.perf_counter() - begun)
 
 
 @dataclass

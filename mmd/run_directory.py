@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from mmd import environment
 from mmd.files import prepare_folder, replacing
@@ -128,11 +129,18 @@ def _number(cell: str | None, place: str) -> float:
 
 def _write_trace(trace: Trace, path: Path) -> None:
     names = [name for name in TRACE_COLUMNS if name in NEVER_LEFT_OUT or np.isfinite(trace[name]).any()]
+    columns = [_cells(name, trace[name]) for name in names]
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
-        for row in zip(*(trace[name].tolist() for name in names), strict=True):
-            writer.writerow([_cell(name, value) for name, value in zip(names, row, strict=True)])
+        writer.writerows(zip(*columns, strict=True))
+
+
+def _cells(name: str, column: Float[np.ndarray, " checks"]) -> list[Any]:
+    """Cells of a column; an empty one where a number is not finite."""
+    if np.isfinite(column).all():
+        return column.astype(np.int64).tolist() if name in COUNTS else column.tolist()
+    return [_cell(name, value) for value in column.tolist()]
 
 
 def _cell(name: str, value: float) -> float | int | str:

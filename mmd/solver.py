@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmd import chunk, programs, units
-from mmd.algorithm import ITERATES, Algorithm, describe
+from mmd.algorithm import ITERATES, Algorithm, Candidate, describe
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
@@ -43,6 +43,7 @@ EXTREME = (
 )
 DEFAULT = -1.0  # stands for a tolerance that was not given
 CHUNK_SECONDS = 0.2
+MANY_ROWS, MORE_ROWS, MOST_DOUBLINGS = 40_000, 4_000, 12  # from so many rows on, checks get rarer after each so many
 
 UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
 
@@ -122,7 +123,7 @@ def solve(
         on_check: called on the host after every chunk with the newest row of the trace.
         polish: also try the polish (`mmd.polish`) from 1 % of the payoff range on, every half decade, as far as a model
             of its cost allows. If None, with `Auto` only: it returns the best policy it met, others an iterate.
-        check_every: iterations between two rows of the trace.
+        check_every: iterations between two rows of the trace; beyond 40,000 rows twice as many after every 4,000.
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
             limits and `polish` may be others than before; iterations and seconds count from the first start.
@@ -213,6 +214,7 @@ class _Run:
         self.rows_wanted = 1
         self.advance: Callable[..., Any] | None = None  # `chunk.advance`, compiled
         self.checkpoint: Checkpoint | None = None
+        self.newest: tuple[Candidate, Certified] | None = None  # what `_certified` last read
 
     def keep(self, checkpoint: Checkpoint, *, resume: bool) -> None:
         """Save to a checkpoint from now on, and go on from it if it is there and that is asked for."""
@@ -273,8 +275,9 @@ class _Run:
         begun = time.perf_counter()
         goals = 2 * max(at.target, self.floor, polish_at), self.gap_goal
         goal = chunk.Goal(*(np.asarray(bound, self.place.dtype) for bound in goals))
+        check_every, room = _checks(self.limits.check_every, at.rows)
         counts = (
-            np.asarray(n, at.state.iteration.dtype) for n in (max_iterations, self.limits.check_every, self.rows_wanted)
+            np.asarray(n, at.state.iteration.dtype) for n in (max_iterations, check_every, min(self.rows_wanted, room))
         )
         arguments = (*self.on_device, at.state, at.candidate, goal, *counts)
         self.advance = self.advance or self._program(chunk.advance, arguments)
@@ -351,9 +354,12 @@ class _Run:
 
     def _certified(self) -> Certified:
         """The algorithm's policy of now, certified."""
-        policy = Policy.from_log(self.game, jax.device_get(self.at.candidate.log_policy))
-        iterate = ITERATES[int(self.at.candidate.iterate)]
-        return Certified(policy, iterate, certify(self.game, policy.probabilities))
+        candidate = self.at.candidate
+        if self.newest is None or self.newest[0] is not candidate:
+            policy = Policy.from_log(self.game, jax.device_get(candidate.log_policy))
+            iterate = ITERATES[int(candidate.iterate)]
+            self.newest = candidate, Certified(policy, iterate, certify(self.game, policy.probabilities))
+        return self.newest[1]
 
     def _try_polish(self, newest: dict[str, float]) -> None:
         """Polish the algorithm's policy of now, if that is affordable."""
@@ -372,7 +378,7 @@ class _Run:
         given = self._certified()
         if self.limits.tolerance is None:
             self.at = self.at._replace(target=self.limits.bound(given.certificate))
-        found = polish(self.game, given.policy.probabilities, budget=budget)
+        found = polish(self.game, given.policy.probabilities, certificate=given.certificate, budget=budget)
         self._note_try(newest, found, time.perf_counter() - begun)
 
     def _wants_vertex(self, newest: dict[str, float], limit: Status | None) -> bool:
@@ -395,7 +401,8 @@ class _Run:
         from mmd.polish import to_vertex
 
         begun = time.perf_counter()
-        found = to_vertex(self.game, self._certified().policy.probabilities)
+        given = self._certified()
+        found = to_vertex(self.game, given.policy.probabilities, certificate=given.certificate)
         self.at = self.at._replace(polish_report=self.at.polish_report | {"vertex": True})
         self._note_try(newest, found, time.perf_counter() - begun)
 
@@ -419,8 +426,7 @@ class _Run:
         }
         polished = self.at.polished
         if found.accepted and (polished is None or found.nash_conv_after < polished.certificate.nash_conv):
-            policy = Policy(self.game, found.probabilities)
-            polished = Certified(policy, "polished", certify(self.game, policy.probabilities))
+            polished = Certified(Policy(self.game, found.probabilities), "polished", found.after)
         seconds = self.at.seconds | {"solve": self.at.seconds["solve"] + elapsed}
         self.at = self.at._replace(seconds=seconds, polished=polished, polish_report=report)
 
@@ -449,6 +455,16 @@ class _Run:
             trace=Trace({c: np.array([row[c] for row in self.trace]) for c in TRACE_COLUMNS}),
             polish=self.at.polish_report if tries else None,
         )
+
+
+def _checks(check_every: int, rows: int) -> tuple[int, int]:
+    """Iterations between two rows of a trace that has so many already, and for how many more rows that holds.
+
+    A trace of millions of rows would take longer to write than anybody waits, and no figure shows them.
+    """
+    doublings = min(max((rows - MANY_ROWS) // MORE_ROWS + 1, 0), MOST_DOUBLINGS)
+    until = MANY_ROWS + doublings * MORE_ROWS
+    return check_every << doublings, max(until - rows, 1) if doublings < MOST_DOUBLINGS else MORE_ROWS
 
 
 def _regularized_tolerance(game: Game, algorithm: Algorithm, given: float | None) -> float:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ import pytest
 import games
 import mmd
 from games import kuhn_poker
-from mmd import chunk
+from mmd import chunk, solver
 from mmd.algorithms import load
 from mmd.game import Game, GameError
 from mmd.solution import TRACE_COLUMNS
@@ -234,6 +235,19 @@ def test_trace_is_the_run() -> None:
     assert (np.diff(trace["exploitability"]) <= 0).all()  # the best policy so far
     np.testing.assert_allclose(trace["exploitability"][-1], solution.exploitability, rtol=0, atol=1e-15)
     np.testing.assert_allclose(trace["nash_conv"], 2 * trace["exploitability"])
+
+
+def test_checks_of_a_long_run_get_rarer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A trace that takes long to write would keep Ctrl-C waiting. However the run is cut into chunks, rows are the same."""
+    monkeypatch.setattr(solver, "MANY_ROWS", 20)
+    monkeypatch.setattr(solver, "MORE_ROWS", 4)
+    arguments: dict[str, Any] = {"tolerance": 0.0, "polish": False, "check_every": 3}
+    trace = mmd.solve(rps(), max_iterations=300, **arguments).trace
+    rows = [*range(0, 58, 3), 60, 66, 72, 78, 84, 96, 108, 120, 144, 168, 192, 216, 240, 288, 300]
+    np.testing.assert_array_equal(trace["iteration"], rows)
+    mmd.solve(rps(), max_iterations=120, checkpoint=tmp_path / "run.npz", **arguments)
+    again = mmd.solve(rps(), max_iterations=300, checkpoint=tmp_path / "run.npz", resume=True, **arguments).trace
+    np.testing.assert_array_equal(again["iteration"], rows)
 
 
 def test_one_compile_for_a_sweep_of_step_sizes_and_games() -> None:
