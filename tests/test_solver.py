@@ -238,7 +238,7 @@ def test_trace_is_the_run() -> None:
 
 
 def test_checks_of_a_long_run_get_rarer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A trace that takes long to write keeps Ctrl-C waiting. However a run is cut into chunks, its rows are the same."""
+    """A trace that takes long to write keeps Ctrl-C waiting. However a run is cut into chunks, rows are the same."""
     monkeypatch.setattr(solver, "MANY_ROWS", 20)
     monkeypatch.setattr(solver, "MORE_ROWS", 4)
     arguments: dict[str, Any] = {"tolerance": 0.0, "polish": False, "check_every": 3}
