@@ -10,6 +10,7 @@ from mmd.algorithm import Algorithm
 from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
 from mmd.files import prepare_folder
+from mmd.folder_lock import held
 from mmd.game import Game, HostPair
 from mmd.interruption import INTERRUPTION
 from mmd.lab_plot import CORNERS, plot_laboratory
@@ -49,9 +50,10 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
         if records:
             _report(game, options, methods, records, optimal, say)
 
-    with INTERRUPTION.leaving(finish):
-        _study(game, methods, options, start, records)
-    finish()
+    with held(options.out, "mmd"):
+        with INTERRUPTION.leaving(finish):
+            _study(game, methods, options, start, records)
+        finish()
     return len(records) == len(methods)
 
 

@@ -169,11 +169,22 @@ def test_the_heart_beats_and_notices_a_lock_that_is_lost_or_removed(tmp_path: Pa
     assert json.loads((tmp_path / FILE).read_text())["host"] == "node7"  # not this process's to remove
 
 
-def test_solve_refuses_a_folder_in_which_another_solve_works(tmp_path: Path, capsys: Any) -> None:
+WORK = {  # status when the folder is free
+    ("solve", "kuhn_poker", "--resume", "--max-iterations", "1"): 3,
+    ("compare", "preference:cycle", "--algorithms", "mmd", "--max-iterations", "1"): 0,
+    ("lab", "preference:cycle", "--methods", "mmd", "--iterations", "1", "--seeds", "1"): 0,
+}
+
+
+@pytest.mark.parametrize(("words", "status"), WORK.items(), ids=[words[0] for words in WORK])
+def test_commands_refuse_a_folder_in_which_another_works(
+    words: tuple[str, ...], status: int, tmp_path: Path, capsys: Any
+) -> None:
+    command = [*words, "--out", str(tmp_path), "--quiet"]
     with held(tmp_path / ".", "mmd"):
-        assert main(["solve", "kuhn_poker", "--out", str(tmp_path), "--resume", "--max-iterations", "1"]) == 2
+        assert main(command) == 2
         assert f"process {os.getpid()} on {socket.gethostname()} works in this folder" in capsys.readouterr().err
-    assert main(["solve", "kuhn_poker", "--out", str(tmp_path), "--max-iterations", "1", "--quiet"]) == 3
+    assert main(command) == status
     assert FILE not in os.listdir(tmp_path)
 
 
