@@ -2,7 +2,8 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
-#   make test    the whole test suite          make lint   ruff and pyright
+#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright
+#   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
@@ -18,7 +19,7 @@ WORKERS ?= 2
 NOT_ALL := demo demo_llm openspiel_counts gpu gpu_policies tpu_compile tpu_mpo beside_trl
 BENCHMARKS := $(filter-out $(NOT_ALL),$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
-.PHONY: setup demo demo-llm test lint bench bench-gpu peers bench-peers parity docs clean
+.PHONY: setup demo demo-llm test check lint bench bench-gpu peers bench-peers parity docs clean
 
 setup: .venv/.installed
 
@@ -42,6 +43,9 @@ demo-llm: setup
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+check: lint
+	$(BIN)/python -m pytest -n $(WORKERS) -q --quick
 
 lint: setup
 	$(BIN)/ruff check .

@@ -5,10 +5,11 @@ the decoder's parts; compilers fuse some of them away and need others in passing
 scores and logits are there at once is what XLA's assignment of buffers shows.
 
 On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and the
-compiler works in it. Products pack their operands, several at a time, and the head's are copies of the whole table.
-Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
-be written comes on top of it. How often each of these arrays is there was found from XLA's assignment and from the peak
-of processes (`benchmarks/training_memory.py`). There the sum is for a first run, which compiles.
+compiler works in it, in memory that arrays take over once there is a program. Products pack their operands, several at
+a time, and the head's are copies of the whole table. Half precision is kept and widened besides. What an update has
+freed stays with the process, so that what is copied to be written comes on top of it. How often each of these arrays is
+there was found from XLA's assignment and from the peak of processes (`benchmarks/training_memory.py`). There the sum is
+for a first run, which compiles.
 """
 
 import math
@@ -52,7 +53,9 @@ class Arrays(NamedTuple):
 
 ASSIGNED = Arrays(scores=5, logits=8, logits_of_chunk=8, tables=0, written=0)  # XLA's own buffers
 ON_CPU = Arrays(scores=6, logits=11, logits_of_chunk=15, tables=6, written=3)
-COMPILER = 510 * MIB  # code and working memory of compiling what a run calls, and the libraries that write it
+# Working memory of compiling what a run calls, which the arrays of an update take over later; and what stays of it:
+# code, gaps, and the libraries that write.
+COMPILING, COMPILING_A_LAYER, COMPILED = 480 * MIB, 27 * MIB, 380 * MIB
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
     busiest = max(learning, drawing, key=lambda parts: sum(parts.values()))
     copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
-    around = _process(given, times.written * trained, len(mesh.local_devices)) if on_cpu else {}
+    passing = sum(busiest.values()) - busiest.get("gradient", 0)
+    around = _process(given, times.written * trained, passing, policy) if on_cpu else {}
     free, device = available(mesh)
     given_back = given + around.get("runtime", 0)
     parts = {"given policy": given * kept, **copied, **busiest, **around}
@@ -162,16 +166,20 @@ def available(mesh: Mesh) -> tuple[int | None, str]:
         return None, device.device_kind
 
 
-def _process(given: int, written: int, n_devices: int) -> dict[str, int]:
+def _process(given: int, written: int, passing: int, policy: Policy) -> dict[str, int]:
     """What a process takes besides its arrays, as the share of each of its devices.
 
     Args:
         given: bytes of the given policy, which are resident already.
         written: bytes of arrays on their way to the disk.
-        n_devices: of the process.
+        passing: bytes of the arrays that an update needs in passing; the compiler's memory becomes theirs.
+        policy: which is trained.
     """
+    n_devices = len(policy.mesh.local_devices)
     runtime = max(0, _resident() - given * n_devices)
-    return {"runtime": runtime // n_devices, "compiler": COMPILER // n_devices, "copies to write": written}
+    compiling = COMPILING + COMPILING_A_LAYER * policy.architecture.n_layers
+    compiler = max(compiling - passing * n_devices, COMPILED)
+    return {"runtime": runtime // n_devices, "compiler": compiler // n_devices, "copies to write": written}
 
 
 def _resident() -> int:

@@ -22,6 +22,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.slow import Slow
+
 
 def processor() -> str:
     """Digest of what the processor can do: machine code for one may not run on another that shares the checkout."""
@@ -64,3 +66,14 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real data (../shared/data beside the checkout) is not on this machine")
     return DATA
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `tests/slow.py`."""
+    parser.addoption("--quick", action="store_true", help="leave out the tests that tests/slow.txt lists")
+    parser.addoption("--write-slow", type=float, metavar="SECONDS", help="list tests that take longer there")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Which tests are slow is a plugin of its own."""
+    config.pluginmanager.register(Slow(), "slow")
