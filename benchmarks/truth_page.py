@@ -131,7 +131,7 @@ def _better(found: Entries) -> str:
 def _verdict(best: dict[str, list[Entry]], games: Sequence[str]) -> list[str]:
     lines = [
         "What MPO exports, its magnet, and the best method with a fixed magnet; `classes` is how many kinds of",
-        "responses the equilibrium mixes. Where it is one, it beats all others, and nothing has to be mixed.",
+        "responses the equilibrium mixes. Where `classes` is 1, one kind of response wins against every other kind.",
     ]
     rows, factors = [], []
     for game in games:
