@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmd.algorithm import Algorithm as Algorithm
+    from mmd.algorithm import HostAlgorithm as HostAlgorithm
+    from mmd.algorithm import Limits as Limits
+    from mmd.algorithm import Report as Report
     from mmd.algorithms.anchored import Anchored as Anchored
     from mmd.algorithms.auto import Auto as Auto
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Algorithm": "mmd.algorithm",
+    "HostAlgorithm": "mmd.algorithm",
+    "Limits": "mmd.algorithm",
+    "Report": "mmd.algorithm",
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",

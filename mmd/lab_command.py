@@ -38,7 +38,7 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
     if not game.is_matrix:
         raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
     for algorithm in methods.values():
-        algorithm.resolve(game)
+        laboratory.batchable(algorithm).resolve(game)
     start = _symmetric_start(options.start, game)
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")

@@ -25,7 +25,7 @@ BACKEND = "MPLBACKEND"  # environment variable of matplotlib
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
 BEST = "best so far"  # of an algorithm that returns the best policy it measured, be it a last iterate or an average
-STYLES = {"last": "-", "average": "--", "polished": "-", BEST: (0, (6, 1, 1, 1))}
+STYLES = {"last": "-", "average": "--", "polished": "-", "interior": "-", BEST: (0, (6, 1, 1, 1))}
 X_AXES = {"iterations": "iteration", "gradient_evaluations": "gradient_evaluations", "seconds": "seconds"}
 X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 

@@ -41,6 +41,12 @@ class Policy:
         row, column = (normalized(p, t) for p, t in zip(exact, game.players, strict=True))
         return cls(game, (row, column))
 
+    @classmethod
+    def from_plans(cls, game: Game, plans: tuple[np.ndarray, np.ndarray]) -> "Policy":
+        """From realisation plans [S0] and [S1]; negative entries count as 0, and play that none reaches is uniform."""
+        row, column = (behaviour(t, plan, np.exp(t.uniform())) for plan, t in zip(plans, game.players, strict=True))
+        return cls(game, (row, column))
+
     def __repr__(self) -> str:
         return f"Policy({self.as_dict()})" if self.game.is_matrix else f"Policy(of {self.game!r})"
 
@@ -124,6 +130,29 @@ def normalized(probabilities: Float[np.ndarray, " S"], treeplex: Treeplex) -> Fl
         return np.ones(1)
     sums = np.add.reduceat(probabilities, treeplex.first_sequence)
     return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])
+
+
+def behaviour(
+    treeplex: Treeplex, plan: Float[np.ndarray, " S"], fallback: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Behavioural probabilities of a plan whose entries may be negative by rounding.
+
+    Args:
+        treeplex: whose plan it is.
+        plan: [S] realisation probabilities.
+        fallback: [S] behavioural probabilities for the infosets that the plan does not reach.
+
+    Returns:
+        [S] probabilities, normalised at every infoset; 1 at the empty sequence.
+    """
+    if treeplex.n_infosets == 0:
+        return np.ones(1)
+    mass = np.maximum(plan, 0.0)
+    mass[0] = 1.0
+    sums = np.add.reduceat(mass, treeplex.first_sequence)
+    reached = np.repeat(sums > 0, treeplex.n_actions)
+    share = mass[1:] / np.repeat(np.where(sums > 0, sums, 1.0), treeplex.n_actions)
+    return np.concatenate([[1.0], np.where(reached, share, fallback[1:])])
 
 
 def as_log(policy: Policy | Pair | HostPair) -> HostPair:

@@ -1,6 +1,6 @@
 """What `solve` returns: the policy, its certificate, how it was found, and the trace of the run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast, overload
@@ -29,8 +29,11 @@ class Status(Enum):
     TIME_LIMIT = "stopped at the time limit before the exploitability reached the tolerance"
     PRECISION = "stopped at the precision of the arithmetic, above the tolerance: what is left is rounding"
     NONFINITE = "stopped because the iterate was no longer finite; the policy is the last finite one"
+    ENDED = "ended by itself, above the tolerance: the algorithm comes no closer to an equilibrium of this game"
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 
+
+OnCheck = Callable[[dict[str, float]], None]  # called with the newest row of the trace
 
 ANTISYMMETRY = 1e-9  # of the payoff range: what rounding may leave of A + A^T, less its mean
 TRACE_COLUMNS = (
@@ -83,7 +86,7 @@ class Solution:
         game: what was solved.
         algorithm: name and resolved hyper-parameters.
         policy: the returned policies of both players.
-        iterate: which iterate they are: "last", "average" or "polished".
+        iterate: which iterate they are: "last", "average", "polished" or "interior".
         status: why the run ended, as a sentence; `converged` is whether the tolerance was reached.
         tolerance: bound asked of the exploitability, in payoff units.
         value: payoff of the row player under the policy, in the units of the input.
