@@ -19,13 +19,14 @@ from mmd.algorithm import Algorithm, HostAlgorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
+from mmd.figure import prepare_figure
 from mmd.files import OutputError
 from mmd.folder_lock import held
 from mmd.game import Game, GameError
 from mmd.interruption import INTERRUPTED, INTERRUPTION
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
-from mmd.plot import plot_convergence, prepare_figure
+from mmd.plot import plot_convergence
 from mmd.policy import Policy
 from mmd.policy_files import PolicyError
 from mmd.progress import interruptible, progress

@@ -9,12 +9,12 @@ from mmd import algorithms, lab_directory, laboratory
 from mmd.algorithm import Algorithm
 from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.figure import prepare_figure
 from mmd.files import prepare_folder
 from mmd.game import Game, HostPair
 from mmd.interruption import INTERRUPTION
 from mmd.lab_plot import CORNERS, plot_laboratory
 from mmd.options import Lab, UsageError
-from mmd.plot import prepare_figure
 from mmd.policy import labels_of
 from mmd.tables import columns
 

@@ -10,6 +10,7 @@ multiples of `check_every`, and a chunk ends at the first check at which the hos
 An algorithm of the other form has its own loop, on the host (`mmd.host_run`).
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -46,6 +47,7 @@ DEFAULT = -1.0  # stands for a tolerance that was not given
 CHUNK_SECONDS = 0.2
 MANY_ROWS, MORE_ROWS, MOST_DOUBLINGS = 40_000, 4_000, 12  # from so many rows on, checks get rarer after each so many
 
+LOGGER = logging.getLogger("mmd")  # level INFO: what is compiled, and in how many seconds
 UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
 
 
@@ -236,6 +238,7 @@ class _Run:
         """Compile, and measure the start: the first row of the trace. A resumed run has it and only compiles."""
         begun = time.perf_counter()
         before = self.at.seconds
+        LOGGER.info("compiling %s for %s", self.algorithm.name, self.game.name)
         if self.trace:
             self.rows_wanted = 0
         else:
@@ -244,6 +247,7 @@ class _Run:
         self._advance(max_iterations=0)
         self.trace[0]["seconds"] = 0.0
         elapsed = time.perf_counter() - begun
+        LOGGER.info("compiled %s for %s in %.1f s", self.algorithm.name, self.game.name, elapsed)
         self.at = self.after_chunk = self.at._replace(seconds=before | {"compile": before["compile"] + elapsed})
 
     def _advance(self, max_iterations: int) -> None:
