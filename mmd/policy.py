@@ -89,9 +89,8 @@ class Policy:
             )
         if found:
             return f"{len(found)} infosets have the label {label!r}: policy.table() lists them"
-        known = (
-            one for one, places in self._places.items() if player in (None, *(PLAYERS[side] for side, _ in places))
-        )
+        players = {one: (None, *(PLAYERS[side] for side, _ in places)) for one, places in self._places.items()}
+        known = (one for one in players if player in players[one])
         near = difflib.get_close_matches(str(label), islice(known, MAX_NAMED_INFOSETS), n=3, cutoff=0.0)
         if not near:
             return f"expected an infoset's label, or a player of {' and '.join(PLAYERS)} before it, got {player!r}"
