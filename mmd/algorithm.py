@@ -219,6 +219,7 @@ def _plain(value: Any) -> Any:
         return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if value is None or isinstance(value, str | bool | int | float):
         return value
-    if np.ndim(value) == 0:
-        return np.asarray(value).item()
-    return "a given policy"
+    if isinstance(value, tuple | list) or np.ndim(value) > 0:  # of a pair, the arrays may have different lengths
+        return "a given policy"
+    plain = np.asarray(value).item()
+    return plain if isinstance(plain, str | bool | int | float) else str(plain)

@@ -76,9 +76,9 @@ class Script:
     name: ClassVar[str] = "script"
     keeps_best: ClassVar[bool] = True
 
-    strategies: tuple[tuple[float, float, float] | BaseException, ...] = ()
+    strategies: Any = dataclasses.field(default=(), metadata={"derived": True})
     iterate: str = "last"
-    answers: list[Any] = dataclasses.field(default_factory=list)
+    answers: list[Any] = dataclasses.field(default_factory=list, metadata={"derived": True})
 
     def resolve(self, game: mmd.Game) -> "Script":
         return self
