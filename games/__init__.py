@@ -10,7 +10,7 @@ import os
 import pkgutil
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from games import files, matrix, preference
 from mmd.game import Game, GameError
@@ -20,10 +20,12 @@ __all__ = ["available", "load", "matrix", "preference"]
 GAMBIT = (".nfg", ".efg")
 
 
-def __getattr__(name: str) -> ModuleType:
-    """A family's module, loaded when it is first asked for."""
+def __getattr__(name: str) -> Any:
+    """A family's module, loaded when it is first asked for; the version."""
     if name in _modules():
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("magnetic-mirror")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

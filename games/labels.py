@@ -1,8 +1,11 @@
 """Labels: names that survive becoming the keys of a dictionary, and names that are worked out when asked for."""
 
+import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, overload
+
+SHOWN = 7  # labels that a repr looks at
 
 Label = TypeVar("Label", covariant=True)
 
@@ -27,7 +30,7 @@ def unique_labels(labels: Iterable[object]) -> tuple[str, ...]:
     return tuple(result)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LazyLabels(Sequence[Label]):
     """`length` labels, each worked out when asked for: those of millions of infosets cost nothing.
 
@@ -38,6 +41,9 @@ class LazyLabels(Sequence[Label]):
 
     length: int
     label: Callable[[int], Label]
+
+    def __repr__(self) -> str:
+        return f"LazyLabels({self.length:,}: {reprlib.repr(self[:SHOWN])})"
 
     def __len__(self) -> int:
         return self.length

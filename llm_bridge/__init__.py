@@ -70,6 +70,8 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("magnetic-mirror")
     raise AttributeError(f"module 'llm_bridge' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

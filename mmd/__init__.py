@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmd.algorithm import Algorithm as Algorithm
+    from mmd.algorithm import HostAlgorithm as HostAlgorithm
+    from mmd.algorithm import Limits as Limits
+    from mmd.algorithm import Report as Report
     from mmd.algorithms.anchored import Anchored as Anchored
     from mmd.algorithms.auto import Auto as Auto
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Algorithm": "mmd.algorithm",
+    "HostAlgorithm": "mmd.algorithm",
+    "Limits": "mmd.algorithm",
+    "Report": "mmd.algorithm",
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
@@ -71,6 +77,8 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("magnetic-mirror")
     raise AttributeError(f"module 'mmd' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmd.algorithm import ITERATES, LAST, Algorithm, describe
+from mmd.algorithm import ITERATES, LAST, MOST_ITERATIONS, Algorithm, describe
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.certificate import certify, certify_matrices, default_tolerances
 from mmd.crossover import Strategies, polish_matrices
@@ -26,7 +26,7 @@ from mmd.game import Game, GameError, checked_matrix, common
 from mmd.padded import MULTIPLE, Matrices, alike, padded_game
 from mmd.payoff import Dense
 from mmd.solution import Solutions, Status
-from mmd.solver import EXTREME, FIRST_POLISH, MOST_ITERATIONS, UNNAMED, VERTEX_ITERATIONS
+from mmd.solver import EXTREME, FIRST_POLISH, UNNAMED, VERTEX_ITERATIONS
 from mmd.vertex import affordable, vertex
 
 FIRST_CHECK = 32  # iterations; every check doubles them

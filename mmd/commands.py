@@ -15,17 +15,18 @@ from jax.sharding import Mesh
 
 import games
 from mmd import algorithms, environment, policy_files, run_directory, tables
-from mmd.algorithm import Algorithm
+from mmd.algorithm import Algorithm, HostAlgorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
 from mmd.command_line import rate_and_power
+from mmd.figure import prepare_figure
 from mmd.files import OutputError
 from mmd.folder_lock import held
 from mmd.game import Game, GameError
 from mmd.interruption import INTERRUPTED, INTERRUPTION
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
-from mmd.plot import plot_convergence, prepare_figure
+from mmd.plot import plot_convergence
 from mmd.policy import Policy
 from mmd.policy_files import PolicyError
 from mmd.progress import interruptible, progress
@@ -73,6 +74,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     checkpoint = options.out and options.out / run_directory.CHECKPOINT
     if options.resume and checkpoint is not None and not options.quiet:
         known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
+        known = f"{algorithm.name} keeps no checkpoint: starting anew" if _on_host(algorithm) else known
         sys.stderr.write(f"{known}\n")
     with held(options.out, "mmd"), _device(options.device):
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
@@ -159,14 +161,15 @@ def _env(options: Env, argv: Sequence[str]) -> int:
 
 def _run(
     game: Game,
-    algorithm: Algorithm,
+    algorithm: Algorithm | HostAlgorithm,
     options: Limits,
     *,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
-    shown = progress(algorithm.name, options.max_iterations, quiet=options.quiet)
+    before = "running" if _on_host(algorithm) else "compiling"
+    shown = progress(algorithm.name, options.max_iterations, before, quiet=options.quiet)
     with shown as show, interruptible(show) as on_check:
         return solve(
             game,
@@ -185,6 +188,11 @@ def _run(
         )
 
 
+def _on_host(algorithm: Algorithm | HostAlgorithm) -> bool:
+    """Whether the algorithm has its own loop, on the host."""
+    return isinstance(algorithm, HostAlgorithm)
+
+
 def _polish(options: Limits) -> bool | None:
     """Whether to try the polish; None for the algorithm's default."""
     if options.polish and options.no_polish:
@@ -192,7 +200,7 @@ def _polish(options: Limits) -> bool | None:
     return options.polish or (False if options.no_polish else None)
 
 
-def _algorithm(options: Solve) -> Algorithm:
+def _algorithm(options: Solve) -> Algorithm | HostAlgorithm:
     """The algorithm that was asked for, with the numbers that were given."""
     algorithm = algorithms.load(options.algorithm)
     given: dict[str, Any] = {name: getattr(options, name) for name in ("alpha", "eta")}

@@ -20,8 +20,8 @@ from scipy.optimize import OptimizeResult, linprog
 
 from mmd.certificate import Certificate, certify
 from mmd.game import Game
-from mmd.policy import Policy
-from mmd.sequence_form import behaviour, constraints, payoff_matrix
+from mmd.policy import Policy, behaviour
+from mmd.sequence_form import constraints, payoff_matrix
 from mmd.treeplex import Treeplex
 from mmd.vertex import affordable, vertex
 

@@ -9,10 +9,12 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 """
 
 import functools
+import reprlib
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ from jax.core import Tracer
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from mmd.notebook import MOST_ROWS, html_table
 from mmd.payoff import Buckets, Dense, Entries, Sparse, typed
 from mmd.treeplex import Treeplex
 
@@ -34,6 +37,7 @@ IN_FLOAT32 = (
     "the payoffs are float64 and JAX computes in float32 here: loop over init and step under `with mmd.float64():`, or "
     "ask for float32 with game.astype(jnp.float32)"
 )
+SHOWN = 7  # labels that a repr looks at
 LESS_THAN_ONE = 0.5  # more than rounding leaves above 0 of log-probabilities
 
 
@@ -41,12 +45,16 @@ class GameError(ValueError):
     """The input is not a game that this package can solve; the message says what, where and what instead."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PlayerLabels:
     """Names for people: `infosets[j]`, and `actions[j][a]` in treeplex order. Any sequence will do, also a lazy one."""
 
     infosets: Sequence[str]
     actions: Sequence[Sequence[str]]
+
+    def __repr__(self) -> str:
+        infosets, actions = (reprlib.repr(list(islice(labels, SHOWN))) for labels in (self.infosets, self.actions))
+        return f"PlayerLabels({len(self.infosets):,} infosets: {infosets}, {actions})"
 
 
 @dataclass(frozen=True)
@@ -61,24 +69,17 @@ class Description:
         symmetric: the game is a symmetric preference or margin game, whose equilibrium is a lottery over the labels.
         facts: sentences worth reporting, such as who the Condorcet winner is.
         plays: works out the payoffs by coordinate of the same game if every play paid 1: how likely chance makes each
-            pair of last own sequences. For algorithms that need more than payoffs; None if it is not known.
+            pair of last own sequences. For algorithms that need more than payoffs; None if it is not known. Two
+            descriptions may be equal whatever theirs are.
     """
 
     name: str
     payoff_range: float
     offset: float = 0.0
-    labels: tuple[PlayerLabels, PlayerLabels] | None = None
+    labels: tuple[PlayerLabels, PlayerLabels] | None = field(default=None, hash=False)  # they may be lists
     symmetric: bool = False
     facts: tuple[str, ...] = ()
-    plays: Callable[[], Entries] | None = None
-
-    # Two games of the same shape share one compiled program whatever they are called: as static data of the pytree, all
-    # descriptions are alike.
-    def __hash__(self) -> int:
-        return 0
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Description)
+    plays: Callable[[], Entries] | None = field(default=None, compare=False, repr=False)
 
 
 @jax.tree_util.register_dataclass
@@ -89,7 +90,8 @@ class Game:
     Attributes:
         players: strategy spaces of the row (0) and the column player (1).
         payoff: A, to the row player.
-        description: names and units.
+        description: names and units. Under `jax.jit` a game that is an argument brings one program for each
+            description; `mmd.solve` hands its programs a game without one, so that all games of one shape share them.
     """
 
     players: tuple[Treeplex, Treeplex]
@@ -173,6 +175,29 @@ class Game:
         infosets, sequences = (" + ".join(f"{n:,}" for n in counts) for counts in zip(*self._sizes(), strict=True))
         kind = type(self.payoff).__name__.lower()
         return f"Game({self.name}: {infosets} infosets, {sequences} sequences, {kind} payoffs)"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: sizes, payoffs and facts; the matrix of a small matrix game."""
+        infosets, sequences = (" + ".join(f"{n:,}" for n in counts) for counts in zip(*self._sizes(), strict=True))
+        rows = [
+            ("infosets, row + column", infosets),
+            ("sequences, row + column", sequences),
+            ("range of payoffs", self.description.payoff_range),
+            *(("fact", fact) for fact in self.description.facts),
+        ]
+        return html_table(self.name, rows) + self._matrix_html()
+
+    def _matrix_html(self) -> str:
+        """The payoffs of a small matrix game, in the units of the input; else nothing."""
+        labels = self.description.labels
+        if not self.is_matrix or labels is None or max(n for _, n in self._sizes()) > MOST_ROWS + 1:
+            return ""
+        matrix = np.zeros((self.row.n_sequences, self.column.n_sequences))
+        rows, columns, values = self.payoff.entries()
+        matrix[rows, columns] = values
+        payoffs = (matrix[1:, 1:] + self.description.offset).tolist()
+        named = ((label, *row) for label, row in zip(labels[0].actions[0], payoffs, strict=True))
+        return html_table("payoffs to the row player", named, ("", *labels[1].actions[0]))
 
     def _sizes(self) -> list[tuple[int, int]]:
         return [(player.n_infosets, player.n_sequences) for player in self.players]

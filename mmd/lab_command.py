@@ -9,13 +9,13 @@ from mmd import algorithms, lab_directory, laboratory
 from mmd.algorithm import Algorithm
 from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.figure import prepare_figure
 from mmd.files import prepare_folder
 from mmd.folder_lock import held
 from mmd.game import Game, HostPair
 from mmd.interruption import INTERRUPTION
 from mmd.lab_plot import CORNERS, plot_laboratory
 from mmd.options import Lab, UsageError
-from mmd.plot import prepare_figure
 from mmd.policy import labels_of
 from mmd.tables import columns
 
@@ -39,7 +39,7 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
     if not game.is_matrix:
         raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
     for algorithm in methods.values():
-        algorithm.resolve(game)
+        laboratory.batchable(algorithm).resolve(game)
     start = _symmetric_start(options.start, game)
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")

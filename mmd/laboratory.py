@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithm import ITERATES, LAST, Algorithm, Candidate
+from mmd.algorithm import ITERATES, LAST, Algorithm, Candidate, HostAlgorithm
 from mmd.equilibria import OptimalSet
 from mmd.feedback import Exact
 from mmd.game import Game, GameError, HostPair, Pair
@@ -158,6 +158,17 @@ def seeded(algorithm: Algorithm, seeds: int) -> list[Algorithm]:
     return [algorithm] if exact else [_with(algorithm, seed=seed) for seed in range(seeds)]
 
 
+def batchable(algorithm: Algorithm | HostAlgorithm) -> Algorithm:
+    """The algorithm, if it can be one of a compiled batch.
+
+    Raises:
+        GameError: it has its own loop, on the host.
+    """
+    if isinstance(algorithm, HostAlgorithm):
+        raise GameError(f"{algorithm.name} runs on the host, and the laboratory compiles its methods: use mmd compare")
+    return algorithm
+
+
 def measurable(algorithm: Algorithm) -> Algorithm:
     """The same algorithm returning its last iterate, where it has a choice: then its average is a diagnostic."""
     chooses = any(f.name == "iterate" for f in fields(cast("Any", algorithm)))
@@ -175,7 +186,7 @@ def _batch(cases: Sequence[Case]) -> tuple[Game, Array, Any, Array]:
     for game, _ in cases:
         if not game.is_matrix:
             raise GameError(f"the laboratory works on matrix games, and {game.name} is a tree: use mmd compare")
-    methods = [measurable(algorithm).resolve(game) for game, algorithm in cases]
+    methods = [measurable(batchable(algorithm)).resolve(game) for game, algorithm in cases]
     shapes = {
         (jax.tree.structure(method), game.row.n_sequences, game.column.n_sequences)
         for (game, _), method in zip(cases, methods, strict=True)

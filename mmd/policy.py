@@ -5,14 +5,20 @@ the columns player (row or column), infoset, action, probability.
 """
 
 import csv
+import difflib
+import functools
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from mmd.files import replacing
 from mmd.game import Game, GameError, HostPair, Pair, PlayerLabels, arrays_of, holds_logs
+from mmd.notebook import MOST_ROWS, data_frame, html_table
 from mmd.treeplex import Treeplex
 
 MAX_NAMED_INFOSETS = 10_000
@@ -41,20 +47,82 @@ class Policy:
         row, column = (normalized(p, t) for p, t in zip(exact, game.players, strict=True))
         return cls(game, (row, column))
 
+    @classmethod
+    def from_plans(cls, game: Game, plans: tuple[np.ndarray, np.ndarray]) -> "Policy":
+        """From realisation plans [S0] and [S1]; negative entries count as 0, and play that none reaches is uniform."""
+        row, column = (behaviour(t, plan, np.exp(t.uniform())) for plan, t in zip(plans, game.players, strict=True))
+        return cls(game, (row, column))
+
     def __repr__(self) -> str:
-        return f"Policy({self.as_dict()})" if self.game.is_matrix else f"Policy(of {self.game!r})"
+        small = self.game.is_matrix and max(map(len, self.probabilities)) <= MOST_ROWS + 1
+        return f"Policy({self.as_dict()})" if small else f"Policy(of {self.game!r})"
+
+    def __getitem__(self, infoset: str | tuple[str, str]) -> dict[str, float]:
+        """{action: probability} at the infoset with this label; (player, label) where both players have it.
+
+        Raises:
+            KeyError: no infoset has the label, or several do; the message says what instead.
+        """
+        player, label = infoset if isinstance(infoset, tuple) else (None, infoset)
+        found = [place for place in self._places.get(label, ()) if player in (None, PLAYERS[place[0]])]
+        if len(found) != 1:
+            raise KeyError(self._which(player, label, found))
+        (side, j), treeplex = found[0], self.game.players[found[0][0]]
+        first = treeplex.first_sequence[j]
+        chances = self.probabilities[side][first : first + treeplex.n_actions[j]].tolist()
+        return dict(zip(labels_of(self.game)[side].actions[j], chances, strict=True))
+
+    @functools.cached_property
+    def _places(self) -> dict[str, list[tuple[int, int]]]:
+        """Label -> (player, infoset) of each infoset that has it."""
+        places: dict[str, list[tuple[int, int]]] = {}
+        for side, labels in enumerate(labels_of(self.game)):
+            for j, label in enumerate(labels.infosets):
+                places.setdefault(label, []).append((side, j))
+        return places
+
+    def _which(self, player: str | None, label: str, found: list[tuple[int, int]]) -> str:
+        """Why a label names no infoset, or which ones."""
+        if len({side for side, _ in found}) > 1:
+            return (
+                f"both players have an infoset {label!r}: use policy['row', {label!r}] or policy['column', {label!r}]"
+            )
+        if found:
+            return f"{len(found)} infosets have the label {label!r}: policy.table() lists them"
+        players = {one: (None, *(PLAYERS[side] for side, _ in places)) for one, places in self._places.items()}
+        known = (one for one in players if player in players[one])
+        near = difflib.get_close_matches(str(label), islice(known, MAX_NAMED_INFOSETS), n=3, cutoff=0.0)
+        if not near:
+            return f"expected an infoset's label, or a player of {' and '.join(PLAYERS)} before it, got {player!r}"
+        of = "" if player is None else f" of the {player} player"
+        return f"{self.game.name} has no infoset {label!r}{of}: did you mean {' or '.join(map(repr, near))}?"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the first rows of `table()`."""
+        count = sum(len(probabilities) - 1 for probabilities in self.probabilities)
+        return html_table(f"policy of {self.game.name}", self._rows(), COLUMNS, count)
+
+    def to_pandas(self) -> Any:
+        """`table()` as a `pandas.DataFrame`.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return data_frame(dict(zip(COLUMNS, map(list, zip(*self._rows(), strict=True)), strict=True)))
 
     def table(self) -> list[tuple[str, str, str, float]]:
         """Rows (player, infoset, action, probability), in treeplex order."""
-        rows = []
+        return list(self._rows())
+
+    def _rows(self) -> Iterator[tuple[str, str, str, float]]:
+        """The rows of `table()`, one by one."""
         for player, probabilities, treeplex, labels in zip(
             PLAYERS, self.probabilities, self.game.players, labels_of(self.game), strict=True
         ):
             for j, (first, n) in enumerate(zip(treeplex.first_sequence, treeplex.n_actions, strict=True)):
                 infoset, actions = labels.infosets[j], labels.actions[j]  # may be worked out on demand
                 for a in range(n):
-                    rows.append((player, infoset, actions[a], float(probabilities[first + a])))
-        return rows
+                    yield player, infoset, actions[a], float(probabilities[first + a])
 
     def as_dict(self) -> dict[str, dict] | None:
         """`{"row": ..., "column": ...}`, each infoset -> {action: probability}; in a matrix game action -> probability.
@@ -124,6 +192,29 @@ def normalized(probabilities: Float[np.ndarray, " S"], treeplex: Treeplex) -> Fl
         return np.ones(1)
     sums = np.add.reduceat(probabilities, treeplex.first_sequence)
     return np.concatenate([[1.0], probabilities[1:] / np.repeat(sums, treeplex.n_actions)])
+
+
+def behaviour(
+    treeplex: Treeplex, plan: Float[np.ndarray, " S"], fallback: Float[np.ndarray, " S"]
+) -> Float[np.ndarray, " S"]:
+    """Behavioural probabilities of a plan whose entries may be negative by rounding.
+
+    Args:
+        treeplex: whose plan it is.
+        plan: [S] realisation probabilities.
+        fallback: [S] behavioural probabilities for the infosets that the plan does not reach.
+
+    Returns:
+        [S] probabilities, normalised at every infoset; 1 at the empty sequence.
+    """
+    if treeplex.n_infosets == 0:
+        return np.ones(1)
+    mass = np.maximum(plan, 0.0)
+    mass[0] = 1.0
+    sums = np.add.reduceat(mass, treeplex.first_sequence)
+    reached = np.repeat(sums > 0, treeplex.n_actions)
+    share = mass[1:] / np.repeat(np.where(sums > 0, sums, 1.0), treeplex.n_actions)
+    return np.concatenate([[1.0], np.where(reached, share, fallback[1:])])
 
 
 def as_log(policy: Policy | Pair | HostPair) -> HostPair:

@@ -33,7 +33,8 @@ from scipy.sparse.linalg import splu
 
 from mmd.certificate import Certificate, certify
 from mmd.game import Game
-from mmd.sequence_form import behaviour, constraints, payoff_matrix
+from mmd.policy import behaviour
+from mmd.sequence_form import constraints, payoff_matrix
 from mmd.treeplex import Treeplex
 from mmd.vertex import vertex
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
 
 from mmd.interruption import INTERRUPTION
 
@@ -20,21 +21,25 @@ OnCheck = Callable[[dict[str, float]], None]
 
 
 @contextmanager
-def progress(label: str, max_iterations: int, *, quiet: bool = False) -> Iterator[OnCheck | None]:
+def progress(
+    label: str, max_iterations: int, before: str = "compiling", *, quiet: bool = False
+) -> Iterator[OnCheck | None]:
     """What `mmd.solve` should call after each check.
 
     Args:
         label: what is running.
         max_iterations: the length of the bar.
+        before: what is done before the first check; said with its seconds.
         quiet: report nothing.
     """
     if quiet:
         yield None
     elif sys.stderr.isatty():
-        with _bar(label, max_iterations) as on_check:
+        with _bar(label, max_iterations, before) as on_check:
             yield on_check
     else:
-        yield _lines(label)
+        with _lines(label, before) as on_check:
+            yield on_check
 
 
 @contextmanager
@@ -69,11 +74,19 @@ def interruptible(on_check: OnCheck | None) -> Iterator[OnCheck]:
             signal.signal(signal.SIGINT, before)
 
 
+class _Said(ProgressColumn):
+    """What a task reports; before it reports anything, for how long it has been compiling."""
+
+    def render(self, task: Task) -> Text:
+        """The text of the column."""
+        return Text(task.fields["report"] or f"{task.fields['before']} {task.elapsed or 0:.0f} s")
+
+
 @contextmanager
-def _bar(label: str, max_iterations: int) -> Iterator[OnCheck]:
-    columns = (TextColumn("{task.description}"), BarColumn(BAR_WIDTH), TextColumn("{task.fields[report]}"))
+def _bar(label: str, max_iterations: int, before: str) -> Iterator[OnCheck]:
+    columns = (TextColumn("{task.description}"), BarColumn(BAR_WIDTH), _Said())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars, INTERRUPTION.leaving(bars.stop):
-        task = bars.add_task(label, total=max_iterations, report="compiling")
+        task = bars.add_task(label, total=max_iterations, report="", before=before)
 
         def on_check(row: dict[str, float]) -> None:
             bars.update(task, completed=row["iteration"], report=_report(row))
@@ -81,17 +94,36 @@ def _bar(label: str, max_iterations: int) -> Iterator[OnCheck]:
         yield on_check
 
 
-def _lines(label: str) -> OnCheck:
-    printed = time.monotonic()
+@contextmanager
+def _lines(label: str, before: str) -> Iterator[OnCheck]:
+    begun = printed = time.monotonic()
+    waits: list[str] = []
+
+    def say(text: str) -> None:
+        sys.stderr.write(f"{label}: {text}\n")
+        sys.stderr.flush()
+
+    def wait() -> None:
+        waits.append(before)
+        say(f"{before} ...")
+
+    waiting = threading.Timer(SECONDS_BETWEEN_LINES, wait)  # the main thread is busy until the first check
 
     def on_check(row: dict[str, float]) -> None:
         nonlocal printed
+        waiting.cancel()
+        if waits:
+            say(f"{waits.pop()} took {time.monotonic() - begun:.1f} s")
         if time.monotonic() - printed >= SECONDS_BETWEEN_LINES:
             printed = time.monotonic()
-            sys.stderr.write(f"{label}: {_report(row)}\n")
-            sys.stderr.flush()
+            say(_report(row))
 
-    return on_check
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield on_check
+    finally:
+        waiting.cancel()
 
 
 def _report(row: dict[str, float]) -> str:

@@ -19,11 +19,10 @@ from jaxtyping import Float
 
 from mmd import environment
 from mmd.files import prepare_folder, replacing
-from mmd.solution import TRACE_COLUMNS, Solution, Trace
+from mmd.solution import COUNTS, TRACE_COLUMNS, Solution, Trace
 
 SCHEMA_VERSION = 1
 CHECKPOINT = "checkpoint.npz"
-COUNTS = ("iteration", "gradient_evaluations")
 NEVER_LEFT_OUT = TRACE_COLUMNS[:-1]
 
 

@@ -9,7 +9,6 @@ Host code, float64. Letters as in `mmd.treeplex`.
 """
 
 import numpy as np
-from jaxtyping import Float
 from scipy import sparse
 
 from mmd.game import Game
@@ -29,26 +28,3 @@ def constraints(treeplex: Treeplex) -> sparse.csr_array:
     columns = np.concatenate([np.arange(treeplex.n_sequences), np.asarray(treeplex.parent)])
     values = np.concatenate([np.ones(treeplex.n_sequences), -np.ones(treeplex.n_infosets)])
     return sparse.csr_array((values, (rows, columns)), shape=(1 + treeplex.n_infosets, treeplex.n_sequences))
-
-
-def behaviour(
-    treeplex: Treeplex, plan: Float[np.ndarray, " S"], fallback: Float[np.ndarray, " S"]
-) -> Float[np.ndarray, " S"]:
-    """Behavioural probabilities of a plan whose entries may be negative by rounding.
-
-    Args:
-        treeplex: whose plan it is.
-        plan: [S] realisation probabilities.
-        fallback: [S] behavioural probabilities for the infosets that the plan does not reach.
-
-    Returns:
-        [S] probabilities, normalised at every infoset; 1 at the empty sequence.
-    """
-    if treeplex.n_infosets == 0:
-        return np.ones(1)
-    mass = np.maximum(plan, 0.0)
-    mass[0] = 1.0
-    sums = np.add.reduceat(mass, treeplex.first_sequence)
-    reached = np.repeat(sums > 0, treeplex.n_actions)
-    share = mass[1:] / np.repeat(np.where(sums > 0, sums, 1.0), treeplex.n_actions)
-    return np.concatenate([[1.0], np.where(reached, share, fallback[1:])])

@@ -1,16 +1,23 @@
 """What `solve` returns: the policy, its certificate, how it was found, and the trace of the run."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, cast, overload
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmd.certificate import Certificate
+from mmd.figure import Curve, X, draw_convergence
 from mmd.game import Game, GameError
+from mmd.notebook import MOST_ROWS, data_frame, html_table
 from mmd.policy import Policy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Status(Enum):
@@ -29,8 +36,11 @@ class Status(Enum):
     TIME_LIMIT = "stopped at the time limit before the exploitability reached the tolerance"
     PRECISION = "stopped at the precision of the arithmetic, above the tolerance: what is left is rounding"
     NONFINITE = "stopped because the iterate was no longer finite; the policy is the last finite one"
+    ENDED = "ended by itself, above the tolerance: the algorithm comes no closer to an equilibrium of this game"
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 
+
+OnCheck = Callable[[dict[str, float]], None]  # called with the newest row of the trace
 
 ANTISYMMETRY = 1e-9  # of the payoff range: what rounding may leave of A + A^T, less its mean
 TRACE_COLUMNS = (
@@ -43,6 +53,9 @@ TRACE_COLUMNS = (
     "value",
     "average_exploitability",
 )
+
+
+COUNTS = ("iteration", "gradient_evaluations")  # columns of whole numbers
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,21 @@ class Trace:
     def __repr__(self) -> str:
         return f"Trace({len(self)} checks of {', '.join(self.columns)})"
 
+    def _repr_html_(self) -> str:
+        """For notebooks: some checks, from the first to the last, and the columns that hold numbers."""
+        names = [name for name in self.columns if np.isfinite(self[name]).any()]
+        at = np.unique(np.linspace(0, len(self) - 1, MOST_ROWS).astype(int)) if len(self) else []
+        cells = (tuple(int(self[n][i]) if n in COUNTS else float(self[n][i]) for n in names) for i in at)
+        return html_table(f"trace of {len(self):,} checks", cells, names)
+
+    def to_pandas(self) -> Any:
+        """The columns as a `pandas.DataFrame`, a row for each check.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return data_frame(self.columns)
+
     def __getitem__(self, column: str) -> Float[np.ndarray, " checks"]:
         return self.columns[column]
 
@@ -83,7 +111,7 @@ class Solution:
         game: what was solved.
         algorithm: name and resolved hyper-parameters.
         policy: the returned policies of both players.
-        iterate: which iterate they are: "last", "average" or "polished".
+        iterate: which iterate they are: "last", "average", "polished" or "interior".
         status: why the run ended, as a sentence; `converged` is whether the tolerance was reached.
         tolerance: bound asked of the exploitability, in payoff units.
         value: payoff of the row player under the policy, in the units of the input.
@@ -131,6 +159,55 @@ class Solution:
         """Whether the certified exploitability is at most the tolerance."""
         return self.status is Status.CONVERGED
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What it says in plain words and numbers, by name: a row of a table of solutions."""
+        return {
+            "game": self.game.name,
+            "algorithm": self.algorithm["name"],
+            "iterate": self.iterate,
+            "status": self.status.value,
+            "converged": self.converged,
+            "value": self.value,
+            "exploitability": self.exploitability,
+            "tolerance": self.tolerance,
+            "iterations": self.iterations,
+            "gradient_evaluations": self.gradient_evaluations,
+            "seconds": sum(self.seconds.values()),
+        }
+
+    @property
+    def curve(self) -> Curve:
+        """What a figure needs of it."""
+        about = self.game.description
+        measured = (self.tolerance, self.iterate, self.exploitability, self.algorithm)
+        return Curve(about.name, about.payoff_range, *measured, self.trace.columns)
+
+    def plot(self, x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Exploitability of the returned policy against work; `mmd.plot_convergence` draws several runs.
+
+        Args:
+            x: the work: "iterations", "gradient_evaluations" or "seconds".
+            path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
+
+        Raises:
+            OutputError: matplotlib cannot be imported, or the figure cannot be written.
+        """
+        return draw_convergence({self.algorithm["name"]: self.curve}, x, path)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the summary, and the policy of a matrix game."""
+        policy = self.policy._repr_html_() if self.game.is_matrix else ""
+        return html_table("solution", self.summary.items()) + policy
+
+    def to_pandas(self) -> Any:
+        """The summary as a `pandas.DataFrame` of one row; `trace` and `policy` have tables of their own.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        return data_frame({name: [value] for name, value in self.summary.items()})
+
 
 @dataclass(frozen=True, repr=False)
 class Solutions(Sequence[Solution]):
@@ -165,6 +242,21 @@ class Solutions(Sequence[Solution]):
     def __repr__(self) -> str:
         worst = f", largest exploitability {self.exploitability.max():.2e}" if len(self) else ""
         return f"Solutions({len(self)} games, {int(self.converged.sum())} converged{worst})"
+
+    def _repr_html_(self) -> str:
+        """For notebooks: how many converged, and the summaries of the first."""
+        first = [one.summary for one in islice(self, MOST_ROWS)]
+        caption = f"{len(self):,} solutions, {int(self.converged.sum()):,} converged"
+        return html_table(caption, (one.values() for one in first), list(first[0]) if first else (), len(self))
+
+    def to_pandas(self) -> Any:
+        """The summaries as a `pandas.DataFrame`, a row for each game; seconds are those of the whole batch.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        rows = [one.summary for one in self]
+        return data_frame({name: [row[name] for row in rows] for name in (rows[0] if rows else ())})
 
     def __len__(self) -> int:
         return len(self.games)

@@ -1,4 +1,4 @@
-"""The only time loop: compiled chunks of iterations, a check every few, a certificate before anything is claimed.
+"""The time loop of traced algorithms: compiled chunks, a check every few iterations, a certificate before any claim.
 
 A chunk runs on the device until the algorithm's own NashConv reaches the target, a limit is hit, or its rows are full.
 The host then looks at the clock, at the user and at the certificate. The algorithm's measurement only suggests to
@@ -6,33 +6,35 @@ stop; the answer is `mmd.certificate`'s, in float64, by code that shares nothing
 
 The clock decides how long chunks are and when a checkpoint is written, and no number depends on either: checks are at
 multiples of `check_every`, and a chunk ends at the first check at which the host may have something to do.
+
+An algorithm of the other form has its own loop, on the host (`mmd.host_run`).
 """
 
+import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from numbers import Integral
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mmd import chunk, programs, units
-from mmd.algorithm import ITERATES, Algorithm, Candidate, describe
+from mmd import chunk, host_run, programs, units
+from mmd.algorithm import ITERATES, Algorithm, Candidate, HostAlgorithm, Limits, describe
 from mmd.algorithms.auto import Auto
-from mmd.certificate import Certificate, certify
+from mmd.certificate import certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.game import Description, Game, GameError, HostPair, Pair, refuse_traced
 from mmd.magnets import Magnet
 from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
-from mmd.solution import TRACE_COLUMNS, Certified, Solution, Status, Trace
+from mmd.solution import TRACE_COLUMNS, Certified, OnCheck, Solution, Status, Trace
+from mmd.stopping import Standing, gap_goal, limit, why_to_stop
 
 REGULARIZED_TOLERANCE = 1e-12  # of the payoff range: the default bound of the regularised gap of a magnet that stays
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
-MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
 FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
 POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
 NO_POLISH = {"tries": [], "vertex": False, "gradient_evaluations": 0, "modelled_seconds": 0.0, "seconds": 0.0}
@@ -45,53 +47,13 @@ DEFAULT = -1.0  # stands for a tolerance that was not given
 CHUNK_SECONDS = 0.2
 MANY_ROWS, MORE_ROWS, MOST_DOUBLINGS = 40_000, 4_000, 12  # from so many rows on, checks get rarer after each so many
 
+LOGGER = logging.getLogger("mmd")  # level INFO: what is compiled, and in how many seconds
 UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
-
-OnCheck = Callable[[dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
-
-    Exploitability in payoff units; None stands for `Certificate.default_tolerance`. And the regularised gap of a magnet
-    that stays, in payoff units; -inf where there is none.
-    """
-
-    tolerance: float | None
-    max_iterations: int
-    time_limit: float | None
-    check_every: int
-    regularized_tolerance: float = -np.inf
-
-    @classmethod
-    def checked(
-        cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
-    ) -> "Limits":
-        """The limits; GameError names what is out of range."""
-        if not np.isfinite(game.description.payoff_range):
-            raise GameError(f"{game.name}: expected payoffs whose range float64 can hold: scale them down")
-        if tolerance is not None and not tolerance >= 0:
-            raise GameError(f"expected a tolerance >= 0, got {tolerance}")
-        if not isinstance(max_iterations, Integral) or not 0 <= max_iterations <= MOST_ITERATIONS:
-            raise GameError(
-                f"expected an integer max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}"
-            )
-        if time_limit is not None and not time_limit > 0:
-            raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
-        if check_every < 1:
-            raise GameError(f"expected check_every >= 1, got {check_every}")
-        asked = None if tolerance is None else float(tolerance)
-        return cls(asked, int(max_iterations), time_limit, int(check_every))
-
-    def bound(self, certificate: Certificate) -> float:
-        """The exploitability at which policies with this certificate count as an equilibrium."""
-        return certificate.default_tolerance if self.tolerance is None else self.tolerance
 
 
 def solve(
     game: Game,
-    algorithm: Algorithm | None = None,
+    algorithm: Algorithm | HostAlgorithm | None = None,
     *,
     tolerance: float | None = None,
     regularized_tolerance: float | None = None,
@@ -110,7 +72,8 @@ def solve(
 
     Args:
         game: the game.
-        algorithm: how; `Auto()` if None.
+        algorithm: how; `Auto()` if None. One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start,
+            polish and mesh, keeps no checkpoint, and starts anew where it is asked to resume.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.certificate`) defines it.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
@@ -143,10 +106,11 @@ def solve(
     refuse_traced(game, algorithm, start)
     _refuse_others(game, algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
-    if dtype not in ("float64", "float32"):
-        raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
-    if resume and checkpoint is None:
-        raise GameError("expected a checkpoint to resume from, got none: name its file")
+    _refuse_settings(dtype, checkpoint, resume=resume)
+    if isinstance(algorithm, HostAlgorithm):
+        settings = {"dtype": dtype, "start": start, "polish": polish or None, "mesh": mesh}
+        _refuse_useless(algorithm, settings | {"regularized_tolerance": regularized_tolerance})
+        return host_run.solve(game, algorithm, limits, on_check, checkpoint=checkpoint, resume=resume)
     algorithm = algorithm or Auto()
     if type(algorithm) is Auto and (k := units.exponent(game)):  # others have numbers in the units of the game
         return units.back(
@@ -171,8 +135,7 @@ def solve(
         )
     algorithm = algorithm.resolve(game)
     limits = replace(limits, regularized_tolerance=_regularized_tolerance(game, algorithm, regularized_tolerance))
-    uniform = tuple(player.uniform() for player in game.players)
-    start = uniform if start is None else full_support(game, start, "start")
+    start = tuple(p.uniform() for p in game.players) if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
         run = _Run(game, algorithm, limits, start, place, type(algorithm) is Auto if polish is None else polish)
@@ -183,11 +146,29 @@ def solve(
 
 
 def _refuse_others(game: Any, algorithm: Any) -> None:
-    """What is no game, and what is no algorithm."""
+    """What is no game, and what is no algorithm of either form."""
     if not isinstance(game, Game):
         raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
-    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
+    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+
+
+def _refuse_settings(dtype: str, checkpoint: str | os.PathLike[str] | None, *, resume: bool) -> None:
+    """What is no precision, and resuming from nothing."""
+    if dtype not in ("float64", "float32"):
+        raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
+    if resume and checkpoint is None:
+        raise GameError("expected a checkpoint to resume from, got none: name its file")
+
+
+def _refuse_useless(algorithm: HostAlgorithm, given: dict[str, Any]) -> None:
+    """Arguments that an algorithm on the host has no use for."""
+    for name, value in given.items():
+        if value not in (None, "float64"):
+            raise GameError(
+                f"expected no {name} for {algorithm.name}: it runs on the host, in float64, with a start of its own, "
+                "no magnet and no polish"
+            )
 
 
 class _Run:
@@ -198,8 +179,7 @@ class _Run:
     ) -> None:
         self.game, self.algorithm, self.limits, self.place, self.polish = game, algorithm, limits, place, polish
         self.floor = FLOAT32_FLOOR * game.description.payoff_range if place.dtype == np.float32 else -np.inf
-        staying = limits.regularized_tolerance > 0  # at 0 the gap is rounding noise, of either sign
-        self.gap_goal = max(limits.regularized_tolerance, self.floor) if staying else -np.inf
+        self.gap_goal = gap_goal(limits, self.floor)
         self.on_device = (place.whole(algorithm), place.game(replace(game, description=UNNAMED)))
         candidate = place.whole(chunk.unmeasured(start, place.dtype))
         seconds = {"compile": 0.0, "solve": 0.0}
@@ -240,7 +220,7 @@ class _Run:
         """Chunk after chunk until there is a reason to stop."""
         try:
             self._compile()
-            while (status := self._status()) is None:
+            while (status := why_to_stop(self._look(), self.limits, self.floor)) is None:
                 self._advance(self.limits.max_iterations)
                 if on_check is not None:
                     on_check(self.trace[-1])
@@ -258,6 +238,7 @@ class _Run:
         """Compile, and measure the start: the first row of the trace. A resumed run has it and only compiles."""
         begun = time.perf_counter()
         before = self.at.seconds
+        LOGGER.info("compiling %s for %s", self.algorithm.name, self.game.name)
         if self.trace:
             self.rows_wanted = 0
         else:
@@ -266,6 +247,7 @@ class _Run:
         self._advance(max_iterations=0)
         self.trace[0]["seconds"] = 0.0
         elapsed = time.perf_counter() - begun
+        LOGGER.info("compiled %s for %s in %.1f s", self.algorithm.name, self.game.name, elapsed)
         self.at = self.after_chunk = self.at._replace(seconds=before | {"compile": before["compile"] + elapsed})
 
     def _advance(self, max_iterations: int) -> None:
@@ -313,44 +295,26 @@ class _Run:
             )
             self.trace.append(dict(zip(TRACE_COLUMNS, numbers, strict=True)))
 
-    def _status(self) -> Status | None:
-        """Why to stop now, or None to go on."""
+    def _look(self) -> Standing:
+        """What the newest row of the trace says, what the certificate says of it, and what the polish makes of it."""
         newest = self.trace[-1]
-        if not np.isfinite(newest["nash_conv"]):
-            return Status.NONFINITE
-        limit, near = self._limit(newest), newest["exploitability"] <= self.at.target
-        found = self._certified() if near else None
-        if found is not None and self.limits.tolerance is not None and self._reached(found):
-            return Status.CONVERGED
-        if self.polish and newest["exploitability"] <= self.at.polish_at:
-            self._try_polish(newest)
-        if self._wants_vertex(newest, limit):
-            self._try_vertex(newest)
-        for one in (self.at.polished, found):
-            if one is not None and self._reached(one):
-                return Status.CONVERGED
-            if one is not None and self.limits.tolerance is None and one.certificate.unresolved:
-                return Status.PRECISION
-        if found is not None:  # the device was kinder than the certificate
+        solved = newest["regularized_gap"] <= self.at.target
+        standing = Standing(newest, self.at.seconds["solve"], solved and _magnet_moves(self.algorithm))
+        if not standing.is_finite:
+            return standing
+        found = self._certified() if newest["exploitability"] <= self.at.target else None
+        if found is None or self.limits.tolerance is None or not self.limits.reached(found.certificate):
+            self._improve(standing)
+        if found is not None:  # if the run goes on, the device was kinder than the certificate
             self.at = self.at._replace(target=min(self.at.target / 2, self.limits.bound(found.certificate)))
-        if newest["exploitability"] <= self.floor:
-            return Status.PRECISION
-        if newest["regularized_gap"] <= self.gap_goal:
-            return Status.REGULARIZED if self.limits.regularized_tolerance >= self.floor else Status.PRECISION
-        return limit
+        return standing._replace(certificates=tuple(one.certificate for one in (self.at.polished, found) if one))
 
-    def _reached(self, found: Certified) -> bool:
-        """Whether certified policies count as an equilibrium."""
-        return found.certificate.exploitability <= self.limits.bound(found.certificate)
-
-    def _limit(self, newest: dict[str, float]) -> Status | None:
-        """The limit that the run is at, if any."""
-        if newest["iteration"] >= self.limits.max_iterations:
-            solved = newest["regularized_gap"] <= self.at.target and _magnet_moves(self.algorithm)
-            return Status.MAGNET_MOVING if solved else Status.ITERATION_LIMIT
-        if self.limits.time_limit is not None and self.at.seconds["solve"] >= self.limits.time_limit:
-            return Status.TIME_LIMIT
-        return None
+    def _improve(self, standing: Standing) -> None:
+        """Try the polish, and an exact vertex, where they are due."""
+        if self.polish and standing.row["exploitability"] <= self.at.polish_at:
+            self._try_polish(standing.row)
+        if self._wants_vertex(standing.row, limit(standing, self.limits)):
+            self._try_vertex(standing.row)
 
     def _certified(self) -> Certified:
         """The algorithm's policy of now, certified."""
@@ -381,16 +345,16 @@ class _Run:
         found = polish(self.game, given.policy.probabilities, certificate=given.certificate, budget=budget)
         self._note_try(newest, found, time.perf_counter() - begun)
 
-    def _wants_vertex(self, newest: dict[str, float], limit: Status | None) -> bool:
+    def _wants_vertex(self, newest: dict[str, float], at_limit: Status | None) -> bool:
         """Whether to try an exact vertex: of a small game that the polish has not solved."""
         report = self.at.polish_report
-        if not self.polish or report["vertex"] or (not report["tries"] and limit is None):
+        if not self.polish or report["vertex"] or (not report["tries"] and at_limit is None):
             return False
-        if self.at.polished is not None and self._reached(self.at.polished):
+        if self.at.polished is not None and self.limits.reached(self.at.polished.certificate):
             return False
         extreme = self.limits.tolerance is None and self.at.target < EXTREME * self.game.description.payoff_range
-        late = len(report["tries"]) >= VERTEX_TRIES or (limit is not None and newest["iteration"] >= VERTEX_ITERATIONS)
-        if not (extreme or late):
+        ends_late = at_limit is not None and newest["iteration"] >= VERTEX_ITERATIONS
+        if not (extreme or ends_late or len(report["tries"]) >= VERTEX_TRIES):
             return False
         from mmd.vertex import affordable
 

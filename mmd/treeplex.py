@@ -43,7 +43,7 @@ class Ordering(NamedTuple):
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Treeplex:
     """One player's strategy space.
 
@@ -58,6 +58,9 @@ class Treeplex:
     first_sequence: Int[Array | np.ndarray, " I"]
     owner: Int[Array | np.ndarray, " S"]
     blocks: tuple[Block, ...] = field(metadata={"static": True})
+
+    def __repr__(self) -> str:
+        return f"Treeplex({len(self.parent):,} infosets, {len(self.owner):,} sequences)"
 
     @classmethod
     def simplex(cls, n_actions: int) -> "Treeplex":

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+import re
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -349,6 +351,27 @@ def test_progress_is_a_bar_on_a_terminal(monkeypatch):
         on_check(ROW)
     assert "compiling" in screen.getvalue()
     assert "iteration 1,200, exploitability 3.25e-04, 2,400 it/s" in screen.getvalue()
+
+
+def test_before_the_first_check_a_terminal_shows_for_how_long_it_compiles(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(progress.Task, "elapsed", property(lambda task: 12.3))
+    with progress.progress("auto", 10_000):
+        pass
+    assert "compiling 12 s" in screen.getvalue()
+
+
+def test_elsewhere_a_long_compilation_says_so_and_what_it_took(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.01)
+    with progress.progress("auto", 10_000) as on_check:
+        while not (said := capsys.readouterr().err):
+            time.sleep(0.01)
+        on_check(ROW)
+        on_check(ROW)
+    assert said == "auto: compiling ...\n"
+    first = capsys.readouterr().err.splitlines()[0]
+    assert re.fullmatch(r"auto: compiling took \d+\.\d s", first)
 
 
 def test_progress_is_a_line_every_two_seconds_elsewhere(monkeypatch, capsys):

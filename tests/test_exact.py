@@ -9,8 +9,8 @@ import games
 from mmd.certificate import certify
 from mmd.exact import optimal_range, solve_exactly
 from mmd.game import Game
-from mmd.policy import labels_of
-from mmd.sequence_form import behaviour, constraints, payoff_matrix
+from mmd.policy import behaviour, labels_of
+from mmd.sequence_form import constraints, payoff_matrix
 from tests.test_certificate import plan_of, random_game, random_policy
 
 SEEDS = st.integers(0, 2**32 - 1)

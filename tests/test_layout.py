@@ -18,16 +18,18 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 LAYERS = (
     {"interruption"},
     {"command_line"},
-    {"simplex", "blocks", "payoff", "files", "environment", "progress", "options"},
-    {"update", "folder_lock"},
+    {"simplex", "blocks", "payoff", "files", "environment", "progress", "options", "notebook"},
+    {"update", "folder_lock", "figure"},
     {"treeplex"},
     {"game"},
-    {"policy", "certificate", "sequence_form", "algorithm", "sharding", "padded"},
-    {"vertex"},
+    {"policy", "certificate", "sequence_form", "sharding", "padded"},
+    {"vertex", "solution"},
+    {"algorithm"},
     {"policy_files", "theory", "metrics", "magnets", "feedback", "exact", "polish", "crossover"},
-    {"algorithms", "equilibria"},
-    {"solution", "laboratory"},
+    {"algorithms", "equilibria", "stopping"},
+    {"laboratory"},
     {"checkpoint", "chunk", "programs", "units"},
+    {"host_run"},
     {"solver", "run_directory", "tables"},
     {"plot", "batch"},
     {"lab_plot", "lab_directory"},
@@ -68,7 +70,7 @@ RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
 BRIDGE_RANK = {module: rank for rank, layer in enumerate(BRIDGE_LAYERS) for module in layer}
 ONLY_IN = {
     "scipy": {"mmd.equilibria", "mmd.exact", "mmd.polish", "mmd.sequence_form"},
-    "matplotlib": {"mmd.lab_plot", "mmd.plot"},
+    "matplotlib": {"mmd.figure", "mmd.lab_plot", "mmd.plot", "mmd.solution"},  # the last two for types alone
     "tyro": {"mmd.command_line", "mmd.options", "llm_bridge.options"},
     "rich": {"mmd.progress", "llm_bridge.training_log"},
     "games": {"mmd.commands"},

@@ -16,8 +16,9 @@ from matplotlib.text import Text
 import mmd
 from mmd import run_directory
 from mmd.cli import main
+from mmd.figure import FORMATS
 from mmd.game import Game
-from mmd.plot import FORMATS, plot_convergence
+from mmd.plot import plot_convergence
 from mmd.policy import Policy
 from mmd.run_directory import RunError
 from mmd.solution import Solution, Status, Trace

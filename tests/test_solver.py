@@ -19,6 +19,7 @@ import games
 import mmd
 from games import kuhn_poker
 from mmd import chunk, solver
+from mmd.algorithm import describe
 from mmd.algorithms import load
 from mmd.game import Game, GameError
 from mmd.solution import TRACE_COLUMNS
@@ -235,6 +236,13 @@ def test_trace_is_the_run() -> None:
     assert (np.diff(trace["exploitability"]) <= 0).all()  # the best policy so far
     np.testing.assert_allclose(trace["exploitability"][-1], solution.exploitability, rtol=0, atol=1e-15)
     np.testing.assert_allclose(trace["nash_conv"], 2 * trace["exploitability"])
+
+
+def test_a_given_magnet_is_described_where_the_players_have_different_numbers_of_actions() -> None:
+    game = Game.from_matrix(np.arange(6.0).reshape(2, 3))
+    magnet = mmd.Fixed((game.row.uniform(), game.column.uniform()))
+    described = describe(mmd.MagneticMirrorDescent(eta=0.1, alpha=0.5, magnet=magnet).resolve(game))
+    assert described["magnet"] == {"kind": "Fixed", "center": "a given policy"}
 
 
 def test_checks_of_a_long_run_get_rarer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
