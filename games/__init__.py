@@ -15,7 +15,7 @@ from types import ModuleType
 
 from games import files, matrix, preference, rules
 from mmd import doors
-from mmd.game import Game, GameError
+from mmd.game import Game, GameError, register_loader
 
 __all__ = ["available", "load", "matrix", "preference", "rules"]
 
@@ -145,3 +145,6 @@ def _load_from_outside(spec: str) -> Game:
     if not isinstance(thing, rules.Rules):
         DOOR.refuse(name, thing)
     return DOOR.called(name, rules.game_of, {"rules": thing})
+
+
+register_loader(load)  # so that `mmd.solve` and its like take names and files

@@ -65,6 +65,14 @@ def names_code(text: str) -> bool:
     return CODE.fullmatch(text) is not None
 
 
+def absolute(text: str) -> str:
+    """The same name with the whole path of its file, so that it means the same wherever the process goes."""
+    code = CODE.fullmatch(text)
+    if code is None or not code["module"].endswith(".py"):
+        return text
+    return f"{Path(code['module']).absolute()}{text[code.end('module') :]}"
+
+
 @dataclass(frozen=True)
 class Door:
     """The way in for objects of one kind.

@@ -118,12 +118,15 @@ class Curve(NamedTuple):
 
 
 def plot_convergence(
-    runs: Mapping[str, Run], x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None
+    runs: Mapping[str, Run] | Iterable[Run] | Run,
+    x: X = "gradient_evaluations",
+    path: str | os.PathLike[str] | None = None,
 ) -> "Figure":
     """Exploitability of the returned policy against work, on a logarithmic axis.
 
     Args:
-        runs: label -> solution or run directory.
+        runs: label -> solution or run directory; or a solution, a run directory, or several of them, which are then
+            labelled by algorithm and by folder.
         x: the work: "iterations", "gradient_evaluations" or "seconds".
         path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
 
@@ -133,7 +136,7 @@ def plot_convergence(
     """
     figure = empty_figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    curves = {label: Curve.of(run) for label, run in runs.items()}
+    curves = {label: Curve.of(run) for label, run in _labelled(runs).items()}
     for (label, curve), color, marker in zip(curves.items(), itertools.cycle(COLORS), itertools.cycle(MARKERS)):
         _draw(axes, label, curve, X_AXES[x], color, marker)
     _draw_levels(axes, curves.values())
@@ -147,6 +150,17 @@ def plot_convergence(
     if path is not None:
         save_figure(figure, path, dpi=300)
     return figure
+
+
+def _labelled(runs: Mapping[str, Run] | Iterable[Run] | Run) -> Mapping[str, Run]:
+    """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
+    if isinstance(runs, Mapping):
+        return runs
+    listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
+    names = [run.algorithm["name"] if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
+    return {
+        name if names.count(name) == 1 else f"{name} {i}": run for i, (name, run) in enumerate(zip(names, listed), 1)
+    }
 
 
 def _draw(axes: "Axes", label: str, curve: Curve, column: str, color: str, marker: str) -> None:

@@ -24,7 +24,7 @@ from mmd.algorithm import ITERATES, Algorithm, Candidate, describe
 from mmd.algorithms.auto import Auto
 from mmd.certificate import Certificate, certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
-from mmd.game import Description, Game, GameError, HostPair, Pair, refuse_traced
+from mmd.game import Description, Game, GameError, HostPair, Pair, as_game, refuse_traced
 from mmd.magnets import Magnet
 from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
@@ -90,7 +90,7 @@ class Limits:
 
 
 def solve(
-    game: Game,
+    game: Game | Any,
     algorithm: Algorithm | None = None,
     *,
     tolerance: float | None = None,
@@ -109,7 +109,7 @@ def solve(
     """Find a Nash equilibrium of a two-player zero-sum game, with a certificate.
 
     Args:
-        game: the game.
+        game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         algorithm: how; `Auto()` if None.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.certificate`) defines it.
@@ -141,7 +141,8 @@ def solve(
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     refuse_traced(game, algorithm, start)
-    _refuse_others(game, algorithm)
+    game = as_game(game)
+    _refuse_others(algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
@@ -182,10 +183,8 @@ def solve(
         return run.until_done(on_check)
 
 
-def _refuse_others(game: Any, algorithm: Any) -> None:
-    """What is no game, and what is no algorithm."""
-    if not isinstance(game, Game):
-        raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
+def _refuse_others(algorithm: Any) -> None:
+    """What is no algorithm."""
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
 
