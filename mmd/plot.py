@@ -31,6 +31,7 @@ X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evalua
 
 X = Literal["iterations", "gradient_evaluations", "seconds"]
 Run = Solution | str | os.PathLike[str]
+Runs = Mapping[str, Run] | Iterable[Run] | Run
 
 
 def prepare_figure(path: Path) -> None:
@@ -117,11 +118,7 @@ class Curve(NamedTuple):
         return float(np.finfo(np.float64).eps) * (self.payoff_range or 1.0)
 
 
-def plot_convergence(
-    runs: Mapping[str, Run] | Iterable[Run] | Run,
-    x: X = "gradient_evaluations",
-    path: str | os.PathLike[str] | None = None,
-) -> "Figure":
+def plot_convergence(runs: Runs, x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None) -> "Figure":
     """Exploitability of the returned policy against work, on a logarithmic axis.
 
     Args:
@@ -152,15 +149,14 @@ def plot_convergence(
     return figure
 
 
-def _labelled(runs: Mapping[str, Run] | Iterable[Run] | Run) -> Mapping[str, Run]:
+def _labelled(runs: Runs) -> Mapping[str, Run]:
     """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
         return runs
     listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
     names = [run.algorithm["name"] if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
-    return {
-        name if names.count(name) == 1 else f"{name} {i}": run for i, (name, run) in enumerate(zip(names, listed), 1)
-    }
+    labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
+    return dict(zip(labels, listed, strict=True))
 
 
 def _draw(axes: "Axes", label: str, curve: Curve, column: str, color: str, marker: str) -> None:
