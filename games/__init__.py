@@ -1,7 +1,8 @@
 """Games: data only, no algorithm. `load` turns a short spec into a `mmd.Game`.
 
 A built-in game is a function `-> Game` of a module of this package whose parameters all have defaults; `game` is the
-one called by the module's name alone. So a new game is a new file, and nothing else.
+one called by the module's name alone. So a new game is a new file, and nothing else. A game from outside this package
+(`mmd.doors`) is a `Game`, its rules (`games.rules.Rules`), or a class or function that returns either.
 """
 
 import importlib
@@ -12,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from games import files, matrix, preference
-from mmd.game import Game, GameError
+from games import files, matrix, preference, rules
+from mmd import doors
+from mmd.game import Game, GameError, register_loader
 
-__all__ = ["available", "load", "matrix", "preference"]
+__all__ = ["available", "load", "matrix", "preference", "rules"]
 
 GAMBIT = (".nfg", ".efg")
+DOOR = doors.Door("games", GameError, "a Game, rules as games.rules.Rules, or a function that returns either")
 
 
 def __getattr__(name: str) -> Any:
@@ -34,19 +37,22 @@ def load(spec: str | os.PathLike[str]) -> Game:
 
     Args:
         spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`;
-            a .json, .csv, .tsv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`; or
-            `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel.
+            a .json, .csv, .tsv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`;
+            `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel; or a game from outside, `module:name`,
+            `path.py:name` or what an installed package calls it, with parameters as in `module:name:ranks=3`.
 
     Raises:
-        GameError: no such game, parameters it does not have or allow, or a file that holds no solvable game (then a
-            `games.files.GameFormatError` with the place).
+        GameError: no such game, parameters it does not have or allow, code from outside that fails, or a file that
+            holds no solvable game (then a `games.files.GameFormatError` with the place).
     """
     spec = os.fspath(spec)
     family, _, parameters = spec.partition(":")
     if family == "openspiel":
         return importlib.import_module("games.openspiel").load(parameters)
-    if family in _modules() and _built_in(family):
+    if _is_built_in(family):
         return _load_built_in(family, parameters)
+    if not os.path.exists(spec) and DOOR.is_outside(spec):
+        return _load_from_outside(spec)
     path, *options = [spec] if os.path.exists(spec) else spec.split("#")
     suffix = Path(path).suffix.lower()
     if suffix in GAMBIT:
@@ -61,14 +67,18 @@ def load(spec: str | os.PathLike[str]) -> Game:
 
 
 def available() -> dict[str, str]:
-    """The specs of all built-in games, with their default parameters -> what they are, in a line."""
+    """The specs of all built-in games, with their default parameters -> what they are, in a line.
+
+    And the names of games that installed packages give, which are not imported -> the package.
+    """
     found: dict[str, str] = {}
     for family in _modules():
         for name, function in _built_in(family).items():
             defaults = [f"{p.name}={p.default}" for p in inspect.signature(function).parameters.values()]
             parts = ",".join([*([] if name == "game" else [name]), *defaults])
             found[f"{family}:{parts}" if parts else family] = (inspect.getdoc(function) or "").partition("\n")[0]
-    return found
+    given = {name: f"Installed by {giver}." for name, giver in DOOR.installed().items() if not _is_built_in(name)}
+    return found | given
 
 
 def _nearest_spec(spec: str) -> str:
@@ -82,6 +92,10 @@ def _nearest_spec(spec: str) -> str:
 
 def _modules() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def _is_built_in(family: str) -> bool:
+    return family in _modules() and bool(_built_in(family))
 
 
 def _built_in(family: str) -> dict[str, Callable[..., Game]]:
@@ -109,22 +123,30 @@ def _load_built_in(family: str, parameters: str) -> Game:
         wanted = family if name == "game" else f"{family}:{name}"
         hint = files.nearest(wanted, [family if known == "game" else f"{family}:{known}" for known in functions])
         raise GameError(f"there is no built-in game {wanted!r}: {hint}")
-    expected = inspect.signature(functions[name]).parameters
-    arguments: dict[str, object] = {}
-    for part in given:
-        key, _, text = (piece.strip() for piece in part.partition("="))
-        if key not in expected:
-            raise GameError(f"{family} has no parameter {key!r}: {files.nearest(key, expected)}")
-        if key in arguments:
-            raise GameError(f"{family}: expected {key} once, got it twice")
-        arguments[key] = _convert(family, expected[key], text)
-    return functions[name](**arguments)
+    known = inspect.signature(functions[name]).parameters
+    return functions[name](**doors.arguments(family, known, ",".join(given), GameError))
 
 
-def _convert(family: str, parameter: inspect.Parameter, text: str) -> object:
-    """A parameter's text as the type that the function's annotation asks for."""
-    kind = parameter.annotation
+def _load_from_outside(spec: str) -> Game:
+    """The game behind a door: a Game, rules, or what returns either."""
     try:
-        return {"true": True, "false": False}[text.lower()] if kind is bool else kind(text)
-    except (KeyError, ValueError):
-        raise GameError(f"{family}: expected {parameter.name} to be of type {kind.__name__}, got {text!r}") from None
+        thing, numbers = DOOR.find(spec)
+    except GameError as error:
+        hint = _nearest_spec(spec.partition(":")[0])
+        if isinstance(error.__cause__, ModuleNotFoundError) and hint.startswith("try "):
+            raise GameError(f"{error}; {hint} for a built-in game") from error.__cause__
+        raise
+    name = spec.removesuffix(f":{numbers}")
+    if inspect.isclass(thing) or (callable(thing) and not isinstance(thing, rules.Rules)):
+        given = doors.arguments(name, doors.signature_of(thing), numbers, GameError)
+        thing = DOOR.called(name, thing, given)
+    elif numbers:
+        raise GameError(f"{name} is one game and has no parameters, got {numbers!r}")
+    if isinstance(thing, Game):
+        return thing
+    if not isinstance(thing, rules.Rules):
+        DOOR.refuse(name, thing)
+    return DOOR.called(name, rules.game_of, {"rules": thing})
+
+
+register_loader(load)  # so that `mmd.solve` and its like take names and files

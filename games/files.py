@@ -11,7 +11,6 @@ JSON files are objects with a `kind`, the `names` of the n options, and [n, n] m
 CSV files are those of `games.csv_table`.
 """
 
-import difflib
 import io
 import json
 import math
@@ -29,6 +28,7 @@ from jaxtyping import Float
 from games import matrix, preference
 from games.csv_table import read_table
 from games.source import GameFormatError, read_bytes, read_text
+from mmd.doors import nearest as nearest
 from mmd.game import Game, GameError
 
 OPTIONS = ("judge", "subset", "antisymmetrized", "sum_tolerance")
@@ -56,13 +56,6 @@ def load(path: str | os.PathLike[str], options: Iterable[str] = ()) -> Game:
         raise
     except GameError as error:
         raise GameFormatError(path, None, None, str(error)) from None
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a name that does not exist: the closest known one, else all of them."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"try {close[0]}" if close else f"known are {', '.join(known)}" if known else "there are none"
 
 
 # -------------------------------------------------------------------- options

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
@@ -135,7 +134,7 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
     Raises:
         BridgeError: the policy has no adapter, or the folder is in use or cannot be written.
     """
-    family, arrays = models.load(policy.origin.model_type), policy.arrays()
+    family, arrays = models.load(policy.origin.model_type, policy.origin.family), policy.arrays()
     targets = [name.removeprefix("layers.").removesuffix(".lora_a") for name in arrays if name.endswith(".lora_a")]
     if not targets:
         raise BridgeError("the policy has no adapter to save; add_adapter makes one")
@@ -302,14 +301,14 @@ def _listed(what: str, names: Iterable[str]) -> list[str]:
     return [f"{what}: {', '.join(found[:8])}{f' and {len(found) - 8} more' if len(found) > 8 else ''}"] if found else []
 
 
-def _candidates(policy: Policy) -> tuple[ModuleType, list[str]]:
+def _candidates(policy: Policy) -> tuple[Any, list[str]]:
     """The family, and the maps that the policy has once a layer."""
-    family, known = models.load(policy.origin.model_type), weights(policy.architecture)
+    family, known = models.load(policy.origin.model_type, policy.origin.family), weights(policy.architecture)
     return family, [t for t in DEFAULT_TARGETS if f"layers.{t}" in known and len(known[f"layers.{t}"].stack) == 1]
 
 
 def _check_targets(policy: Policy, targets: Sequence[str]) -> None:
-    family, known = models.load(policy.origin.model_type), weights(policy.architecture)
+    family, known = models.load(policy.origin.model_type, policy.origin.family), weights(policy.architecture)
     problems = []
     if isinstance(targets, str) or not len(targets) or len(set(targets)) < len(targets):
         raise BridgeError(f"expected targets to be different maps such as ('query', 'value'), got {targets!r}")
@@ -347,12 +346,12 @@ def _with(policy: Policy, added: dict[str, Array], scale: float) -> Policy:
     return Policy(replace(policy.decoder, adapter_scale=scale), policy.arrays() | added, policy.origin)
 
 
-def _module(family: ModuleType, target: str) -> str:
+def _module(family: Any, target: str) -> str:
     """The module's path in torch, such as "layers.{layer}.self_attn.q_proj"."""
     return family.TENSORS[f"layers.{target}"].name.removesuffix(".weight")
 
 
-def _tensors(policy: Policy, family: ModuleType, targets: Sequence[str]) -> list[tuple[str, str, int]]:
+def _tensors(policy: Policy, family: Any, targets: Sequence[str]) -> list[tuple[str, str, int]]:
     """Name in the file, name here, layer: of every A and B."""
     return [
         (

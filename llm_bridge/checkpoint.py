@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeGuard
 
 import jax
@@ -44,6 +43,7 @@ from llm_bridge.tensor_files import (
 )
 from llm_bridge.tokenizer import tokenizer_of
 from llm_bridge.weights import Weight, random_weights, weights
+from mmd.doors import absolute
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +59,7 @@ def load(
     dtype: DTypeLike | None = None,
     compute: Compute | None = None,
     revision: str | None = None,
+    family: str | None = None,
 ) -> Policy:
     """A checkpoint as a policy on a mesh.
 
@@ -68,43 +69,48 @@ def load(
         dtype: precision of the weights, such as "bfloat16"; None for that of the files, which must then have one.
         compute: precision of activations, what is recomputed, which attention.
         revision: of a hub id.
+        family: a model family from outside this package, `module:name`, `path.py:name` or the name that an installed
+            package gives, for a `model_type` that is not built in; its module is imported. If None, the `model_type`
+            finds the family, in this package or in an installed one.
 
     Raises:
         BridgeError: it cannot be loaded exactly; the message lists every reason.
     """
     mesh = sharding.as_mesh(mesh)
-    folder, config, architecture = _described(path, mesh, revision)
+    folder, config, architecture = _described(path, mesh, revision, family)
     with TensorFiles(folder) as files:
-        plan, target = _planned(architecture, files, family_of(config), dtype)
+        plan, target = _planned(architecture, files, family_of(config, family), dtype)
         placed = {
             name: _place(files, weight, plan[name], NamedSharding(mesh, sharding.spec(weight.full_axes, mesh)), target)
             for name, weight in weights(architecture).items()
         }
-    origin = _origin(config, folder, architecture.vocabulary)
+    origin = _origin(config, folder, architecture.vocabulary, family)
     return Policy(Decoder(architecture, compute or Compute(), mesh), placed, origin)
 
 
-def look(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> tuple[Path, Architecture]:
+def look(
+    path: str | os.PathLike[str], *, dtype: DTypeLike | None = None, family: str | None = None
+) -> tuple[Path, Architecture]:
     """The folder and the architecture of what `load` would load on one device; no weight is read.
 
     Raises:
         BridgeError: it would not.
     """
-    folder, config, architecture = _described(path, sharding.as_mesh(None), None)
+    folder, config, architecture = _described(path, sharding.as_mesh(None), None, family)
     with TensorFiles(folder) as files:
-        _planned(architecture, files, family_of(config), dtype)
+        _planned(architecture, files, family_of(config, family), dtype)
     return folder, architecture
 
 
-def check_weights(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None) -> None:
+def check_weights(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None, family: str | None = None) -> None:
     """That what `load` would load are finite numbers; reads every weight once, and keeps none.
 
     Raises:
         BridgeError: some are not, in the precision that they would have; or it would not load.
     """
-    folder, config, architecture = _described(path, sharding.as_mesh(None), None)
+    folder, config, architecture = _described(path, sharding.as_mesh(None), None, family)
     with TensorFiles(folder) as files:
-        plan, target = _planned(architecture, files, family_of(config), dtype)
+        plan, target = _planned(architecture, files, family_of(config, family), dtype)
         names = dict.fromkeys(piece.tensor for pieces in plan.values() for piece in pieces)
         broken = [name for name in names if not files.is_finite(name, target)]
     raise_all(str(folder), _listed(f"weights that are not finite in {target}", broken))
@@ -117,6 +123,7 @@ def init(
     mesh: Mesh | None = None,
     dtype: DTypeLike = "float32",
     compute: Compute | None = None,
+    family: str | None = None,
 ) -> Policy:
     """A policy with random weights; works under `nnx.eval_shape` as well, and then takes no memory.
 
@@ -125,7 +132,7 @@ def init(
         key: of the weights.
         mesh: as of `load`.
         dtype: of the weights.
-        compute: as of `load`.
+        compute, family: as of `load`.
 
     Raises:
         BridgeError: the configuration is not supported, or does not fit the mesh.
@@ -135,7 +142,7 @@ def init(
         path = Path(config)
         folder = path if path.is_dir() else None
         config = read_json(path / CONFIG if path.is_dir() else path)
-    architecture = architecture_of(config, "the configuration")
+    architecture = architecture_of(config, "the configuration", family)
     mesh = sharding.as_mesh(mesh)
     sharding.check(architecture, mesh)
     target, generator = _dtype(dtype), str(jax.random.key_impl(key))
@@ -147,17 +154,22 @@ def init(
     data = jax.random.key_data(key)
     data = data if isinstance(data, Tracer) else np.asarray(data)
     made = jax.jit(make, out_shardings=sharding.shardings(architecture, mesh))(data)
-    origin = _origin(config, folder, architecture.vocabulary)
+    origin = _origin(config, folder, architecture.vocabulary, family)
     return Policy(Decoder(architecture, compute or Compute(), mesh), made, origin)
 
 
-def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
+def architecture_of(config: Mapping[str, Any], where: str, named: str | None = None) -> Architecture:
     """What a configuration describes.
+
+    Args:
+        config: the content of a `config.json`.
+        where: what it is called in messages.
+        named: as `family` of `load`.
 
     Raises:
         BridgeError: it is not supported; the message lists every field that stands in the way.
     """
-    family = family_of(config)
+    family = family_of(config, named)
     fields = Fields(config)
     check_special_tokens(fields)
     try:
@@ -171,15 +183,15 @@ def architecture_of(config: Mapping[str, Any], where: str) -> Architecture:
     return found
 
 
-def family_of(config: Mapping[str, Any]) -> ModuleType:
-    """The family's module.
+def family_of(config: Mapping[str, Any], named: str | None = None) -> Any:
+    """The family: a module, or an object from outside with the same names.
 
     Raises:
         BridgeError: there is none for this `model_type`, also if the checkpoint brings code of its own for it, or is a
             model of more than text.
     """
     try:
-        return models.load(config.get("model_type"))
+        return models.load(config.get("model_type"), named)
     except BridgeError as error:
         if isinstance(inner := config.get("text_config"), Mapping):
             kind = f" (model_type {inner['model_type']!r})" if inner.get("model_type") else ""
@@ -192,12 +204,12 @@ def family_of(config: Mapping[str, Any]) -> ModuleType:
         raise
 
 
-def prefix_of(family: ModuleType, names: Mapping[str, Any]) -> str:
+def prefix_of(family: Any, names: Mapping[str, Any]) -> str:
     """The family's prefix of tensor names; "" in checkpoints of the bare decoder without it."""
     return family.PREFIX if any(name.startswith(family.PREFIX) for name in names) else ""
 
 
-def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int) -> Origin:
+def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int, family: str | None) -> Origin:
     """What is kept of a checkpoint beside its weights.
 
     Ids beyond the vocabulary, which published checkpoints have, stand for no token.
@@ -211,7 +223,8 @@ def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int) -> Or
             "tokenizer has an EOS token), so answers have as many tokens as they may have",
             folder,
         )
-    return Origin(str(config["model_type"]), text, home, stop_tokens, pad if _is_token(pad, n_tokens) else 0)
+    pad = pad if _is_token(pad, n_tokens) else 0
+    return Origin(str(config["model_type"]), text, home, stop_tokens, pad, family and absolute(family))
 
 
 def _ends(config: Mapping[str, Any], folder: Path | None) -> list[int]:
@@ -244,15 +257,15 @@ def _dtype(dtype: DTypeLike) -> np.dtype:
 
 
 def _described(
-    path: str | os.PathLike[str], mesh: Mesh, revision: str | None
+    path: str | os.PathLike[str], mesh: Mesh, revision: str | None, family: str | None
 ) -> tuple[Path, dict[str, Any], Architecture]:
     """Folder, configuration and architecture of a checkpoint, which fits a mesh."""
     folder = checkpoint_folder(path, FILES, revision=revision)
     if not (folder / CONFIG).exists():
         _refuse_what_is_no_model(folder)
     config = read_json(folder / CONFIG)
-    family_of(config)
-    architecture = architecture_of(config, str(folder / CONFIG))
+    family_of(config, family)
+    architecture = architecture_of(config, str(folder / CONFIG), family)
     sharding.check(architecture, mesh)
     return folder, config, architecture
 
@@ -274,7 +287,7 @@ def _refuse_what_is_no_model(folder: Path) -> None:
 
 
 def _planned(
-    architecture: Architecture, files: TensorFiles, family: ModuleType, dtype: DTypeLike | None
+    architecture: Architecture, files: TensorFiles, family: Any, dtype: DTypeLike | None
 ) -> tuple[dict[str, list[Piece]], np.dtype]:
     """Where every weight comes from, and the precision that it is converted to."""
     if dtype is not None:
@@ -284,7 +297,7 @@ def _planned(
 
 
 def _plan(
-    architecture: Architecture, family: ModuleType, files: TensorFiles, where: str
+    architecture: Architecture, family: Any, files: TensorFiles, where: str
 ) -> tuple[dict[str, list[Piece]], set[str]]:
     """The pieces of every weight, all of them there and as expected, and the files' precisions."""
     wanted = pieces(architecture, family.TENSORS, prefix_of(family, files.shapes))

@@ -15,6 +15,7 @@ from llm_bridge.config_file import check_texts, expanded
 from llm_bridge.options import ELSEWHERE, Command, Run, Train, TrainJudge
 from llm_bridge.ranges import complaints
 from mmd.command_line import UsageError, parse, run_process, status_of
+from mmd.doors import help_lines
 from mmd.files import OutputError
 from mmd.folder_lock import refuse_if_held
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
         check_texts(words)
         command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
         if command is None:
+            sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
             return 0
         for complaint in complaints(command):
             raise UsageError(complaint)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from llm_bridge import adapters, checkpoint, data, encoding, export, training_run
+from llm_bridge import adapters, checkpoint, data, encoding, export, models, training_run
 from llm_bridge.architecture import BridgeError
 from llm_bridge.config_file import expanded
 from llm_bridge.drawing import stream, unlike_recommended
@@ -27,6 +27,7 @@ from llm_bridge.policy import Policy
 from llm_bridge.ranges import SettingError, flags
 from llm_bridge.rollout import tokenizer
 from llm_bridge.run_state import RunState
+from llm_bridge.tensor_files import CONFIG, checkpoint_folder, read_json
 from llm_bridge.tokenizer import tokenizer_of
 from llm_bridge.train_commands import policy_of, read, room, train, train_judge
 from mmd import environment
@@ -130,7 +131,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     cases = [row.case for row in dataset.rows]
     try_out(judge, prompts)
     for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
-        checkpoint.check_weights(folder, dtype=options.dtype)
+        checkpoint.check_weights(folder, dtype=options.dtype, family=_family(options, folder))
     if options.output_dir is not None:
         prepare_folder(options.output_dir)
     answers: dict[str, list[list[str]]] = {}
@@ -200,17 +201,27 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
         return _Answering(lambda _: known, None)
     place = _place_of(model)
     adapted = _is_adapter(place)
-    folder, architecture = checkpoint.look(adapters.look(place) if adapted else place, dtype=options.dtype)
+    base = adapters.look(place) if adapted else place
+    folder, architecture = checkpoint.look(base, dtype=options.dtype, family=_family(options, base))
     if (words := tokenizer_of(str(folder.absolute()))) is None:
         raise UsageError(f"{model}: has no tokenizer, expected tokenizer.json")
     examples = encoding.prompts(dataset, words, longest=room(architecture, options.max_new_tokens)).examples
     prompts = [example.ids for example in examples]
 
     def answer(name: str) -> list[list[str]]:
-        policy = checkpoint.load(folder, dtype=options.dtype)
+        policy = checkpoint.load(folder, dtype=options.dtype, family=_family(options, folder))
         return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options, name)
 
     return _Answering(answer, folder)
+
+
+def _family(options: Eval, place: str | Path) -> str | None:
+    """The family from outside that is named, for a model whose `model_type` is not built in."""
+    if options.family is None:
+        return None
+    config = checkpoint_folder(place, checkpoint.FILES) / CONFIG
+    built_in = config.exists() and read_json(config).get("model_type") in models.names()
+    return None if built_in else options.family
 
 
 def _say_of(folder: str | Path | None, name: str, options: Sampling, say: Say) -> None:
@@ -281,7 +292,9 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
         raise UsageError(f"{options.run}: expected a directory of mpo train, it has no {training_run.CONFIG}")
     if "\nnum_train_epochs:" in settings.read_text("utf-8"):
         raise UsageError(f"{options.run}: a run of mpo train-judge; its judge is in {options.run / 'policy'}")
-    words = expanded(["train", "--config", str(settings)])
+    named = {name: getattr(options, name) for name in ("method", "magnet", "family")}
+    again = [word for name, text in named.items() if text is not None for word in (f"--{name}", text)]
+    words = expanded(["train", "--config", str(settings), *again], unread=("judge",))
     trained = parse(Command, words, program="mpo", description="")
     if not isinstance(trained, Train):
         raise UsageError(f"{settings}: expected the options of mpo train")

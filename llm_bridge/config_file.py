@@ -1,6 +1,7 @@
 """`--config FILE`: a flat YAML file of options, which stand before those of the command line and so yield to them.
 
-Values are read by the same parser as if they had been typed, so both have the same names, checks and complaints.
+Values are read by the same parser as if they had been typed, so both have the same names, checks and complaints. Only
+code from outside has to be typed: a run folder has such a file, and no run folder says which code is run.
 """
 
 import json
@@ -9,17 +10,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_bridge.options import BY_NAME, ELSEWHERE
+from llm_bridge.options import BY_NAME, ELSEWHERE, METHODS
 from mmd.command_line import UsageError, hint, options_of
+from mmd.doors import Door
 
+KINDS = {"method": "methods", "magnet": "magnets", "judge": "judges", "family": "families"}  # what may be from outside
+MAGNETS = ("fixed", "refresh", "moving")
 OBJECTS = ("chat_template_kwargs",)  # options whose text is a JSON object, which YAML may write as one of its own
 
 
-def expanded(argv: Sequence[str]) -> list[str]:
+def expanded(argv: Sequence[str], *, unread: Sequence[str] = ()) -> list[str]:
     """The command line with the options of its configuration file in place of `--config FILE`.
 
+    Args:
+        argv: the command line, without the program's name.
+        unread: options that nobody will read, so that they may name code from outside.
+
     Raises:
-        UsageError: the file cannot be read, or an option in it does not exist; with file and line.
+        UsageError: the file cannot be read, an option in it does not exist, or names code from outside that the command
+            line does not name; with file and line.
     """
     found = list(argv)
     for i, word in enumerate(found):
@@ -31,7 +40,8 @@ def expanded(argv: Sequence[str]) -> list[str]:
             rest = found[:i] + found[end:]
             if not rest or rest[0] not in BY_NAME:
                 raise UsageError(f"--config needs a subcommand before it: {', '.join(BY_NAME)}")
-            return [rest[0], *_options(Path(path), rest[0]), *rest[1:]]
+            typed = {word.partition("=")[0].removeprefix("--").replace("-", "_") for word in rest if word[:2] == "--"}
+            return [rest[0], *_options(Path(path), rest[0], typed | {*unread}), *rest[1:]]
     return found
 
 
@@ -47,7 +57,7 @@ def check_texts(words: Sequence[str]) -> None:
             raise UsageError(f"expected a value after {name}, got an empty text")
 
 
-def _options(path: Path, command: str) -> Iterator[str]:
+def _options(path: Path, command: str, typed: set[str]) -> Iterator[str]:
     known = options_of(BY_NAME[command])
     for name, value, line in _entries(path):
         spelled = name.replace("-", "_")
@@ -56,9 +66,22 @@ def _options(path: Path, command: str) -> Iterator[str]:
             raise UsageError(f"{path}:{line}: there is no option {name!r}{meant}")
         if value is None or value is False:
             continue
+        if spelled in KINDS and spelled not in typed and _is_outside(spelled, str(value)):
+            wanted = f"name it on the command line, --{spelled} {value}"
+            raise UsageError(f"{path}:{line}: {spelled} is code from outside, which no file brings in: {wanted}")
         yield f"--{spelled}"
         if value is not True:
             yield from map(str, value if isinstance(value, list) else [value])
+
+
+def _is_outside(option: str, value: str) -> bool:
+    """Whether an option's text names code from outside this package; nothing is imported."""
+    built_in = {
+        "method": value.replace("-", "_") in METHODS,
+        "magnet": value.partition("=")[0] in MAGNETS,
+        "judge": "://" in value or Path(value).exists(),
+    }
+    return not built_in.get(option) and Door(KINDS[option], UsageError, "").is_outside(value)
 
 
 def _entries(path: Path) -> Iterator[tuple[str, Any, int]]:

@@ -106,7 +106,7 @@ def _write_rest(policy: Policy, part: Path) -> None:
     given = json.loads(origin.config)
     config = {name: value for name, value in given.items() if name not in CODE}  # whose files are not saved
     if not config.get("architectures"):
-        config["architectures"] = [models.load(origin.model_type).ARCHITECTURE]
+        config["architectures"] = [models.load(origin.model_type, origin.family).ARCHITECTURE]
     dtype = str(policy.weights["embedding"].dtype)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
     if given == config | {key: dtype} and origin.folder:
@@ -138,7 +138,7 @@ def write_beside(origin: Origin, part: Path) -> None:
 
 
 def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -> None:
-    family, arrays = models.load(policy.origin.model_type), policy.arrays()
+    family, arrays = models.load(policy.origin.model_type, policy.origin.family), policy.arrays()
     groups: dict[str, Group] = {}
     for piece in pieces(policy.architecture, family.TENSORS, family.PREFIX):
         groups.setdefault(piece.tensor, []).append(piece)

@@ -1,6 +1,5 @@
 """Which judge an option means, and whether it can do its work."""
 
-import importlib
 import json
 import os
 import re
@@ -9,17 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_bridge import checkpoint
+from llm_bridge import checkpoint, judges
 from llm_bridge.architecture import BridgeError
-from llm_bridge.judges import check_signature, dry_run, error_of, preference_model
+from llm_bridge.judges import dry_run, preference_model
 from llm_bridge.judges.generative import CRITERION, GenerativeJudge
 from llm_bridge.judges.http import HttpJudge
 from llm_bridge.options import Judging
 from llm_bridge.tensor_files import HUB_ID
 from llm_bridge.tokenizer import tokenizer_of
+from mmd.doors import FORMS
 
-KINDS = "a folder of mpo train-judge, a model's folder or hub id, http(s)://host/v1, or a function as module:name"
-FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+KINDS = (
+    "a folder of mpo train-judge, a model's folder or hub id, http(s)://host/v1, or a function as "
+    f"{FORMS.replace(', ', ' or ')}"
+)
 # Options of a judge over HTTP that are attributes of `HttpJudge`, and those that are not.
 OF_HTTP = {
     "judge_key_variable": "key_variable",
@@ -55,13 +57,13 @@ def judge_of(options: Judging) -> Any:
         raise BridgeError(f"{_flag(idle[0])} is for a judge over HTTP, expected --judge http(s)://host/v1, got {name}")
     folders = (Path(name), Path(name) / "policy")  # the second one is that of a run of mpo train-judge
     trained = next((folder for folder in folders if (folder / preference_model.CONFIG).exists()), None)
-    function = trained is None and FUNCTION.fullmatch(name) is not None and not Path(name).exists()
+    function = trained is None and not Path(name).exists() and judges.DOOR.is_outside(name)
     if options.judge_criterion is not None and (trained or function):
         wanted = "http(s)://host/v1 or a model's folder"
         raise BridgeError(f"--judge-criterion is for a judge that is asked, expected --judge {wanted}, got {name}")
     if trained:
         return preference_model.load(trained)
-    return _function(name) if function else _of_model(name, options)
+    return judges.load(name) if function else _of_model(name, options)
 
 
 def try_out(judge: Any, prompts: Sequence[str]) -> None:
@@ -115,22 +117,3 @@ def _of_model(name: str, options: Judging) -> GenerativeJudge:
 
 def _flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"
-
-
-def _function(name: str) -> Any:
-    """A function of (prompts, a, b), from a module on the path or in the current folder."""
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, os.getcwd())
-    try:
-        imported = importlib.import_module(module)
-    except ImportError as error:
-        raise BridgeError(f"--judge {name}: cannot import it ({error})") from None
-    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        raise BridgeError(f"--judge {name}: cannot import it ({error_of(error)})") from None
-    finally:
-        sys.path.remove(os.getcwd())
-    if not hasattr(imported, attribute):
-        raise BridgeError(f"--judge {name}: the module {module} has no {attribute!r}")
-    found = getattr(imported, attribute)
-    check_signature(found)
-    return found

@@ -1,19 +1,21 @@
 """Which method the options of `mpo train` mean, with its numbers."""
 
-import importlib
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 import mmd
 from llm_bridge import baselines
+from llm_bridge.architecture import BridgeError
 from llm_bridge.loop import FIRST_MOMENT, Method
 from llm_bridge.mpo import EXPORTS, MPO
 from llm_bridge.objective import PolicyGradient, Regression
-from llm_bridge.options import METHODS, Train
+from llm_bridge.options import Train
 from llm_bridge.ranges import RANGES, SettingError
 from mmd.command_line import UsageError, rate_and_power
+from mmd.doors import FORMS, Door, arguments, signature_of
 
+MAGNETS = Door("magnets", BridgeError, "a mmd.Magnet, or a class that derives from it")
 WORDS = {
     "exports": {name: name for name in EXPORTS},
     "first_moment": {name: name for name in FIRST_MOMENT},
@@ -33,7 +35,7 @@ def method_of(options: Train) -> Method:
         UsageError: there is no such method, or it has no such number.
         SettingError: numbers are out of their ranges, do not fit each other, or change nothing.
     """
-    kind = _method_class(options.method)
+    kind = baselines.load(options.method)
     parts = options.gradient_accumulation_steps
     if options.prompts_per_round % parts:
         wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
@@ -75,25 +77,21 @@ def _exports(options: Train, kind: type[Method]) -> str | None:
     return options.weights
 
 
-def _method_class(name: str) -> type[Method]:
-    if name == "mpo":
-        return MPO
-    if name not in METHODS:
-        raise UsageError(f"there is no method {name!r}: expected {' or '.join(METHODS)}")
-    return importlib.import_module(f"{baselines.__name__}.{name}").METHOD
-
-
 def _further(options: Train, kind: type[Method], others: set[str]) -> dict[str, Any]:
     """What `--set` says: numbers in their ranges, and words that stand for something else."""
     words = WORDS | ({"estimator": ESTIMATORS} if kind is MPO else {})
     names = {field.name for field in fields(kind)} - others
-    known = sorted(name for name in names if name in words or name in RANGES)
+    own = signature_of(kind) if baselines.is_outside(options.method) else {}
+    known = sorted(name for name in names - {"judge"} if name in words or name in RANGES or name in own)
     found: dict[str, Any] = {}
     for text in options.set:
         name, _, value = text.partition("=")
         name = name.replace("-", "_")
         if name not in known:
             raise UsageError(f"{options.method} has no {name!r} to --set, expected {', '.join(known)} as NAME=VALUE")
+        if name not in words and name not in RANGES:
+            found |= arguments(options.method, own, f"{name}={value}", UsageError)
+            continue
         found[name] = words[name].get(value.replace("_", "-")) if name in words else _number(name, value)
         if found[name] is None:
             wanted = f"one of {', '.join(words[name])}" if name in words else "a number"
@@ -132,5 +130,10 @@ def _magnet(options: Train, kind: type[Method]) -> Any:
                 return mmd.MovingAverage(rate=rate, power=power)
     except ValueError:
         pass
-    known = "fixed, refresh=40 (rounds >= 1), moving=0.025 or moving=0.05,power=4 (a rate in (0, 1], a power >= 0)"
+    if MAGNETS.is_outside(options.magnet):
+        return MAGNETS.made(options.magnet, mmd.Magnet)
+    known = (
+        "fixed, refresh=40 (rounds >= 1), moving=0.025 or moving=0.05,power=4 (a rate in (0, 1], a power >= 0), or one "
+        f"from outside ({FORMS})"
+    )
     raise UsageError(f"expected --magnet to be {known}, got {options.magnet!r}")

@@ -9,7 +9,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from mmd.doors import FORMS, names_code
+
 METHODS = ("mpo", *sorted(p.stem for p in Path(__file__).with_name("baselines").glob("[!_]*.py")))
+METHOD_HELP = f"{', '.join(METHODS)}, or one from outside ({FORMS}); sft learns from given answers."
 
 
 def _optional(metavar: str, default: str) -> object:
@@ -30,6 +33,8 @@ class Model:
     """Precision of the weights as they are loaded; what is trained is float32."""
     compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
     """Precision of activations."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name, for a model_type of that name."""
     gradient_checkpointing: bool = False
     """Recompute activations of a layer instead of keeping them: less memory, a third more time."""
     mesh: Annotated[str | None, _optional("AXES", "the first device")] = None
@@ -43,7 +48,8 @@ class Judging:
     """Who compares answers."""
 
     judge: Annotated[str | None, _optional("JUDGE", "none, which only sft can do with")] = None
-    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name."""
     judge_model: Annotated[str | None, _optional("NAME", "none")] = None
     """The model's name at an HTTP judge."""
     judge_criterion: Annotated[
@@ -112,7 +118,7 @@ class Run:
 class Train(Run, Prompts, Judging, Model):
     """Train a model against itself on preferences between its own answers (MPO)."""
 
-    method: Annotated[str, arg(help=f"{', '.join(METHODS)}; sft learns from given answers.")] = "mpo"
+    method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
     eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
@@ -136,7 +142,8 @@ class Train(Run, Prompts, Judging, Model):
     magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
         None
     )
-    """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls)."""
+    """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
+    a magnet from outside (module:name, path.py:name)."""
     weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
     """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
     num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
@@ -157,7 +164,8 @@ class Train(Run, Prompts, Judging, Model):
     """Further settings of the method, such as share=0.25, watch_start=false or estimator=regression."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "method", self.method.replace("-", "_"))  # names of methods take - and _ alike
+        if not names_code(self.method):  # names of methods take - and _ alike
+            object.__setattr__(self, "method", self.method.replace("-", "_"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +219,15 @@ class Eval(Sampling, Prompts, Judging):
     """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
 
     judge: Annotated[str, arg(metavar="JUDGE")] = field()
-    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name."""
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name."""
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
     """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
     """Precision of the weights."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name, of all models whose model_type is not
+    built in."""
     output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write eval.json, and the answers of every model that has drawn them now."""
 
@@ -230,6 +242,12 @@ class Export:
     """The folder; must not exist, or be empty."""
     weights: Annotated[Literal["last", "magnet", "policy"] | None, _optional("WEIGHTS", "the run's")] = None
     """The last iterate (policy is its older name), or the magnet."""
+    method: Annotated[str | None, _optional("METHOD", "the run's")] = None
+    """The run's method again, if it is from outside this package: no run folder brings code in."""
+    magnet: Annotated[str | None, _optional("MAGNET", "the run's")] = None
+    """The run's magnet again, if it is from outside this package."""
+    family: Annotated[str | None, _optional("FAMILY", "the run's")] = None
+    """The run's model family again, if it was given."""
     merge: bool = False
     """Add an adapter to its base instead of writing it alone."""
 

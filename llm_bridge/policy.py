@@ -40,6 +40,7 @@ class Origin:
         stop_tokens: what ends a generated row unless something else is asked for: every token that configuration,
             generation settings, tokenizer and chat template name (see `Tokenizer.ends`).
         pad_token: what fills the rest of it.
+        family: the family from outside this package that was named for it; None where `model_type` finds it.
     """
 
     model_type: str
@@ -47,6 +48,7 @@ class Origin:
     folder: str | None = None
     stop_tokens: tuple[int, ...] = ()
     pad_token: int = 0
+    family: str | None = None
 
 
 class NotNumbersError(BridgeError):

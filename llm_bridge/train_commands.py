@@ -186,7 +186,13 @@ def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
         BridgeError: it cannot be loaded.
     """
     compute = Compute(options.compute_dtype, "layer" if options.gradient_checkpointing else "none")
-    policy = checkpoint.load(options.model_name_or_path, mesh=_mesh(options.mesh), dtype=options.dtype, compute=compute)
+    policy = checkpoint.load(
+        options.model_name_or_path,
+        mesh=_mesh(options.mesh),
+        dtype=options.dtype,
+        compute=compute,
+        family=options.family,
+    )
     if lora is None or lora.lora_r == 0:
         return policy
     key = jax.random.fold_in(jax.random.key(lora.seed), 1)

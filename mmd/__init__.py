@@ -10,7 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmd import algorithms as algorithms
+    from mmd import magnets as magnets
+    from mmd.algorithm import LAST as LAST
     from mmd.algorithm import Algorithm as Algorithm
+    from mmd.algorithm import Candidate as Candidate
+    from mmd.algorithm import Diagnostics as Diagnostics
     from mmd.algorithm import HostAlgorithm as HostAlgorithm
     from mmd.algorithm import Limits as Limits
     from mmd.algorithm import Report as Report
@@ -39,9 +44,14 @@ if TYPE_CHECKING:
     from mmd.solution import Solutions as Solutions
     from mmd.solution import Status as Status
     from mmd.solver import solve as solve
+    from mmd.treeplex import Treeplex as Treeplex
 
+_MODULES = {"algorithms": "mmd.algorithms", "magnets": "mmd.magnets"}  # public as they are, each with its `load`
 _HOME = {
+    "LAST": "mmd.algorithm",
     "Algorithm": "mmd.algorithm",
+    "Candidate": "mmd.algorithm",
+    "Diagnostics": "mmd.algorithm",
     "HostAlgorithm": "mmd.algorithm",
     "Limits": "mmd.algorithm",
     "Report": "mmd.algorithm",
@@ -70,11 +80,14 @@ _HOME = {
     "Solutions": "mmd.solution",
     "Status": "mmd.solution",
     "solve": "mmd.solver",
+    "Treeplex": "mmd.treeplex",
 }
-__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name == "__version__":

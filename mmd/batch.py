@@ -10,6 +10,7 @@ cheapest step on a small matrix, without an exponential or a logarithm, and it n
 other that is defined on matrix games will do.
 """
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from mmd.algorithm import ITERATES, LAST, MOST_ITERATIONS, Algorithm, describe
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.certificate import certify, certify_matrices, default_tolerances
 from mmd.crossover import Strategies, polish_matrices
-from mmd.game import Game, GameError, checked_matrix, common
+from mmd.game import Game, GameError, as_game, checked_matrix, common
 from mmd.padded import MULTIPLE, Matrices, alike, padded_game
 from mmd.payoff import Dense
 from mmd.solution import Solutions, Status
@@ -40,7 +41,7 @@ CONVERGED, UNFINISHED = STATUSES.index(Status.CONVERGED), -1
 
 
 def solve_many(
-    games: Sequence[Game | np.ndarray] | np.ndarray,
+    games: Sequence[Game | np.ndarray | str | os.PathLike[str]] | np.ndarray,
     algorithm: Algorithm | None = None,
     *,
     tolerance: float | None = None,
@@ -51,7 +52,8 @@ def solve_many(
     """Nash equilibria of many two-player zero-sum matrix games, solved as one batch in float64.
 
     Args:
-        games: payoff matrices to the row player, of any sizes, or matrix games; or one [G, m, n] array.
+        games: payoff matrices to the row player, of any sizes, or matrix games, or names or files of matrix games, as
+            `games.load` takes them; or one [G, m, n] array.
         algorithm: how; the last iterate of predictive regret matching+ if None.
         tolerance: bound on each exploitability, in payoff units; None for the default of `mmd.solve`, game by game.
         max_iterations: iterations allowed for a game.
@@ -69,9 +71,9 @@ def solve_many(
     limits = _Limits.checked(max_iterations, time_limit, polish)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
-    if isinstance(games, Game) or getattr(games, "ndim", 3) != 3:
+    if isinstance(games, Game | str | os.PathLike) or getattr(games, "ndim", 3) != 3:
         raise GameError("expected a sequence of games, got one: put it in a list")
-    games = list(games)
+    games = [as_game(game) if isinstance(game, str | os.PathLike) else game for game in games]
     matrices = [_matrix(game, place) for place, game in enumerate(games)]
     if not matrices:
         raise GameError("expected at least one game, got none")

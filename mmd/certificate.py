@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from mmd.game import Game, GameError, arrays_of, holds_logs
+from mmd.game import Game, GameError, arrays_of, as_game, holds_logs
 from mmd.treeplex import Treeplex
 
 PLAYERS = ("row", "column")
@@ -85,19 +85,20 @@ def _default_tolerance(scale: Any, rounding: Any, value: Any) -> Any:
     return np.maximum(DEFAULT_TOLERANCE * scale, np.minimum(rounding, meaningful))
 
 
-def certify(game: Game, policy: Any) -> Certificate:
+def certify(game: Game | Any, policy: Any) -> Certificate:
     """The certificate of a profile of behavioural policies.
 
     Args:
-        game: the game.
+        game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
             infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
             empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
 
     Raises:
-        GameError: it is no policy of this game; the message names player and infoset.
+        GameError: there is no such game, or it is no policy of it; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
+    game = as_game(game)
     probabilities = [np.exp(array) if holds_logs(array) else array for array in arrays_of(policy)]
     policies = _checked(game, 0, probabilities[0]), _checked(game, 1, probabilities[1])
     found = _measured(game, policies)

@@ -6,9 +6,11 @@ Exit status: 0 reached the tolerance (or done); 2 bad input, one sentence on std
 130 interrupted.
 """
 
+import sys
 from collections.abc import Sequence
 
 from mmd.command_line import parse, run_process, status_of
+from mmd.doors import help_lines
 from mmd.options import Command
 
 
@@ -19,6 +21,7 @@ def main(argv: Sequence[str]) -> int:
         description = "Certified Nash equilibria of two-player zero-sum games."
         command = parse(Command, argv, program="mmd", description=description)
         if command is None:
+            sys.stdout.writelines(f"{line}\n" for line in help_lines(("games", "algorithms", "magnets")))
             return 0
         from mmd import commands
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import games
-from mmd import algorithms, environment, policy_files, run_directory, tables
+from mmd import algorithms, doors, environment, magnets, policy_files, run_directory, tables
 from mmd.algorithm import Algorithm, HostAlgorithm
 from mmd.certificate import certify
 from mmd.checkpoint import CheckpointError
@@ -98,7 +98,7 @@ def _verify(options: Verify, argv: Sequence[str]) -> int:
 
 def _compare(options: Compare, argv: Sequence[str]) -> int:
     game = games.load(options.spec)
-    chosen = [algorithms.load(name.strip())().resolve(game) for name in options.algorithms.split(",")]
+    chosen = [algorithms.made(name.strip()).resolve(game) for name in options.algorithms.split(",")]
     _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
     for figure in figures:
@@ -207,14 +207,16 @@ def _algorithm(options: Solve) -> Algorithm | HostAlgorithm:
     given = {name: value for name, value in given.items() if value is not None}
     if options.magnet is not None or options.center != "dilated":
         given["magnet"] = _magnet(options.magnet or "fixed", options.center)
-    if given and not set(signature(algorithm).parameters) >= TUNED:
+    known = set(signature(algorithm).parameters)
+    takes_them = known >= set(given) if algorithms.is_outside(options.algorithm) else known >= TUNED
+    if given and not takes_them:
         flags = " or ".join(f"--{name}" for name in sorted(given))
         raise UsageError(f"{options.algorithm} takes no {flags}: it chooses its own, try --algorithm mmd")
-    return algorithm(**given)
+    return algorithms.made(options.algorithm, **given)
 
 
 def _magnet(text: str, center: str) -> Magnet:
-    """The magnet that `fixed`, `refresh`, `refresh=200`, `moving=0.05` or `halpern` means."""
+    """The magnet that `fixed`, `refresh`, `refresh=200`, `moving=0.05`, `halpern` or a name from outside means."""
     kind, _, number = text.partition("=")
     try:
         match kind, number:
@@ -231,9 +233,11 @@ def _magnet(text: str, center: str) -> Magnet:
                 return MovingAverage(center=center, rate=rate, power=power)
     except ValueError:
         pass
+    if magnets.DOOR.is_outside(text):
+        return magnets.load(text, center=center)
     known = (
         "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 or moving=0.05,power=4 (a rate in (0, 1], a power "
-        ">= 0) or halpern"
+        f">= 0), halpern or one from outside ({doors.FORMS})"
     )
     raise UsageError(f"expected --magnet to be {known}, got {text!r}")
 

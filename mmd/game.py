@@ -9,6 +9,7 @@ host (NumPy) float64 and int32 arrays, so it keeps its precision whatever the ca
 """
 
 import functools
+import os
 import reprlib
 import warnings
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ IN_FLOAT32 = (
     "the payoffs are float64 and JAX computes in float32 here: loop over init and step under `with mmd.float64():`, or "
     "ask for float32 with game.astype(jnp.float32)"
 )
+LOADERS = "magnetic_mirror.loaders"  # entry points: what makes a game of a name or a file
 SHOWN = 7  # labels that a repr looks at
 LESS_THAN_ONE = 0.5  # more than rounding leaves above 0 of log-probabilities
 
@@ -233,6 +235,44 @@ class Game:
     def astype(self, dtype: DTypeLike) -> "Game":
         """The same game with payoffs on the default device, in `dtype`."""
         return jax.device_put(jax.tree.map(lambda leaf: typed(leaf, dtype), self))
+
+
+_LOADERS: list[Callable[[str], Game]] = []
+
+
+def register_loader(load: Callable[[str], Game]) -> None:
+    """Let `as_game` make games of names and files by this function; `games` does so when it is imported."""
+    _LOADERS[:] = [load]
+
+
+def as_game(given: Any) -> Game:
+    """A game as it was given, or made of what was given.
+
+    Args:
+        given: a `Game`; an [m, n] array of payoffs to the row player; or a name or a file, as `games.load` takes them.
+
+    Raises:
+        GameError: it is none of these, or makes no game; or it is a name, and nothing here can load one.
+    """
+    if isinstance(given, Game):
+        return given
+    if isinstance(given, str | os.PathLike):
+        return _loader()(os.fspath(given))
+    refuse_traced(given)
+    if given is None or (not isinstance(given, list | tuple) and not hasattr(given, "__array__")):
+        raise GameError(f"expected a Game, a matrix of payoffs, or a game's name or file, got {given!r:.80}")
+    return Game.from_matrix(given)
+
+
+def _loader() -> Callable[[str], Game]:
+    """What loads names and files: this package knows no games, so it is registered, or installed as an entry point."""
+    if not _LOADERS:
+        from importlib.metadata import entry_points
+
+        _LOADERS.extend(point.load() for point in entry_points(group=LOADERS))
+    if not _LOADERS:
+        raise GameError("expected a Game or an array: to load games by name or file, import games first")
+    return _LOADERS[0]
 
 
 def common(payoffs: Float[np.ndarray, " ..."]) -> float:

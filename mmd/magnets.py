@@ -10,6 +10,9 @@ entropy (the regulariser of the MMD paper, Prop. 2.4), "uniform" is the uniform 
 coincide. Any policy with full support can be the centre as well.
 
 `llm_bridge` uses the same objects; there one step is one round and the magnet is a set of weights.
+
+A magnet from outside this package (`mmd.doors`) is an object of a class that derives from `Magnet`, or such a class,
+whose numbers may follow its name; `load` finds it.
 """
 
 from collections.abc import Mapping
@@ -22,11 +25,13 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from mmd import doors
 from mmd.game import Game, GameError, Number, Pair
 from mmd.policy import full_support
 from mmd.treeplex import Treeplex
 
 CENTERS = ("dilated", "uniform")
+DOOR = doors.Door("magnets", GameError, "a mmd.Magnet, or a class that derives from it")
 LARGEST = 2.0**127  # of a float32, to which 1 can still be added
 
 
@@ -295,3 +300,17 @@ class Halpern(Magnet):
         """See the class."""
         eta = jnp.asarray(eta)
         return self.strength / (eta * (jnp.asarray(k) + 1).astype(eta.dtype))
+
+
+def load(name: str, **given: Any) -> Magnet:
+    """A magnet from outside this package; one of this package is made by its class.
+
+    Args:
+        name: `module:name`, `path.py:name` or the name that an installed package gives, with numbers behind it as in
+            `module:name:rate=0.1`; its module is imported.
+        given: further arguments, such as `center`; those that its class does not have are left out.
+
+    Raises:
+        GameError: there is none, its code fails, it is no magnet, or a number does not fit.
+    """
+    return DOOR.made(name, Magnet, **given)

@@ -12,13 +12,13 @@ says nothing about the exploitability in the original game.
 Everything here is traceable. The numbers on a `Solution` come from `mmd.certificate` instead.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmd.game import Game, HostPair, Pair
+from mmd.game import Game, HostPair, Pair, as_game
 from mmd.policy import Policy, fitting
 from mmd.treeplex import Treeplex
 
@@ -53,16 +53,17 @@ def nash_conv(game: Game, gradient: Pair) -> Float[Array, ""]:
     return game.row.best_response(gradient[0])[0] + game.column.best_response(gradient[1])[0]
 
 
-def exploitability(game: Game, policy: Policy | Pair | HostPair) -> float:
+def exploitability(game: Game | Any, policy: Policy | Pair | HostPair) -> float:
     """Exploitability (NashConv / 2) of a policy, in payoff units, computed in float64.
 
     Args:
-        game: the game.
+        game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         policy: a `Policy`, or a pair of arrays [S0], [S1] of probabilities or of log-probabilities, as for `certify`.
 
     Raises:
-        GameError: the policy does not fit the game.
+        GameError: there is no such game, or the policy does not fit it.
     """
+    game = as_game(game)
     with jax.enable_x64(True):
         log_policy = tuple(jnp.asarray(log) for log in fitting(game, policy, "policy"))
         game = game.astype(jnp.float64)

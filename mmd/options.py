@@ -51,10 +51,10 @@ class Solve(Limits):
     """Find a Nash equilibrium of a game, with a certificate."""
 
     spec: Spec
-    """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, or a file (.json .csv .npy .nfg
-    .efg)."""
+    """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, a file (.json .csv .npy .nfg
+    .efg), or a game from outside (module:name, path.py:name)."""
     algorithm: str = "auto"
-    """auto, anchored, mmd, or another one of mmd/algorithms."""
+    """auto, anchored, mmd, another one of mmd/algorithms, or one from outside (module:name, path.py:name)."""
     alpha: Annotated[float | None, _optional("NUMBER", "0.1")] = None
     """Regularisation towards the magnet, in payoff units (mmd only)."""
     eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
@@ -63,7 +63,8 @@ class Solve(Limits):
     """Regularised gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
     magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
-    (rate), moving=0.05,power=4 (whose rate falls) or halpern (which stays while alpha fades)."""
+    (rate), moving=0.05,power=4 (whose rate falls), halpern (which stays while alpha fades), or one from outside
+    (module:name, path.py:name)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
     resume: bool = False
@@ -87,7 +88,7 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     algorithms: str = "auto,anchored,mmd"
-    """Names, separated by commas."""
+    """Names as in `mmd solve --algorithm`, separated by commas."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ class Lab:
     spec: Spec
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     methods: Annotated[str | None, _optional("NAMES", "eight of them, one of each kind")] = None
-    """Names of algorithms, separated by commas."""
+    """Names of algorithms, as in `mmd solve --algorithm`, separated by commas."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
     order_bias: float = 0.0

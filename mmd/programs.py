@@ -5,7 +5,7 @@ lowering give; on a game tree these take longer than loading. Where that cache i
 folder instead, under a key of all that it depends on: the source of this package, versions, settings of JAX and XLA,
 the processor, and the shapes of its arguments. A file that is damaged, or that somebody else could have written, is as
 good as none: like JAX's own cache these files hold machine code. With `MAGNETIC_MIRROR_PROGRAMS=off` in the environment
-there is JAX's own cache alone.
+there is JAX's own cache alone; so it is for an algorithm or a magnet from outside, whose source the key does not know.
 
 Source: `jax.experimental.serialize_executable`.
 """
@@ -13,13 +13,16 @@ Source: `jax.experimental.serialize_executable`.
 import contextlib
 import functools
 import hashlib
+import io
 import os
 import pickle
 import platform
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -34,6 +37,7 @@ from mmd.files import replacing
 
 FOLDER, SUFFIX = "magnetic-mirror-programs", ".program"
 DIGEST = hashlib.sha256
+KNOWN = {"mmd", "jax", "jaxlib", "numpy", "ml_dtypes"} | sys.stdlib_module_names  # packages that the key speaks for
 SWITCH = "MAGNETIC_MIRROR_PROGRAMS"  # environment variable
 PLATFORMS = ("cpu",)  # elsewhere programs that come back from the disk are not tested: JAX's own cache serves there
 ENVIRONMENT = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
@@ -56,7 +60,7 @@ def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     try:
         path = Path(cache) / FOLDER / f"{getattr(function, '__name__', 'program')}-{_key(arguments, devices)}{SUFFIX}"
     except (pickle.PicklingError, AttributeError, TypeError):
-        return function  # something static in the arguments has no name that another process would know
+        return function  # of something in the arguments another process would not know the name, or we the source
     leaves, structure = jax.tree.flatten(arguments)
     program = _load(path, leaves, devices)
     if program is None:
@@ -102,14 +106,30 @@ def _devices(arguments: tuple[Any, ...]) -> list[Any]:
 
 
 def _key(arguments: tuple[Any, ...], devices: list[Any]) -> str:
-    """Differs wherever the program may differ."""
+    """Differs wherever the program may differ.
+
+    Raises:
+        PicklingError, AttributeError, TypeError: something in the arguments has no name, or is from outside.
+    """
     leaves, structure = jax.tree.flatten(arguments)
     shapes = [(np.shape(leaf), str(leaf.dtype), getattr(leaf, "weak_type", False)) for leaf in leaves]
     machine = [(d.platform, d.device_kind, d.client.platform_version, d.id) for d in devices]
     settings = [(name, getattr(jax.config, name, None)) for name in SETTINGS]
     settings += [(name, os.environ.get(name)) for name in ENVIRONMENT]
     rest = (sorted(versions(("jax", "jaxlib", "numpy")).items()), _source(), _processor())
-    return DIGEST(pickle.dumps((structure, shapes, machine, settings, rest))).hexdigest()
+    content = io.BytesIO()
+    _Pickler(content).dump((structure, shapes, machine, settings, rest))
+    return DIGEST(content.getvalue()).hexdigest()
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses classes and functions of packages whose source may change unseen."""
+
+    def reducer_override(self, given: Any) -> Any:
+        """Asked for everything that is pickled by its name, among others."""
+        if isinstance(given, type | FunctionType) and given.__module__.partition(".")[0] not in KNOWN:
+            raise pickle.PicklingError(f"{given.__module__}.{given.__qualname__} is from outside")
+        return NotImplemented
 
 
 @functools.cache

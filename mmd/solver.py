@@ -26,7 +26,7 @@ from mmd.algorithm import ITERATES, Algorithm, Candidate, HostAlgorithm, Limits,
 from mmd.algorithms.auto import Auto
 from mmd.certificate import certify
 from mmd.checkpoint import Checkpoint, CheckpointError, Reached
-from mmd.game import Description, Game, GameError, HostPair, Pair, refuse_traced
+from mmd.game import Description, Game, GameError, HostPair, Pair, as_game, refuse_traced
 from mmd.magnets import Magnet
 from mmd.policy import Policy, full_support
 from mmd.sharding import Placement, flat
@@ -52,7 +52,7 @@ UNNAMED = Description("", 0.0)  # programs see shapes and numbers only
 
 
 def solve(
-    game: Game,
+    game: Game | Any,
     algorithm: Algorithm | HostAlgorithm | None = None,
     *,
     tolerance: float | None = None,
@@ -71,7 +71,7 @@ def solve(
     """Find a Nash equilibrium of a two-player zero-sum game, with a certificate.
 
     Args:
-        game: the game.
+        game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         algorithm: how; `Auto()` if None. One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start,
             polish and mesh, keeps no checkpoint, and starts anew where it is asked to resume.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
@@ -104,7 +104,8 @@ def solve(
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     refuse_traced(game, algorithm, start)
-    _refuse_others(game, algorithm)
+    game = as_game(game)
+    _refuse_others(algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     _refuse_settings(dtype, checkpoint, resume=resume)
     if isinstance(algorithm, HostAlgorithm):
@@ -145,10 +146,8 @@ def solve(
         return run.until_done(on_check)
 
 
-def _refuse_others(game: Any, algorithm: Any) -> None:
-    """What is no game, and what is no algorithm of either form."""
-    if not isinstance(game, Game):
-        raise GameError(f"expected a Game, got {game!r}: games.load(...) makes one from a name or a file")
+def _refuse_others(algorithm: Any) -> None:
+    """What is no algorithm, of either form."""
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
 

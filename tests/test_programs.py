@@ -23,6 +23,7 @@ X = np.linspace(0.0, 1.0, 7)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache of JAX's, switched on as the command does it; where the programs are."""
     monkeypatch.delenv(programs.SWITCH)
+    monkeypatch.setattr(programs, "KNOWN", programs.KNOWN | {__name__.partition(".")[0]})
     before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_compilation_cache_dir", str(tmp_path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -188,3 +189,12 @@ def test_a_solution_by_kept_programs_is_the_same_to_the_last_bit_and_traces_noth
     ]
     assert said[0] == said[1] != ""
     assert sorted(p.name.split("-")[0] for p in (tmp_path / programs.FOLDER).iterdir()) == ["advance", "init"]
+
+
+def test_a_program_with_code_from_outside_is_not_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source may change and the key would not: a program of yesterday's source would be taken for today's."""
+    powers, _ = counted()
+    scaled = Scaled(np.float64(2.0), 3)
+    assert programs.ready(powers, scaled, X) is not powers
+    monkeypatch.setattr(programs, "KNOWN", programs.KNOWN - {__name__.partition(".")[0]})
+    assert programs.ready(powers, scaled, X) is powers

@@ -14,20 +14,20 @@ A prompt and a response are text, or, for a policy without a tokenizer, a tuple 
 Before a run generates anything, `dry_run` tries its judge on three pairs of short answers, so that a judge that cannot
 work costs nothing. A judge that counts or records its calls sees that call too; a method `dry_run(prompts)` of its own
 replaces it.
+
+A judge from outside this package (`mmd.doors`) is found by `load`.
 """
 
 import builtins
 import inspect
-import sysconfig
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from llm_bridge.architecture import BridgeError
+from mmd.doors import Door, error_of
 
 Prompt = str | tuple[int, ...]
 Response = str | tuple[int, ...]
@@ -42,7 +42,7 @@ OF_TRL = (
     " return [None if i < 0 else 1 - i for i in judge(prompts, [[x, y] for x, y in zip(a, b)])]; a reward function goes"
     " into llm_bridge.judges.scalar_reward.ScalarReward"
 )
-MAX_SHOWN = 300  # characters of a text that others wrote
+DOOR = Door("judges", BridgeError, "a judge(prompts, a, b)")
 
 
 @runtime_checkable
@@ -97,6 +97,23 @@ def ask(judge: Judge, prompts: Sequence[Prompt], a: Sequence[Response], b: Seque
     preference = (first + second) / 2
     failed = np.isnan(preference)
     return Verdicts(preference, failed, (first - 0.5) * (second - 0.5) < 0, preference == 0.5)
+
+
+def load(name: str) -> Judge:
+    """A judge from outside this package; one of this package is made by its class.
+
+    Args:
+        name: `module:name`, `path.py:name` or the name that an installed package gives; its module is imported. It
+            names a function of three lists, or an object that can be called like one.
+
+    Raises:
+        BridgeError: there is none, its code fails, or it cannot be called with three lists.
+    """
+    found, numbers = DOOR.find(name)
+    if numbers:
+        raise BridgeError(f"judge {name}: expected a name alone, got numbers behind it: {numbers!r}")
+    check_signature(found)
+    return found
 
 
 def dry_run(judge: Any, prompts: Sequence[Prompt]) -> None:
@@ -155,18 +172,6 @@ def check_signature(judge: Any) -> None:
     if not fits:
         shown = signature.replace(parameters=takes, return_annotation=inspect.Signature.empty)
         raise BridgeError(f"judge {name}: takes {shown}, {WANTED}{OF_TRL if of_trl else ''}")
-
-
-def error_of(error: BaseException) -> str:
-    """The last line of an error's traceback, and the line of the user's code where it was raised."""
-    text = " ".join("".join(traceback.format_exception_only(error)).split())[:MAX_SHOWN]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    installed = [Path(__file__).parents[1], *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib"))]
-    own = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in installed)]
-    if not own:
-        return text
-    path, here = Path(own[-1].filename), Path.cwd()
-    return f"{text} at {path.relative_to(here) if path.is_relative_to(here) else path}:{own[-1].lineno}"
 
 
 def name_of(judge: Any) -> str:

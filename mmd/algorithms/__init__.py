@@ -1,15 +1,26 @@
 """One file per algorithm, each citing its paper; `mmd solve --algorithm NAME` finds them here.
 
 A module of this package is an algorithm if its attribute `ALGORITHM` is one; the class attribute `name` is its
-public name. Modules with a leading underscore hold machinery that several algorithms share.
+public name. Modules with a leading underscore hold machinery that several algorithms share. An algorithm from outside
+this package (`mmd.doors`) is such a class; a built-in name always means the built-in algorithm.
 """
 
 import difflib
 import importlib
+import inspect
 import pkgutil
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from typing import Any
 
+import jax
+
+from mmd import doors
 from mmd.game import GameError
+
+MEMBERS = ("name", "keeps_best", "resolve")
+FORMS = (("init", "step", "policy", "diagnostics"), ("run",))  # traced; on the host
+DOOR = doors.Door("algorithms", GameError, "a dataclass that is a mmd.Algorithm")
 
 
 @cache
@@ -27,11 +38,60 @@ def names() -> tuple[str, ...]:
 def load(name: str) -> type:
     """The class of an algorithm, a `mmd.algorithm.Algorithm`.
 
+    Args:
+        name: that of an algorithm of this package; or `module:name`, `path.py:name`, or the name that an installed
+            package gives, whose module is then imported.
+
     Raises:
-        GameError: there is no such algorithm; the message suggests the nearest name.
+        GameError: there is no such algorithm, and the message suggests the nearest name; or code from outside fails, or
+            is no algorithm.
     """
     if name in _by_name():
         return _by_name()[name]
+    if is_outside(name):
+        return _from_outside(name)
     near = difflib.get_close_matches(name, names(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"try one of {', '.join(names())}"
     raise GameError(f"unknown algorithm {name!r}: {hint}")
+
+
+def is_outside(name: str) -> bool:
+    """Whether a name is that of an algorithm from outside this package; nothing is imported."""
+    return name not in _by_name() and DOOR.is_outside(name)
+
+
+def made(name: str, **given: Any) -> Any:
+    """An algorithm by its name, with these numbers.
+
+    Raises:
+        GameError: as `load`, or the numbers do not fit.
+    """
+    return DOOR.called(name, load(name), given)
+
+
+def _from_outside(name: str) -> type:
+    """The algorithm behind a door.
+
+    Raises:
+        GameError: there is none, or it lacks something that every algorithm has.
+    """
+    found, numbers = DOOR.find(name)
+    if numbers:
+        raise GameError(f"algorithm {name}: expected a name alone, got numbers behind it: {numbers!r}")
+    if not (inspect.isclass(found) and is_dataclass(found)):
+        DOOR.refuse(name, found)
+    form = next((form for form in FORMS if hasattr(found, form[0])), FORMS[0])
+    if missing := [member for member in (*MEMBERS, *form) if not hasattr(found, member)]:
+        raise GameError(f"algorithm {name}: expected {DOOR.wanted}, and {found.__qualname__} has no {missing[0]!r}")
+    if found.name in _by_name():
+        own = f"a name of its own for {found.__qualname__}"
+        raise GameError(f"algorithm {name}: expected {own}, got {found.name!r}, which is built in")
+    if form is FORMS[0] and _is_complete(found) and jax.tree_util.all_leaves([DOOR.called(name, found, {})]):
+        decorator = "@jax.tree_util.register_dataclass"
+        raise GameError(f"algorithm {name}: expected {decorator} above {found.__qualname__}, its numbers are leaves")
+    return found
+
+
+def _is_complete(found: Any) -> bool:
+    """Whether an object can be made of a dataclass without arguments."""
+    return all(f.default is not MISSING or f.default_factory is not MISSING for f in fields(found))

@@ -293,6 +293,7 @@ def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: P
     (work / f"{name}.py").write_text(slow.replace("time.sleep(100)", asked))
     shutil.rmtree("run/checkpoints/step_00000002")
     command = [sys.executable, "-m", "llm_bridge", "train", "--config", "run/config.yaml", "--resume"]
+    command += ["--judge", f"{name}:shorter"]  # code, which no run folder brings in
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
     }
