@@ -167,12 +167,15 @@ class PolicyGradient(Objective):
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
         """The loss; see `Objective`."""
         to_policy = seen.to_policy if self.proximal else (seen.log_probs - seen.before) ** 2 / 2
+        to_magnet = seen.to_magnet
+        assert to_magnet is not None  # `magnet` asks for it
+        assert to_policy is not None  # `proximal` does
         ratio, advantage = jnp.exp(seen.log_probs - seen.before), seen.by_token(judged.payoff)
         if self.credit:
-            spent = numbers.alpha * seen.to_magnet + to_policy / numbers.eta
+            spent = numbers.alpha * to_magnet + to_policy / numbers.eta
             to_come = jnp.cumsum(spent[:, ::-1], axis=1)[:, ::-1] - spent
             advantage = advantage - jnp.where(seen.response, jax.lax.stop_gradient(to_come), 0)
-        value = sampled_objective(ratio, advantage, seen.to_magnet, to_policy, numbers.eta, numbers.alpha)
+        value = sampled_objective(ratio, advantage, to_magnet, to_policy, numbers.eta, numbers.alpha)
         return -jnp.sum(seen.weight * seen.by_response(value))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from mmd import algorithms, lab_directory, laboratory
 from mmd.algorithm import Algorithm
 from mmd.equilibria import OptimalSet
-from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.feedback import Exact, Feedback, NoisyJudge, Sampled
 from mmd.files import prepare_folder
 from mmd.game import Game, HostPair
 from mmd.interruption import INTERRUPTION
@@ -120,7 +120,7 @@ def _feedback(options: Lab) -> Feedback:
         case "sampled", True:
             return Sampled(int(number))
         case "judge", True:
-            return Judge(int(number), options.order_bias, options.ties, options.both_orders)
+            return NoisyJudge(int(number), options.order_bias, options.ties, options.both_orders)
     raise UsageError(f"expected --feedback to be exact, sampled=8 or judge=8 (a number >= 1), got {options.feedback!r}")
 
 

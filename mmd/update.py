@@ -90,8 +90,8 @@ def sampled_objective(
 ) -> Float[Array, "..."]:
     """`magnetic_objective` as one sampled action shows it: `ratio * A - alpha KL(p, mu) - KL(p, pi) / eta`.
 
-    The mean over actions drawn from pi is `magnetic_objective` of the payoffs q = A, and so is the mean of the gradients:
-    the importance ratio times A is an unbiased estimate of <p, q>.
+    The mean over actions drawn from pi is `magnetic_objective` of the payoffs q = A, in value and gradient: the
+    importance ratio times A is an unbiased estimate of <p, q>.
 
     Args:
         ratio: p(a) / pi(a), candidate to current policy, of the sampled action a.
