@@ -293,7 +293,7 @@ class Method:
         for number in range(int(state.round), steps):
             batch = [questions[i] for i in take(len(questions), seed, number * size, size)]
             try:
-                state, metrics = method.round(state, batch)
+                state, metrics = method.round(state, batch)  # draw, judge, learn, move the magnet
             except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
                 status, reason = Status.SILENT, f"stopped: {silence}"
             except NotNumbersError:
