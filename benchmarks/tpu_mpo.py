@@ -139,24 +139,25 @@ class Described:
     ) -> Any:
         at_a_time, first_moment = way
         optimizer = learning.adam(0.9, 0.999, 1e-5, 1.0, first_moment)
-        plan = learning.Plan(decoder, PolicyGradient(), optimizer, 4, at_a_time)
-        state = jax.eval_shape(plan.optimizer.init, trained_weights)
+        learner = learning.Learner(decoder, PolicyGradient(), optimizer, 4, at_a_time)
+        state = jax.eval_shape(optimizer.init, trained_weights)
 
         def placed(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
             return self.array(leaf.shape, leaf.dtype, trained_weights[path[-1].key].sharding if leaf.ndim else None)
 
         moments = jax.tree_util.tree_map_with_path(placed, state)
         integer, real = self.array((), jnp.int32), self.array((), jnp.float32)
-        trained = learning.Trained(trained_weights, moments, Counters(integer, integer, real))  # type: ignore
+        trained = (trained_weights, moments, Counters(integer, integer, real))  # type: ignore
         n_rows, length = N_PROMPTS * GROUP, PROMPT_LENGTH + NEW_TOKENS
         of_tokens = [self.rows(n_rows, length, dtype) for dtype in (jnp.int32, jnp.bool_, jnp.bool_, jnp.float32)]
         judged = Judged(
             self.array((N_PROMPTS, GROUP), jnp.float32),  # type: ignore
             self.array((N_PROMPTS, GROUP, GROUP), jnp.float32),  # type: ignore
         )
-        given = learning.Given(Samples(*of_tokens), judged, Numbers(real, real), real, base, trained_weights, {})  # type: ignore
-        program: Any = sharding.program(learning._steps, plan, trained)
-        return program.lower(trained, given)
+        samples, numbers = Samples(*of_tokens), Numbers(real, real)  # type: ignore
+        given = (samples, judged, numbers, real, (base, trained_weights, {}))
+        program: Any = sharding.program(learning.Learner.steps, learner, trained)
+        return program.lower(trained, *given)
 
     @property
     def vocabulary(self) -> int:

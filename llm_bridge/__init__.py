@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from llm_bridge.loop import JudgeWarning as JudgeWarning
     from llm_bridge.loop import Method as Method
     from llm_bridge.loop import Result as Result
+    from llm_bridge.loop import Status as Status
     from llm_bridge.mpo import MPO as MPO
     from llm_bridge.names import Stored as Stored
     from llm_bridge.objective import Judged as Judged
@@ -72,6 +73,7 @@ _HOME = {
     "Tokenizer": "llm_bridge.tokenizer",
     "TrainState": "llm_bridge.train_state",
     "Result": "llm_bridge.loop",
+    "Status": "llm_bridge.loop",
     "Regression": "llm_bridge.objective",
     "Question": "llm_bridge.rollout",
     "PolicyGradient": "llm_bridge.objective",

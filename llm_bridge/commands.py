@@ -166,7 +166,7 @@ def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
             raise UsageError(f"{path}: holds answers already; take them as {name}={path}, or choose another folder")
 
 
-def _keep(folder: Path | None, name: str, prompts: Sequence[data.Prompt], answers: Sequence[Sequence[str]]) -> None:
+def _keep(folder: Path | None, name: str, prompts: Sequence[data.TextOrChat], answers: Sequence[Sequence[str]]) -> None:
     """Write a model's answers, if they are to be written."""
     if folder is not None:
         with replacing(folder / f"{name}.jsonl") as part:
@@ -253,7 +253,7 @@ def _is_adapter(place: str) -> bool:
     return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
 
 
-def _answer_lines(prompts: Sequence[data.Prompt], answers: Sequence[Sequence[str]]) -> Iterator[str]:
+def _answer_lines(prompts: Sequence[data.TextOrChat], answers: Sequence[Sequence[str]]) -> Iterator[str]:
     for prompt, texts in zip(prompts, answers, strict=True):
         for i, text in enumerate(texts):
             yield json.dumps({"prompt": prompt, "response": text, "sample": i}) + "\n"

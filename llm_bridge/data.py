@@ -34,11 +34,10 @@ from jaxtyping import Int
 
 from llm_bridge.architecture import BridgeError
 from llm_bridge.tensor_files import HUB_ID
-from llm_bridge.tokenizer import text_of
+from llm_bridge.tokenizer import Message, text_of
 
-Message = dict[str, Any]
-Prompt = str | tuple[Message, ...]
-Comparison = tuple[Any, Any, Any, float]  # texts, or tuples of token ids
+TextOrChat = str | tuple[Message, ...]
+ComparedPair = tuple[Any, Any, Any, float]  # texts, or tuples of token ids
 OnBadRow = Literal["abort", "skip"]
 
 MAX_LINE_BYTES = 10_000_000
@@ -73,7 +72,7 @@ class Row:
     """
 
     where: str
-    prompt: Prompt
+    prompt: TextOrChat
     chosen: str | Message | None = None
     rejected: str | Message | None = None
     p_chosen: float = 1.0
@@ -90,7 +89,7 @@ class Row:
         return json.dumps([self.prompt, dict(self.chat_template_kwargs)], sort_keys=True, default=str)
 
     @property
-    def comparison(self) -> Comparison:
+    def comparison(self) -> ComparedPair:
         """The prompt and both answers as a judge reads them, and the probability that the first one is preferred."""
         if self.chosen is None or self.rejected is None:
             raise DataError(f"{self.where}: expected two answers, got a prompt alone")
@@ -310,7 +309,7 @@ def _row(where: str, columns: Mapping[str, Any], kind: str) -> Row:
     return Row(where, prompt, answers[0], answers[1], _probability(columns.get("p_chosen")), arguments)
 
 
-def _value(value: Any, name: str) -> Prompt:
+def _value(value: Any, name: str) -> TextOrChat:
     """Text or messages, every string of it valid Unicode."""
     if isinstance(value, str):
         return _unicode(value, name)
@@ -353,7 +352,7 @@ def _check_texts(value: Any, name: str) -> None:
             _check_texts(inner, name)
 
 
-def _prompt(value: Prompt) -> Prompt:
+def _prompt(value: TextOrChat) -> TextOrChat:
     if not isinstance(value, str) and value and value[-1]["role"].strip().casefold() in ASSISTANT:
         raise _BadRow("the prompt ends with a message of the assistant, expected one that is to be answered")
     if not (value.strip() if isinstance(value, str) else value and (value[-1]["content"] or "").strip()):
@@ -380,7 +379,7 @@ def _alike(row: Row, first: Row) -> Row:
     return row
 
 
-def _answer(value: Prompt, name: str, prompt: Prompt) -> str | Message:
+def _answer(value: TextOrChat, name: str, prompt: TextOrChat) -> str | Message:
     """An answer; a conversation may repeat the prompt and must end with one message."""
     if isinstance(value, tuple):
         if isinstance(prompt, tuple) and value[: len(prompt)] == prompt:
@@ -410,7 +409,7 @@ def _n_alike(one: Sequence[Any], other: Sequence[Any]) -> int:
     return n if isinstance(one, str) else min(n, len(one) - 1, len(other) - 1)
 
 
-def _explicit(prompt: str | None, chosen: Prompt, rejected: Prompt) -> dict[str, Prompt]:
+def _explicit(prompt: str | None, chosen: TextOrChat, rejected: TextOrChat) -> dict[str, TextOrChat]:
     """Split what both answers begin with from them: whole messages, or text up to the last line end or space.
 
     A space there begins the answers, as in TRL and as tokens have it: "The sky is", " blue." and " green.".

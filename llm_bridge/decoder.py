@@ -17,17 +17,14 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge import sharding
+from llm_bridge import cpu_steps, sharding
 from llm_bridge.architecture import Architecture, BridgeError, Norm
 from llm_bridge.attention import attend, attend_fused, chosen, exact, visible, within
 from llm_bridge.compute import Compute
 from llm_bridge.rotary import Rotation, rotate, rotations
 
 Weights = dict[str, Array]
-Apart = dict[str, Array | tuple[Array, ...]]  # weights of the layers as arrays of their own
 LAYERS = "layers."
-FEW_LAYERS = 16  # up to which a step on a CPU is not scanned
-FEW_ROWS, LARGE_MATRIX = 64, 2**17  # numbers of rows and of entries between which XLA's products on a CPU are slow
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -123,22 +120,15 @@ class Decoder:
         keys, values = (self._place_cache(jnp.pad(part, room)) for part in filled)
         return self._final_norm(weights, x[:, -1:])[:, 0], Cache(keys, values, padding)
 
-    def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | Apart, Cache]:
-        """What `step` takes where it is fastest: on a CPU, if there are few layers, each by itself.
-
-        A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them.
-        Keys and a tied head lie as the products with few rows read them.
-        """
-        if not self._on_cpu or self.architecture.n_layers > FEW_LAYERS:
+    def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | cpu_steps.Apart, Cache]:
+        """Weights and cache for `step` where that is fastest: on a CPU, if there are few layers, each by itself."""
+        if not self._on_cpu or self.architecture.n_layers > cpu_steps.FEW_LAYERS:
             return weights, cache
-        apart: Apart = {name: tuple(w) if name.startswith(LAYERS) else w for name, w in weights.items()}
-        if self.architecture.tied:
-            apart["head"] = jax.lax.optimization_barrier(weights["embedding"].T)
-        keys = tuple(jnp.swapaxes(layer, 2, 3) for layer in cache.keys)
-        return apart, cache._replace(keys=keys, values=tuple(cache.values))
+        keys, values = cpu_steps.caches_apart(cache.keys, cache.values)
+        return cpu_steps.apart(weights, LAYERS, tied=self.architecture.tied), Cache(keys, values, cache.padding)
 
     def step(
-        self, weights: Weights | Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
+        self, weights: Weights | cpu_steps.Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
     ) -> tuple[Float[Array, "B D"], Cache]:
         """Append one token to every row, in the same slot; activations of it."""
         n_slots = cache.values[0].shape[2]
@@ -146,19 +136,17 @@ class Decoder:
         key_positions = jnp.arange(n_slots, dtype=jnp.int32)[None, :] - cache.padding[:, None]
         seen = visible(positions, key_positions, key_positions >= 0)
         x, view = self._begin(weights, tokens[:, None], positions, positions[:, 0] + 1, seen, key_positions)
-        step = self._step_apart if isinstance(cache.keys, tuple) else self._step_scanned
-        x, keys, values = step(self._layers(weights), x, view, slot, cache)
-        return self._final_norm(weights, x)[:, 0], Cache(keys, values, cache.padding)
+        layers = self._layers(weights)
+        if isinstance(cache.keys, tuple):
 
-    def _step_apart(self, layers: Apart, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
-        keys, values = list(cache.keys), list(cache.values)
-        for i in range(self.architecture.n_layers):
-            layer = {name: parts[i] for name, parts in layers.items()}
-            query, key, value = self._qkv(layer, x, view)
-            keys[i] = _put(keys[i], jnp.transpose(key, (0, 2, 3, 1)), slot, axis=3)
-            values[i] = _put(values[i], _by_head(value), slot)
-            x = self._finish(layer, x, self._attend(layer, query, jnp.swapaxes(keys[i], 2, 3), values[i], view))
-        return x, tuple(keys), tuple(values)
+            def block(layer: Weights, x: Array, store: Any) -> Array:
+                query, key, value = self._qkv(layer, x, view)
+                return self._finish(layer, x, self._attend(layer, query, *store(key, value), view))
+
+            x, keys, values = cpu_steps.step(block, layers, x, slot, (cache.keys, cache.values))
+        else:
+            x, keys, values = self._step_scanned(layers, x, view, slot, cache)
+        return self._final_norm(weights, x)[:, 0], Cache(keys, values, cache.padding)
 
     def _step_scanned(self, layers: Weights, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
         layers["index"] = jnp.arange(self.architecture.n_layers, dtype=jnp.int32)
@@ -331,11 +319,8 @@ class Decoder:
     def _product(self, x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Array:
         """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
         flat, precision = x.reshape(-1, x.shape[-1]), exact(x.dtype)
-        if self._on_cpu and flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX:
-            # XLA has two routines for this; the one that takes X as it stands is half as fast.
-            turned = jax.lax.optimization_barrier(flat.T)
-            contracted = (((0,), (0,)), ((), ()))
-            out = jax.lax.dot_general(turned, matrix, contracted, precision=precision, preferred_element_type=dtype)
+        if self._on_cpu and cpu_steps.is_slow(flat, matrix):
+            out = cpu_steps.product(flat, matrix, precision, dtype)
         else:
             out = jnp.matmul(flat, matrix, precision=precision, preferred_element_type=dtype)
         return out.reshape(*x.shape[:-1], -1)
@@ -379,10 +364,8 @@ def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:
     return jnp.swapaxes(x, 1, 2)
 
 
-def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""] | None = None, axis: int = -2) -> Array:
-    """The cache, [B, K, S, C], [B, K, C, S] or [L, B, K, S, C], with one token written; `axis` is that of slots."""
+def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""]) -> Array:
+    """The cache, [L, B, K, S, C], with one token of a layer written."""
     first = [jnp.zeros((), jnp.int32)] * cache.ndim
-    first[axis] = slot
-    if layer is not None:
-        first[0] = layer
+    first[0], first[-2] = layer, slot
     return jax.lax.dynamic_update_slice(cache, new, first)

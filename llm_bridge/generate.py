@@ -24,7 +24,7 @@ from llm_bridge.sampling import ANY, NEVER, Settings, draw, ended, likeliest
 from llm_bridge.scoring import target_log_probs
 
 SMALLEST_BUCKET, SMALLEST_STOP = 16, 4
-Prompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
+TokenPrompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
 Stop = Sequence[Any]  # of token ids and sequences of them
 
 
@@ -202,7 +202,9 @@ def bucket(n: int, smallest: int = SMALLEST_BUCKET) -> int:
     return size
 
 
-def padded_left(prompts: Prompts, n_rows: int, pad_token: int) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
+def padded_left(
+    prompts: TokenPrompts, n_rows: int, pad_token: int
+) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
     """Prompts of one bucket's length, rows that are none appended; tokens, and the padding of each row."""
     length = bucket(max(len(prompt) for prompt in prompts))
     tokens = np.full((n_rows, length), pad_token, np.int32)

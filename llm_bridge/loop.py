@@ -4,7 +4,9 @@
     state, metrics = method.round(state, questions)          # as often as wanted
     policy = method.export(state)
 
-`fit` is nothing but that. A method is a frozen dataclass; everything that changes is in the `TrainState`.
+`fit` is nothing but that. A method is a frozen dataclass; everything that changes is in the `TrainState`. The way of a
+prompt to its gradient: `fit`, `round`, `play` and `learn` below, `llm_bridge.learning.Learner`, an objective, and
+`mmd.update.sampled_objective`.
 
 A method states `play`, what it asks of the arena and what it learns from the answers, or only its objective (see
 `llm_bridge.objective`). `play` is traceable wherever the arena is, and numbers such as eta are leaves of the method, so
@@ -14,6 +16,7 @@ that one compiled program serves a sweep over them.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
+from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -22,11 +25,12 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, Key
 
-from llm_bridge import learning, rollout, sharding, train_state
+from llm_bridge import rollout, sharding, train_state
 from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Arena, Samples, Source
 from llm_bridge.data import take
 from llm_bridge.judges import OF_TRL, WANTED, Judge, NoAnswers, dry_run, name_of
+from llm_bridge.learning import Learner, adam
 from llm_bridge.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.policy import NotNumbersError, Policy, check_key
 from llm_bridge.ranges import RANGES, SettingError, require
@@ -37,13 +41,7 @@ Metrics = dict[str, float]
 Schedule = Callable[[Int[Array, ""]], Any]
 Callback = Callable[[TrainState, Metrics], bool | None]
 
-FINISHED = "finished"
-STOPPED = "stopped by the callback"
 SKIPS_IN_A_ROW = 5
-NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
-DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
-NO_ANSWERS = "stopped: the judge answered no comparison in any round"
-MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
 AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
@@ -63,6 +61,18 @@ class UntrainedWarning(UserWarning):
     """What is exported is not what was chosen, or shows nothing of the training."""
 
 
+class Status(StrEnum):
+    """How a run ended; the value is the sentence that is printed and written, and equals it."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped by the callback"
+    NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+    DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
+    SILENT = "stopped: the judge answered none of a round's pairs"
+    NO_ANSWERS = "stopped: the judge answered no comparison in any round"
+    MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
+
+
 class Result(NamedTuple):
     """What `fit` returns.
 
@@ -70,13 +80,15 @@ class Result(NamedTuple):
         policy: the exported one.
         state: after the last round; `fit` goes on from it.
         history: metrics of each round.
-        status: a sentence.
+        status: how the run ended.
+        reason: the same for people to read, with the name of the judge where that was silent.
     """
 
     policy: Policy
     state: TrainState
     history: list[Metrics]
-    status: str
+    status: Status
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -194,13 +206,6 @@ class Method:
             raise BridgeError(f"expected a policy, as bridge.load(folder) gives it, got {type(policy).__name__}")
         self.check_settings()
 
-    def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
-        """A round: draw groups, compare each within itself, learn, move the magnet."""
-        samples = arena.draw(self.source(state), self.group_size, state.round_key())
-        preference = arena.compare(samples)
-        state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
-        return self.settle(state), metrics
-
     def read(self, policy: Policy, prompts: Any) -> Sequence[Any]:
         """What `fit` is given, in the form of `round`.
 
@@ -210,10 +215,6 @@ class Method:
         questions = rollout.questions(policy.origin, prompts)
         policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
         return questions
-
-    def settle(self, state: TrainState) -> TrainState:
-        """After a round's updates: the magnet moves, the round is counted."""
-        return replace(state, round=state.round + 1, age=state.age + 1)
 
     def numbers(self, state: TrainState) -> Numbers:
         """Eta and alpha in this round."""
@@ -244,16 +245,150 @@ class Method:
         check_key(key)
         state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
         place = sharding.whole(policy.mesh)
-        moments = self.plan(state).optimizer.init(state.weights)
+        moments = self.learner(state).optimizer.init(state.weights)
         return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else sharding.put(m, place), moments))
 
+    def fit(
+        self,
+        policy: Policy,
+        prompts: Iterable[Any],
+        *,
+        steps: int,
+        key: Key[Array, ""],
+        state: TrainState | None = None,
+        callback: Callback | None = None,
+    ) -> Result:
+        """Rounds until `steps` are behind; prompts in a new order each time all have been used.
+
+        Args:
+            policy: where the run begins; its adapters are trained if it has any.
+            prompts: text, token ids or `Question`; what `read` takes. A judge is shown what was given: ids stay ids.
+            steps: rounds in all, those behind a given state included.
+            key: of all draws and of the order of prompts.
+            state: where to go on; it is used up.
+            callback: is told state and metrics after each round; the run ends when it returns True.
+
+        Returns:
+            Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
+            they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
+            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
+            the policy is the last iterate then.
+
+        Raises:
+            BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
+                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
+        """
+        require("steps", steps)
+        check_key(key)
+        method = replace(self, decay_rounds=max(steps, 1)) if self.decay_rounds is None else self
+        method.check(policy)
+        method.check_result(steps)
+        if state is not None:
+            _check_state(state, policy)
+        questions = self.read(policy, prompts)
+        _try_judge(self.judge, questions)
+        state = method.init(policy, key) if state is None else state
+        seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
+        history, status, reason = [], Status.FINISHED, None
+        for number in range(int(state.round), steps):
+            batch = [questions[i] for i in take(len(questions), seed, number * size, size)]
+            try:
+                state, metrics = method.round(state, batch)  # draw, judge, learn, move the magnet
+            except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
+                status, reason = Status.SILENT, f"stopped: {silence}"
+            except NotNumbersError:
+                if number == 0:
+                    raise  # the given policy's own
+                status = Status.DIVERGED
+            else:
+                history.append(metrics)
+                status = method._reported(state, metrics, callback)
+            if status is not Status.FINISHED:
+                break
+        status = method._success(state, history, policy) if status is Status.FINISHED else status
+        return Result(method._exported(state, policy), state, history, status, reason or status.value)
+
     def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
-        """One round on these prompts, as `read` gives them. The given state is used up: its buffers are overwritten."""
+        """One round on these prompts, as `read` gives them: `play` in an arena of them, and what was seen there.
+
+        The given state is used up: its buffers are overwritten.
+
+        Raises:
+            NoAnswers: the judge answers none of many pairs; then nothing was learned.
+            NotNumbersError: the policy's log-probabilities are NaN.
+        """
         if self.judge is None:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         arena = Rollout(questions, self.judge, state.frame.origin, self.max_new_tokens, self.opponents)
         state, metrics = self.play(state, arena)
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
+
+    def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
+        """A round: draw groups, compare each within itself, learn, move the magnet.
+
+        Traceable where the arena is. The given state is used up.
+
+        Returns:
+            The state after the round, and the metrics of `Learner.steps`.
+        """
+        samples = arena.draw(self.source(state), self.group_size, state.round_key())
+        preference = arena.compare(samples)
+        state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
+        return self.settle(state), metrics
+
+    def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:
+        """E optimizer steps on a round's rows; the given state is used up.
+
+        Returns:
+            The state with what was trained, and the metrics of `Learner.steps`.
+        """
+        rate, trained = self._rate(state), (state.weights, state.optimizer, state.counters)
+        steps = sharding.program(Learner.steps, self.learner(state), trained)
+        others = (state.base, state.magnet, state.initial)
+        trained, metrics = steps(trained, samples, judged, self.numbers(state), rate, others)
+        new = dict(zip(("weights", "optimizer", "counters"), trained, strict=True))
+        return replace(state, **new), metrics | {"learning_rate": rate}
+
+    def settle(self, state: TrainState) -> TrainState:
+        """After a round's updates: the magnet moves, the round is counted."""
+        return replace(state, round=state.round + 1, age=state.age + 1)
+
+    def source(self, state: TrainState) -> Source:
+        """The policy as it is."""
+        return Source(state.frame.decoder, state.whole(state.weights))
+
+    def learner(self, state: TrainState) -> Learner:
+        """What is compiled for `learn`."""
+        n_weights = sum(array.size for array in state.weights.values())
+        eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
+        optimizer = adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
+        return Learner(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
+
+    def _rate(self, state: TrainState) -> Array:
+        rate = _at(self.learning_rate, state.round)
+        if self.decay_rounds is None:
+            return rate
+        left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
+        return rate * jnp.maximum(left, 0)
+
+    def _reported(self, state: TrainState, metrics: Metrics, callback: Callback | None) -> Status:
+        """After a round: warnings, the callback, and whether the run goes on."""
+        if self.group_size > 1:  # answers that are given may well be learned by heart
+            _name_collapse(state, metrics, self.group_size)
+        if _unanswered(metrics):
+            text = f"round {int(state.round)}: the judge {name_of(self.judge)} answered no comparison"
+            warnings.warn(text, JudgeWarning, stacklevel=3)
+        if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
+            return Status.NOT_FINITE
+        return Status.STOPPED if callback is not None and callback(state, metrics) else Status.FINISHED
+
+    def _success(self, state: TrainState, history: Sequence[Metrics], given: Policy) -> Status:
+        """What becomes of a run whose rounds are all behind: finished, or why that is no success."""
+        if history and all(map(_unanswered, history)):
+            return Status.NO_ANSWERS
+        return Status.MAGNET_STAYED if self.magnet_is_chosen and self.stays(state, given) else Status.FINISHED
+
+    # ------------------------------------------------------------------------------------------------------ the result
 
     def export(self, state: TrainState, given: Policy | None = None) -> Policy:
         """The run's result as a policy in the precision of the given one, in buffers of its own.
@@ -309,111 +444,6 @@ class Method:
             warnings.warn(f"{text}: give the policy in float32 to keep it", UntrainedWarning, stacklevel=3)
         return policy
 
-    def fit(
-        self,
-        policy: Policy,
-        prompts: Iterable[Any],
-        *,
-        steps: int,
-        key: Key[Array, ""],
-        state: TrainState | None = None,
-        callback: Callback | None = None,
-    ) -> Result:
-        """Rounds until `steps` are behind; prompts in a new order each time all have been used.
-
-        Args:
-            policy: where the run begins; its adapters are trained if it has any.
-            prompts: text, token ids or `Question`; what `read` takes. A judge is shown what was given: ids stay ids.
-            steps: rounds in all, those behind a given state included.
-            key: of all draws and of the order of prompts.
-            state: where to go on; it is used up.
-            callback: is told state and metrics after each round; the run ends when it returns True.
-
-        Returns:
-            Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
-            they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
-            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
-            the policy is the last iterate then.
-
-        Raises:
-            BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
-                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
-        """
-        require("steps", steps)
-        check_key(key)
-        method = replace(self, decay_rounds=max(steps, 1)) if self.decay_rounds is None else self
-        method.check(policy)
-        method.check_result(steps)
-        if state is not None:
-            _check_state(state, policy)
-        questions = self.read(policy, prompts)
-        _try_judge(self.judge, questions)
-        state = method.init(policy, key) if state is None else state
-        seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
-        history, status = [], FINISHED
-        for number in range(int(state.round), steps):
-            try:
-                state, metrics = method.round(
-                    state, [questions[i] for i in take(len(questions), seed, number * size, size)]
-                )
-            except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
-                status = f"stopped: {silence}"
-                break
-            except NotNumbersError:
-                if number == 0:
-                    raise  # the given policy's own
-                status = DIVERGED
-                break
-            history.append(metrics)
-            if self.group_size > 1:  # answers that are given may well be learned by heart
-                _name_collapse(state, metrics, self.group_size)
-            if _unanswered(metrics):
-                text = f"round {number + 1}: the judge {name_of(self.judge)} answered no comparison"
-                warnings.warn(text, JudgeWarning, stacklevel=2)
-            if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
-                status = NOT_FINITE
-                break
-            if callback is not None and callback(state, metrics):
-                status = STOPPED
-                break
-        status = method._success(state, history, policy) if status == FINISHED else status
-        return Result(method._exported(state, policy), state, history, status)
-
-    def _success(self, state: TrainState, history: Sequence[Metrics], given: Policy) -> str:
-        """What becomes of a run whose rounds are all behind: finished, or why that is no success."""
-        if history and all(map(_unanswered, history)):
-            return NO_ANSWERS
-        return MAGNET_STAYED if self.magnet_is_chosen and self.stays(state, given) else FINISHED
-
-    # ------------------------------------------------------------------------------------------------- parts of a round
-
-    def source(self, state: TrainState) -> Source:
-        """The policy as it is."""
-        return Source(state.frame.decoder, state.whole(state.weights))
-
-    def plan(self, state: TrainState) -> learning.Plan:
-        """What is compiled."""
-        n_weights = sum(array.size for array in state.weights.values())
-        eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
-        optimizer = learning.adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
-        return learning.Plan(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
-
-    def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:
-        """E optimizer steps on a round's rows."""
-        rate, others = self._rate(state), (state.base, state.magnet, state.initial)
-        given = learning.Given(samples, judged, self.numbers(state), rate, *others)
-        trained = learning.Trained(state.weights, state.optimizer, state.counters)
-        trained, metrics = learning.learn(self.plan(state), trained, given)
-        metrics["learning_rate"] = given.learning_rate
-        return replace(state, **trained._asdict()), metrics
-
-    def _rate(self, state: TrainState) -> Array:
-        rate = _at(self.learning_rate, state.round)
-        if self.decay_rounds is None:
-            return rate
-        left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
-        return rate * jnp.maximum(left, 0)
-
 
 def _try_judge(judge: Judge | None, questions: Sequence[Any]) -> None:
     """Let a judge that will be asked about questions show that it can."""
@@ -447,10 +477,10 @@ def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None
     if entropy < LITTLE_ENTROPY * before:
         text = f"entropy {entropy:.3g} nats a token, {before:.3g} at the start"
         warnings.warn(
-            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=4
         )
     elif "distinct" in metrics and metrics["distinct"] < max(FEW_DISTINCT, 1.5 / group_size):
         text = f"{metrics['distinct']:.0%} of a group's responses are distinct"
         warnings.warn(
-            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=3
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=4
         )

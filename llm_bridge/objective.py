@@ -7,28 +7,24 @@ A response y is one action of the preference game, and a path in the tree of tok
 
 whose minimiser is `mmd.update.magnetic_step`. By the chain rule the divergence of responses is the sum of the
 divergences of tokens along the way, so the same function stands for a prompt with all its responses as actions
-(`Enumerated`), and for a prefix with the vocabulary as actions (`PolicyGradient`). `Regression` goes to the minimiser
-itself.
+(`Enumerated`), and for a prefix with the vocabulary as actions, of which one was sampled (`PolicyGradient`, by
+`mmd.update.sampled_objective`). `Regression` goes to the minimiser itself.
 
 Sums are over tokens, means over responses and prompts. Nothing is divided by a response's length or by a group's
 standard deviation: either would change the scale to which eta and alpha refer.
 
-Letters: as in `llm_bridge.arena`; V vocabulary.
+Letters: as in `llm_bridge.arena`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from llm_bridge.scoring import at, chosen, entropy, kl_divergence
-from mmd.update import magnetic_objective, magnetic_step
-
-Visit = Callable[..., Any]
+from mmd.update import magnetic_objective, magnetic_step, sampled_objective
 
 
 class Numbers(NamedTuple):
@@ -50,54 +46,49 @@ class Judged(NamedTuple):
     preference: Float[Array, "N G H"]
 
 
-class Part(NamedTuple):
-    """Rows of whole groups, all of a round's or some of it.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Seen:
+    """What a forward pass shows of some prompts' responses, token by token; 0 beside the responses. Nats.
 
     Attributes:
-        tokens, mask, response: as in `Samples`.
-        weight: of each row in the round's mean; all of a round's sum to 1.
-        sampled: whether responses are draws, not an enumeration.
-        judged: see there.
-        before: log-probabilities of the tokens by pi_k, the policy before the round's first step.
-        first: whether this is that step, and `before` is not known yet: then it is what the forward pass gives.
-        magnet: the same by the magnet, where the objective asks for it once a round.
+        response: which tokens are the responses'.
+        weight: of each response in the round's mean; all of a round's sum to 1.
+        log_probs: of the tokens, by the policy pi.
+        before: the same by pi_k, the policy before the round's first step; a constant.
+        magnet: the same by the magnet, where the objective asks for it once a round; a constant.
+        entropy: of the distribution that predicts each token.
+        to_magnet: KL(pi, mu) of these distributions, where the objective asks for the magnet's whole ones.
+        to_policy: KL(pi, pi_k) of them, where it is `proximal`.
+        sampled: whether the responses are draws, not an enumeration.
     """
 
-    tokens: Int[Array, "B T"]
-    mask: Bool[Array, "B T"]
     response: Bool[Array, "B T"]
     weight: Float[Array, "N G"]
-    sampled: bool
-    judged: Judged
+    log_probs: Float[Array, "B T"]
     before: Float[Array, "B T"]
-    first: Bool[Array, ""]
     magnet: Float[Array, "B T"] | None
-
-    def known(self, log_probs: Float[Array, "B t"], before: Float[Array, "B t"]) -> Float[Array, "B t"]:
-        """Log-probabilities by pi_k, of some tokens."""
-        return jnp.where(self.first, jax.lax.stop_gradient(log_probs), before)
+    entropy: Float[Array, "B T"]
+    to_magnet: Float[Array, "B T"] | None
+    to_policy: Float[Array, "B T"] | None
+    sampled: bool = field(metadata={"static": True})
 
     def by_token(self, values: Float[Array, "N G"]) -> Float[Array, "B T"]:
-        """A value of each row, at each of its tokens."""
-        return jnp.broadcast_to(values.reshape(-1, 1), self.tokens.shape)
+        """A value of each response, at each of its tokens."""
+        return jnp.where(self.response, values.reshape(-1, 1), 0)
 
     def by_response(self, values: Float[Array, "B T"]) -> Float[Array, "N G"]:
         """Sums over the tokens of each response."""
         return jnp.sum(jnp.where(self.response, values, 0), axis=1).reshape(self.weight.shape)
 
-
-class Seen(NamedTuple):
-    """What a forward pass shows of the policy, token by token; 0 beside the responses.
-
-    Attributes:
-        log_probs: of the tokens.
-        entropy: of the distribution that predicts each.
-        divergence: KL(policy || magnet) of it; None where the objective has no magnet at hand.
-    """
-
-    log_probs: Float[Array, "B T"]
-    entropy: Float[Array, "B T"]
-    divergence: Float[Array, "B T"] | None
+    def responses(self) -> tuple[Float[Array, "N G"], Float[Array, "N G"], Float[Array, "N G"]]:
+        """Log-probabilities of whole responses by pi, pi_k and mu; by pi_k again where there is no magnet."""
+        before = self.by_response(self.before)
+        return (
+            self.by_response(self.log_probs),
+            before,
+            before if self.magnet is None else self.by_response(self.magnet),
+        )
 
 
 class Objective:
@@ -112,13 +103,13 @@ class Objective:
     magnet: ClassVar[str | None] = None
     proximal: bool = False
 
-    def __call__(self, visit: Visit, part: Part, numbers: Numbers) -> tuple[Float[Array, ""], Seen]:
-        """The loss of some rows, to be added to those of the others, and what was seen.
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss of some prompts' responses, to be added to that of the others.
 
         Args:
-            visit: `visit(of_chunk, *arrays)` calls `of_chunk(logs, targets, *arrays)` for some tokens at a time; `logs`
-                are the distributions [B, t, V] of the policy, the magnet ("whole") and pi_k (`proximal`).
-            part: the rows.
+            seen: what a forward pass shows of them; the gradient goes through its `log_probs`, `entropy`, `to_magnet`
+                and `to_policy`.
+            judged: what the judge says of them.
             numbers: eta and alpha.
         """
         raise NotImplementedError
@@ -152,15 +143,15 @@ def payoffs(
 
 @dataclass(frozen=True)
 class PolicyGradient(Objective):
-    """Each prefix's magnetic objective, with the payoffs that one sampled token gives an estimate of.
+    """The magnetic objective of each prefix, as its sampled token shows it.
 
-    At a prefix, q_v = A / pi_k(v) for the sampled token v and 0 for the others is an unbiased estimate of its payoffs;
-    <pi, q> is then the importance ratio times A.
+    The loss of a token is minus `ratio * A - alpha KL(pi, mu) - KL(pi, pi_k) / eta`: `ratio` is pi / pi_k of the token,
+    A the response's payoff, and both divergences are those of the distributions over the vocabulary.
 
-    The divergence of a visited prefix has a gradient in that prefix alone, while a token also decides which prefixes
-    come next. With `credit` the divergence to come is part of its payoff, and at pi = pi_k the gradient is that of the
-    divergence of whole responses; without, it lacks a part that vanishes where pi = mu = pi_k. So a fixed magnet wants
-    credit; a moving one ends where nothing is missing.
+    A divergence has a gradient at its own prefix only, although a token also decides which prefixes come next. With
+    `credit` A is the payoff minus the divergences still to come in the response; then the gradient at pi = pi_k is that
+    of the divergence of whole responses. Without it a part is missing, which vanishes where pi = mu = pi_k. A fixed
+    magnet needs `credit`, for training ends away from it; a moving magnet ends at the policy, where nothing is missing.
 
     Attributes:
         credit: see above.
@@ -173,89 +164,35 @@ class PolicyGradient(Objective):
     proximal: bool = False
     magnet: ClassVar[str | None] = "whole"
 
-    def __call__(self, visit: Visit, part: Part, numbers: Numbers) -> tuple[Float[Array, ""], Seen]:
-        """See `Objective`."""
-        seen = visit(self._of_chunk(part, numbers), part.by_token(part.judged.payoff), part.before)
-        value = part.by_response(seen["value"])
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        to_policy = seen.to_policy if self.proximal else (seen.log_probs - seen.before) ** 2 / 2
+        to_magnet = seen.to_magnet
+        assert to_magnet is not None  # `magnet` asks for it
+        assert to_policy is not None  # `proximal` does
+        ratio, advantage = jnp.exp(seen.log_probs - seen.before), seen.by_token(judged.payoff)
         if self.credit:
-            spent = jnp.where(part.response, numbers.alpha * seen["to_magnet"] + seen["to_policy"] / numbers.eta, 0)
+            spent = numbers.alpha * to_magnet + to_policy / numbers.eta
             to_come = jnp.cumsum(spent[:, ::-1], axis=1)[:, ::-1] - spent
-            value = value - part.by_response(seen["ratio"] * jax.lax.stop_gradient(to_come))
-        return -jnp.sum(part.weight * value), Seen(seen["log_probs"], seen["entropy"], seen["to_magnet"])
-
-    def _of_chunk(self, part: Part, numbers: Numbers) -> Callable[..., dict[str, Array]]:
-        def of_chunk(logs: tuple[Array, ...], targets: Array, payoff: Array, before: Array) -> dict[str, Array]:
-            log_policy, log_magnet = logs[:2]
-            taken = at(log_policy, targets)
-            before = part.known(taken, before)
-            estimate = jnp.where(chosen(log_policy, targets), (payoff * jnp.exp(-before))[:, :, None], 0)
-            log_before = logs[2] if self.proximal else log_policy  # then its divergence is 0, and k2 takes its place
-            value = magnetic_objective(log_policy, log_before, log_magnet, estimate, numbers.eta, numbers.alpha)
-            to_policy = kl_divergence(log_policy, log_before) if self.proximal else (taken - before) ** 2 / 2
-            return {
-                "value": value if self.proximal else value - to_policy / numbers.eta,
-                "log_probs": taken,
-                "ratio": jnp.exp(taken - before),
-                "entropy": entropy(log_policy),
-                "to_magnet": kl_divergence(log_policy, log_magnet),
-                "to_policy": to_policy,
-            }
-
-        return of_chunk
+            advantage = advantage - jnp.where(seen.response, jax.lax.stop_gradient(to_come), 0)
+        value = sampled_objective(ratio, advantage, to_magnet, to_policy, numbers.eta, numbers.alpha)
+        return -jnp.sum(seen.weight * seen.by_response(value))
 
 
-class Responses(NamedTuple):
-    """Log-probabilities of whole responses.
-
-    Attributes:
-        policy: pi.
-        before: pi_k.
-        magnet: mu; pi_k where there is none.
-    """
-
-    policy: Float[Array, "N G"]
-    before: Float[Array, "N G"]
-    magnet: Float[Array, "N G"]
-
-
-@dataclass(frozen=True)
-class OfResponses(Objective):
-    """An objective that needs only log-probabilities of whole responses; it states `of_groups`."""
-
-    magnet: ClassVar[str | None] = "sampled"
-
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """The loss, to be added to that of other groups."""
-        raise NotImplementedError
-
-    def __call__(self, visit: Visit, part: Part, numbers: Numbers) -> tuple[Float[Array, ""], Seen]:
-        """See `Objective`."""
-
-        def of_chunk(logs: tuple[Array, ...], targets: Array) -> tuple[Array, Array]:
-            return at(logs[0], targets), entropy(logs[0])
-
-        log_probs, spread = visit(of_chunk)
-        before = part.by_response(part.known(log_probs, part.before))
-        magnet = before if part.magnet is None else part.by_response(part.magnet)
-        responses = Responses(part.by_response(log_probs), before, magnet)
-        return self.of_groups(responses, part, numbers), Seen(log_probs, spread, None)
-
-
-def pair_weights(part: Part) -> tuple[Float[Array, "N G G"], Float[Array, "N G G"]]:
+def pair_weights(seen: Seen, judged: Judged) -> tuple[Float[Array, "N G G"], Float[Array, "N G G"]]:
     """Weight of each ordered pair of a group in the round's mean, and its preference; no weight without an answer.
 
     All weights of a group sum to that of its rows, whatever the number of its answers.
     """
-    preference = part.judged.preference
-    answered = ~jnp.isnan(preference) & ~jnp.eye(preference.shape[-1], dtype=bool)[None]
-    weight = jnp.where(answered, part.weight[:, :, None] * part.weight[:, None, :], 0)
+    answered = ~jnp.isnan(judged.preference) & ~jnp.eye(judged.preference.shape[-1], dtype=bool)[None]
+    weight = jnp.where(answered, seen.weight[:, :, None] * seen.weight[:, None, :], 0)
     total = jnp.sum(weight, axis=(1, 2), keepdims=True)
-    weight = weight * jnp.sum(part.weight, axis=1)[:, None, None] / jnp.where(total > 0, total, 1)
-    return weight, jnp.where(answered, preference, 0.5)
+    weight = weight * jnp.sum(seen.weight, axis=1)[:, None, None] / jnp.where(total > 0, total, 1)
+    return weight, jnp.where(answered, judged.preference, 0.5)
 
 
 @dataclass(frozen=True)
-class Regression(OfResponses):
+class Regression(Objective):
     """Least squares to the minimiser in closed form, over all pairs of a group.
 
         u_i = log pi(y_i) - log magnetic_step(y_i);    loss = (1 / eta + alpha) / 2 times the variance of u in the group
@@ -265,23 +202,27 @@ class Regression(OfResponses):
     objective. With a fixed magnet this is INPO's loss (Zhang et al. 2024), with a copied one COMAL's (Liu et al. 2024).
     """
 
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        target, _ = magnetic_step(responses.before, responses.magnet, part.judged.payoff, numbers.eta, numbers.alpha)
-        apart = responses.policy - jax.lax.stop_gradient(target)
-        share = part.weight / jnp.sum(part.weight, axis=1, keepdims=True)
-        variance = jnp.sum(part.weight * (apart - jnp.sum(share * apart, axis=1, keepdims=True)) ** 2, axis=1)
-        if part.sampled:
+    magnet: ClassVar[str | None] = "sampled"
+
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        policy, before, magnet = seen.responses()
+        target, _ = magnetic_step(before, magnet, judged.payoff, numbers.eta, numbers.alpha)
+        apart = policy - jax.lax.stop_gradient(target)
+        share = seen.weight / jnp.sum(seen.weight, axis=1, keepdims=True)
+        variance = jnp.sum(seen.weight * (apart - jnp.sum(share * apart, axis=1, keepdims=True)) ** 2, axis=1)
+        if seen.sampled:
             variance = variance / (1 - jnp.sum(share**2, axis=1))  # G / (G - 1)
         return (1 / numbers.eta + numbers.alpha) / 2 * jnp.sum(variance)
 
 
 @dataclass(frozen=True)
-class Enumerated(OfResponses):
+class Enumerated(Objective):
     """The magnetic objective itself, for prompts all of whose responses are there."""
 
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        logs = (responses.policy, responses.before, responses.magnet)
-        value = magnetic_objective(*logs, part.judged.payoff, numbers.eta, numbers.alpha)
-        return -jnp.sum(jnp.sum(part.weight, axis=1) * value)
+    magnet: ClassVar[str | None] = "sampled"
+
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        value = magnetic_objective(*seen.responses(), judged.payoff, numbers.eta, numbers.alpha)
+        return -jnp.sum(jnp.sum(seen.weight, axis=1) * value)

@@ -123,20 +123,21 @@ def check(architecture: Architecture, mesh: Mesh) -> None:
     raise_all("the model does not fit the mesh", list(problems))
 
 
-def in_place(function: Callable[..., Any], static: Hashable, changing: Any, *others: Any) -> Any:
-    """`function(static, changing, *others)`, compiled; the first of its two results takes the buffers of `changing`.
-
-    Results lie where `changing` did. Left alone, XLA chooses, and what is called round after round is compiled again
-    for every new place. A call that is being traced is a plain one.
-    """
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(changing)):
-        return function(static, changing, *others)
-    return program(function, static, changing)(changing, *others)
-
-
 def program(function: Callable[..., Any], static: Hashable, changing: Any) -> Callable[..., Any]:
-    """What `in_place` calls; `changing` may be described by shapes and places."""
+    """`function(static, changing, *others)`, compiled, as a function of `changing` and the others.
+
+    The first of its two results takes the buffers of `changing` and lies where it did. Left alone, XLA chooses places,
+    and what is called round after round is compiled again for every new one. While a caller is being traced it is a
+    plain call.
+
+    Args:
+        function: returns a pair.
+        static: what the program is made for.
+        changing: arrays, or their shapes and places.
+    """
     leaves, structure = jax.tree.flatten(changing)
+    if any(isinstance(leaf, Tracer) for leaf in leaves):
+        return partial(function, static)
     return _compiled(function, static, structure, tuple(leaf.sharding for leaf in leaves))
 
 

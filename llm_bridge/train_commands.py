@@ -22,7 +22,7 @@ from llm_bridge.compute import Compute
 from llm_bridge.intervals import repeats
 from llm_bridge.judge_choice import judge_of, named, try_out
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
-from llm_bridge.loop import DIVERGED, FINISHED, MAGNET_STAYED, NOT_FINITE, SKIPS_IN_A_ROW, Method
+from llm_bridge.loop import SKIPS_IN_A_ROW, Method, Status
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Model, Prompts, Run, Train, TrainJudge
 from llm_bridge.policy import Policy
@@ -98,14 +98,14 @@ def _train(
             result = method.fit(policy, given, steps=options.max_steps, key=key, state=state, callback=keeper)
     except Terminated as stop:
         return _terminated(stop, keeper)
-    if result.status != FINISHED:
-        return _stopped(keeper.reason or result.status, keeper)
+    if result.status is not Status.FINISHED:
+        return _stopped(keeper.reason or result.reason, keeper)
     keeper.save()
     rounds = int(result.state.round)
     save = adapters.save_adapter if options.lora_r > 0 else export.save
-    known = {"status": FINISHED, "rounds": rounds, "method": options.method}
+    known = {"status": Status.FINISHED, "rounds": rounds, "method": options.method}
     finish(place, known, lambda folder: save(result.policy, folder))
-    say([f"{FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    say([f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 
 
@@ -149,16 +149,16 @@ def _train_judge(
                 rows = dataset.batch(options.seed, step * n_rows, n_rows)
                 state, metrics = training.round(state, [row.comparison for row in rows])
                 if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
-                    return _stopped(keeper.reason or NOT_FINITE, keeper)
+                    return _stopped(keeper.reason or Status.NOT_FINITE, keeper)
     except Terminated as stop:
         return _terminated(stop, keeper)
     keeper.save()
     judge = training.export(state)
     report = agreement(judge, [row for row in tested if row.p_chosen != 0.5]) if tested else {}
-    finish(options.output_dir, {"status": FINISHED, "rounds": steps, **report}, judge.save)
+    finish(options.output_dir, {"status": Status.FINISHED, "rounds": steps, **report}, judge.save)
     if report:
         say([_agreement_line(report)])
-    say([f"{FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
+    say([f"{Status.FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
     return DONE
 
 
@@ -320,9 +320,9 @@ def _terminated(stop: Terminated, keeper: Keeper) -> int:
 
 
 def _stopped(status: str, keeper: Keeper) -> int:
-    if status == DIVERGED:
+    if status == Status.DIVERGED:
         kept = "take a smaller --learning-rate, or a smaller --eta, in a new run"
-    elif status == MAGNET_STAYED and keeper.save():
+    elif status == Status.MAGNET_STAYED and keeper.save():
         kept = "mpo export RUN --weights last --output-dir FOLDER writes the last iterate"
     elif rounds := keeper.save():
         kept = f"rounds up to {rounds} are saved, --resume goes on"

@@ -48,7 +48,8 @@ def leaves_the_start(magnet: mmd.Magnet, rounds: int) -> bool:
 
 def moved(magnet: mmd.Magnet, state: TrainState) -> Weights:
     """The magnet after a round whose updates are done; its buffers are used up."""
-    return sharding.in_place(_moved, None, state.magnet, magnet, state.weights, state.age + 1)[0]
+    program = sharding.program(_moved, None, state.magnet)
+    return program(state.magnet, magnet, state.weights, state.age + 1)[0]
 
 
 def _moved(_: None, place: Weights, magnet: mmd.Magnet, weights: Weights, k: Int[Array, ""]) -> tuple[Weights, None]:

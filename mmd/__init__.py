@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmd.feedback import Exact as Exact
     from mmd.feedback import Feedback as Feedback
     from mmd.feedback import Judge as Judge
+    from mmd.feedback import NoisyJudge as NoisyJudge
     from mmd.feedback import Sampled as Sampled
     from mmd.game import Game as Game
     from mmd.game import GameError as GameError
@@ -64,6 +65,7 @@ _HOME = {
     "Exact": "mmd.feedback",
     "Feedback": "mmd.feedback",
     "Judge": "mmd.feedback",
+    "NoisyJudge": "mmd.feedback",
     "Sampled": "mmd.feedback",
     "Game": "mmd.game",
     "GameError": "mmd.game",

@@ -7,8 +7,8 @@ A y; a method that compares answers sees an estimate of it, from n opponents b_1
     sampled    g_a = mean_k A_a,b_k                                             unbiased: E g = A y
     judge      g_a = mean_k V_a,b_k - 1/2,  V a verdict on the preference P = A + 1/2        E g = M(P) y - 1/2
 
-where a verdict is 1 for the action, 0 for its opponent, 1/2 for a tie, and M(P) is its mean (`Judge.mean`). An estimate
-is an evaluation like any other, and costs the comparisons that it asks for.
+where a verdict is 1 for the action, 0 for its opponent, 1/2 for a tie, and M(P) is its mean (`NoisyJudge.mean`). An
+estimate is an evaluation like any other, and costs the comparisons that it asks for.
 
 Methods draw both players' estimates with the same random key. In a symmetric game a symmetric profile therefore stays
 symmetric, sample by sample: one model that plays itself. In other games the two estimates are correlated, each being
@@ -102,7 +102,7 @@ class Sampled(Feedback):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class Judge(Feedback):
+class NoisyJudge(Feedback):
     """Noisy verdicts on a preference P = payoff + 1/2 between an action and sampled opponents.
 
     The judge sees a pair in an order, either one with probability 1/2. It calls a tie with probability `ties`;
@@ -182,6 +182,9 @@ class Judge(Feedback):
     def calls(self, game: Game) -> int:
         """See the base class."""
         return self.samples * (2 if self.both_orders else 1) * _compared(game)
+
+
+Judge = NoisyJudge  # its name in version 0.1
 
 
 def draw(plan: Float[Array, " T"], count: int, key: jax.Array) -> Int[Array, " n"]:

@@ -8,7 +8,7 @@ import numpy as np
 from mmd import algorithms, lab_directory, laboratory
 from mmd.algorithm import Algorithm
 from mmd.equilibria import OptimalSet
-from mmd.feedback import Exact, Feedback, Judge, Sampled
+from mmd.feedback import Exact, Feedback, NoisyJudge, Sampled
 from mmd.figure import prepare_figure
 from mmd.files import prepare_folder
 from mmd.folder_lock import held
@@ -122,7 +122,7 @@ def _feedback(options: Lab) -> Feedback:
         case "sampled", True:
             return Sampled(int(number))
         case "judge", True:
-            return Judge(int(number), options.order_bias, options.ties, options.both_orders)
+            return NoisyJudge(int(number), options.order_bias, options.ties, options.both_orders)
     raise UsageError(f"expected --feedback to be exact, sampled=8 or judge=8 (a number >= 1), got {options.feedback!r}")
 
 

@@ -11,7 +11,7 @@ eta / (1 + eta alpha). alpha = 0 is mirror descent (multiplicative weights).
 
 Matrix games call it once a player; `mmd.treeplex` calls it at every information set, with q the payoff gradient plus
 the children's values and, for infoset weights w_j, `eta_j = eta / w_j` and `alpha_j = alpha * w_j`; language models
-maximise `magnetic_objective` by gradient steps on their tokens.
+maximise `sampled_objective`, which is `magnetic_objective` on average, by gradient steps on their tokens.
 
 Letters: A actions; `...` any batch shape.
 """
@@ -78,3 +78,29 @@ def magnetic_objective(
     to_magnet = kl_divergence(log_candidate, log_magnet)
     to_policy = kl_divergence(log_candidate, log_policy)
     return expected_payoff - alpha * to_magnet - to_policy / eta
+
+
+def sampled_objective(
+    ratio: Float[Array, "..."],
+    advantage: Float[Array, "..."],
+    to_magnet: Float[Array, "..."],
+    to_policy: Float[Array, "..."],
+    eta: Float[Array, "..."] | float,
+    alpha: Float[Array, "..."] | float,
+) -> Float[Array, "..."]:
+    """`magnetic_objective` as one sampled action shows it: `ratio * A - alpha KL(p, mu) - KL(p, pi) / eta`.
+
+    The mean over actions drawn from pi is `magnetic_objective` of the payoffs q = A, in value and gradient: the
+    importance ratio times A is an unbiased estimate of <p, q>.
+
+    Args:
+        ratio: p(a) / pi(a), candidate to current policy, of the sampled action a.
+        advantage: A, payoff of that action; a number that all actions share may be taken off, it adds no gradient.
+        to_magnet: KL(p, mu) at the information set.
+        to_policy: KL(p, pi) there.
+        eta, alpha: as in `magnetic_step`.
+
+    Source: the gradient estimate of Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist
+    Reinforcement Learning" (1992), with importance weights; the two divergences are those of Sokota et al.
+    """
+    return ratio * advantage - alpha * to_magnet - to_policy / eta

@@ -43,7 +43,7 @@ def test_opponents_are_drawn_from_the_plan(key: jax.Array) -> None:
 @pytest.mark.parametrize(("bias", "ties"), [(0.0, 0.0), (0.0, 0.25), (0.1, 0.0), (0.1, 0.5), (0.4, 0.25), (-0.3, 0.0)])
 def test_the_mean_verdict(bias: float, ties: float) -> None:
     """Over both orders and a fine grid of coins, on which every threshold lies, the mean is `Judge.mean`."""
-    judge = mmd.Judge(order_bias=bias, ties=ties)
+    judge = mmd.NoisyJudge(order_bias=bias, ties=ties)
     shares = jnp.linspace(0, 1, 11)
     coins = (jnp.arange(400.0) + 0.5) / 400  # thresholds are multiples of 1 / 400
     verdicts = [
@@ -62,7 +62,7 @@ def test_the_mean_verdict(bias: float, ties: float) -> None:
 
 def test_a_judge_sees_the_preference() -> None:
     """Row: P[action, opponent]; column: P of its answer over the row player's, which is 1 - P."""
-    judge, opponents = mmd.Judge(samples=3), 1 + jnp.arange(3)
+    judge, opponents = mmd.NoisyJudge(samples=3), 1 + jnp.arange(3)
     np.testing.assert_allclose(judge.preference(CYCLE, 0, opponents)[:, 1:], SHARES.T, rtol=0, atol=1e-15)
     np.testing.assert_allclose(judge.preference(CYCLE, 1, opponents)[:, 1:], 1 - SHARES, rtol=0, atol=1e-15)
 
@@ -70,7 +70,7 @@ def test_a_judge_sees_the_preference() -> None:
 @pytest.mark.parametrize(("player", "both"), [(0, False), (1, True)])
 def test_a_judge_estimates_the_gradient_of_its_mean(key: jax.Array, both: bool, player: int) -> None:
     """20,000 estimates average to M(P) y - 1/2 within five standard errors."""
-    judge = mmd.Judge(samples=2, order_bias=0.3, ties=0.2, both_orders=both)
+    judge = mmd.NoisyJudge(samples=2, order_bias=0.3, ties=0.2, both_orders=both)
     plan = jnp.concatenate([jnp.ones(1), jnp.asarray(Y)])
     found = jax.vmap(lambda k: judge.gradient(CYCLE, player, plan, k))(jax.random.split(key, 20_000))
     shares = SHARES if player == 0 else 1 - SHARES.T

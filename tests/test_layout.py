@@ -43,7 +43,7 @@ BRIDGE_LAYERS = (
     {"ranges"},
     {"rotary", "attention", "weights"},
     {"config", "names", "tensor_files"},
-    {"sharding", "models", "compute", "tokenizer"},
+    {"sharding", "models", "compute", "tokenizer", "cpu_steps"},
     {"decoder"},
     {"scoring", "sampling"},
     {"generate"},

@@ -232,7 +232,7 @@ def test_mpo_is_magnetic_mirror_descent() -> None:
             np.testing.assert_allclose(found[p], np.exp([at[p][1:] for at in path]), rtol=0, atol=1e-13)
 
 
-JUDGE = mmd.Judge(samples=3, order_bias=0.1, ties=0.2, both_orders=True)
+JUDGE = mmd.NoisyJudge(samples=3, order_bias=0.1, ties=0.2, both_orders=True)
 
 
 @pytest.mark.parametrize("name", [*METHODS, "iterative-dpo", "inpo by a judge"])
@@ -258,7 +258,7 @@ def test_one_model_plays_itself_and_noise_has_a_seed(name: str) -> None:
 
 def test_evaluations_and_comparisons_are_counted() -> None:
     """3 x 3 symmetric: one model, so 9 pairs, or 3 answers against n opponents; EGPO asks twice a step."""
-    for feedback, calls in ((mmd.Exact(), 9), (mmd.Sampled(5), 15), (mmd.Judge(4, both_orders=True), 24)):
+    for feedback, calls in ((mmd.Exact(), 9), (mmd.Sampled(5), 15), (mmd.NoisyJudge(4, both_orders=True), 24)):
         assert feedback.calls(CYCLE) == calls
     assert mmd.Sampled(5).calls(matrix.game(A)) == 5 * (3 + 4)
     solution = mmd.solve(CYCLE, algorithms.load("egpo")(), tolerance=0.0, max_iterations=10)
@@ -292,10 +292,10 @@ TREE = "mmd-behavioral, mmd or optimistic"
     [
         (lambda: algorithms.load("inpo")(), "kuhn_poker", TREE),
         (lambda: algorithms.load("iterative-dpo")(), "rps", "fits win rates"),
-        (lambda: algorithms.load("omwu")(feedback=mmd.Judge()), "rps", "needs preferences"),
+        (lambda: algorithms.load("omwu")(feedback=mmd.NoisyJudge()), "rps", "needs preferences"),
         (lambda: algorithms.load("omwu")(feedback=mmd.Sampled(0)), "preference:cycle", "at least 1 of the opponents"),
-        (lambda: algorithms.load("omwu")(feedback=mmd.Judge(ties=1.0)), "preference:cycle", r"ties in \[0, 1\)"),
-        (lambda: algorithms.load("omwu")(feedback=mmd.Judge(order_bias=2.0)), "preference:cycle", "from -1 to 1"),
+        (lambda: algorithms.load("omwu")(feedback=mmd.NoisyJudge(ties=1.0)), "preference:cycle", r"ties in \[0, 1\)"),
+        (lambda: algorithms.load("omwu")(feedback=mmd.NoisyJudge(order_bias=2.0)), "preference:cycle", "from -1 to 1"),
         (lambda: algorithms.load("omwu")(eta=0.0), "preference:cycle", "eta > 0"),
         (lambda: algorithms.load("omwu")(iterate="best"), "preference:cycle", "'average' or 'last'"),
         (lambda: algorithms.load("inpo")(alpha=0.0), "preference:cycle", "alpha > 0"),

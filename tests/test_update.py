@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmd.simplex import entropy, kl_divergence, masked_log_softmax
-from mmd.update import magnetic_objective, magnetic_step
+from mmd.update import magnetic_objective, magnetic_step, sampled_objective
 
 POLICY = jnp.log(jnp.array([0.2, 0.2, 0.6]))
 PAYOFF = jnp.array([1.0, 0.0, -1.0])
@@ -56,6 +56,27 @@ def test_equals_mirror_descent_on_the_regularized_payoff(seed: int, eta: float, 
     np.testing.assert_allclose(
         step, masked_log_softmax(policy + eta / (1 + eta * alpha) * regularized), rtol=0, atol=1e-12
     )
+
+
+def test_the_sampled_objective_is_the_objective_on_average_over_sampled_actions(rng: np.random.Generator) -> None:
+    """Value and gradient, summed over all actions with the weight pi, at a candidate far from pi."""
+    candidate, policy, magnet = (masked_log_softmax(jnp.asarray(rng.normal(size=7))) for _ in range(3))
+    payoff, eta, alpha = jnp.asarray(rng.normal(size=7)), 0.7, 0.3
+
+    def exact(logits: jax.Array) -> jax.Array:
+        return magnetic_objective(masked_log_softmax(logits), policy, magnet, payoff, eta, alpha)
+
+    def averaged(logits: jax.Array) -> jax.Array:
+        log_candidate = masked_log_softmax(logits)
+        divergences = kl_divergence(log_candidate, magnet), kl_divergence(log_candidate, policy)
+        ratio = jnp.exp(log_candidate - policy)
+        each = [sampled_objective(r, q, *divergences, eta, alpha) for r, q in zip(ratio, payoff, strict=True)]
+        return jnp.sum(jnp.exp(policy) * jnp.stack(each))
+
+    (expected, slope), (found, its_slope) = (jax.value_and_grad(f)(candidate) for f in (exact, averaged))
+    assert jnp.abs(slope).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(its_slope, slope, rtol=0, atol=1e-12)
 
 
 def test_illegal_actions_stay_out_of_the_step() -> None:

@@ -17,20 +17,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from llm_bridge.loop import Method
-from llm_bridge.objective import Numbers, Objective, OfResponses, Part, Responses, pair_weights
+from llm_bridge.objective import Judged, Numbers, Objective, Seen, pair_weights
 
 
 @dataclass(frozen=True)
-class PairedLogistic(OfResponses):
+class PairedLogistic(Objective):
     """The loss of DPO with soft labels."""
 
-    magnet: ClassVar[str | None] = None
-
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        ratio = (responses.policy - responses.before) / numbers.eta
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        policy, before, _ = seen.responses()
+        ratio = (policy - before) / numbers.eta
         margin = ratio[:, :, None] - ratio[:, None, :]
-        weight, preference = pair_weights(part)
+        weight, preference = pair_weights(seen, judged)
         return -jnp.sum(weight * preference * jax.nn.log_sigmoid(margin)) * 2
 
 

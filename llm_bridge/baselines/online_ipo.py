@@ -10,7 +10,7 @@ Deviation: soft preferences, over all pairs of a group; E steps use the same sam
 """
 
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -18,18 +18,21 @@ from jaxtyping import Array, Float
 
 import mmd
 from llm_bridge.mpo import MPO
-from llm_bridge.objective import Numbers, Objective, OfResponses, Part, Responses, pair_weights
+from llm_bridge.objective import Judged, Numbers, Objective, Seen, pair_weights
 from llm_bridge.ranges import SettingError
 
 
 @dataclass(frozen=True)
-class PreferenceRegression(OfResponses):
+class PreferenceRegression(Objective):
     """The loss of IPO with soft labels."""
 
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        ratio = responses.policy - responses.magnet
-        weight, preference = pair_weights(part)
+    magnet: ClassVar[str | None] = "sampled"
+
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        policy, _, magnet = seen.responses()
+        ratio = policy - magnet
+        weight, preference = pair_weights(seen, judged)
         apart = ratio[:, :, None] - ratio[:, None, :] - (preference - 0.5) / numbers.alpha
         return jnp.sum(weight * apart**2)
 

@@ -18,7 +18,7 @@ from llm_bridge.architecture import BridgeError
 from llm_bridge.arena import Samples
 from llm_bridge.generate import bucket
 from llm_bridge.loop import Method, Metrics
-from llm_bridge.objective import Judged, Numbers, Objective, OfResponses, Part, Responses
+from llm_bridge.objective import Judged, Numbers, Objective, Seen
 from llm_bridge.policy import Policy
 from llm_bridge.rollout import tokenizer
 from llm_bridge.train_state import TrainState
@@ -32,14 +32,12 @@ class Demonstration(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Likelihood(OfResponses):
+class Likelihood(Objective):
     """Negative log-likelihood, each row weighed by its payoff."""
 
-    magnet: ClassVar[str | None] = None
-
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        return -jnp.sum(part.weight * part.judged.payoff * responses.policy)
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        return -jnp.sum(seen.weight * judged.payoff * seen.by_response(seen.log_probs))
 
 
 @dataclass(frozen=True)

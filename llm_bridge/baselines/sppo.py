@@ -14,19 +14,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from llm_bridge.loop import Method
-from llm_bridge.objective import Numbers, Objective, OfResponses, Part, Responses
+from llm_bridge.objective import Judged, Numbers, Objective, Seen
 
 
 @dataclass(frozen=True)
-class WinRateRegression(OfResponses):
+class WinRateRegression(Objective):
     """The loss of SPPO."""
 
-    magnet: ClassVar[str | None] = None
-
-    def of_groups(self, responses: Responses, part: Part, numbers: Numbers) -> Float[Array, ""]:
-        """See `OfResponses`."""
-        apart = responses.policy - responses.before - numbers.eta * part.judged.payoff
-        return jnp.sum(part.weight * apart**2)
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        policy, before, _ = seen.responses()
+        apart = policy - before - numbers.eta * judged.payoff
+        return jnp.sum(seen.weight * apart**2)
 
 
 @dataclass(frozen=True)

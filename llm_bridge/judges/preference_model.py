@@ -30,7 +30,7 @@ from safetensors.numpy import load_file, save_file
 
 from llm_bridge import adapters, checkpoint, export
 from llm_bridge.architecture import BridgeError
-from llm_bridge.data import Comparison, take
+from llm_bridge.data import ComparedPair, take
 from llm_bridge.decoder import Decoder, Weights
 from llm_bridge.judges._reading import batches, last_activations, padded
 from llm_bridge.policy import Policy
@@ -249,7 +249,7 @@ class PreferenceTraining:
         begun = jax.tree.map(lambda m: m if m.ndim else jax.device_put(m, everywhere), begun)
         return JudgeState(weights, begun, *zeros)
 
-    def round(self, state: JudgeState, rows: Sequence[Comparison]) -> tuple[JudgeState, dict[str, float]]:
+    def round(self, state: JudgeState, rows: Sequence[ComparedPair]) -> tuple[JudgeState, dict[str, float]]:
         """One step on preferences; `state` is used up.
 
         Args:
@@ -283,7 +283,7 @@ class PreferenceTraining:
 
 def train_judge(
     training: PreferenceTraining,
-    rows: Sequence[Comparison],
+    rows: Sequence[ComparedPair],
     *,
     seed: int = 0,
     rows_per_step: int = 16,

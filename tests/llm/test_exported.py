@@ -23,7 +23,7 @@ from llm_bridge.baselines.inpo import INPO
 from llm_bridge.baselines.nash_md import NashMD
 from llm_bridge.baselines.online_ipo import OnlineIPO
 from llm_bridge.baselines.self_play import SelfPlay
-from llm_bridge.loop import FINISHED, MAGNET_STAYED, UntrainedWarning
+from llm_bridge.loop import Status, UntrainedWarning
 from llm_bridge.method_choice import method_of
 from llm_bridge.options import Train
 from llm_bridge.ranges import SettingError, flags
@@ -220,11 +220,11 @@ def test_a_magnet_that_never_left_the_start_is_not_exported(watched: bool, monke
     with pytest.warns(UntrainedWarning, match="after 3 rounds the magnet is still the start, so the last iterate is"):
         found = one.fit(start, PROMPTS, steps=3, key=KEY)
     np.testing.assert_array_equal(found.policy.arrays()["head"], found.state.weights["head"])
-    assert found.status == FINISHED
+    assert found.status is Status.FINISHED
     assert one.result(found.state, start) is found.state.weights  # and so the win rate is theirs
     with pytest.warns(UntrainedWarning, match="the magnet is still the start"):
         stopped = chosen.fit(start, PROMPTS, steps=3, key=KEY)
-    assert stopped.status == MAGNET_STAYED
+    assert stopped.status is Status.MAGNET_STAYED
     with pytest.raises(SettingError, match="to be 'last', after 3 rounds the magnet is still the start"):
         chosen.export(found.state, start)
     for array in start.arrays().values():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import decoder, generate
+from llm_bridge import cpu_steps, generate
 from llm_bridge.sampling import truncated
 from tests.llm.cases import FAMILIES, N_NEW, config_of, prompts
 from tests.llm.checkpoints import STORED, folder_of
@@ -91,11 +91,11 @@ def test_draws_have_their_probabilities(policy: bridge.Policy, key: jax.Array) -
 
 def test_a_step_is_the_same_scanned_apart_and_turned(policy: bridge.Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other devices scan the layers, this one takes few of them apart; large matrices meet few rows turned."""
-    given, few = prompts("llama")[:4], decoder.FEW_LAYERS
+    given, few = prompts("llama")[:4], cpu_steps.FEW_LAYERS
     expected = policy.generate(given, max_new_tokens=6, temperature=0.0, stop=())
-    for unroll, layers, entries in ((2, 0, decoder.LARGE_MATRIX), (3, few, 0)):
-        monkeypatch.setattr(decoder, "FEW_LAYERS", layers)
-        monkeypatch.setattr(decoder, "LARGE_MATRIX", entries)
+    for unroll, layers, entries in ((2, 0, cpu_steps.LARGE_MATRIX), (3, few, 0)):
+        monkeypatch.setattr(cpu_steps, "FEW_LAYERS", layers)
+        monkeypatch.setattr(cpu_steps, "LARGE_MATRIX", entries)
         other = policy.with_compute(unroll=unroll)  # which compiles anew
         found = other.generate(given, max_new_tokens=6, temperature=0.0, stop=())
         np.testing.assert_array_equal(found.tokens, expected.tokens)

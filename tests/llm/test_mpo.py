@@ -109,7 +109,7 @@ def test_a_policy_that_training_has_broken_ends_the_run_and_is_not_called_the_gi
     state = one.fit(policy(), PROMPTS, steps=1, key=KEY).state
     broken = state.weights | {"final_norm": jnp.full_like(state.weights["final_norm"], jnp.nan)}
     result = one.fit(policy(), PROMPTS, steps=4, key=KEY, state=dataclasses.replace(state, weights=broken))
-    assert (result.status, result.history) == (loop.DIVERGED, [])
+    assert (result.status, result.history) == (bridge.Status.DIVERGED, [])
 
 
 def test_a_first_moment_in_half_precision_is_rounded_after_it_has_been_used() -> None:
@@ -140,7 +140,7 @@ def test_updates_that_are_not_finite_do_not_happen_and_end_the_run() -> None:
         seen.append({"skipped": np.array(metrics["skipped"])} | {n: np.array(w) for n, w in state.weights.items()})
 
     result = broken.fit(policy(), PROMPTS, steps=9, key=KEY, callback=remember)
-    assert result.status == loop.NOT_FINITE
+    assert result.status is bridge.Status.NOT_FINITE
     assert [metrics["skipped"] for metrics in result.history] == [0, 3, 3]
     assert int(result.state.counters.skipped) == 6
     for name, array in result.state.weights.items():

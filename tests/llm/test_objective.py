@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_bridge.objective import Enumerated, Judged, Numbers, Part, PolicyGradient, Regression, payoffs
+from llm_bridge.objective import Enumerated, Judged, Numbers, PolicyGradient, Regression, Seen, payoffs
+from llm_bridge.scoring import entropy, kl_divergence
 from mmd.update import magnetic_step
 
 N, V = 2, 3
@@ -36,15 +37,6 @@ class Tree:
     def logs(self, logits: jax.Array) -> jax.Array:
         return jax.nn.log_softmax(logits)[self.prompt[:, None], self.prefix]
 
-    def visit(self, *policies: jax.Array):
-        """As `scoring.visit` does for networks."""
-
-        def visit(of_chunk, *arrays: jax.Array):
-            found = of_chunk(tuple(map(self.logs, policies)), self.tokens[:, 1:], *(a[:, 1:] for a in arrays))
-            return jax.tree.map(lambda part: jnp.pad(part, ((0, 0), (1, 0))), found)
-
-        return visit
-
     def log_probs(self, logits: jax.Array) -> jax.Array:
         """Of the tokens, [B, T]."""
         taken = jnp.take_along_axis(self.logs(logits), self.tokens[:, 1:, None], axis=2)[:, :, 0]
@@ -53,12 +45,21 @@ class Tree:
     def of_responses(self, logits: jax.Array) -> jax.Array:
         return self.log_probs(logits).sum(axis=1).reshape(N, -1)
 
-    def part(self, before: jax.Array, magnet: jax.Array, preference: jax.Array) -> Part:
-        """All responses, weighed by how likely the sampling policy makes them."""
-        share = jnp.exp(self.of_responses(before))
-        judged = Judged(payoffs(preference, share), preference)
-        numbers = (share / N, False, judged, self.log_probs(before), jnp.asarray(False), self.log_probs(magnet))
-        return Part(self.tokens, self.response, self.response, *numbers)
+    def share(self, before: jax.Array) -> jax.Array:
+        """How likely the sampling policy makes each response."""
+        return jnp.exp(self.of_responses(before))
+
+    def judged(self, before: jax.Array, preference: jax.Array) -> Judged:
+        return Judged(payoffs(preference, self.share(before)), preference)
+
+    def seen(self, logits: jax.Array, before: jax.Array, magnet: jax.Array) -> Seen:
+        """All responses, weighed by how likely the sampling policy makes them; as `Learner.loss` does for networks."""
+        logs, others = self.logs(logits), [self.logs(magnet), self.logs(before)]
+        spread, *divergences = (
+            jnp.pad(each, ((0, 0), (1, 0))) for each in (entropy(logs), *(kl_divergence(logs, o) for o in others))
+        )
+        log_probs = [self.log_probs(each) for each in (logits, before, magnet)]
+        return Seen(self.response, self.share(before) / N, *log_probs, spread, *divergences, sampled=False)
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -75,10 +76,10 @@ def drawn(tree: Tree, rng: np.random.Generator) -> tuple[jax.Array, jax.Array, j
 
 def gradient(tree: Tree, objective, at: jax.Array, before: jax.Array, others: tuple) -> np.ndarray:
     magnet, preference = others
-    part = tree.part(before, magnet, preference)
+    judged = tree.judged(before, preference)
 
     def loss(logits: jax.Array) -> jax.Array:
-        return objective(tree.visit(logits, magnet, before), part, NUMBERS)[0]
+        return objective(tree.seen(logits, before, magnet), judged, NUMBERS)
 
     return np.asarray(jax.grad(loss)(at))
 
@@ -139,12 +140,11 @@ def test_the_magnetic_step_is_where_each_form_stops(rng: np.random.Generator) ->
 
 def test_the_divergences_of_tokens_add_up_to_that_of_responses(tree: Tree, rng: np.random.Generator) -> None:
     """E_{y ~ pi} sum_t KL(pi(. | y_<t), mu(. | y_<t)) = KL(pi, mu) over whole responses."""
-    before, magnet, preference = drawn(tree, rng)
-    part = tree.part(before, magnet, preference)
-    _, seen = PolicyGradient()(tree.visit(before, magnet), part, NUMBERS)
+    before, magnet, _ = drawn(tree, rng)
+    seen = tree.seen(before, before, magnet)
     log_policy, log_magnet = tree.of_responses(before), tree.of_responses(magnet)
     expected = jnp.sum(jnp.exp(log_policy) * (log_policy - log_magnet)) / N
-    np.testing.assert_allclose(jnp.sum(part.weight * part.by_response(seen.divergence)), expected, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(seen.weight * seen.by_response(seen.to_magnet)), expected, rtol=1e-12)
 
 
 def test_payoffs_are_leave_one_out_win_rates_that_sum_to_zero(rng: np.random.Generator) -> None:

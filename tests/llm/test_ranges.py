@@ -176,7 +176,7 @@ def test_in_python_the_ranges_are_the_same_also_where_a_run_goes_on(words: str, 
 def test_no_rounds_are_no_training_in_python(key: Any) -> None:
     """What a command refuses, a loop may come to: the policy as it is."""
     found = bridge.MPO(SumJudge(), **SIZES).fit(policy(), PROMPTS, steps=0, key=key)
-    assert (found.status, found.history) == ("finished", [])
+    assert (found.status, found.history) == (bridge.Status.FINISHED, [])
     for name, array in policy().arrays().items():
         np.testing.assert_array_equal(found.policy.arrays()[name], array)
 
