@@ -33,7 +33,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,12 +107,25 @@ DRAWN = "--dataset-name prompts.jsonl --num-generations 2 --max-new-tokens 3"
 # -------------------------------------------------------------------- one command, one run
 
 
-def command(package: str, line: str) -> tuple[int, str]:
-    """Carry out a command line in this process: its exit status, and what it said on stderr."""
-    said, argv = io.StringIO(), sys.argv
+class Done(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        status: its exit status.
+        printed, said: on stdout and stderr.
+    """
+
+    status: int
+    printed: str
+    said: str
+
+
+def command(package: str, line: str) -> Done:
+    """Carry out a command line in this process."""
+    printed, said, argv = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = [package, *line.split()]
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
             runpy.run_module(package, run_name="__main__", alter_sys=True)
     except SystemExit as stop:
         status = stop.code
@@ -120,7 +133,7 @@ def command(package: str, line: str) -> tuple[int, str]:
         status = 0
     finally:
         sys.argv = argv
-    return int(status or 0), said.getvalue()
+    return Done(int(status or 0), printed.getvalue(), said.getvalue())
 
 
 def commands(package: str, *lines: str) -> Callable[[], dict[str, Any]]:
@@ -128,7 +141,7 @@ def commands(package: str, *lines: str) -> Callable[[], dict[str, Any]]:
 
     def run() -> dict[str, Any]:
         done = [command(package, line) for line in lines]
-        return {"statuses": [status for status, _ in done], "refused": [said for status, said in done if status == 2]}
+        return {"statuses": [one.status for one in done], "refused": [one.said for one in done if one.status == 2]}
 
     return run
 
@@ -137,8 +150,13 @@ def killed(line: str) -> dict[str, Any]:
     """A process that the judge kills in its second round, and the same command again, which goes on."""
     words = [sys.executable, "-m", "llm_bridge", *line.split()]
     first = subprocess.run(words, capture_output=True, check=False).returncode
-    status, _ = command("llm_bridge", line)
-    return {"statuses": [first, status], "killed": first == -signal.SIGKILL}
+    return {"statuses": [first, command("llm_bridge", line).status], "killed": first == -signal.SIGKILL}
+
+
+def listed_games() -> dict[str, Any]:
+    """What `mmd games` prints."""
+    done = command("mmd", "games")
+    return {"statuses": [done.status], "printed": done.printed.splitlines()}
 
 
 # -------------------------------------------------------------------- runs in Python
@@ -260,6 +278,7 @@ def runs() -> dict[str, Callable[[], dict[str, Any]]]:
         f"lab {CYCLE} --methods mpo,omwu,egpo --iterations 60 --quiet --out exact",
         f"lab {CYCLE} --methods mpo,inpo --iterations 60 --quiet --out noisy {noisy}",
     )
+    found["solve nothing, list games"] = listed_games
     found["solve in Python"] = solved_in_python
     found["solve batch"] = batch
     return found | training_runs()
