@@ -23,7 +23,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import runpy
@@ -41,7 +40,7 @@ PRECISION = {"solve": 1e-12, "train": 1e-5}  # by the first word of a run's name
 LEFT_OUT = re.compile(
     r"seconds?|versions?|commit|command|environment|time|memory|per_second|model$|model_name_or_path$"
 )
-SOLUTIONS = ("value", "exploitability", "nash_conv", "iterations", "iterate", "converged")
+SOLUTIONS = ("row", "column", "values", "nash_conv", "iterates", "iterations", "faces", "tolerances")
 CYCLE, KUHN, LEDUC = "preference:cycle", "kuhn_poker", "leduc_poker"
 MATRIX = [[2.0, -1.0, 0.5], [-3.0, 1.0, 0.25], [0.5, 0.75, -1.5], [1.0, -2.0, 0.0]]
 
@@ -166,8 +165,7 @@ def of_solution(solution: Any) -> dict[str, Any]:
     """What a solution says, times apart."""
     numbers = ("iterate", "iterations", "gradient_evaluations", "value", "exploitability", "nash_conv")
     found = {name: getattr(solution, name) for name in (*numbers, "regularized_gap", "converged", "tolerance", "dtype")}
-    plans = [np.asarray(plan).tolist() for plan in solution.policy.log_policy]
-    return found | {"status": solution.status.value, "log_policy": plans}
+    return found | {"status": solution.status.value, "policy": list(solution.policy.probabilities)}
 
 
 def solved_in_python() -> dict[str, Any]:
@@ -177,7 +175,7 @@ def solved_in_python() -> dict[str, Any]:
 
     cycle, kuhn = games.load(CYCLE), games.load(KUHN)
     settings = {"eta": 0.1, "alpha": 0.1}
-    magnets = {"fixed": mmd.Fixed("dilated"), "refresh": mmd.Refresh(every=64), "moving": mmd.MovingAverage(0.05)}
+    magnets = {"fixed": mmd.Fixed("dilated"), "refresh": mmd.Refresh(every=64), "moving": mmd.MovingAverage(rate=0.05)}
     found = {
         f"{name} on {game.name}": of_solution(
             mmd.solve(game, mmd.MagneticMirrorDescent(magnet=magnet, **settings), max_iterations=200)
@@ -185,8 +183,7 @@ def solved_in_python() -> dict[str, Any]:
         for name, magnet in magnets.items()
         for game in (cycle, kuhn)
     }
-    exact = mmd.solve_exactly(kuhn)
-    return found | {"exactly": float(getattr(exact, "value", math.nan))}
+    return found | {"exactly": list(mmd.solve_exactly(kuhn).plans)}
 
 
 def batch() -> dict[str, Any]:
@@ -199,12 +196,10 @@ def batch() -> dict[str, Any]:
         "default": mmd.solve_many(matrices),
         "mmd": mmd.solve_many(matrices[:6], mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1), max_iterations=256),
     }
-    return {name: {field: listed(many, field) for field in SOLUTIONS} for name, many in found.items()}
-
-
-def listed(solutions: Any, field: str) -> list[Any]:
-    """A field of every solution of a batch."""
-    return [plain(getattr(one, field)) for one in solutions]
+    return {
+        name: {field: getattr(many, field) for field in SOLUTIONS} | {"why": [one.value for one in many.statuses]}
+        for name, many in found.items()
+    }
 
 
 def fitted() -> dict[str, Any]:
