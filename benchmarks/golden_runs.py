@@ -371,13 +371,16 @@ def content(path: Path) -> Any:
 
 
 def files(folder: Path, before: set[Path]) -> Iterator[tuple[str, Any]]:
-    """Every file that a run left, by its name; of a training run's checkpoints the folders alone."""
+    """Every file that a run left, by its name; of a training run's checkpoints the newest alone, as a name.
+
+    How many there are depends on how long a round took.
+    """
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        inside = "checkpoints" in parts
-        if inside and parts[-2] == "checkpoints" and not parts[-1].startswith("."):
-            yield "/".join(parts), "there"
-        if not inside and path.is_file() and path not in before and "__pycache__" not in parts:
+        if "checkpoints" in parts:
+            if parts[-2] == "checkpoints" and path == max(path.parent.iterdir()):
+                yield "/".join(parts), "there"
+        elif path.is_file() and path not in before and "__pycache__" not in parts:
             yield "/".join(parts), content(path)
 
 
