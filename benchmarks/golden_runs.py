@@ -215,7 +215,7 @@ def fitted() -> dict[str, Any]:
     finally:
         sys.path.remove(os.getcwd())
     policy = bridge.load("model")
-    sizes = {"group_size": 4, "prompts_per_round": 2, "max_new_tokens": 3}
+    sizes: dict[str, Any] = {"group_size": 4, "prompts_per_round": 2, "max_new_tokens": 3}
     method = bridge.MPO(shorter, eta=0.4, alpha=0.1, magnet=mmd.Refresh(every=1), **sizes)
     prompts, key = ["w1 w2", "w3 w4", "w5 w6"], jax.random.key(3)
     result = method.fit(policy, prompts, steps=2, key=key)
