@@ -16,7 +16,7 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-NOT_ALL := demo demo_llm openspiel_counts gpu gpu_policies tpu_compile tpu_mpo beside_trl
+NOT_ALL := demo demo_llm golden_runs openspiel_counts gpu gpu_policies tpu_compile tpu_mpo beside_trl
 BENCHMARKS := $(filter-out $(NOT_ALL),$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
 
 .PHONY: setup demo demo-llm test check lint bench bench-gpu peers bench-peers parity docs clean
