@@ -108,7 +108,8 @@ class Policy:
         Raises:
             ModuleNotFoundError: pandas is not installed.
         """
-        return data_frame(dict(zip(COLUMNS, map(list, zip(*self._rows(), strict=True)), strict=True)))
+        rows = self.table()
+        return data_frame({name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)})
 
     def table(self) -> list[tuple[str, str, str, float]]:
         """Rows (player, infoset, action, probability), in treeplex order."""

@@ -168,11 +168,9 @@ def test_it_keeps_no_checkpoint_and_touches_no_others(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def test_the_laboratory_and_batches_refuse_it_in_a_sentence() -> None:
+def test_the_laboratory_refuses_it_in_a_sentence() -> None:
     with pytest.raises(mmd.GameError, match="fictitious-play runs on the host, and the laboratory compiles"):
-        laboratory.run([(PLAIN_RPS, FictitiousPlay())], np.array([0, 1]))  # pyright: ignore
-    with pytest.raises(mmd.GameError, match="expected an algorithm"):
-        mmd.solve_many([PLAIN_RPS], FictitiousPlay())  # pyright: ignore
+        laboratory.batchable(FictitiousPlay())
 
 
 # -------------------------------------------------------------------- the command

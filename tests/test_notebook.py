@@ -149,6 +149,36 @@ def test_tables_become_data_frames(kuhn: mmd.Solution, monkeypatch: pytest.Monke
     assert (row["game"], row["value"], row["converged"]) == (["kuhn_poker:cards=3"], [kuhn.value], [True])
 
 
+def test_a_batch_is_a_table_with_a_row_for_each_game(monkeypatch: pytest.MonkeyPatch) -> None:
+    side = np.full((2, 2), 0.5)
+    found = mmd.Solutions(
+        games=[PENNIES, 3 * PENNIES],
+        algorithm={"name": "by hand"},
+        row=side,
+        column=side,
+        values=np.zeros(2),
+        nash_conv=np.array([0.0, 0.5]),
+        statuses=[mmd.Status.CONVERGED, mmd.Status.TIME_LIMIT],
+        iterates=["polished", "last"],
+        iterations=np.array([1, 2]),
+        faces=np.array([1, 0]),
+        tolerances=np.full(2, 1e-9),
+        seconds={"compile": 1.0, "solve": 0.5},
+    )
+    pandas: Any = types.ModuleType("pandas")
+    pandas.DataFrame = Frame
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    columns = found.to_pandas().columns
+    assert columns["exploitability"] == [0.0, 0.25]
+    assert columns["converged"] == [True, False]
+    assert [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] == [
+        one.summary for one in found
+    ]
+    cells = Tables(found._repr_html_()).cells
+    assert cells[0] == "2 solutions, 1 converged"
+    assert "0.25" in cells
+
+
 def test_without_pandas_the_extra_is_named(kuhn: mmd.Solution, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     sentence = re.escape("data frames need pandas: pip install 'magnetic-mirror[pandas]'")
