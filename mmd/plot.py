@@ -6,7 +6,7 @@ the rounding floor (float64 eps times the payoff range) are drawn on it: differe
 
 import itertools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -31,7 +31,7 @@ X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evalua
 
 X = Literal["iterations", "gradient_evaluations", "seconds"]
 Run = Solution | str | os.PathLike[str]
-Runs = Mapping[str, Run] | Iterable[Run] | Run
+Runs = Mapping[str, Run] | Sequence[Run] | Run
 
 
 def prepare_figure(path: Path) -> None:
@@ -152,7 +152,7 @@ def plot_convergence(runs: Runs, x: X = "gradient_evaluations", path: str | os.P
 def _labelled(runs: Runs) -> Mapping[str, Run]:
     """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
-        return runs
+        return dict(runs)
     listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
     names = [run.algorithm["name"] if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
     labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
