@@ -141,8 +141,7 @@ def solve(
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     refuse_traced(game, algorithm, start)
-    game = as_game(game)
-    _refuse_others(algorithm)
+    game = _checked(game, algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     if dtype not in ("float64", "float32"):
         raise GameError(f"expected dtype float64 or float32, got {dtype!r}")
@@ -183,10 +182,12 @@ def solve(
         return run.until_done(on_check)
 
 
-def _refuse_others(algorithm: Any) -> None:
-    """What is no algorithm."""
+def _checked(game: Any, algorithm: Any) -> Game:
+    """The game that is given; what is none is refused, and what is no algorithm."""
+    game = as_game(game)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    return game
 
 
 class _Run:

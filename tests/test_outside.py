@@ -152,7 +152,8 @@ def test_the_algorithm_ends_at_the_quantal_response_equilibrium(installed: Path,
     exploitability = ((PAYOFFS @ y).max() - (x @ PAYOFFS).min()) / 2
     np.testing.assert_allclose(result["exploitability"], exploitability, rtol=1e-9)
     assert result["algorithm"]["name"] == "outside_algorithm"
-    monkeypatch.setitem(sys.modules, "outside_example", None)  # importing it now fails
+    for name in [name for name in sys.modules if name.startswith("outside_example")]:
+        monkeypatch.setitem(sys.modules, name, None)  # importing it now fails
     assert run("plot", "run") == run("verify", "game.csv", "run") == 0
     assert run("solve", "game.csv", *words, "--out", "run", "--resume") == 2
 
@@ -280,6 +281,7 @@ class Family:
     TENSORS = {}
 
 number = 3
+STILL = mmd.Fixed()
 """
 REFUSED = {
     "solve absent_module:f": "game absent_module:f: cannot import it (ModuleNotFoundError: No module named 'absent_mod",
@@ -300,6 +302,7 @@ REFUSED = {
     "solve game.csv --algorithm outside_algorithm --eta -1": "expected eta > 0, got -1.0",
     "compare game.csv --algorithms mmd,mine:absent": "algorithm mine:absent: the module mine has no 'absent'",
     "solve game.csv --algorithm mmd --magnet mine:number": "magnet mine:number: expected a mmd.Magnet, or a class",
+    "solve game.csv --algorithm mmd --center uniform --magnet mine:STILL": "magnet mine:STILL: is one object and takes",
     "solve game.csv --algorithm mmd --magnet outside_magnet:each=2": "outside_magnet has no parameter 'each'",
 }
 REFUSED_BY_MPO = {
