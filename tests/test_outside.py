@@ -155,6 +155,9 @@ def test_the_algorithm_ends_at_the_quantal_response_equilibrium(installed: Path,
     for name in [name for name in sys.modules if name.startswith("outside_example")]:
         monkeypatch.setitem(sys.modules, name, None)  # importing it now fails
     assert run("plot", "run") == run("verify", "game.csv", "run") == 0
+    for given, labels in (("run", ["run"]), (["run", Path("run")], ["run 1", "run 2"])):
+        shown = [line.get_label() for line in mmd.plot_convergence(given).axes[0].get_lines()]
+        assert shown[: len(labels)] == [f"{label}, last iterate" for label in labels]
     assert run("solve", "game.csv", *words, "--out", "run", "--resume") == 2
 
 
