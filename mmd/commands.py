@@ -234,7 +234,7 @@ def _magnet(text: str, center: str) -> Magnet:
     except ValueError:
         pass
     if magnets.DOOR.is_outside(text):
-        return magnets.load(text, center=center)
+        return magnets.load(text, **({} if center == "dilated" else {"center": center}))
     known = (
         "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 or moving=0.05,power=4 (a rate in (0, 1], a power "
         f">= 0), halpern or one from outside ({doors.FORMS})"

@@ -112,7 +112,7 @@ class Door:
             givers = self.installed()[_spelled(name)]
             raise self.error(f"{NOUNS[self.kind]} {name}: is given by {givers}: name it as module:name")
         shown = f"{name} ({points[0].value})"
-        return Found(self._named(shown, points[0].module, points[0].attr), numbers)
+        return Found(self._named(shown, points[0].module, points[0].attr or ""), numbers)
 
     def made(self, text: str, base: type, **given: Any) -> Any:
         """An object of class `base`: the one that a text names, or one made by the class or function that it names.
@@ -120,7 +120,7 @@ class Door:
         Args:
             text: what names it, numbers included.
             base: the class.
-            given: further arguments, for those of these names that the class or function has.
+            given: further arguments.
 
         Raises:
             error: as `find`, or it is no such object, or its numbers do not fit.
@@ -129,10 +129,12 @@ class Door:
         name = text.removesuffix(f":{numbers}")
         if callable(thing) and not isinstance(thing, base):
             known = signature_of(thing)
-            further = {key: value for key, value in given.items() if key in known}
-            thing = self.called(name, thing, arguments(name, known, numbers, self.error) | further)
-        elif numbers:
-            raise self.error(f"{NOUNS[self.kind]} {name}: is one object and takes no numbers, got {numbers!r}")
+            if idle := sorted(set(given) - set(known)):
+                raise self.error(f"{NOUNS[self.kind]} {name}: takes no {idle[0]}, and one was given")
+            thing = self.called(name, thing, arguments(name, known, numbers, self.error) | given)
+        elif numbers or given:
+            got = numbers or ", ".join(sorted(given))
+            raise self.error(f"{NOUNS[self.kind]} {name}: is one object and takes nothing, got {got}")
         if not isinstance(thing, base):
             self.refuse(name, thing)
         return thing

@@ -261,7 +261,7 @@ def as_game(given: Any) -> Game:
     refuse_traced(given)
     if given is None or (not isinstance(given, list | tuple) and not hasattr(given, "__array__")):
         raise GameError(f"expected a Game, a matrix of payoffs, or a game's name or file, got {given!r:.80}")
-    return Game.from_matrix(given)
+    return Game.from_matrix(checked_matrix(given))
 
 
 def _loader() -> Callable[[str], Game]:
@@ -338,7 +338,7 @@ def holds_logs(array: Float[np.ndarray, " S"]) -> bool:
     return bool(np.maximum(array[1:], 0.0).sum() < LESS_THAN_ONE)
 
 
-def checked_matrix(payoffs: np.ndarray) -> Float[np.ndarray, "m n"]:
+def checked_matrix(payoffs: Any) -> Float[np.ndarray, "m n"]:
     """A finite, non-empty matrix as a float64 array of its own; GameError says what it is instead.
 
     Complex, masked and text entries are refused: a conversion would change or invent payoffs.

@@ -308,7 +308,7 @@ def load(name: str, **given: Any) -> Magnet:
     Args:
         name: `module:name`, `path.py:name` or the name that an installed package gives, with numbers behind it as in
             `module:name:rate=0.1`; its module is imported.
-        given: further arguments, such as `center`; those that its class does not have are left out.
+        given: further arguments of its class, such as `center`.
 
     Raises:
         GameError: there is none, its code fails, it is no magnet, or a number does not fit.

@@ -1,7 +1,7 @@
 """The convergence of runs as a figure, from solutions and from run directories; `mmd.figure` draws it."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Run = Solution | str | os.PathLike[str]
-Runs = Mapping[str, Run] | Iterable[Run] | Run
+Runs = Mapping[str, Run] | Sequence[Run] | Run
 
 
 def curve_of(run: Run) -> Curve:
@@ -50,7 +50,7 @@ def plot_convergence(runs: Runs, x: X = "gradient_evaluations", path: str | os.P
 def _labelled(runs: Runs) -> Mapping[str, Run]:
     """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
-        return runs
+        return dict(runs)
     listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
     names = [run.algorithm["name"] if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
     labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]

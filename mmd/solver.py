@@ -104,8 +104,7 @@ def solve(
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     refuse_traced(game, algorithm, start)
-    game = as_game(game)
-    _refuse_others(algorithm)
+    game = _checked(game, algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
     _refuse_settings(dtype, checkpoint, resume=resume)
     if isinstance(algorithm, HostAlgorithm):
@@ -146,10 +145,12 @@ def solve(
         return run.until_done(on_check)
 
 
-def _refuse_others(algorithm: Any) -> None:
-    """What is no algorithm, of either form."""
+def _checked(game: Any, algorithm: Any) -> Game:
+    """The game that is given; what is none is refused, and what is no algorithm of either form."""
+    game = as_game(game)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    return game
 
 
 def _refuse_settings(dtype: str, checkpoint: str | os.PathLike[str] | None, *, resume: bool) -> None:

@@ -9,7 +9,7 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any
 
@@ -78,14 +78,14 @@ def _from_outside(name: str) -> type:
     found, numbers = DOOR.find(name)
     if numbers:
         raise GameError(f"algorithm {name}: expected a name alone, got numbers behind it: {numbers!r}")
-    if not (inspect.isclass(found) and is_dataclass(found)):
+    if not (inspect.isclass(found) and hasattr(found, "__dataclass_fields__")):
         DOOR.refuse(name, found)
     form = next((form for form in FORMS if hasattr(found, form[0])), FORMS[0])
     if missing := [member for member in (*MEMBERS, *form) if not hasattr(found, member)]:
         raise GameError(f"algorithm {name}: expected {DOOR.wanted}, and {found.__qualname__} has no {missing[0]!r}")
-    if found.name in _by_name():
-        own = f"a name of its own for {found.__qualname__}"
-        raise GameError(f"algorithm {name}: expected {own}, got {found.name!r}, which is built in")
+    if (own := getattr(found, "name")) in _by_name():  # noqa: B009 - for the type checker it is any class
+        wanted = f"a name of its own for {found.__qualname__}"
+        raise GameError(f"algorithm {name}: expected {wanted}, got {own!r}, which is built in")
     if form is FORMS[0] and _is_complete(found) and jax.tree_util.all_leaves([DOOR.called(name, found, {})]):
         decorator = "@jax.tree_util.register_dataclass"
         raise GameError(f"algorithm {name}: expected {decorator} above {found.__qualname__}, its numbers are leaves")
