@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 Apart = dict[str, Array | tuple[Array, ...]]  # weights of the layers as arrays of their own
-Block = Callable[[Any, Array, Callable[[Array, Array], tuple[Array, Array]]], Array]
+Store = Callable[[Array, Array], tuple[Array, Array]]
+Block = Callable[[Any, Array, Store], Array]
 FEW_LAYERS = 16  # up to which a step on a CPU is not scanned
 FEW_ROWS, LARGE_MATRIX = 64, 2**17  # numbers of rows and of entries between which XLA's products on a CPU are slow
 
@@ -39,9 +40,9 @@ def apart(weights: dict[str, Array], layers: str, *, tied: bool) -> Apart:
 
 
 def caches_apart(
-    keys: Float[Array, "L B K S C"], values: Float[Array, "L B K S C"]
+    keys: Any, values: Any
 ) -> tuple[tuple[Float[Array, "B K C S"], ...], tuple[Float[Array, "B K S C"], ...]]:
-    """Keys and values of each layer for `step`."""
+    """Keys and values [L, B, K, S, C] as those of each layer, for `step`."""
     return tuple(jnp.swapaxes(layer, 2, 3) for layer in keys), tuple(values)
 
 

@@ -139,9 +139,10 @@ class Decoder:
         layers = self._layers(weights)
         if isinstance(cache.keys, tuple):
 
-            def block(layer: Weights, x: Array, store: Any) -> Array:
+            def block(layer: Weights, x: Array, store: cpu_steps.Store) -> Array:
                 query, key, value = self._qkv(layer, x, view)
-                return self._finish(layer, x, self._attend(layer, query, *store(key, value), view))
+                key, value = store(key, value)
+                return self._finish(layer, x, self._attend(layer, query, key, value, view))
 
             x, keys, values = cpu_steps.step(block, layers, x, slot, (cache.keys, cache.values))
         else:

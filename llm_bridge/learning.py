@@ -124,8 +124,8 @@ class Learner:
         to_policy = divergences.pop() if self.objective.proximal else None
         to_magnet = divergences.pop() if self.objective.magnet == "whole" else None
         known = (samples.response, samples.share, log_probs, before, magnet)
-        seen = Seen(*known, spread, to_magnet, to_policy, sampled=sampled)
-        return self.objective(seen, judged, numbers), seen
+        seen = Seen(*known, spread, to_magnet, to_policy, sampled)
+        return self.objective(seen, judged, numbers), seen._replace(sampled=None)
 
     def _once(self, weights: Weights, samples: Samples, judged: Judged, others: Any) -> tuple[Any, Any, Array | None]:
         """What is computed once a round: rows and policies of `loss`, and what estimates the divergence from the start.

@@ -16,7 +16,7 @@ standard deviation: either would change the scale to which eta and alpha refer.
 Letters: as in `llm_bridge.arena`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -46,9 +46,7 @@ class Judged(NamedTuple):
     preference: Float[Array, "N G H"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What a forward pass shows of some prompts' responses, token by token; 0 beside the responses. Nats.
 
     Attributes:
@@ -60,7 +58,7 @@ class Seen:
         entropy: of the distribution that predicts each token.
         to_magnet: KL(pi, mu) of these distributions, where the objective asks for the magnet's whole ones.
         to_policy: KL(pi, pi_k) of them, where it is `proximal`.
-        sampled: whether the responses are draws, not an enumeration.
+        sampled: whether the responses are draws, not an enumeration; None outside of an objective, being no array.
     """
 
     response: Bool[Array, "B T"]
@@ -71,7 +69,7 @@ class Seen:
     entropy: Float[Array, "B T"]
     to_magnet: Float[Array, "B T"] | None
     to_policy: Float[Array, "B T"] | None
-    sampled: bool = field(metadata={"static": True})
+    sampled: bool | None
 
     def by_token(self, values: Float[Array, "N G"]) -> Float[Array, "B T"]:
         """A value of each response, at each of its tokens."""

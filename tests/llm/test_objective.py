@@ -54,12 +54,12 @@ class Tree:
 
     def seen(self, logits: jax.Array, before: jax.Array, magnet: jax.Array) -> Seen:
         """All responses, weighed by how likely the sampling policy makes them; as `Learner.loss` does for networks."""
-        logs, others = self.logs(logits), [self.logs(magnet), self.logs(before)]
-        spread, *divergences = (
-            jnp.pad(each, ((0, 0), (1, 0))) for each in (entropy(logs), *(kl_divergence(logs, o) for o in others))
-        )
-        log_probs = [self.log_probs(each) for each in (logits, before, magnet)]
-        return Seen(self.response, self.share(before) / N, *log_probs, spread, *divergences, sampled=False)
+        logs = self.logs(logits)
+        found = entropy(logs), *(kl_divergence(logs, self.logs(other)) for other in (magnet, before))
+        spread, to_magnet, to_policy = (jnp.pad(each, ((0, 0), (1, 0))) for each in found)
+        ours, by_policy, by_magnet = (self.log_probs(each) for each in (logits, before, magnet))
+        weight = self.share(before) / N
+        return Seen(self.response, weight, ours, by_policy, by_magnet, spread, to_magnet, to_policy, sampled=False)
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -142,9 +142,11 @@ def test_the_divergences_of_tokens_add_up_to_that_of_responses(tree: Tree, rng: 
     """E_{y ~ pi} sum_t KL(pi(. | y_<t), mu(. | y_<t)) = KL(pi, mu) over whole responses."""
     before, magnet, _ = drawn(tree, rng)
     seen = tree.seen(before, before, magnet)
+    to_magnet = seen.to_magnet
+    assert to_magnet is not None
     log_policy, log_magnet = tree.of_responses(before), tree.of_responses(magnet)
     expected = jnp.sum(jnp.exp(log_policy) * (log_policy - log_magnet)) / N
-    np.testing.assert_allclose(jnp.sum(seen.weight * seen.by_response(seen.to_magnet)), expected, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(seen.weight * seen.by_response(to_magnet)), expected, rtol=1e-12)
 
 
 def test_payoffs_are_leave_one_out_win_rates_that_sum_to_zero(rng: np.random.Generator) -> None:
