@@ -1,7 +1,7 @@
 """The convergence of runs as a figure, from solutions and from run directories; `mmd.figure` draws it."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 

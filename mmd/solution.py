@@ -247,7 +247,7 @@ class Solutions(Sequence[Solution]):
         """For notebooks: how many converged, and the summaries of the first."""
         first = [one.summary for one in islice(self, MOST_ROWS)]
         caption = f"{len(self):,} solutions, {int(self.converged.sum()):,} converged"
-        return html_table(caption, (one.values() for one in first), list(first[0]) if first else (), len(self))
+        return html_table(caption, (list(one.values()) for one in first), list(first[0]) if first else (), len(self))
 
     def to_pandas(self) -> Any:
         """The summaries as a `pandas.DataFrame`, a row for each game; seconds are those of the whole batch.
