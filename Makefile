@@ -16,8 +16,8 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-NOT_ALL := demo demo_llm golden_runs openspiel_counts gpu gpu_policies tpu_compile tpu_mpo beside_trl
-BENCHMARKS := $(filter-out $(NOT_ALL),$(basename $(notdir $(shell grep -l __main__ benchmarks/*.py))))
+NOT_ALL := peers.% demo real_model.demo faults.golden_runs device.gpu device.gpu_policies device.tpu_compile device.tpu_mpo
+BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
 .PHONY: setup demo demo-llm test check lint bench bench-gpu peers bench-peers parity docs clean
 
@@ -39,7 +39,7 @@ demo: setup
 	$(BIN)/python -m benchmarks.demo
 
 demo-llm: setup
-	$(BIN)/python -m benchmarks.demo_llm
+	$(BIN)/python -m benchmarks.real_model.demo
 
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -57,16 +57,16 @@ bench: setup
 
 bench-gpu: setup
 	$(PIP) --editable '.[cuda]'
-	$(BIN)/python -m benchmarks.gpu
-	$(BIN)/python -m benchmarks.gpu_policies
+	$(BIN)/python -m benchmarks.device.gpu
+	$(BIN)/python -m benchmarks.device.gpu_policies
 
 peers:
 	benchmarks/peers/setup.sh
 
 bench-peers: setup peers
-	.peers/openspiel/bin/python -m benchmarks.openspiel_counts
+	.peers/openspiel/bin/python -m benchmarks.peers.openspiel_counts
 	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.beside_trl
+	$(BIN)/python -m benchmarks.peers.beside_trl
 
 parity: setup
 	benchmarks/peers/setup.sh torch

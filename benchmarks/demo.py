@@ -14,8 +14,8 @@ from pathlib import Path
 import games
 import mmd
 from benchmarks.report import print_table
-from mmd import run_directory
-from mmd.algorithm import Algorithm
+from mmd.algorithms.contract import Algorithm
+from mmd.measure import run_directory
 
 RUNS: tuple[tuple[str, str, Algorithm, float], ...] = (
     ("leduc_poker", "auto", mmd.Auto(), 1e-9),

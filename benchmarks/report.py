@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-import mmd.environment
+import mmd.host.environment
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -16,9 +16,9 @@ RESULTS = Path(__file__).parent / "results"
 def environment() -> dict[str, Any]:
     """Versions, device, commit and processor count: what the numbers depend on."""
     return {
-        "versions": mmd.environment.versions(),
-        "device": mmd.environment.device(),
-        "commit": mmd.environment.commit(),
+        "versions": mmd.host.environment.versions(),
+        "device": mmd.host.environment.device(),
+        "commit": mmd.host.environment.commit(),
         "cpu_count": os.cpu_count(),
     }
 

@@ -2,7 +2,10 @@
 
 A built-in game is a function `-> Game` of a module of this package whose parameters all have defaults; `game` is the
 one called by the module's name alone. So a new game is a new file, and nothing else. A game from outside this package
-(`mmd.doors`) is a `Game`, its rules (`games.rules.Rules`), or a class or function that returns either.
+(`mmd.host.doors`) is a `Game`, its rules (`games.rules.Rules`), or a class or function that returns either.
+
+The families of games, `rules`, `frontier` and `compile` stand here and never import `games.readers`, where games come
+from files. Of `mmd`, games import `mmd.game` and `mmd.host` alone. Read `kuhn_poker.py` first, the smallest family.
 """
 
 import importlib
@@ -13,9 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from games import files, matrix, preference, rules
-from mmd import doors
-from mmd.game import Game, GameError, register_loader
+from games import matrix, preference, rules
+from games.readers import files
+from mmd.game.game import Game, GameError, register_loader
+from mmd.host import doors
 
 __all__ = ["available", "load", "matrix", "preference", "rules"]
 
@@ -43,12 +47,12 @@ def load(spec: str | os.PathLike[str]) -> Game:
 
     Raises:
         GameError: no such game, parameters it does not have or allow, code from outside that fails, or a file that
-            holds no solvable game (then a `games.files.GameFormatError` with the place).
+            holds no solvable game (then a `games.readers.files.GameFormatError` with the place).
     """
     spec = os.fspath(spec)
     family, _, parameters = spec.partition(":")
     if family == "openspiel":
-        return importlib.import_module("games.openspiel").load(parameters)
+        return importlib.import_module("games.readers.openspiel").load(parameters)
     if _is_built_in(family):
         return _load_built_in(family, parameters)
     if not os.path.exists(spec) and DOOR.is_outside(spec):
@@ -56,7 +60,7 @@ def load(spec: str | os.PathLike[str]) -> Game:
     path, *options = [spec] if os.path.exists(spec) else spec.split("#")
     suffix = Path(path).suffix.lower()
     if suffix in GAMBIT:
-        return importlib.import_module("games.gambit").load(path, options)
+        return importlib.import_module("games.readers.gambit").load(path, options)
     if suffix in files.READERS:
         return files.load(path, options)
     if suffix or os.sep in path or os.path.exists(path):

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 
 from games.compile import TERMINAL
 from games.frontier import game_of
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 MAX_CELLS = 36
 MAX_FLEETS = 10_000  # pairs of them would be 1e8 nodes before the first shot

@@ -21,9 +21,9 @@ from jaxtyping import Bool, Float, Int
 
 from games.constant_sum import constant_sum
 from games.labels import unique_labels
-from mmd.game import Description, Game, GameError, PlayerLabels, common
-from mmd.payoff import Entries
-from mmd.treeplex import Treeplex
+from mmd.game.game import Description, Game, GameError, PlayerLabels, common
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Treeplex
 
 CHANCE = -1
 TERMINAL = -2

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
-from mmd.game import GameError
+from mmd.game.game import GameError
 
 SUM_TOLERANCE = 1e-9  # of the payoff range, in the sum of both players' payoffs
 ROUNDED = 0.01  # of the payoff range: sums that differ by less look like those of rounded payoffs

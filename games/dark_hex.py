@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 
 from games.compile import TERMINAL
 from games.frontier import game_of
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 MAX_CELLS = 12
 RULES = ("abrupt", "classical")

@@ -23,9 +23,9 @@ from jaxtyping import Bool, Float, Int
 from games.compile import CHANCE, TERMINAL
 from games.labels import LazyLabels
 from games.memory import GIB, machine_memory
-from mmd.game import Description, Game, GameError, PlayerLabels
-from mmd.payoff import Entries
-from mmd.treeplex import Treeplex
+from mmd.game.game import Description, Game, GameError, PlayerLabels
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Treeplex
 
 States = Any  # a NamedTuple of arrays whose first axis is n
 BYTES_PER_NODE = 230  # peak: 125 to 224 measured

@@ -29,9 +29,9 @@ from jaxtyping import Int
 
 from games.labels import LazyLabels
 from games.memory import check_memory
-from mmd.game import Description, Game, GameError, PlayerLabels
-from mmd.payoff import Entries
-from mmd.treeplex import Ordering, Treeplex
+from mmd.game.game import Description, Game, GameError, PlayerLabels
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Ordering, Treeplex
 
 MAX_CARDS = 13
 RESULTS = "ltw"

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 from games.compile import CHANCE, TERMINAL
 from games.frontier import game_of
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 RANKS = "A23456789TJQK"  # the ace is low: a deck of three is J, Q, K
 ACTIONS = ("pass", "bet")

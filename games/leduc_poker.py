@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from games.compile import CHANCE, TERMINAL
 from games.frontier import game_of
 from games.kuhn_poker import RANKS
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 SUITS = "shdc"
 ANTE = 1

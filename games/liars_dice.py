@@ -26,9 +26,9 @@ from jaxtyping import Float, Int
 
 from games.labels import LazyLabels
 from games.memory import check_memory
-from mmd.game import Description, Game, GameError, PlayerLabels
-from mmd.payoff import Entries
-from mmd.treeplex import Treeplex
+from mmd.game.game import Description, Game, GameError, PlayerLabels
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Treeplex
 
 MAX_FACES = 20
 MAX_DICE = 5

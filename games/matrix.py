@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from games.labels import unique_labels
-from mmd.game import Game, GameError, refuse_traced
+from mmd.game.game import Game, GameError, refuse_traced
 
 NOT_REAL = "cSUMmO"  # kinds of arrays: complex numbers, texts, times, and objects that have to be looked at
 Numbers = np.ndarray | Sequence[Sequence[float | int | None]]

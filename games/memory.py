@@ -5,7 +5,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from mmd.game import GameError
+from mmd.game.game import GameError
 
 BYTES_PER_PAYOFF = 135  # peak while `Game.from_entries` sorts them, 121 to 131 measured; iterating takes less
 GIB = 2**30
@@ -14,7 +14,7 @@ CONTAINER_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.l
 
 
 def estimated_bytes(n_payoffs: int) -> int:
-    """Peak memory of building a game of so many payoffs and solving it (`benchmarks.scale` measures it)."""
+    """Peak memory of building a game of so many payoffs and solving it (`benchmarks.device.scale` measures it)."""
     return int(BYTES_PER_PAYOFF * n_payoffs + min(COMPILER_PER_PAYOFF * n_payoffs, COMPILER))
 
 

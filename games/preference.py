@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from games.constant_sum import rounding_hint
 from games.labels import unique_labels
 from games.matrix import Numbers, as_matrix
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 SUM_TOLERANCE = 1e-9  # in P + P.T = 1: shares written with ten digits pass
 

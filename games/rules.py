@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 
 State = TypeVar("State")
 

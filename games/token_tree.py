@@ -23,9 +23,9 @@ from games import preference
 from games.labels import LazyLabels
 from games.matrix import Numbers, as_matrix
 from games.memory import check_memory
-from mmd.game import Game, GameError, PlayerLabels
-from mmd.payoff import Entries
-from mmd.treeplex import Treeplex
+from mmd.game.game import Game, GameError, PlayerLabels
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Treeplex
 
 MAX_VOCABULARY = 100_000
 MAX_LENGTH = 20

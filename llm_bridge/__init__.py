@@ -5,84 +5,101 @@
     result = bridge.MPO(judge).fit(policy, prompts, steps=500, key=key)
 
 Names are imported when first used, so that `import llm_bridge` costs nothing and pulls in no array library.
+
+Rooms, from the ground up; each may import those before it, and of `mmd` only the public surface, `mmd.update` and
+`mmd.host`:
+
+    model               the decoder, one file for each family of models, names and shards of weights
+    text                tokenizers, rows of data, rows as token ids
+    policy              log-probabilities and generation: read `policy/policy.py` first
+    checkpoint          Hugging Face folders and adapters, read and written
+    judges              who says which of two responses is preferred
+    train, run          MPO and other methods on one loop; what a run keeps on disk and how it is stopped
+    measure             win rates, intervals, lotteries of models
+    command             the `mpo` command
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llm_bridge import baselines, models
     from llm_bridge import judges as judges
-    from llm_bridge.adapters import add_adapter as add_adapter
-    from llm_bridge.adapters import load_adapter as load_adapter
-    from llm_bridge.adapters import merge as merge
-    from llm_bridge.adapters import save_adapter as save_adapter
-    from llm_bridge.architecture import Architecture as Architecture
-    from llm_bridge.architecture import BridgeError as BridgeError
-    from llm_bridge.architecture import Norm as Norm
-    from llm_bridge.arena import Arena as Arena
-    from llm_bridge.checkpoint import init as init
-    from llm_bridge.checkpoint import load as load
-    from llm_bridge.compute import Compute as Compute
-    from llm_bridge.export import save as save
-    from llm_bridge.generate import Generation as Generation
+    from llm_bridge.checkpoint.adapters import add_adapter as add_adapter
+    from llm_bridge.checkpoint.adapters import load_adapter as load_adapter
+    from llm_bridge.checkpoint.adapters import merge as merge
+    from llm_bridge.checkpoint.adapters import save_adapter as save_adapter
+    from llm_bridge.checkpoint.export import save as save
+    from llm_bridge.checkpoint.loading import init as init
+    from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
-    from llm_bridge.loop import CollapseWarning as CollapseWarning
-    from llm_bridge.loop import JudgeWarning as JudgeWarning
-    from llm_bridge.loop import Method as Method
-    from llm_bridge.loop import Result as Result
-    from llm_bridge.loop import Status as Status
-    from llm_bridge.mpo import MPO as MPO
-    from llm_bridge.names import Stored as Stored
-    from llm_bridge.objective import Judged as Judged
-    from llm_bridge.objective import Numbers as Numbers
-    from llm_bridge.objective import Objective as Objective
-    from llm_bridge.objective import PolicyGradient as PolicyGradient
-    from llm_bridge.objective import Regression as Regression
-    from llm_bridge.policy import Policy as Policy
-    from llm_bridge.rollout import Question as Question
-    from llm_bridge.scoring import Comparison as Comparison
-    from llm_bridge.tokenizer import Tokenizer as Tokenizer
-    from llm_bridge.train_state import TrainState as TrainState
-    from llm_bridge.win_rate import WinRate as WinRate
+    from llm_bridge.measure.win_rate import WinRate as WinRate
+    from llm_bridge.model import families as models
+    from llm_bridge.model.architecture import Architecture as Architecture
+    from llm_bridge.model.architecture import BridgeError as BridgeError
+    from llm_bridge.model.architecture import Norm as Norm
+    from llm_bridge.model.compute import Compute as Compute
+    from llm_bridge.model.names import Stored as Stored
+    from llm_bridge.policy.generate import Generation as Generation
+    from llm_bridge.policy.policy import Policy as Policy
+    from llm_bridge.policy.scoring import Comparison as Comparison
+    from llm_bridge.text.tokenizer import Tokenizer as Tokenizer
+    from llm_bridge.train import baselines
+    from llm_bridge.train.arena import Arena as Arena
+    from llm_bridge.train.loop import CollapseWarning as CollapseWarning
+    from llm_bridge.train.loop import JudgeWarning as JudgeWarning
+    from llm_bridge.train.loop import Method as Method
+    from llm_bridge.train.loop import Result as Result
+    from llm_bridge.train.loop import Status as Status
+    from llm_bridge.train.mpo import MPO as MPO
+    from llm_bridge.train.objective import Judged as Judged
+    from llm_bridge.train.objective import Numbers as Numbers
+    from llm_bridge.train.objective import Objective as Objective
+    from llm_bridge.train.objective import PolicyGradient as PolicyGradient
+    from llm_bridge.train.objective import Regression as Regression
+    from llm_bridge.train.rollout import Question as Question
+    from llm_bridge.train.train_state import TrainState as TrainState
 
     families, methods = models, baselines
 
 # Public as they are, each with its `load`.
-_MODULES = {"families": "llm_bridge.models", "judges": "llm_bridge.judges", "methods": "llm_bridge.baselines"}
+_MODULES = {
+    "families": "llm_bridge.model.families",
+    "judges": "llm_bridge.judges",
+    "methods": "llm_bridge.train.baselines",
+}
 _HOME = {
-    "add_adapter": "llm_bridge.adapters",
-    "load_adapter": "llm_bridge.adapters",
-    "merge": "llm_bridge.adapters",
-    "save_adapter": "llm_bridge.adapters",
-    "Architecture": "llm_bridge.architecture",
-    "BridgeError": "llm_bridge.architecture",
-    "Norm": "llm_bridge.architecture",
+    "add_adapter": "llm_bridge.checkpoint.adapters",
+    "load_adapter": "llm_bridge.checkpoint.adapters",
+    "merge": "llm_bridge.checkpoint.adapters",
+    "save_adapter": "llm_bridge.checkpoint.adapters",
+    "Architecture": "llm_bridge.model.architecture",
+    "BridgeError": "llm_bridge.model.architecture",
+    "Norm": "llm_bridge.model.architecture",
     "Judge": "llm_bridge.judges",
-    "Stored": "llm_bridge.names",
-    "Judged": "llm_bridge.objective",
-    "Numbers": "llm_bridge.objective",
-    "Objective": "llm_bridge.objective",
-    "init": "llm_bridge.checkpoint",
-    "load": "llm_bridge.checkpoint",
-    "Compute": "llm_bridge.compute",
-    "save": "llm_bridge.export",
-    "Generation": "llm_bridge.generate",
-    "Policy": "llm_bridge.policy",
-    "Comparison": "llm_bridge.scoring",
-    "Tokenizer": "llm_bridge.tokenizer",
-    "TrainState": "llm_bridge.train_state",
-    "Result": "llm_bridge.loop",
-    "Status": "llm_bridge.loop",
-    "Regression": "llm_bridge.objective",
-    "Question": "llm_bridge.rollout",
-    "PolicyGradient": "llm_bridge.objective",
-    "Method": "llm_bridge.loop",
-    "MPO": "llm_bridge.mpo",
-    "JudgeWarning": "llm_bridge.loop",
-    "CollapseWarning": "llm_bridge.loop",
-    "Arena": "llm_bridge.arena",
-    "WinRate": "llm_bridge.win_rate",
+    "Stored": "llm_bridge.model.names",
+    "Judged": "llm_bridge.train.objective",
+    "Numbers": "llm_bridge.train.objective",
+    "Objective": "llm_bridge.train.objective",
+    "init": "llm_bridge.checkpoint.loading",
+    "load": "llm_bridge.checkpoint.loading",
+    "Compute": "llm_bridge.model.compute",
+    "save": "llm_bridge.checkpoint.export",
+    "Generation": "llm_bridge.policy.generate",
+    "Policy": "llm_bridge.policy.policy",
+    "Comparison": "llm_bridge.policy.scoring",
+    "Tokenizer": "llm_bridge.text.tokenizer",
+    "TrainState": "llm_bridge.train.train_state",
+    "Result": "llm_bridge.train.loop",
+    "Status": "llm_bridge.train.loop",
+    "Regression": "llm_bridge.train.objective",
+    "Question": "llm_bridge.train.rollout",
+    "PolicyGradient": "llm_bridge.train.objective",
+    "Method": "llm_bridge.train.loop",
+    "MPO": "llm_bridge.train.mpo",
+    "JudgeWarning": "llm_bridge.train.loop",
+    "CollapseWarning": "llm_bridge.train.loop",
+    "Arena": "llm_bridge.train.arena",
+    "WinRate": "llm_bridge.measure.win_rate",
 }
 __all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -4,6 +4,16 @@
     solution = mmd.solve(game, tolerance=1e-8)
 
 Names are imported when first used, so that `import mmd` costs nothing and pulls in no array library.
+
+Rooms, from the ground up; each may import those before it, and `host`:
+
+    host                            files, environment, progress, the manners of a command line
+    simplex, update                 the equation: read `update.py` first
+    game                            strategy spaces, payoffs, policies
+    measure, magnets, feedback      what a policy is worth; where magnets move; what a player is told
+    algorithms                      the contract, and one file for each algorithm
+    solving, lab                    one run with a certificate; many runs side by side
+    command                         the `mmd` command
 """
 
 import importlib
@@ -12,77 +22,77 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmd import algorithms as algorithms
     from mmd import magnets as magnets
-    from mmd.algorithm import LAST as LAST
-    from mmd.algorithm import Algorithm as Algorithm
-    from mmd.algorithm import Candidate as Candidate
-    from mmd.algorithm import Diagnostics as Diagnostics
-    from mmd.algorithm import HostAlgorithm as HostAlgorithm
-    from mmd.algorithm import Limits as Limits
-    from mmd.algorithm import Report as Report
     from mmd.algorithms.anchored import Anchored as Anchored
     from mmd.algorithms.auto import Auto as Auto
+    from mmd.algorithms.contract import LAST as LAST
+    from mmd.algorithms.contract import Algorithm as Algorithm
+    from mmd.algorithms.contract import Candidate as Candidate
+    from mmd.algorithms.contract import Diagnostics as Diagnostics
+    from mmd.algorithms.contract import HostAlgorithm as HostAlgorithm
+    from mmd.algorithms.contract import Limits as Limits
+    from mmd.algorithms.contract import Report as Report
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
-    from mmd.batch import solve_many as solve_many
-    from mmd.certificate import certify as certify
-    from mmd.exact import solve_exactly as solve_exactly
     from mmd.feedback import Exact as Exact
     from mmd.feedback import Feedback as Feedback
     from mmd.feedback import Judge as Judge
     from mmd.feedback import NoisyJudge as NoisyJudge
     from mmd.feedback import Sampled as Sampled
-    from mmd.game import Game as Game
-    from mmd.game import GameError as GameError
-    from mmd.game import float64 as float64
+    from mmd.game.game import Game as Game
+    from mmd.game.game import GameError as GameError
+    from mmd.game.game import float64 as float64
+    from mmd.game.policy import Policy as Policy
+    from mmd.game.treeplex import Treeplex as Treeplex
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
     from mmd.magnets import Magnet as Magnet
     from mmd.magnets import MovingAverage as MovingAverage
     from mmd.magnets import Refresh as Refresh
-    from mmd.metrics import exploitability as exploitability
-    from mmd.plot import plot_convergence as plot_convergence
-    from mmd.policy import Policy as Policy
-    from mmd.solution import Solution as Solution
-    from mmd.solution import Solutions as Solutions
-    from mmd.solution import Status as Status
-    from mmd.solver import solve as solve
-    from mmd.treeplex import Treeplex as Treeplex
+    from mmd.measure.certificate import certify as certify
+    from mmd.measure.exact import solve_exactly as solve_exactly
+    from mmd.measure.metrics import exploitability as exploitability
+    from mmd.measure.plot import plot_convergence as plot_convergence
+    from mmd.measure.solution import Solution as Solution
+    from mmd.measure.solution import Solutions as Solutions
+    from mmd.measure.solution import Status as Status
+    from mmd.solving.batch import solve_many as solve_many
+    from mmd.solving.solver import solve as solve
 
 _MODULES = {"algorithms": "mmd.algorithms", "magnets": "mmd.magnets"}  # public as they are, each with its `load`
 _HOME = {
-    "LAST": "mmd.algorithm",
-    "Algorithm": "mmd.algorithm",
-    "Candidate": "mmd.algorithm",
-    "Diagnostics": "mmd.algorithm",
-    "HostAlgorithm": "mmd.algorithm",
-    "Limits": "mmd.algorithm",
-    "Report": "mmd.algorithm",
+    "LAST": "mmd.algorithms.contract",
+    "Algorithm": "mmd.algorithms.contract",
+    "Candidate": "mmd.algorithms.contract",
+    "Diagnostics": "mmd.algorithms.contract",
+    "HostAlgorithm": "mmd.algorithms.contract",
+    "Limits": "mmd.algorithms.contract",
+    "Report": "mmd.algorithms.contract",
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
-    "solve_many": "mmd.batch",
-    "certify": "mmd.certificate",
-    "solve_exactly": "mmd.exact",
+    "solve_many": "mmd.solving.batch",
+    "certify": "mmd.measure.certificate",
+    "solve_exactly": "mmd.measure.exact",
     "Exact": "mmd.feedback",
     "Feedback": "mmd.feedback",
     "Judge": "mmd.feedback",
     "NoisyJudge": "mmd.feedback",
     "Sampled": "mmd.feedback",
-    "Game": "mmd.game",
-    "GameError": "mmd.game",
-    "float64": "mmd.game",
+    "Game": "mmd.game.game",
+    "GameError": "mmd.game.game",
+    "float64": "mmd.game.game",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
     "Magnet": "mmd.magnets",
     "MovingAverage": "mmd.magnets",
     "Refresh": "mmd.magnets",
-    "exploitability": "mmd.metrics",
-    "plot_convergence": "mmd.plot",
-    "Policy": "mmd.policy",
-    "Solution": "mmd.solution",
-    "Solutions": "mmd.solution",
-    "Status": "mmd.solution",
-    "solve": "mmd.solver",
-    "Treeplex": "mmd.treeplex",
+    "exploitability": "mmd.measure.metrics",
+    "plot_convergence": "mmd.measure.plot",
+    "Policy": "mmd.game.policy",
+    "Solution": "mmd.measure.solution",
+    "Solutions": "mmd.measure.solution",
+    "Status": "mmd.measure.solution",
+    "solve": "mmd.solving.solver",
+    "Treeplex": "mmd.game.treeplex",
 }
 __all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
 

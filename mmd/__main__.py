@@ -1,6 +1,6 @@
 """`python -m mmd` is the `mmd` command."""
 
-from mmd.cli import entry
+from mmd.command.cli import entry
 
 if __name__ == "__main__":
     entry()

@@ -26,7 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mmd.game import Game, GameError, Number
+from mmd.game.game import Game, GameError, Number
 
 ROUNDING = 1e-9  # by which a preference may lie outside [0, 1]
 

@@ -11,8 +11,8 @@ coincide. Any policy with full support can be the centre as well.
 
 `llm_bridge` uses the same objects; there one step is one round and the magnet is a set of weights.
 
-A magnet from outside this package (`mmd.doors`) is an object of a class that derives from `Magnet`, or such a class,
-whose numbers may follow its name; `load` finds it.
+A magnet from outside this package (`mmd.host.doors`) is an object of a class that derives from `Magnet`, or such a
+class, whose numbers may follow its name; `load` finds it.
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
-from mmd import doors
-from mmd.game import Game, GameError, Number, Pair
-from mmd.policy import full_support
-from mmd.treeplex import Treeplex
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.game.policy import full_support
+from mmd.game.treeplex import Treeplex
+from mmd.host import doors
 
 CENTERS = ("dilated", "uniform")
 DOOR = doors.Door("magnets", GameError, "a mmd.Magnet, or a class that derives from it")
@@ -87,8 +87,8 @@ class Magnet:
     """A magnet that stays at its centre; the others say what they do instead.
 
     A method asks a magnet two things and no more: `alpha`, how strongly it pulls in a step, and `share`, how far it
-    goes after the step. `moved` carries that out on policies, `llm_bridge.weight_average` on weights. Steps are counted
-    from 0 where the magnet was put: at the start, or where the method itself has moved it.
+    goes after the step. `moved` carries that out on policies, `llm_bridge.train.weight_average` on weights. Steps are
+    counted from 0 where the magnet was put: at the start, or where the method itself has moved it.
 
     Attributes:
         center: "dilated", "uniform", a `Policy`, or a pair of log-policies ([S0], [S1]).
@@ -212,7 +212,7 @@ def _measured(game: Game, log_magnet: Pair, step: Step) -> Measured:
 
 
 class Fixed(Magnet):
-    """The magnet stays: linear convergence to its QRE is a theorem (`mmd.theory`)."""
+    """The magnet stays: linear convergence to its QRE is a theorem (`mmd.measure.theory`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

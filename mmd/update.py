@@ -9,9 +9,9 @@ Source: Sokota et al., "A Unified Approach to Reinforcement Learning, Quantal Re
 Zero-Sum Games" (ICLR 2023), eq. 12; Prop. D.7 shows it is mirror descent on the regularised loss with step
 eta / (1 + eta alpha). alpha = 0 is mirror descent (multiplicative weights).
 
-Matrix games call it once a player; `mmd.treeplex` calls it at every information set, with q the payoff gradient plus
-the children's values and, for infoset weights w_j, `eta_j = eta / w_j` and `alpha_j = alpha * w_j`; language models
-maximise `sampled_objective`, which is `magnetic_objective` on average, by gradient steps on their tokens.
+Matrix games call it once a player; `mmd.game.treeplex` calls it at every information set, with q the payoff gradient
+plus the children's values and, for infoset weights w_j, `eta_j = eta / w_j` and `alpha_j = alpha * w_j`; language
+models maximise `sampled_objective`, which is `magnetic_objective` on average, by gradient steps on their tokens.
 
 Letters: A actions; `...` any batch shape.
 """

@@ -117,7 +117,9 @@ def test_the_reference_lists_every_public_name() -> None:
     import llm_bridge
     import mmd
 
-    listed = set(re.findall(r"`((?:mmd|games|llm_bridge)\.\w+)`", (ROOT / "docs" / "reference.md").read_text("utf-8")))
+    listed = set(
+        re.findall(r"`((?:mmd|games|llm_bridge)(?:\.\w+)+)`", (ROOT / "docs" / "reference.md").read_text("utf-8"))
+    )
     public = {f"{package.__name__}.{name}" for package in (mmd, games, llm_bridge) for name in package.__all__}
     assert public <= listed
     for name in listed - public:

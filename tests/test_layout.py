@@ -1,12 +1,16 @@
 """The shape of the source: who may import whom, how large things may be, where the equation stands.
 
-Read from the syntax trees, so imports inside functions count as well.
+Rooms are folders, or modules at the top of a package; a new file in a folder changes nothing here. Read from the syntax
+trees, so imports inside functions count as well.
 """
 
 import ast
+import graphlib
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -14,75 +18,45 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("mmd", "games", "llm_bridge")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
-# From the ground up; a module imports lower layers only. All algorithms are one layer: an algorithm is one new file.
-LAYERS = (
-    {"interruption", "doors"},
-    {"command_line"},
-    {"simplex", "blocks", "payoff", "files", "environment", "progress", "options", "notebook"},
-    {"update", "folder_lock", "figure"},
-    {"treeplex"},
-    {"game"},
-    {"policy", "certificate", "sequence_form", "sharding", "padded"},
-    {"vertex", "solution"},
-    {"algorithm"},
-    {"policy_files", "theory", "metrics", "magnets", "feedback", "exact", "polish", "crossover"},
-    {"algorithms", "equilibria", "stopping"},
-    {"laboratory"},
-    {"checkpoint", "chunk", "programs", "units"},
-    {"host_run"},
-    {"solver", "run_directory", "tables"},
-    {"plot", "batch"},
-    {"lab_plot", "lab_directory"},
-    {"lab_command"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
-)
-BRIDGE_LAYERS = (
-    {"architecture"},
-    {"ranges"},
-    {"rotary", "attention", "weights"},
-    {"config", "names", "tensor_files"},
-    {"sharding", "models", "compute", "tokenizer", "cpu_steps"},
-    {"decoder"},
-    {"scoring", "sampling"},
-    {"generate"},
-    {"policy"},
-    {"checkpoint"},
-    {"export", "data", "intervals"},
-    {"adapters", "encoding"},
-    {"judges"},
-    {"train_state", "arena", "agreement", "termination", "lottery"},
-    {"objective", "mixture", "weight_average", "rollout", "processes"},
-    {"learning"},
-    {"loop"},
-    {"mpo"},
-    {"baselines"},
-    {"run_state", "trackers", "win_rate", "memory", "evaluation", "options"},
-    {"training_log", "drawing"},
-    {"config_file", "judge_choice", "method_choice", "training_run"},
-    {"train_commands"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
-)
-RANK = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
-BRIDGE_RANK = {module: rank for rank, layer in enumerate(BRIDGE_LAYERS) for module in layer}
-ONLY_IN = {
-    "scipy": {"mmd.equilibria", "mmd.exact", "mmd.polish", "mmd.sequence_form"},
-    "matplotlib": {"mmd.figure", "mmd.lab_plot", "mmd.plot", "mmd.solution"},  # the last two for types alone
-    "tyro": {"mmd.command_line", "mmd.options", "llm_bridge.options"},
-    "rich": {"mmd.progress", "llm_bridge.training_log"},
-    "games": {"mmd.commands"},
+# From the ground up. A module imports its own room and rooms of lower layers; only `__main__` starts the command.
+LAYERS = {
+    "mmd": (
+        {"host", "simplex"},
+        {"update"},
+        {"game"},
+        {"measure", "magnets", "feedback"},
+        {"algorithms"},
+        {"solving", "lab"},
+        {"command"},
+    ),
+    "llm_bridge": (
+        {"model"},
+        {"text"},
+        {"policy"},
+        {"checkpoint"},
+        {"judges"},
+        {"train", "run"},
+        {"measure"},
+        {"command"},
+    ),
 }
-FOLDERS = {"models", "judges", "baselines"}  # one file each, which may share some
+RANK = {f"{half}.{room}": n for half, layers in LAYERS.items() for n, layer in enumerate(layers) for room in layer}
+MOST_ENTRIES = {"mmd": 14, "llm_bridge": 12}
+# What a library's name, or a package's, may be imported by.
+ONLY_IN = {
+    "scipy": {"mmd.measure", "mmd.solving"},
+    "matplotlib": {"mmd.measure", "mmd.lab"},
+    "tyro": {"mmd.host", "mmd.command", "llm_bridge.command"},
+    "rich": {"mmd.host", "llm_bridge.run"},
+    "games": {"mmd.command"},
+}
 # What the bridge may know: the public surface, the equation, and how a command of this project behaves.
-FROM_MMD = {"mmd", "mmd.update", "mmd.command_line", "mmd.doors", "mmd.environment", "mmd.files", "mmd.folder_lock"}
+FROM_MMD = {"mmd", "mmd.update", "mmd.host"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FUNCTION_LINES, MAX_PARAMETERS = 40, 6
 # Limits and settings are the surface of solve and generate; advance is traced, so each of its numbers is an argument.
-MANY_PARAMETERS = {"mmd.solver.solve", "mmd.chunk.advance", "llm_bridge.policy.generate"}
+MANY_PARAMETERS = {"mmd.solving.solver.solve", "mmd.solving.chunk.advance", "llm_bridge.policy.policy.generate"}
 
 
 def name_of(path: Path) -> str:
@@ -109,33 +83,55 @@ def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
             yield f"{name_of(path)}.{node.name}", node
 
 
-def rank(module: str) -> int:
-    assert module != "mmd", "import the module, not the package's public surface"
-    return RANK[module.split(".")[1]]
+def room_of(module: str) -> str:
+    return ".".join(module.split(".")[:2])
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("mmd.")], ids=name_of)
-def test_mmd_imports_point_downwards(path: Path) -> None:
+def lies_in(module: str, places: set[str]) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in places)
+
+
+def within(half: str) -> list[Path]:
+    return [path for path in SOURCES if name_of(path).startswith(f"{half}.") and path.name != "__main__.py"]
+
+
+@pytest.mark.parametrize("path", [path for half in LAYERS for path in within(half)], ids=name_of)
+def test_imports_point_downwards(path: Path) -> None:
     importer = name_of(path)
-    inner = [module for module in imports(path) if module.split(".")[0] == "mmd"]
-    same_package = [m for m in inner if m.startswith("mmd.algorithms") and importer.startswith("mmd.algorithms")]
-    upwards = [m for m in inner if m not in same_package and rank(m) >= rank(importer)]
-    assert not upwards, f"{importer} imports {upwards}"
-
-
-@pytest.mark.parametrize("path", [p for p in SOURCES if name_of(p).startswith("llm_bridge.")], ids=name_of)
-def test_bridge_imports_point_downwards(path: Path) -> None:
-    importer = name_of(path)
+    half, mine = importer.split(".")[0], room_of(importer)
     for module in imports(path):
-        package, _, inner = module.partition(".")
-        assert package != "games", f"{importer} imports {module}"
-        assert package != "mmd" or module in FROM_MMD, f"{importer} imports {module}"
-        if package != "llm_bridge":
-            continue
-        assert inner, f"{importer} imports the package's public surface"
-        same_folder = inner.split(".")[0] in FOLDERS and importer.startswith(f"llm_bridge.{inner.split('.')[0]}")
-        mine, theirs = (BRIDGE_RANK[name.split(".")[1]] for name in (importer, module))
-        assert same_folder or theirs < mine, f"{importer} imports {module}"
+        if module.split(".")[0] == half:
+            assert module != half, f"{importer} imports the package's public surface: import the module"
+            theirs = room_of(module)
+            assert theirs == mine or RANK[theirs] < RANK[mine], f"{importer} imports {module}"
+
+
+def test_there_are_few_rooms_and_few_layers() -> None:
+    for half, layers in LAYERS.items():
+        there = {path.relative_to(ROOT / half).parts[0].removesuffix(".py") for path in (ROOT / half).rglob("*.py")}
+        assert there == {"__init__", "__main__"}.union(*layers)
+        assert len(there) <= MOST_ENTRIES[half]
+        assert len(layers) <= 8
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_imports_go_in_a_circle(package: str) -> None:
+    paths = [path for path in SOURCES if name_of(path).startswith(f"{package}.")]
+    graph = {name_of(path): set(imports(path)) - {name_of(path)} for path in paths}
+    graphlib.TopologicalSorter(graph).prepare()  # raises a CycleError that shows the circle
+
+
+@pytest.mark.parametrize("half", LAYERS)
+def test_main_only_starts_the_command(half: str) -> None:
+    assert set(imports(ROOT / half / "__main__.py")) == {f"{half}.command.cli"}
+
+
+@pytest.mark.parametrize("path", within("llm_bridge"), ids=name_of)
+def test_what_the_bridge_knows(path: Path) -> None:
+    for module in imports(path):
+        assert module.split(".")[0] != "games", f"{name_of(path)} imports {module}"
+        if module.split(".")[0] == "mmd":
+            assert module == "mmd" or lies_in(module, FROM_MMD - {"mmd"}), f"{name_of(path)} imports {module}"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -146,29 +142,50 @@ def test_each_library_has_its_place(path: Path) -> None:
         assert library not in NOT_IN_THE_CORE or importer.startswith("llm_bridge"), f"{importer} imports {module}"
         assert library != "torch", f"{importer} imports {module}"
         if library in ONLY_IN and importer.split(".")[0] != library:
-            assert importer in ONLY_IN[library], f"{importer} imports {module}"
+            assert lies_in(importer, ONLY_IN[library]), f"{importer} imports {module}"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "games").glob("*.py")), ids=name_of)
+@pytest.mark.parametrize("path", sorted((ROOT / "games").rglob("*.py")), ids=name_of)
 def test_games_know_no_algorithm(path: Path) -> None:
-    inner = {module for module in imports(path) if module.split(".")[0] in ("mmd", "llm_bridge")}
-    assert inner <= {"mmd.doors", "mmd.game", "mmd.payoff", "mmd.treeplex"}
+    found = set(imports(path))
+    known = {"mmd.game", "mmd.host"}
+    assert not [m for m in found if m.split(".")[0] in ("mmd", "llm_bridge") and not lies_in(m, known)]
+    if path.parent == ROOT / "games" and path.name != "__init__.py":
+        assert not [module for module in found if lies_in(module, {"games.readers"})]
 
 
 def test_the_certificate_shares_no_code_with_the_solvers() -> None:
-    found = set(imports(ROOT / "mmd" / "certificate.py"))
-    assert {m for m in found if m.startswith("mmd")} <= {"mmd.game", "mmd.payoff", "mmd.treeplex"}
+    found = set(imports(ROOT / "mmd" / "measure" / "certificate.py"))
+    assert not [module for module in found if module.startswith("mmd") and not lies_in(module, {"mmd.game"})]
     assert not {m for m in found if m.split(".")[0] == "jax"}
 
 
 def test_ground_truth_is_never_used_by_a_solver() -> None:
-    solvers = [ROOT / "mmd" / "solver.py", *(ROOT / "mmd" / "algorithms").glob("*.py")]
-    assert not [path for path in solvers if "mmd.exact" in set(imports(path))]
+    solvers = [path for room in ("algorithms", "solving") for path in (ROOT / "mmd" / room).rglob("*.py")]
+    assert len(solvers) > 20
+    assert not [path for path in solvers if {"mmd.measure.exact", "mmd.measure.equilibria"} & set(imports(path))]
 
 
 def test_the_public_surface_leaves_the_command_out() -> None:
-    roof = {f"mmd.{module}" for module in ("cli", "commands", "options", "__main__")}
-    assert not roof & set(imports(ROOT / "mmd" / "__init__.py"))
+    for half in LAYERS:
+        assert not [m for m in imports(ROOT / half / "__init__.py") if lies_in(m, {f"{half}.command"})]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_public_name_is_hidden_by_a_module(package: str) -> None:
+    """Importing `package.name` sets the attribute `name` of the package to that module."""
+    public = importlib.import_module(package)
+    modules = {path.name.removesuffix(".py") for path in (ROOT / package).iterdir()}
+    for name in modules & set(public.__all__):
+        assert isinstance(getattr(public, name), ModuleType), f"{package}.{name} is a module and something else"
+
+
+@pytest.mark.parametrize("package", [*PACKAGES, "benchmarks"])
+def test_every_folder_opens_with_a_paragraph(package: str) -> None:
+    for folder in {path.parent for path in (ROOT / package).rglob("*.py")}:
+        opening = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8")))
+        assert opening, f"{folder} does not say what lives there"
+        assert re.search(r"[Rr]ead\s`", opening), f"{folder} does not say which file to read first"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -201,7 +218,7 @@ def test_the_equation_has_one_address() -> None:
         for path in SOURCES
         if any(is_one_plus_eta_alpha(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
     }
-    assert found == {"mmd.update", "mmd.theory"}
+    assert found == {"mmd.update", "mmd.measure.theory"}
 
 
 def test_only_the_treeplex_sweeps_trees() -> None:
@@ -212,4 +229,4 @@ def test_only_the_treeplex_sweeps_trees() -> None:
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Attribute) and node.attr in ("levels", "blocks")
     }
-    assert sweepers <= {"mmd.treeplex", "mmd.certificate"}
+    assert sweepers <= {"mmd.game.treeplex", "mmd.measure.certificate"}

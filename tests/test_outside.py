@@ -20,10 +20,11 @@ from safetensors.numpy import load_file, save_file
 import games
 import llm_bridge as bridge
 import mmd
-from llm_bridge.cli import main as mpo_main
-from mmd import doors, policy_files
-from mmd import game as game_module
-from mmd.cli import main
+from llm_bridge.command.cli import main as mpo_main
+from mmd.command.cli import main
+from mmd.game import game as game_module
+from mmd.game import policy_files
+from mmd.host import doors
 from mmd.magnets import Step
 from tests.llm.test_mpo_cli import CONFIG, SIZES
 from tests.llm.test_mpo_cli import model as model  # the fixture
@@ -95,7 +96,7 @@ def mpo(*words: Any) -> int:
 
 def test_names_are_listed_without_importing_anything(site: Path) -> None:
     code = (
-        "import sys; from mmd import doors\n"
+        "import sys; from mmd.host import doors\n"
         "print({kind: doors.Door(kind, ValueError, '').installed() for kind in doors.NOUNS})\n"
         "assert not {'outside_example', 'jax', 'numpy'} & set(sys.modules)"
     )

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks import beside_trl, claims_page, tpu_mpo, truth_page
+from benchmarks.claims import page as claims_page
+from benchmarks.device import tpu_mpo
+from benchmarks.peers import beside_trl
+from benchmarks.truth import page as truth_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("ours", "transformers")

@@ -8,7 +8,7 @@ steps both players once: CFR+ in turn, MMD at the same time. Building and compil
 steps keep no average, all others' CFR+ do. Results: benchmarks/results/peers.json.
 
 What is timed: LiteEFG 1.0.0 (its C++ graph, one thread), OpenSpiel 2.0.2 (C++), noregret dev17 (SciPy), a plain
-NumPy/SciPy sequence-form step (`benchmarks.iteration.SciPyStep`), and our MMD, CFR+ and the default `auto`.
+NumPy/SciPy sequence-form step (`benchmarks.device.iteration.SciPyStep`), and our MMD, CFR+ and the default `auto`.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import numpy as np
 
 import games
 import mmd
-from benchmarks.iteration import ALPHA, JaxRun, SciPyStep
+from benchmarks.device.iteration import ALPHA, JaxRun, SciPyStep
 from benchmarks.peers.protocol import AT_LEAST, Peer
 from benchmarks.report import environment, print_table, store
 from benchmarks.timing import seconds_per_step

@@ -3,7 +3,7 @@
     PYTHON run_transformers.py FOLDER WORKLOAD.json         prints JSON
 
 Nothing of this repository is needed, so it runs in an environment of its own. The workload is described in
-`benchmarks/policies.py`.
+`benchmarks/device/policies.py`.
 """
 
 # pyright: reportMissingImports=false

@@ -3,7 +3,7 @@
     PYTHON run_trl.py {nash_md,online_dpo} FOLDER WORKLOAD.json         prints JSON
 
 Nothing of this repository is needed, so it runs in an environment of its own. The workload is described in
-`benchmarks/beside_trl.py`. Passes are counted in two steps after the timed ones.
+`benchmarks/peers/beside_trl.py`. Passes are counted in two steps after the timed ones.
 """
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false

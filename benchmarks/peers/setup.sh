@@ -2,8 +2,8 @@
 # The environments of the solvers that benchmarks compare with, in .peers/NAME (or $PEERS/NAME); kept if they are there.
 #   openspiel   OpenSpiel beside this package, so that openspiel:NAME works and its tests run
 #   liteefg     needs a JAX before 0.8
-#   torch       transformers, with torch for the CPU, for policies: `make parity` and benchmarks.policies
-#   trl113    TRL with Nash-MD, which is gone from 1.14 on, and trl116, for benchmarks.beside_trl
+#   torch       transformers, with torch for the CPU, for policies: `make parity` and benchmarks.device.policies
+#   trl113    TRL with Nash-MD, which is gone from 1.14 on, and trl116, for benchmarks.peers.beside_trl
 #   noregret    needs Python 3.12; its CUDA kernel, never used here, is left out with the gigabytes it asks for
 # With names as arguments only those are made. Other interpreters: PYTHON=... for all but the last, PYTHON312=... for the last.
 set -euo pipefail

@@ -15,7 +15,9 @@ Before a run generates anything, `dry_run` tries its judge on three pairs of sho
 work costs nothing. A judge that counts or records its calls sees that call too; a method `dry_run(prompts)` of its own
 replaces it.
 
-A judge from outside this package (`mmd.doors`) is found by `load`.
+A judge from outside this package (`mmd.host.doors`) is found by `load`.
+
+This room may import `llm_bridge.checkpoint` and what lies below it. Read `callable.py` first.
 """
 
 import builtins
@@ -26,8 +28,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
-from llm_bridge.architecture import BridgeError
-from mmd.doors import Door, error_of
+from llm_bridge.model.architecture import BridgeError
+from mmd.host.doors import Door, error_of
 
 Prompt = str | tuple[int, ...]
 Response = str | tuple[int, ...]

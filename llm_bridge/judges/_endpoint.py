@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from mmd.doors import MAX_SHOWN
+from mmd.host.doors import MAX_SHOWN
 
 MASKED = re.compile(r"\S*\*{3,}\S*")  # a key as an endpoint repeats it
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge.decoder import Decoder, Weights
-from llm_bridge.generate import bucket
-from llm_bridge.sharding import whole
+from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.sharding import whole
+from llm_bridge.policy.generate import bucket
 
 
 def batches(

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge.architecture import BridgeError
-from llm_bridge.decoder import Decoder, Weights
 from llm_bridge.judges._question import CRITERION, question
 from llm_bridge.judges._reading import batches, last_activations, on_mesh
-from llm_bridge.policy import Policy
-from llm_bridge.tokenizer import Tokenizer
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.policy.policy import Policy
+from llm_bridge.text.tokenizer import Tokenizer
 
 WITHOUT_TEMPLATE = "\n\nVerdict:"
 

@@ -32,11 +32,11 @@ from urllib.parse import urlsplit
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.architecture import BridgeError
 from llm_bridge.judges import Prompt
 from llm_bridge.judges._endpoint import Refusal, refusal, shown
 from llm_bridge.judges._question import CRITERION, question, verdict
-from llm_bridge.ranges import require
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.ranges import require
 
 TRANSIENT, FATAL, TOO_MANY = (408, 429), (401, 402, 403, 404, 405, 410), 429
 FATAL_CODES = ("model_not_found", "insufficient_quota")

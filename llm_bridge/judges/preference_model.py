@@ -28,16 +28,16 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from llm_bridge import adapters, checkpoint, export
-from llm_bridge.architecture import BridgeError
-from llm_bridge.data import ComparedPair, take
-from llm_bridge.decoder import Decoder, Weights
+from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.judges._reading import batches, last_activations, padded
-from llm_bridge.policy import Policy
-from llm_bridge.ranges import SettingError, require
-from llm_bridge.sharding import whole
-from llm_bridge.tensor_files import read_json
-from llm_bridge.tokenizer import Tokenizer
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.ranges import SettingError, require
+from llm_bridge.model.sharding import whole
+from llm_bridge.model.tensor_files import read_json
+from llm_bridge.policy.policy import Policy
+from llm_bridge.text.data import ComparedPair, take
+from llm_bridge.text.tokenizer import Tokenizer
 
 CONFIG, HEAD = "judge.json", "judge_head.safetensors"
 VERSION = 1
@@ -158,7 +158,7 @@ def load(folder: str | os.PathLike[str], **arguments: Any) -> PreferenceModel:
     """
     folder = Path(folder)
     content = read_json(folder / CONFIG)
-    _, architecture = checkpoint.look(folder, dtype=arguments.get("dtype"))
+    _, architecture = loading.look(folder, dtype=arguments.get("dtype"))
     try:
         if content["version"] != VERSION:
             raise BridgeError(f"{folder / CONFIG}: expected version {VERSION}, got {content['version']!r}")
@@ -172,7 +172,7 @@ def load(folder: str | os.PathLike[str], **arguments: Any) -> PreferenceModel:
     if head.shape != (architecture.width,):
         raise BridgeError(f"{folder / HEAD}: has the shape {head.shape}, expected ({architecture.width},)")
     tokenizer = Tokenizer(folder) if content.get("reads_text") else None
-    policy = checkpoint.load(folder, **arguments)
+    policy = loading.load(folder, **arguments)
     return PreferenceModel(policy, jax.device_put(head, whole(policy.mesh)), layout, tokenizer)
 
 

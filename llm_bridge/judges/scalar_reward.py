@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.architecture import BridgeError
 from llm_bridge.judges import name_of, numbers
-from llm_bridge.ranges import require
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.ranges import require
 
 Reward = Callable[[Sequence[Any], Sequence[Any]], Any]
 

@@ -2,7 +2,10 @@
 
 A module of this package is an algorithm if its attribute `ALGORITHM` is one; the class attribute `name` is its
 public name. Modules with a leading underscore hold machinery that several algorithms share. An algorithm from outside
-this package (`mmd.doors`) is such a class; a built-in name always means the built-in algorithm.
+this package (`mmd.host.doors`) is such a class; a built-in name always means the built-in algorithm.
+
+Read `contract.py` first, which says what every algorithm promises, then `magnetic.py`, the published method. This room
+may import `mmd.measure`, `mmd.magnets`, `mmd.feedback` and what lies below them; algorithms never know who runs them.
 """
 
 import difflib
@@ -15,8 +18,8 @@ from typing import Any
 
 import jax
 
-from mmd import doors
-from mmd.game import GameError
+from mmd.game.game import GameError
+from mmd.host import doors
 
 MEMBERS = ("name", "keeps_best", "resolve")
 FORMS = (("init", "step", "policy", "diagnostics"), ("run",))  # traced; on the host
@@ -25,7 +28,7 @@ DOOR = doors.Door("algorithms", GameError, "a dataclass that is a mmd.Algorithm"
 
 @cache
 def _by_name() -> dict[str, type]:
-    modules = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    modules = (m.name for m in pkgutil.iter_modules(__path__) if m.name != "contract" and not m.name.startswith("_"))
     classes = (importlib.import_module(f"{__name__}.{module}").ALGORITHM for module in modules)
     return {algorithm.name: algorithm for algorithm in classes}
 
@@ -36,7 +39,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> type:
-    """The class of an algorithm, a `mmd.algorithm.Algorithm`.
+    """The class of an algorithm, a `mmd.algorithms.contract.Algorithm`.
 
     Args:
         name: that of an algorithm of this package; or `module:name`, `path.py:name`, or the name that an installed

@@ -30,11 +30,11 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmd import metrics, theory
-from mmd.algorithm import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
 from mmd.algorithms._primal_dual import next_step
-from mmd.game import Game, GameError, Number, Pair
-from mmd.metrics import Profile
+from mmd.algorithms.contract import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.measure import metrics, theory
+from mmd.measure.metrics import Profile
 
 
 class MirrorState(NamedTuple):
@@ -65,7 +65,7 @@ class MirrorMethod(ABC):
 
     name: ClassVar[str]
     keeps_best: ClassVar[bool] = False
-    admissible: ClassVar[float]  # the largest constant step, times L of `mmd.theory.operator_norm`
+    admissible: ClassVar[float]  # the largest constant step, times L of `mmd.measure.theory.operator_norm`
     evaluations: ClassVar[int]  # gradient evaluations of a step
 
     eta: Number = None

@@ -12,9 +12,9 @@ products with it is counted as one gradient evaluation.
 
 from jaxtyping import Array, Float
 
-from mmd.game import Game, GameError, Pair
-from mmd.payoff import Dense, Sparse
-from mmd.treeplex import Treeplex
+from mmd.game.game import Game, GameError, Pair
+from mmd.game.payoff import Dense, Sparse
+from mmd.game.treeplex import Treeplex
 
 
 def probabilities(game: Game, algorithm: str) -> Dense | Sparse:

@@ -28,11 +28,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmd import metrics
-from mmd.algorithm import Candidate, Diagnostics
-from mmd.game import Game, Number, Pair
+from mmd.algorithms.contract import Candidate, Diagnostics
+from mmd.game.game import Game, Number, Pair
 from mmd.magnets import Halpern
-from mmd.metrics import Profile
+from mmd.measure import metrics
+from mmd.measure.metrics import Profile
 
 STANDSTILL = 1e-26  # squared distance under which a step is rounding noise: accept it, leave eta alone
 MAX_REFUSALS = 20

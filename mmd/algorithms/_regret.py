@@ -28,10 +28,10 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmd import metrics
-from mmd.algorithm import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
-from mmd.game import Game, GameError, Number, Pair
-from mmd.treeplex import Treeplex
+from mmd.algorithms.contract import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.game.treeplex import Treeplex
+from mmd.measure import metrics
 
 
 class Seat(NamedTuple):

@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, UInt32
 
-from mmd import magnets, metrics, theory
-from mmd.algorithm import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
+from mmd import magnets
+from mmd.algorithms.contract import AVERAGE, ITERATES, LAST, Candidate, Diagnostics
 from mmd.feedback import Exact, Feedback
-from mmd.game import Game, GameError, Number, Pair
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.measure import metrics, theory
 
 PULL_ROUNDING = 1e-6  # of float32, by which a pull of 1 may be measured
 

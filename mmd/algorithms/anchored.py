@@ -15,10 +15,10 @@ from typing import ClassVar
 
 import jax
 
-from mmd.algorithm import Candidate
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
-from mmd.game import Game, Number
-from mmd.metrics import Profile
+from mmd.algorithms.contract import Candidate
+from mmd.game.game import Game, Number
+from mmd.measure.metrics import Profile
 
 
 @jax.tree_util.register_dataclass

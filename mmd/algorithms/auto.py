@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmd import metrics
-from mmd.algorithm import AVERAGE, LAST, Candidate, smaller
 from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
-from mmd.game import Game, Number
-from mmd.metrics import Profile
+from mmd.algorithms.contract import AVERAGE, LAST, Candidate, smaller
+from mmd.game.game import Game, Number
+from mmd.measure import metrics
+from mmd.measure.metrics import Profile
 
 MATRIX_STRENGTH, TREE_STRENGTH = 0.2, 0.0
 

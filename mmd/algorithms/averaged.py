@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mmd import metrics
-from mmd.algorithm import AVERAGE, Candidate, smaller
 from mmd.algorithms._primal_dual import PrimalDualState
 from mmd.algorithms.auto import Auto
-from mmd.game import Game, Number
-from mmd.metrics import Profile
+from mmd.algorithms.contract import AVERAGE, Candidate, smaller
+from mmd.game.game import Game, Number
+from mmd.measure import metrics
+from mmd.measure.metrics import Profile
 
 
 @jax.tree_util.register_dataclass

@@ -31,14 +31,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mmd import magnets, metrics
-from mmd.algorithm import LAST, Candidate, Diagnostics
+from mmd import magnets
 from mmd.algorithms import _plays
-from mmd.game import Game, GameError, Number, Pair
-from mmd.metrics import Profile
-from mmd.payoff import Dense, Sparse
+from mmd.algorithms.contract import LAST, Candidate, Diagnostics
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.game.payoff import Dense, Sparse
+from mmd.game.treeplex import Treeplex
+from mmd.measure import metrics
+from mmd.measure.metrics import Profile
 from mmd.simplex import masked_log_softmax
-from mmd.treeplex import Treeplex
 from mmd.update import magnetic_step
 
 

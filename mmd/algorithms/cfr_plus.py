@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd.algorithms._regret import RegretMinimizer
-from mmd.game import Number
+from mmd.game.game import Number
 
 
 @jax.tree_util.register_dataclass

@@ -23,11 +23,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mmd import metrics
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, SelfPlayState, plans
 from mmd.algorithms.inpo import INPO
-from mmd.game import Game, GameError, Number, Pair
+from mmd.game.game import Game, GameError, Number, Pair
 from mmd.magnets import Magnet
+from mmd.measure import metrics
 
 
 class Solving(NamedTuple):

@@ -20,7 +20,7 @@ from typing import ClassVar
 import jax
 
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay
-from mmd.game import Game, Pair
+from mmd.game.game import Game, Pair
 
 
 @jax.tree_util.register_dataclass

@@ -10,7 +10,8 @@ Lipschitz Continuous Monotone Operators and Smooth Convex-Concave Saddle Point P
 for the last iterate, Mertikopoulos et al., "Optimistic Mirror Descent in Saddle-Point Problems: Going the Extra
 (-Gradient) Mile", ICLR 2019.
 
-Proven: every step with `eta <= 1 / L`, L of `mmd.theory.operator_norm`, passes the test of `_mirror`. So, with constant
+Proven: every step with `eta <= 1 / L`, L of `mmd.measure.theory.operator_norm`, passes the test of `_mirror`. So, with
+    constant
 and with adapted steps, the average of the w, weighted with eta, has NashConv at most `max_u D(u, z_0) / sum eta`, which
 is O(1 / T). The last iterate z_k converges to an equilibrium with constant eta < 1 / L; no rate is proven here.
 
@@ -22,10 +23,10 @@ from typing import ClassVar
 
 import jax
 
-from mmd import metrics
 from mmd.algorithms._mirror import MirrorMethod
-from mmd.game import Game, Pair
-from mmd.metrics import Profile
+from mmd.game.game import Game, Pair
+from mmd.measure import metrics
+from mmd.measure.metrics import Profile
 
 
 @jax.tree_util.register_dataclass

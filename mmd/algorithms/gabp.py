@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from mmd.algorithms._selfplay import SelfPlay, SelfPlayState, logs, plans, projected
-from mmd.game import Game, GameError, Number, Pair
-from mmd.theory import spectral_norm
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.measure.theory import spectral_norm
 
 
 class Anchors(NamedTuple):

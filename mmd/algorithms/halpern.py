@@ -19,8 +19,8 @@ from typing import ClassVar
 import jax
 
 from mmd.algorithms._selfplay import SelfPlay, SelfPlayState, logs, plans, projected
-from mmd.game import Game, Number, Pair
-from mmd.theory import spectral_norm
+from mmd.game.game import Game, Number, Pair
+from mmd.measure.theory import spectral_norm
 
 
 @jax.tree_util.register_dataclass

@@ -10,8 +10,8 @@ Learning", ICLR 2025, eq. 5 and Theorems 3 and 4.
 
 Proven: with these eta_t the *last* iterate converges to the Nash equilibrium pi* of the *regularised* game,
 KL(pi*, pi_T) <= 32 C^2 / (alpha^2 (T + 1)), C = max(B alpha, 1), B a bound on the log ratios to the magnet, from which
-it starts. With a constant eta that MMD's theorem admits, linearly (`mmd.theory`), which is the paper's method with
-better constants: give eta.
+it starts. With a constant eta that MMD's theorem admits, linearly (`mmd.measure.theory`), which is the paper's method
+with better constants: give eta.
 
 Deviations: none; the regression that the paper solves each round has this closed form as its minimum.
 """
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay
-from mmd.game import Game, Number, Pair
+from mmd.game.game import Game, Number, Pair
 
 
 @jax.tree_util.register_dataclass

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd.algorithms._selfplay import SelfPlay, SelfPlayState, mirror, plans
-from mmd.game import Game, GameError, Number, Pair
+from mmd.game.game import Game, GameError, Number, Pair
 
 
 @jax.tree_util.register_dataclass

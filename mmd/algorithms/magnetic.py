@@ -8,9 +8,9 @@ is the dilated one with unit weights. With `Refresh` it is the tabular form of M
 et al., ICLR 2025).
 
 Proven: with a fixed magnet and `eta <= alpha / L^2` the last iterate converges linearly to the equilibrium of the
-*regularised* game (Theorem 3.4; `mmd.theory`). With a magnet that jumps to the exact regularised equilibrium each
-time, the sequence of those equilibria converges to a Nash equilibrium of the original game, no rate known. Not proven:
-any rate for the original game.
+*regularised* game (Theorem 3.4; `mmd.measure.theory`). With a magnet that jumps to the exact regularised equilibrium
+each time, the sequence of those equilibria converges to a Nash equilibrium of the original game, no rate known. Not
+proven: any rate for the original game.
 """
 
 from dataclasses import dataclass, field, replace
@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from mmd import magnets, metrics, theory
-from mmd.algorithm import LAST, Candidate, Diagnostics
-from mmd.game import Game, GameError, Number, Pair
-from mmd.metrics import Profile
+from mmd import magnets
+from mmd.algorithms.contract import LAST, Candidate, Diagnostics
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.measure import metrics, theory
+from mmd.measure.metrics import Profile
 
 
 class MagneticState(NamedTuple):

@@ -25,7 +25,7 @@ import jax
 
 from mmd import magnets
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, magnetic
-from mmd.game import Game, Number, Pair
+from mmd.game.game import Game, Number, Pair
 
 
 @jax.tree_util.register_dataclass

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, mirror, mixture
-from mmd.game import Game, GameError, Number, Pair
+from mmd.game.game import Game, GameError, Number, Pair
 
 
 @jax.tree_util.register_dataclass

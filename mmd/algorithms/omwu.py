@@ -25,7 +25,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from mmd.algorithms._selfplay import SelfPlay, SelfPlayState, mirror
-from mmd.game import Game, Pair
+from mmd.game.game import Game, Pair
 
 
 class Before(NamedTuple):

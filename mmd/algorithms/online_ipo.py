@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, mirror
-from mmd.game import Game, Pair
+from mmd.game.game import Game, Pair
 
 
 @jax.tree_util.register_dataclass

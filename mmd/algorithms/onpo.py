@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import jax
 
-from mmd.algorithm import AVERAGE
+from mmd.algorithms.contract import AVERAGE
 from mmd.algorithms.omwu import OptimisticMWU
 
 

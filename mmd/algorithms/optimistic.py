@@ -13,7 +13,7 @@ Convergence in Extensive-Form Games", NeurIPS 2021.
 
 Proven: with a constant step that is small enough and a unique equilibrium the *last* iterate z_k converges linearly
 (Lee et al. 2021), at a rate that depends on the game and can be arbitrarily slow. With constant
-`eta <= (sqrt 2 - 1) / L`, L of `mmd.theory.operator_norm`, the average of the z has NashConv at most
+`eta <= (sqrt 2 - 1) / L`, L of `mmd.measure.theory.operator_norm`, the average of the z has NashConv at most
 `max_u D(u, c_1) / sum eta`: with m = eta L, a = |z_k - c_k| and b_k = |c_k - z_k-1| a step's error is at most
 m (a + b_k) b_k+1 - (a^2 + b_k+1^2) / 2, and these sum to at most 0 if m^2 + 2 m <= 1. With an adapted step the bound
 holds as long as every step passed its test; nothing is proven for the last iterate, which is measured to converge.
@@ -28,8 +28,8 @@ from typing import ClassVar
 import jax
 
 from mmd.algorithms._mirror import MirrorMethod
-from mmd.game import Game, Pair
-from mmd.metrics import Profile
+from mmd.game.game import Game, Pair
+from mmd.measure.metrics import Profile
 
 
 @jax.tree_util.register_dataclass

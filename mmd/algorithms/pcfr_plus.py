@@ -22,7 +22,7 @@ import jax
 from jaxtyping import Array, Float
 
 from mmd.algorithms.cfr_plus import CFRPlus
-from mmd.game import Number
+from mmd.game.game import Number
 
 
 @jax.tree_util.register_dataclass

@@ -29,10 +29,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mmd import metrics
-from mmd.algorithm import LAST, Candidate, Diagnostics
 from mmd.algorithms._regret import instantaneous_regrets, proportional
-from mmd.game import Game, GameError, Number, Pair
+from mmd.algorithms.contract import LAST, Candidate, Diagnostics
+from mmd.game.game import Game, GameError, Number, Pair
+from mmd.measure import metrics
 
 
 class Seat(NamedTuple):

@@ -19,9 +19,9 @@ from typing import ClassVar
 
 import jax
 
-from mmd.algorithm import AVERAGE
 from mmd.algorithms._selfplay import SelfPlay, SelfPlayState, mirror
-from mmd.game import Game, Pair
+from mmd.algorithms.contract import AVERAGE
+from mmd.game.game import Game, Pair
 
 
 @jax.tree_util.register_dataclass

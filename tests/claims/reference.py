@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 
-from mmd.game import Game
-from mmd.treeplex import Treeplex
+from mmd.game.game import Game
+from mmd.game.treeplex import Treeplex
 
 BIASED_RPS = np.array([[0.0, -1, 3], [1, 0, -1], [-3, 1, 0]])
 PERTURBED_RPS = np.array([[0.0, -3, 3], [3, 0, -1], [-3, 1, 0]])  # game 13 of the MMD authors' repository

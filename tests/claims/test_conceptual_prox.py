@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from games import kuhn_poker
-from mmd.game import Game
-from mmd.policy import labels_of
+from mmd.game.game import Game
+from mmd.game.policy import labels_of
 from tests.claims.reference import BIASED_RPS, dense_payoffs, kl_to, plan_of, quantal_response_equilibrium
 
 

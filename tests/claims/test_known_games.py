@@ -5,8 +5,8 @@ import pytest
 
 import games
 import mmd
-from benchmarks.convergence import evaluations_to, exploitability_at, perturbed
-from mmd.algorithm import Algorithm
+from benchmarks.claims.convergence import evaluations_to, exploitability_at, perturbed
+from mmd.algorithms.contract import Algorithm
 
 KUHN_VALUE = -1 / 18
 LEDUC_VALUE = -0.0856064240780

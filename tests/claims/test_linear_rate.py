@@ -11,10 +11,10 @@ import pytest
 
 import games
 from games import kuhn_poker
-from mmd import theory
 from mmd.algorithms.magnetic import MagneticMirrorDescent
-from mmd.game import Game
+from mmd.game.game import Game
 from mmd.magnets import Fixed
+from mmd.measure import theory
 from tests.claims.reference import (
     BIASED_RPS,
     dense_payoffs,

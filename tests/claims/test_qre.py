@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import mmd
-from mmd import metrics
 from mmd.algorithms.magnetic import MagneticMirrorDescent
-from mmd.game import Game
+from mmd.game.game import Game
 from mmd.magnets import Fixed, Refresh
+from mmd.measure import metrics
 from tests.claims.reference import PERTURBED_RPS, kl_to, trajectory
 
 NORMALIZED = (PERTURBED_RPS + 3) / 6

@@ -1,8 +1,8 @@
-"""Random matrix games of six kinds and twelve orders of magnitude; the whole 200 are in benchmarks/random_games.py."""
+"""Random matrix games of six kinds over twelve decades; the whole 200 are in benchmarks/claims/random_games.py."""
 
 import pytest
 
-from benchmarks.random_games import KINDS, compare
+from benchmarks.claims.random_games import KINDS, compare
 
 
 @pytest.mark.parametrize("first", range(len(KINDS)), ids=KINDS)

@@ -7,7 +7,7 @@ import pytest
 
 import games
 import mmd
-from benchmarks.real_data import BOTS, DATA, compare, specs
+from benchmarks.claims.real_data import BOTS, DATA, compare, specs
 
 ARENA = "llm/chatbot_arena_cyclic_subset.json"
 

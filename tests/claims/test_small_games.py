@@ -1,4 +1,4 @@
-"""What is called converged is right, over 24 decades of payoffs; 2,000 games are in benchmarks/small_games.py."""
+"""What is called converged is right over 24 decades of payoffs; 2,000 games: benchmarks/faults/small_games.py."""
 
 from fractions import Fraction
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import mmd
-from benchmarks.small_games import KINDS, compare, equilibria, stake
-from mmd.exact import solve_exactly
-from mmd.game import Game
+from benchmarks.faults.small_games import KINDS, compare, equilibria, stake
+from mmd.game.game import Game
+from mmd.measure.exact import solve_exactly
 
 DRAWS = 200
 

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.optimize import linprog
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree
-from mmd.game import Game, PlayerLabels
-from mmd.payoff import Entries
-from mmd.treeplex import Treeplex
+from mmd.game.game import Game, PlayerLabels
+from mmd.game.payoff import Entries
+from mmd.game.treeplex import Treeplex
 
 Profile = list[np.ndarray]  # for each infoset of a tree, the probabilities of its actions
 

@@ -11,7 +11,7 @@ import mmd
 from games import battleship, frontier
 from games.compile import TERMINAL
 from games.rules import expand, game_of
-from mmd.game import Game, GameError
+from mmd.game.game import Game, GameError
 from tests.games import plain
 
 Cell = tuple[int, int]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from games.cells import read_cell
+from games.readers.cells import read_cell
 
 NUMBERS = [
     ("1", 1),

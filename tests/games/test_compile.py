@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
 from games.labels import unique_labels
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

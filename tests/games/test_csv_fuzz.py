@@ -1,11 +1,11 @@
-"""A short form of benchmarks/fuzz_csv.py: no file is read as another matrix, none ends in anything but a GameError."""
+"""A short form of benchmarks/faults/fuzz_csv.py: no file is read as another matrix, every refusal is a GameError."""
 
 import random
 from pathlib import Path
 
 import pytest
 
-from benchmarks.fuzz_csv import EITHER, KINDS, NEEDED, READ, REFUSED, Tally, draw, judge
+from benchmarks.faults.fuzz_csv import EITHER, KINDS, NEEDED, READ, REFUSED, Tally, draw, judge
 
 FILES = 20  # of each kind
 

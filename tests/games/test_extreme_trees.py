@@ -8,7 +8,7 @@ import pytest
 import games
 import mmd
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
-from mmd.exact import solve_exactly
+from mmd.measure.exact import solve_exactly
 
 TWO_BY_TWO = (
     'p "" 1 1 "" { "T" "B" } 0 p "" 2 1 "" { "L" "R" } 0 t "" {a} t "" {b} p "" 2 1 "" { "L" "R" } 0 t "" {c} t "" {d}'

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from games import load
-from games.files import GameFormatError
+from games.readers.files import GameFormatError
 from tests.games import plain
 
 

@@ -11,7 +11,7 @@ import games
 import mmd
 from games import dark_hex, frontier
 from games.compile import CHANCE, TERMINAL
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

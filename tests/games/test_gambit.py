@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from games import gambit, load
+from games import load
 from games.compile import CHANCE, TERMINAL, Tree
-from games.files import GameFormatError
-from mmd.exact import solve_exactly
-from mmd.game import GameError
-from mmd.sequence_form import payoff_matrix
+from games.readers import gambit
+from games.readers.files import GameFormatError
+from mmd.game.game import GameError
+from mmd.measure.exact import solve_exactly
+from mmd.measure.sequence_form import payoff_matrix
 from tests.games.plain import lp_value
 
 PENNIES = """EFG 2 R "pennies" { "A" "B" }

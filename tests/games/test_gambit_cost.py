@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from games import gambit
-from games.files import GameFormatError
-from mmd.exact import solve_exactly
+from games.readers import gambit
+from games.readers.files import GameFormatError
+from mmd.measure.exact import solve_exactly
 
 MEASURE = """
 import json, sys, time, tracemalloc
 from pathlib import Path
-from games import gambit
-from games.files import GameFormatError, read_text
+from games.readers import gambit
+from games.readers.files import GameFormatError, read_text
 
 def measured(path, measure):
     parse = gambit.parse_nfg if path.suffix == ".nfg" else gambit.parse_efg

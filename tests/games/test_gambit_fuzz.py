@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from games import gambit
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree
-from games.files import GameFormatError
-from mmd.game import Game, GameError
+from games.readers import gambit
+from games.readers.files import GameFormatError
+from mmd.game.game import Game, GameError
 
 IN_TIME = settings(deadline=timedelta(seconds=2))
 CORPUS = (

@@ -11,7 +11,7 @@ import mmd
 from games import goofspiel, memory
 from games.compile import CHANCE, TERMINAL
 from games.rules import expand, game_of
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

@@ -12,7 +12,7 @@ import mmd
 from games import liars_dice, memory
 from games.compile import CHANCE, TERMINAL
 from games.rules import game_of
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import games
-from games.files import GameFormatError
-from mmd.game import GameError
+from games.readers.files import GameFormatError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from games import load, matrix, preference
-from mmd.game import Game, GameError, checked_matrix
+from mmd.game.game import Game, GameError, checked_matrix
 from tests.games import plain
 
 NAN = float("nan")

@@ -13,9 +13,10 @@ import pytest
 
 import games
 import mmd
-from games import kuhn_poker, openspiel
+from games import kuhn_poker
 from games.compile import CHANCE, TERMINAL
-from mmd.game import GameError
+from games.readers import openspiel
+from mmd.game.game import GameError
 from tests.games import plain
 
 PASS, BET = 1, 4  # OpenSpiel numbers the actions of a whole game: those of an infoset ascend, with gaps

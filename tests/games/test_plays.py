@@ -5,8 +5,8 @@ import pytest
 
 import games
 import mmd
-from mmd.certificate import certify
-from mmd.game import Game
+from mmd.game.game import Game
+from mmd.measure.certificate import certify
 
 TWO_STAGES = """EFG 2 R "chance ends it early" { "A" "B" }
 c "" 1 "" { "stop" 1/4 "go" 3/4 } 0

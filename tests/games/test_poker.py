@@ -8,7 +8,7 @@ import mmd
 from games import kuhn_poker, leduc_poker
 from games.compile import CHANCE, TERMINAL, Tree, compile_tree
 from games.rules import expand, game_of
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 from tests.games.poker_rules import KuhnPoker, LeducPoker
 

@@ -7,7 +7,7 @@ import pytest
 
 from games.compile import CHANCE, TERMINAL
 from games.rules import expand, game_of
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

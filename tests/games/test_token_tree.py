@@ -11,7 +11,7 @@ import mmd
 from games import memory, preference, token_tree
 from games.compile import TERMINAL
 from games.rules import game_of
-from mmd.game import GameError
+from mmd.game.game import GameError
 from tests.games import plain
 
 

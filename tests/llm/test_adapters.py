@@ -15,7 +15,7 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 import llm_bridge as bridge
-from llm_bridge import adapters
+from llm_bridge.checkpoint import adapters
 from tests.llm.cases import rows
 from tests.llm.checkpoints import folder_of, padded
 from tests.llm.test_tokenizer import tokenizer

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import generate, loop
-from llm_bridge.arena import Samples, Source
-from llm_bridge.baselines.egpo import EGPO
-from llm_bridge.baselines.inpo import INPO
-from llm_bridge.baselines.iterative_dpo import IterativeDPO
-from llm_bridge.baselines.nash_md import NashMD
-from llm_bridge.baselines.online_ipo import OnlineIPO
-from llm_bridge.baselines.self_play import SelfPlay
-from llm_bridge.baselines.sft import SFT
-from llm_bridge.baselines.sppo import SPPO
-from llm_bridge.mixture import Mixture
-from llm_bridge.objective import Enumerated, Judged, payoffs
-from llm_bridge.sampling import Settings
+from llm_bridge.policy import generate
+from llm_bridge.policy.mixture import Mixture
+from llm_bridge.policy.sampling import Settings
+from llm_bridge.train import loop
+from llm_bridge.train.arena import Samples, Source
+from llm_bridge.train.baselines.egpo import EGPO
+from llm_bridge.train.baselines.inpo import INPO
+from llm_bridge.train.baselines.iterative_dpo import IterativeDPO
+from llm_bridge.train.baselines.nash_md import NashMD
+from llm_bridge.train.baselines.online_ipo import OnlineIPO
+from llm_bridge.train.baselines.self_play import SelfPlay
+from llm_bridge.train.baselines.sft import SFT
+from llm_bridge.train.baselines.sppo import SPPO
+from llm_bridge.train.objective import Enumerated, Judged, payoffs
 from mmd.update import magnetic_step
 from tests.llm.games import SIZES, SumJudge, policy
 from tests.llm.test_objective import ALPHA, ETA, Tree, V, drawn, gradient

@@ -8,12 +8,12 @@ import jax
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import commands, method_choice, options
-from llm_bridge.baselines.iterative_dpo import IterativeDPO
-from llm_bridge.cli import main
-from llm_bridge.objective import Regression
-from llm_bridge.options import METHODS
-from mmd.command_line import parse
+from llm_bridge.command import commands, method_choice, options
+from llm_bridge.command.cli import main
+from llm_bridge.command.options import METHODS
+from llm_bridge.train.baselines.iterative_dpo import IterativeDPO
+from llm_bridge.train.objective import Regression
+from mmd.host.command_line import parse
 from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import CONFIG
 from tests.llm.test_templates import published

@@ -14,8 +14,8 @@ from safetensors.numpy import load_file, save_file
 from transformers import GenerationConfig
 
 import llm_bridge as bridge
-from llm_bridge import checkpoint
-from llm_bridge.baselines.sft import SFT
+from llm_bridge.checkpoint import loading
+from llm_bridge.train.baselines.sft import SFT
 from tests.llm.cases import FAMILIES, rows
 from tests.llm.checkpoints import folder_of, padded, shapes
 from tests.llm.games import SIZES
@@ -38,7 +38,7 @@ def folder(root: Path, tmp_path: Path) -> Path:
 
 def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = bridge.load(folder_of(root, "qwen3_moe"))
-    monkeypatch.setattr(checkpoint, "SMALL_BYTES", 0)
+    monkeypatch.setattr(loading, "SMALL_BYTES", 0)
     one_by_one = bridge.load(folder_of(root, "qwen3_moe"))
     for name, array in at_once.arrays().items():
         np.testing.assert_array_equal(array, one_by_one.arrays()[name], err_msg=name)
@@ -46,8 +46,8 @@ def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch
 
 
 def test_the_host_holds_one_tensor_besides_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What NumPy holds at the most; benchmarks/loading.py measures the whole process at 300 MB."""
-    monkeypatch.setattr(checkpoint, "SMALL_BYTES", 0)
+    """What NumPy holds at the most; benchmarks/device/loading.py measures the whole process at 300 MB."""
+    monkeypatch.setattr(loading, "SMALL_BYTES", 0)
     config = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
     folder = bridge.save(
         bridge.init(config | {"num_hidden_layers": 8, "vocab_size": 4096}, jax.random.key(0)), tmp_path / "model"

@@ -6,8 +6,8 @@ import transformers
 from flax import nnx
 
 import llm_bridge as bridge
-from llm_bridge.checkpoint import architecture_of
-from llm_bridge.weights import count
+from llm_bridge.checkpoint.loading import architecture_of
+from llm_bridge.model.weights import count
 from tests.llm.cases import CASES, FAMILIES, LLAMA3, LONG, F, S, config_of
 
 

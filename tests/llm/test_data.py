@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import data, encoding
+from llm_bridge.text import data, encoding
 from tests.llm.test_templates import CALL, published
 from tests.llm.test_tokenizer import tokenizer
 
@@ -142,7 +142,7 @@ def test_jsonl_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
 
 
 def test_the_real_pairs_are_read(data: Path) -> None:
-    from llm_bridge.data import load
+    from llm_bridge.text.data import load
 
     found = load(data / "text" / "prefs_dev.jsonl.gz", kind="preferences")
     assert len(found) == 754

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import demo_llm_page, demo_llm_text
-from benchmarks.demo_llm_stages import FILES, STAGES
-from llm_bridge.tokenizer import Tokenizer
+from benchmarks.real_model import page as demo_llm_page
+from benchmarks.real_model import text as demo_llm_text
+from benchmarks.real_model.stages import FILES, STAGES
+from llm_bridge.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "benchmarks" / "results" / "demo_llm.json"

@@ -14,10 +14,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import llm_bridge as bridge
-from llm_bridge import commands
-from llm_bridge.cli import main
-from llm_bridge.drawing import unlike_recommended
-from llm_bridge.options import Sampling
+from llm_bridge.command import commands
+from llm_bridge.command.cli import main
+from llm_bridge.command.drawing import unlike_recommended
+from llm_bridge.command.options import Sampling
 from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import model as model
 from tests.llm.test_mpo_cli import work as work

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from benchmarks import win_rate_intervals
-from llm_bridge import data
-from llm_bridge.evaluation import Tournament, matched, tournament
-from llm_bridge.intervals import cases_of, clustered, redrawn, repeats, replicates, wilson
+from benchmarks.faults import win_rate_intervals
 from llm_bridge.judges.callable import PairFunction
-from llm_bridge.lottery import lottery_of, nash, nash_of_each, tables_of
+from llm_bridge.measure.evaluation import Tournament, matched, tournament
+from llm_bridge.measure.intervals import cases_of, clustered, redrawn, repeats, replicates, wilson
+from llm_bridge.measure.lottery import lottery_of, nash, nash_of_each, tables_of
+from llm_bridge.text import data
 from tests.llm.test_data import lines
 
 

@@ -1,8 +1,8 @@
 """The contract of magnets on weights, and that what is exported was trained.
 
 Every magnet in every method that takes one, against plain NumPy, or a refusal by name. Learning is played by a change
-of the weights that a test knows, so that 41 rounds cost nothing; `benchmarks.exported_weights` does the same with
-rounds that learn.
+of the weights that a test knows, so that 41 rounds cost nothing; `benchmarks.faults.exported_weights` does the same
+with rounds that learn.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ import pytest
 
 import llm_bridge as bridge
 import mmd
-from llm_bridge.baselines.egpo import EGPO
-from llm_bridge.baselines.inpo import INPO
-from llm_bridge.baselines.nash_md import NashMD
-from llm_bridge.baselines.online_ipo import OnlineIPO
-from llm_bridge.baselines.self_play import SelfPlay
-from llm_bridge.loop import Status, UntrainedWarning
-from llm_bridge.method_choice import method_of
-from llm_bridge.options import Train
-from llm_bridge.ranges import SettingError, flags
-from llm_bridge.win_rate import WinRate
+from llm_bridge.command.method_choice import method_of
+from llm_bridge.command.options import Train
+from llm_bridge.measure.win_rate import WinRate
+from llm_bridge.model.ranges import SettingError, flags
+from llm_bridge.train.baselines.egpo import EGPO
+from llm_bridge.train.baselines.inpo import INPO
+from llm_bridge.train.baselines.nash_md import NashMD
+from llm_bridge.train.baselines.online_ipo import OnlineIPO
+from llm_bridge.train.baselines.self_play import SelfPlay
+from llm_bridge.train.loop import Status, UntrainedWarning
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
 KEY, ETA, ALPHA = jax.random.key(7), 0.4, 0.1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import cpu_steps, generate
-from llm_bridge.sampling import truncated
+from llm_bridge.model import cpu_steps
+from llm_bridge.policy import generate
+from llm_bridge.policy.sampling import truncated
 from tests.llm.cases import FAMILIES, N_NEW, config_of, prompts
 from tests.llm.checkpoints import STORED, folder_of
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.cli import main
+from llm_bridge.command.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges._endpoint import Refusal

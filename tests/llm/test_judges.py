@@ -12,9 +12,6 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.agreement import agreement
-from llm_bridge.data import Row
-from llm_bridge.intervals import wilson
 from llm_bridge.judges import answers_of, dry_run, preference_model
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.generative import GenerativeJudge
@@ -27,8 +24,11 @@ from llm_bridge.judges.preference_model import (
     train_judge,
 )
 from llm_bridge.judges.scalar_reward import ScalarReward
-from llm_bridge.processes import SharedJudge
-from llm_bridge.termination import Termination
+from llm_bridge.measure.agreement import agreement
+from llm_bridge.measure.intervals import wilson
+from llm_bridge.run.processes import SharedJudge
+from llm_bridge.run.termination import Termination
+from llm_bridge.text.data import Row
 from tests.llm.cases import config_of
 from tests.llm.games import PROMPTS, SIZES, SumJudge
 from tests.llm.test_tokenizer import tokenizer
@@ -397,7 +397,7 @@ def test_a_dry_run_shows_the_runs_own_prompts_in_one_call_and_takes_what_a_judge
 
 def test_in_python_nothing_is_generated_for_a_judge_that_fails(monkeypatch: Any, key: Any) -> None:
     """C10: it was found after a whole generation."""
-    monkeypatch.setattr("llm_bridge.rollout.Rollout.draw", lambda *_: pytest.fail("it has generated"))
+    monkeypatch.setattr("llm_bridge.train.rollout.Rollout.draw", lambda *_: pytest.fail("it has generated"))
     for judge, words in ((trl_reward, "takes \\(prompts, completions"), (raising, "raised KeyError")):
         with pytest.raises(bridge.BridgeError, match=words):
             bridge.MPO(judge, **SIZES).fit(policy(), PROMPTS, steps=1, key=key)
@@ -423,7 +423,7 @@ def test_a_folder_that_is_no_judge_is_refused_before_its_weights_are_read(
     trained: PreferenceModel, tmp_path: Path, monkeypatch: Any
 ) -> None:
     trained.save(tmp_path / "judge")
-    monkeypatch.setattr("llm_bridge.checkpoint.load", lambda *_, **__: pytest.fail("weights were read"))
+    monkeypatch.setattr("llm_bridge.checkpoint.loading.load", lambda *_, **__: pytest.fail("weights were read"))
     (tmp_path / "judge" / preference_model.HEAD).unlink()
     with pytest.raises(bridge.BridgeError, match="expected a judge as `mpo train-judge` writes it"):
         preference_model.load(tmp_path / "judge")

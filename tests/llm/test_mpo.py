@@ -12,9 +12,10 @@ import pytest
 
 import llm_bridge as bridge
 import mmd
-from llm_bridge import loop, memory
 from llm_bridge.judges.callable import PairFunction
-from llm_bridge.objective import PolicyGradient, Regression
+from llm_bridge.run import memory
+from llm_bridge.train import loop
+from llm_bridge.train.objective import PolicyGradient, Regression
 from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy
 
 KEY = jax.random.key(7)

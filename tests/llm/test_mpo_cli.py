@@ -20,12 +20,14 @@ import yaml
 from safetensors.numpy import load_file
 
 import llm_bridge as bridge
-from llm_bridge import learning, memory, rollout, termination, train_commands, training_log
-from llm_bridge.cli import main
-from llm_bridge.options import BY_NAME, ELSEWHERE
-from mmd import folder_lock
-from mmd.command_line import hint, options_of
-from mmd.folder_lock import held
+from llm_bridge.command import train_commands
+from llm_bridge.command.cli import main
+from llm_bridge.command.options import BY_NAME, ELSEWHERE
+from llm_bridge.run import memory, termination, training_log
+from llm_bridge.train import learning, rollout
+from mmd.host import folder_lock
+from mmd.host.command_line import hint, options_of
+from mmd.host.folder_lock import held
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
@@ -226,8 +228,8 @@ def test_checkpoints_come_by_rounds_or_by_minutes_and_after_each_round_that_is_l
     for name, words in ways.items():
         with monkeypatch.context() as patch:
             # "long": a round lasts longer than can be waited for, and writing takes little of it
-            patch.setattr("llm_bridge.training_run.WAITED_FOR", 0.0 if name == "long" else float("inf"))
-            patch.setattr("llm_bridge.training_run.WRITING_SHARE", float("inf"))
+            patch.setattr("llm_bridge.command.training_run.WAITED_FOR", 0.0 if name == "long" else float("inf"))
+            patch.setattr("llm_bridge.command.training_run.WRITING_SHARE", float("inf"))
             assert train(model, name, "--quiet", "--save-total-limit", "5", *words) == 0
         assert [int(path.name[-8:]) for path in sorted(Path(name, "checkpoints").iterdir())] == kept[name]
     assert len({tuple(weights(work / name / "policy").items()) for name in ways}) == 1
@@ -275,7 +277,7 @@ def test_a_run_whose_folder_another_one_took_writes_nothing_more(
 
 
 def test_a_full_disk_is_named_before_the_first_round(model: Path, work: Path, monkeypatch: Any, capsys: Any) -> None:
-    monkeypatch.setattr("llm_bridge.run_state.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr("llm_bridge.run.run_state.shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     monkeypatch.setattr(train_commands.Method, "fit", lambda *_: pytest.fail("it began"))
     assert train(model, "run", "--quiet") == 2
     said = capsys.readouterr().err
@@ -311,7 +313,7 @@ def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: P
 
 def test_a_judge_that_fails_too_often_ends_the_run(model: Path, work: Path, monkeypatch: Any, capsys: Any) -> None:
     """R9, with a window of 3 rounds instead of 50."""
-    monkeypatch.setattr("llm_bridge.training_run.FAILED_OVER", 3)
+    monkeypatch.setattr("llm_bridge.command.training_run.FAILED_OVER", 3)
     assert train(model, "run", "--quiet", judge="failing", steps=9) == 3
     said = capsys.readouterr().err
     assert re.search("[345].% of the judge's comparisons failed over 3 rounds, more than 20%", said)
@@ -343,7 +345,7 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
     judge: str, status: int, model: Path, work: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     """After two of four rounds; with a judge that is well again the run ends as one that it has always been with."""
-    monkeypatch.setattr("llm_bridge.rollout.ENOUGH", 4)
+    monkeypatch.setattr("llm_bridge.train.rollout.ENOUGH", 4)
     assert train(model, "run", "--quiet", judge=judge) == status
     assert capsys.readouterr().err in (
         "mpo: rounds up to 2 are saved, --resume goes on\n"
@@ -438,7 +440,7 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
 def test_help_is_instant_and_imports_no_jax() -> None:
     code = (
         "import sys, time\n"
-        "from llm_bridge.cli import main\n"
+        "from llm_bridge.command.cli import main\n"
         "assert main(['train', '--help']) == 0\n"
         "heavy = {'jax', 'numpy', 'flax', 'transformers', 'optax', 'yaml'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -450,7 +452,7 @@ def test_help_is_instant_and_imports_no_jax() -> None:
 
 
 def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any) -> None:
-    from llm_bridge import commands
+    from llm_bridge.command import commands
 
     seen = []
     monkeypatch.setattr(commands, "run", lambda command, argv: seen.append(command) or 0)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_bridge.objective import Enumerated, Judged, Numbers, PolicyGradient, Regression, Seen, payoffs
-from llm_bridge.scoring import entropy, kl_divergence
+from llm_bridge.policy.scoring import entropy, kl_divergence
+from llm_bridge.train.objective import Enumerated, Judged, Numbers, PolicyGradient, Regression, Seen, payoffs
 from mmd.update import magnetic_step
 
 N, V = 2, 3

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import models
+from llm_bridge.model import families
 from tests.llm.cases import CASES, FAMILIES, rows
 from tests.llm.checkpoints import STORED, folder_of, padded, real
 
 
 def test_every_family_is_there() -> None:
-    assert set(models.names()) == set(FAMILIES)
+    assert set(families.names()) == set(FAMILIES)
     assert len(CASES) >= 30
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.generate import stop_table
-from llm_bridge.policy import check_sampling
-from llm_bridge.sampling import ended
+from llm_bridge.policy.generate import stop_table
+from llm_bridge.policy.policy import check_sampling
+from llm_bridge.policy.sampling import ended
 from tests.llm.games import CONFIG, policy
 
 ONES = np.ones((1, 3), bool)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.processes import SharedJudge, SharedTermination
-from llm_bridge.termination import Terminated
-from llm_bridge.training_log import rows
+from llm_bridge.run.processes import SharedJudge, SharedTermination
+from llm_bridge.run.termination import Terminated
+from llm_bridge.run.training_log import rows
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 from tests.llm.test_mpo_cli import JUDGE, model
 from tests.processes import JOIN, run_two
@@ -25,9 +25,9 @@ WORKER = """
 import os
 import numpy as np
 import llm_bridge as bridge
-from llm_bridge import training_log
-from llm_bridge.cli import main
-from llm_bridge.processes import SharedJudge
+from llm_bridge.run import training_log
+from llm_bridge.command.cli import main
+from llm_bridge.run.processes import SharedJudge
 from tests.llm.games import PROMPTS, SumJudge, policy
 from tests.llm.test_processes import KEY, SHOWN, TRAINING
 

@@ -13,13 +13,14 @@ import pytest
 
 import llm_bridge as bridge
 import mmd
-from llm_bridge import baselines, ranges
-from llm_bridge.cli import main
+from llm_bridge.command.cli import main
+from llm_bridge.command.method_choice import method_of
+from llm_bridge.command.options import BY_NAME, Train
 from llm_bridge.judges.scalar_reward import ScalarReward
-from llm_bridge.method_choice import method_of
-from llm_bridge.objective import Regression
-from llm_bridge.options import BY_NAME, Train
-from llm_bridge.ranges import IN_PYTHON, RANGES, SettingError, complaints, require
+from llm_bridge.model import ranges
+from llm_bridge.model.ranges import IN_PYTHON, RANGES, SettingError, complaints, require
+from llm_bridge.train import baselines
+from llm_bridge.train.objective import Regression
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
 NEEDED: dict[str, Any] = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o")}

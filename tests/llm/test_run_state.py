@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from llm_bridge import run_state, training_log
-from llm_bridge.architecture import BridgeError
 from llm_bridge.judges import ask
-from llm_bridge.run_state import RunState, RunStateError, RunStateWarning
-from llm_bridge.termination import Terminated, Termination
-from llm_bridge.training_log import TrainingLog
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.run import run_state, training_log
+from llm_bridge.run.run_state import RunState, RunStateError, RunStateWarning
+from llm_bridge.run.termination import Terminated, Termination
+from llm_bridge.run.training_log import TrainingLog
 from tests.llm.test_mpo_cli import model as model  # fixtures
 from tests.llm.test_mpo_cli import mpo, train
 from tests.llm.test_mpo_cli import work as work
-from tests.test_cli import Terminal
+from tests.mmd.command.test_cli import Terminal
 
 IDENTITY = {"method": {"name": "MPO", "eta": 0.4}, "data": "sha256:1"}
 KEY = type(jax.random.key(0).dtype)
@@ -264,7 +264,7 @@ def test_a_run_is_ended_between_rounds_and_in_the_middle_of_a_judges_call() -> N
 COMPILING = """
 import hashlib
 import signal
-from llm_bridge import termination
+from llm_bridge.run import termination
 termination.PATIENCE = {{number: 1.2 for number in termination.PATIENCE}}
 termination.LIMIT = {{signal.SIGTERM: 2.4}}
 told = termination.Termination()

@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 import llm_bridge as bridge
-from llm_bridge import attention, scoring
+from llm_bridge.model import attention
+from llm_bridge.policy import scoring
 from tests.llm.cases import rows
 from tests.llm.checkpoints import folder_of, padded
 

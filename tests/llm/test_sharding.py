@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 import llm_bridge as bridge
-from llm_bridge import sharding
-from llm_bridge.weights import weights
+from llm_bridge.model import sharding
+from llm_bridge.model.weights import weights
 from tests.llm.cases import config_of, prompts, rows
 from tests.llm.checkpoints import folder_of, padded
 from tests.processes import JOIN, run_two
@@ -78,7 +78,7 @@ def test_weights_and_cache_are_divided(root: Path) -> None:
 
 
 def test_every_weight_of_every_family_has_a_rule() -> None:
-    from llm_bridge.checkpoint import architecture_of
+    from llm_bridge.checkpoint.loading import architecture_of
     from tests.llm.cases import CASES
 
     for case in CASES:
@@ -101,7 +101,7 @@ def test_what_does_not_fit_the_mesh_is_refused_before_it_is_read(
 ) -> None:
     n = int(np.prod(list(shape.values())))
     mesh = Mesh(np.array(jax.devices()[:n]).reshape(*shape.values()), tuple(shape))
-    monkeypatch.setattr("llm_bridge.checkpoint.TensorFiles", None)
+    monkeypatch.setattr("llm_bridge.checkpoint.loading.TensorFiles", None)
     with pytest.raises(bridge.BridgeError, match=words):
         bridge.load(folder_of(root, case), mesh=mesh)
 
@@ -110,7 +110,7 @@ WORKER = """
 import numpy as np
 folder, out = sys.argv[3], sys.argv[4]
 import llm_bridge as bridge
-from llm_bridge.sharding import whole
+from llm_bridge.model.sharding import whole
 from tests.llm.cases import prompts
 from tests.llm.test_sharding import batch
 mesh = jax.make_mesh((4, 2), ("fsdp", "tensor"))

@@ -13,7 +13,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 import llm_bridge as bridge
-from llm_bridge import data, encoding
+from llm_bridge.text import data, encoding
 
 SPECIAL = ["[BOS]", "[EOS]", "[END]", "[HEAD]", "[TAIL]", "[INST]", "[/INST]", "[USER]", "[BOT]", "[SYS]", "[THINK]"]
 WORDS = ["system", "user", "assistant", "model", "human", ":", "###", "be", "brief", "hi", "yes", "[/THINK]", "<unk>"]

@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import models, pre_tokenizers, processors
 
 import llm_bridge as bridge
-from llm_bridge.tokenizer import plain_messages
+from llm_bridge.text.tokenizer import plain_messages
 from tests.llm.games import CONFIG, policy
 
 WORDS = ["<pad>", "<s>", "</s>", "<user>", "<bot>", "a", "b", "c", "ab", "abc", " ", "<unk>"]

@@ -10,8 +10,8 @@ import jax
 import pytest
 
 import llm_bridge as bridge
-from benchmarks import training_memory
-from llm_bridge.weights import count
+from benchmarks.device import training_memory
+from llm_bridge.model.weights import count
 from tests.llm.test_mpo_cli import CONFIG, train, work
 from tests.llm.test_tokenizer import tokenizer
 

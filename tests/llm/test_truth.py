@@ -1,4 +1,4 @@
-"""MPO on games whose duality gap is known, in the short form of `benchmarks.truth`, and that benchmark's own parts.
+"""MPO on games whose duality gap is known, in the short form of `benchmarks.truth.run`, and that benchmark's own parts.
 
 Most are on `cycle/0`, whose equilibrium has three classes of responses at (4, 3, 4) / 11.
 """
@@ -13,13 +13,15 @@ from jaxtyping import Array
 
 import games
 import mmd
-from benchmarks import styles, truth, truth_games
-from benchmarks.truth_arena import TableArena, table
-from benchmarks.truth_decoder import reading
-from benchmarks.truth_methods import Replayed, remembered, together, with_room
-from llm_bridge.arena import Source
-from llm_bridge.mpo import MPO
-from llm_bridge.objective import Regression
+from benchmarks.truth import games as truth_games
+from benchmarks.truth import run as truth
+from benchmarks.truth import styles
+from benchmarks.truth.arena import TableArena, table
+from benchmarks.truth.decoder import reading
+from benchmarks.truth.methods import Replayed, remembered, together, with_room
+from llm_bridge.train.arena import Source
+from llm_bridge.train.mpo import MPO
+from llm_bridge.train.objective import Regression
 from mmd.update import magnetic_step
 
 ALPHA, KEY = 0.1, jax.random.key(5)

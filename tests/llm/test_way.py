@@ -11,7 +11,7 @@ import jax
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import loop, objective
+from llm_bridge.train import loop, objective
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 from tests.llm.test_baselines import Recorder
 

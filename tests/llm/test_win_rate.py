@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge import train_commands, training_log
-from llm_bridge.intervals import wilson
+from llm_bridge.command import train_commands
 from llm_bridge.judges.callable import PairFunction
-from llm_bridge.training_log import TrainingLog
-from llm_bridge.win_rate import _summary
+from llm_bridge.measure.intervals import wilson
+from llm_bridge.measure.win_rate import _summary
+from llm_bridge.run import training_log
+from llm_bridge.run.training_log import TrainingLog
 from tests.llm.games import CYCLE, SIZES, SumJudge, policy
 from tests.llm.test_data import lines
 from tests.llm.test_mpo_cli import model as model  # fixtures

@@ -1,0 +1,4 @@
+"""A language model from scratch, judges, MPO and other methods on real text.
+
+Read `demo.py` first, which runs `stages.py` in order; `page.py` writes docs/demo-llm.md.
+"""

@@ -1,0 +1,4 @@
+"""Language-model policies on preference games whose duality gap is known exactly.
+
+Read `run.py` first, the truth test, and `games.py`, its games; `page.py` writes docs/preference-optimization.md.
+"""

@@ -1,0 +1,70 @@
+"""The `mpo` command: parse, run, exit status.
+
+What it does is in `llm_bridge.command.commands`, which is imported after parsing, so that `--help` needs neither JAX
+nor a device.
+
+Exit status: 0 done; 2 bad input, one sentence on stderr; 3 stopped before the end, with a checkpoint; 130 interrupted;
+143 told to stop by SIGTERM, with a checkpoint.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from llm_bridge.command.config_file import check_texts, expanded
+from llm_bridge.command.options import ELSEWHERE, Command, Run, Train, TrainJudge
+from llm_bridge.model.ranges import complaints
+from mmd.host.command_line import UsageError, parse, run_process, status_of
+from mmd.host.doors import help_lines
+from mmd.host.files import OutputError
+from mmd.host.folder_lock import refuse_if_held
+
+TOLD_TO_STOP = (130, 143)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a command line (without the program's name) and return the exit status."""
+
+    def carry_out() -> int:
+        description = (
+            "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML "
+            "file, --config FILE; those of the command line win."
+        )
+        words = expanded(argv)
+        check_texts(words)
+        command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
+        if command is None:
+            sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
+            return 0
+        for complaint in complaints(command):
+            raise UsageError(complaint)
+        if isinstance(command, Train | TrainJudge) and not command.distributed:
+            _refuse_a_folder_in_use(command)
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
+        from llm_bridge.command import commands
+
+        return commands.run(command, argv)
+
+    return status_of(carry_out, program="mpo")
+
+
+def _refuse_a_folder_in_use(run: Run) -> None:
+    """At once, before anything heavy is imported or loaded."""
+    try:
+        refuse_if_held(run.output_dir)
+    except OutputError as error:
+        raise UsageError(str(error)) from None
+
+
+def entry() -> None:
+    """The console script."""
+    run_process(_main, program="mpo")
+
+
+def _main(argv: Sequence[str]) -> int:
+    status = main(argv)
+    if status in TOLD_TO_STOP:  # at once: threads that still wait for a judge are not waited for
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status

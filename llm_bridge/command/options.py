@@ -1,0 +1,327 @@
+"""The `mpo` command: what can be typed, one dataclass a subcommand. Imports nothing heavy.
+
+Flags have the names of TRL where they mean the same, and others where they do not.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from mmd.host.doors import FORMS, names_code
+
+METHODS = ("mpo", *sorted(p.stem for p in (Path(__file__).parents[1] / "train" / "baselines").glob("[!_]*.py")))
+METHOD_HELP = f"{', '.join(METHODS)}, or one from outside ({FORMS}); sft learns from given answers."
+
+
+def _optional(metavar: str, default: str) -> object:
+    """How help shows an option that need not be given."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model, and where and how precisely it computes."""
+
+    model_name_or_path: str
+    """A folder with config.json and safetensors, or a model's id on the Hugging Face hub."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    """Precision of the weights as they are loaded; what is trained is float32."""
+    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
+    """Precision of activations."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name, for a model_type of that name."""
+    gradient_checkpointing: bool = False
+    """Recompute activations of a layer instead of keeping them: less memory, a third more time."""
+    mesh: Annotated[str | None, _optional("AXES", "the first device")] = None
+    """Devices, as in data=2,fsdp=4,tensor=1."""
+    distributed: bool = False
+    """One of several processes: the same command runs on every host."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Who compares answers."""
+
+    judge: Annotated[str | None, _optional("JUDGE", "none, which only sft can do with")] = None
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name."""
+    judge_model: Annotated[str | None, _optional("NAME", "none")] = None
+    """The model's name at an HTTP judge."""
+    judge_criterion: Annotated[
+        str | None, _optional("TEXT", "the more helpful and accurate one, no longer than needed")
+    ] = None
+    """What a judge that is asked, over HTTP or a model's folder, compares by: a question."""
+    judge_field: Annotated[str | None, _optional("NAME", "the reply is the verdict")] = None
+    """An HTTP judge replies with a JSON object, whose field of this name is A, B or TIE."""
+    judge_max_tokens: Annotated[int | None, _optional("NUMBER", "8")] = None
+    """Most tokens of an HTTP judge's reply; one that reasons first needs hundreds or thousands."""
+    judge_request_fields: Annotated[str | None, _optional("JSON", "none")] = None
+    """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
+    judge_key_variable: Annotated[str | None, _optional("NAME", "OPENAI_API_KEY")] = None
+    """The environment variable that holds an HTTP judge's key, if it needs one."""
+    judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
+    """Comparisons that an HTTP judge is asked at the same time."""
+    judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None
+    """Seconds that an HTTP judge may take for a comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Rows of a file: prompts or preferences."""
+
+    dataset_name: Path
+    """A .jsonl, .jsonl.gz or .parquet file in one of TRL's dataset types."""
+    on_bad_row: Literal["abort", "skip"] = "abort"
+    """Stop at a row that cannot be used, or leave it out and count it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts(Data):
+    """Rows whose prompts go through a chat template, where they are messages."""
+
+    chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None
+    """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run that writes checkpoints and goes on from them."""
+
+    output_dir: Path
+    """The run's directory."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint in it, if there is one."""
+    save_steps: int = 25
+    """Rounds from one checkpoint to the next."""
+    save_minutes: float = 5.0
+    """Minutes from one checkpoint to the next; whichever of the two comes first."""
+    save_total_limit: int = 2
+    """Checkpoints that are kept."""
+    report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], _optional("TRACKERS", "none")] = ()
+    """What is fed besides metrics.jsonl."""
+    seed: int = 0
+    """Of every draw."""
+    lora_r: int = 0
+    """Rank of an adapter that is trained instead of the weights; 0 for none."""
+    lora_alpha: float = 16.0
+    """alpha / rank is the adapter's factor."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Run, Prompts, Judging, Model):
+    """Train a model against itself on preferences between its own answers (MPO)."""
+
+    method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
+    max_steps: int = 500
+    """Rounds; each draws answers, compares them, learns and moves the magnet."""
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Prompts on which the win rate against the start is measured, as the judge sees it."""
+    eval_steps: int = 25
+    """Rounds from one win rate to the next."""
+    prompts_per_round: int = 16
+    """Prompts in a round, over all devices."""
+    num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
+    """Answers to each prompt, which are compared with each other."""
+    opponents: Annotated[int | None, _optional("NUMBER", "all")] = None
+    """How many others of its group each answer is compared with; an even number."""
+    max_prompt_length: int = 512
+    """Most tokens of a prompt."""
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    eta: Annotated[float | None, _optional("NUMBER", "the method's, 0.4 for mpo")] = None
+    """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
+    alpha: Annotated[float | None, _optional("NUMBER", "the method's, 0.1 for mpo")] = None
+    """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
+    magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
+        None
+    )
+    """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
+    a magnet from outside (module:name, path.py:name)."""
+    weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
+    """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
+    num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
+    """Optimizer steps in a round."""
+    gradient_accumulation_steps: int = 1
+    """Parts in which a round's prompts go through the model."""
+    learning_rate: float = 1e-5
+    """Of Adam; falls linearly to 0."""
+    adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
+    """Take 0 with --num-iterations 1."""
+    adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
+    """Decay of the second moment."""
+    adam_epsilon: Annotated[float | None, _optional("NUMBER", "by the number of weights")] = None
+    """Large, because gradients near an equilibrium are noise."""
+    max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
+    """Gradients are scaled down to it."""
+    set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
+    """Further settings of the method, such as share=0.25, watch_start=false or estimator=regression."""
+
+    def __post_init__(self) -> None:
+        if not names_code(self.method):  # names of methods take - and _ alike
+            object.__setattr__(self, "method", self.method.replace("-", "_"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainJudge(Run, Data, Model):
+    """Train a judge on preferences: a model that reads both answers."""
+
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Preferences that the judge is tested on."""
+    num_train_epochs: float = 1.0
+    """How often every row is seen."""
+    per_device_train_batch_size: int = 16
+    """Rows in a step."""
+    learning_rate: float = 1e-5
+    """Of AdamW; rises, then falls to 0."""
+    weight_decay: float = 0.01
+    """Of AdamW."""
+    max_length: int = 1024
+    """Most tokens of a prompt with both answers; what exceeds it is cut off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How answers are drawn."""
+
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    temperature: float = 1.0
+    """0 takes the likeliest token."""
+    top_p: Annotated[float | None, _optional("NUMBER", "none")] = None
+    """Draw from the fewest tokens that have this probability."""
+    top_k: Annotated[int | None, _optional("NUMBER", "none")] = None
+    """Draw from the k likeliest tokens."""
+    num_generations: int = 1
+    """Answers to each prompt."""
+    batch_size: int = 32
+    """Answers that are drawn at a time."""
+    seed: int = 0
+    """Of every draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Sampling, Prompts, Model):
+    """Answer the prompts of a file."""
+
+    output_file: Path
+    """A .jsonl file with a line for each answer: prompt, response, sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Sampling, Prompts, Judging):
+    """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
+
+    judge: Annotated[str, arg(metavar="JUDGE")] = field()
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name."""
+    models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
+    """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    """Precision of the weights."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name, of all models whose model_type is not
+    built in."""
+    output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write eval.json, and the answers of every model that has drawn them now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write what a run has reached as a Hugging Face folder."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """A directory of mpo train; its newest whole checkpoint is taken."""
+    output_dir: Path
+    """The folder; must not exist, or be empty."""
+    weights: Annotated[Literal["last", "magnet", "policy"] | None, _optional("WEIGHTS", "the run's")] = None
+    """The last iterate (policy is its older name), or the magnet."""
+    method: Annotated[str | None, _optional("METHOD", "the run's")] = None
+    """The run's method again, if it is from outside this package: no run folder brings code in."""
+    magnet: Annotated[str | None, _optional("MAGNET", "the run's")] = None
+    """The run's magnet again, if it is from outside this package."""
+    family: Annotated[str | None, _optional("FAMILY", "the run's")] = None
+    """The run's model family again, if it was given."""
+    merge: bool = False
+    """Add an adapter to its base instead of writing it alone."""
+
+
+@dataclass(frozen=True)
+class Env:
+    """Print versions and devices, for bug reports."""
+
+
+Command = (
+    Annotated[Train, subcommand(name="train")]
+    | Annotated[TrainJudge, subcommand(name="train-judge")]
+    | Annotated[Generate, subcommand(name="generate")]
+    | Annotated[Eval, subcommand(name="eval")]
+    | Annotated[Export, subcommand(name="export")]
+    | Annotated[Env, subcommand(name="env")]
+)
+BY_NAME: dict[str, type] = {
+    "train": Train,
+    "train-judge": TrainJudge,
+    "generate": Generate,
+    "eval": Eval,
+    "export": Export,
+    "env": Env,
+}
+# Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is
+# not an option of the command at hand is never suggested (`mmd.host.command_line.hint`).
+ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "beta": ("--alpha",),
+    "kl_coef": ("--alpha",),
+    "init_kl_coef": ("--alpha",),
+    "lr": ("--learning-rate",),
+    "model": ("--model-name-or-path",),
+    "model_name": ("--model-name-or-path",),
+    "model_path": ("--model-name-or-path",),
+    "dataset": ("--dataset-name",),
+    "train_file": ("--dataset-name",),
+    "eval_dataset": ("--eval-dataset-name",),
+    "dataset_test_split": ("--eval-dataset-name",),
+    "validation_file": ("--eval-dataset-name",),
+    "reward_model_path": ("--judge",),
+    "reward_funcs": ("--judge",),
+    "loss_type": ("--method",),
+    "per_device_train_batch_size": ("--prompts-per-round", "--batch-size"),
+    "per_device_eval_batch_size": ("--batch-size",),
+    "train_batch_size": ("--prompts-per-round", "--per-device-train-batch-size"),
+    "batch_size": ("--prompts-per-round", "--per-device-train-batch-size"),
+    "num_train_epochs": ("--max-steps",),
+    "epochs": ("--max-steps", "--num-train-epochs"),
+    "max_steps": ("--num-train-epochs",),
+    "num_ppo_epochs": ("--num-iterations",),
+    "max_length": ("--max-prompt-length and --max-new-tokens", "--max-new-tokens"),
+    "max_seq_length": ("--max-prompt-length and --max-new-tokens", "--max-length", "--max-new-tokens"),
+    "max_completion_length": ("--max-new-tokens",),
+    "max_tokens": ("--max-new-tokens",),
+    "response_length": ("--max-new-tokens",),
+    "n": ("--num-generations",),
+    "num_return_sequences": ("--num-generations",),
+    "do_sample": ("--temperature",),
+    "bf16": ("--compute-dtype bfloat16", "--dtype bfloat16"),
+    "fp16": ("--compute-dtype bfloat16", "--dtype bfloat16"),
+    "fp32": ("--dtype float32",),
+    "torch_dtype": ("--dtype",),
+    "use_peft": ("--lora-r 8",),
+    "lora_rank": ("--lora-r",),
+    "ref_model": ("--magnet fixed",),
+    "sync_ref_model": ("--magnet refresh=40",),
+    "ref_model_sync_steps": ("--magnet refresh=ROUNDS",),
+    "ref_model_mixup_alpha": ("--magnet moving=RATE",),
+    "resume_from_checkpoint": ("--resume",),
+    "save_strategy": ("--save-steps or --save-minutes",),
+    "eval_strategy": ("--eval-steps",),
+    "evaluation_strategy": ("--eval-steps",),
+    "logging_dir": ("--output-dir",),
+    "output": ("--output-dir", "--output-file"),
+    "tensor_parallel_size": ("--mesh tensor=NUMBER",),
+}

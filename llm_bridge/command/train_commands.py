@@ -1,0 +1,334 @@
+"""`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
+
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_bridge.checkpoint import adapters, export, loading
+from llm_bridge.command.judge_choice import judge_of, named, try_out
+from llm_bridge.command.method_choice import method_of
+from llm_bridge.command.options import Model, Prompts, Run, Train, TrainJudge
+from llm_bridge.command.training_run import Keeper, finish, identity, record, working
+from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
+from llm_bridge.measure.agreement import agreement
+from llm_bridge.measure.intervals import repeats
+from llm_bridge.measure.win_rate import WinRate
+from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.compute import Compute
+from llm_bridge.model.sharding import AXES
+from llm_bridge.policy.policy import Policy
+from llm_bridge.run import memory, processes
+from llm_bridge.run.processes import SharedJudge, SharedTermination
+from llm_bridge.run.run_state import RunState
+from llm_bridge.run.termination import Terminated, Termination, what_is_kept
+from llm_bridge.text import data, encoding
+from llm_bridge.train.baselines.sft import SFT
+from llm_bridge.train.loop import SKIPS_IN_A_ROW, Method, Status
+from llm_bridge.train.rollout import Question, tokenizer
+from mmd.host.command_line import UsageError
+from mmd.host.folder_lock import FolderLock
+
+DONE, STOPPED_BEFORE_THE_END = 0, 3
+Say = Callable[[Iterable[str]], None]
+
+
+class _Guard(NamedTuple):
+    """What a run is guarded by.
+
+    Attributes:
+        place: the run's directory, absolute, because a judge may change the current folder.
+        termination: whether the run was told to stop.
+        lock: of the directory; None where another process holds it.
+    """
+
+    place: Path
+    termination: Termination
+    lock: FolderLock | None
+
+
+def train(options: Train, argv: Sequence[str], say: Say) -> int:
+    """`mpo train`; the exit status."""
+    _begin(options)
+    place = options.output_dir.absolute()  # a judge may go elsewhere
+    method, termination = method_of(options), SharedTermination()
+    kind = "preferences" if isinstance(method, SFT) else "prompts"
+    dataset = read(options, options.dataset_name, kind)
+    held_out = _held_out(options)
+    if named(options) or not isinstance(method, SFT):
+        judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
+        method = replace(method, judge=SharedJudge(judge))
+        try_out(method.judge, [row.text for row in dataset.rows])
+    with working(options, place, termination) as lock:
+        return _train(options, method, (dataset, held_out), _Guard(place, termination, lock), argv, say)
+
+
+def _train(
+    options: Train,
+    method: Method,
+    datasets: tuple[data.Dataset, data.Dataset | None],
+    guard: _Guard,
+    argv: Sequence[str],
+    say: Say,
+) -> int:
+    """Inside the run's directory."""
+    place, (dataset, held_out) = guard.place, datasets
+    policy = policy_of(options, lora=options)
+    given, longest = _given(options, policy, dataset, say)
+    if not isinstance(method, SFT):
+        longest += method.max_new_tokens
+    kept = options.lora_r > 0 or held_out is not None
+    _budget(policy, method, longest, kept, say)
+    win_rate, key = _win_rate(options, method, policy, held_out, say), jax.random.key(options.seed)
+    states, written = _states(options, policy), replace(options, output_dir=place)
+    keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
+    try:
+        state = keeper.resume(method.init(policy, key))
+        if not kept:
+            _release(policy)
+        record(options, argv)
+        with keeper.logging(options.method, options.max_steps):
+            result = method.fit(policy, given, steps=options.max_steps, key=key, state=state, callback=keeper)
+    except Terminated as stop:
+        return _terminated(stop, keeper)
+    if result.status is not Status.FINISHED:
+        return _stopped(keeper.reason or result.reason, keeper)
+    keeper.save()
+    rounds = int(result.state.round)
+    save = adapters.save_adapter if options.lora_r > 0 else export.save
+    known = {"status": Status.FINISHED, "rounds": rounds, "method": options.method}
+    finish(place, known, lambda folder: save(result.policy, folder))
+    say([f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    return DONE
+
+
+def train_judge(options: TrainJudge, argv: Sequence[str], say: Say) -> int:
+    """`mpo train-judge`; the exit status."""
+    _begin(options)
+    dataset = data.load(options.dataset_name, kind="preferences", on_bad_row=options.on_bad_row)
+    place, held_out = options.output_dir.absolute(), options.eval_dataset_name
+    tested = data.load(held_out, kind="preferences", on_bad_row=options.on_bad_row).rows if held_out else ()
+    termination = SharedTermination()
+    with working(options, place, termination) as lock:
+        return _train_judge(options, (dataset, tested), _Guard(place, termination, lock), argv, say)
+
+
+def _train_judge(
+    options: TrainJudge,
+    datasets: tuple[data.Dataset, Sequence[data.Row]],
+    guard: _Guard,
+    argv: Sequence[str],
+    say: Say,
+) -> int:
+    """Inside the run's directory."""
+    dataset, tested = datasets
+    policy = policy_of(options, lora=options)
+    words, n_rows = tokenizer(policy.origin), options.per_device_train_batch_size
+    longest = min(options.max_length, policy.architecture.max_length)
+    say(_skipped(dataset.skipped))
+    steps = max(1, round(options.num_train_epochs * len(dataset) / n_rows))
+    training = PreferenceTraining(
+        policy, text_layout(words, longest), words, steps, options.learning_rate, options.weight_decay
+    )
+    budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
+    say(budget.lines())
+    budget.check()
+    keeper = Keeper(options, _states(options, policy), guard.termination, lock=guard.lock)
+    try:
+        state = keeper.resume(training.init(jax.random.key(options.seed)))
+        record(options, argv)
+        with keeper.logging("judge", steps):
+            while (step := int(state.round)) < steps:
+                rows = dataset.batch(options.seed, step * n_rows, n_rows)
+                state, metrics = training.round(state, [row.comparison for row in rows])
+                if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
+                    return _stopped(keeper.reason or Status.NOT_FINITE, keeper)
+    except Terminated as stop:
+        return _terminated(stop, keeper)
+    keeper.save()
+    judge = training.export(state)
+    report = agreement(judge, [row for row in tested if row.p_chosen != 0.5]) if tested else {}
+    finish(options.output_dir, {"status": Status.FINISHED, "rounds": steps, **report}, judge.save)
+    if report:
+        say([_agreement_line(report)])
+    say([f"{Status.FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
+    return DONE
+
+
+def read(options: Prompts, path: Path, kind: Literal["prompts", "preferences"] = "prompts") -> data.Dataset:
+    """A file of prompts or preferences with what their chat template is given.
+
+    Raises:
+        DataError: as of `llm_bridge.text.data.load`.
+        UsageError: `--chat-template-kwargs` is no JSON object.
+    """
+    text, given = options.chat_template_kwargs, None
+    if text is not None:
+        with suppress(ValueError):
+            given = json.loads(text)
+        if not isinstance(given, dict):
+            wanted = "a JSON object, such as '{\"enable_thinking\": false}'"
+            raise UsageError(f"expected --chat-template-kwargs to be {wanted}, got {text!r}")
+    return data.load(path, kind=kind, on_bad_row=options.on_bad_row, chat_template_kwargs=given)
+
+
+def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
+    """The model, with a fresh adapter where one is to be trained.
+
+    Raises:
+        BridgeError: it cannot be loaded.
+    """
+    compute = Compute(options.compute_dtype, "layer" if options.gradient_checkpointing else "none")
+    policy = loading.load(
+        options.model_name_or_path,
+        mesh=_mesh(options.mesh),
+        dtype=options.dtype,
+        compute=compute,
+        family=options.family,
+    )
+    if lora is None or lora.lora_r == 0:
+        return policy
+    key = jax.random.fold_in(jax.random.key(lora.seed), 1)
+    return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha)
+
+
+def room(architecture: Architecture, max_new_tokens: int) -> int:
+    """Most tokens of a prompt that so many new ones leave room for.
+
+    Raises:
+        UsageError: they leave none.
+    """
+    if max_new_tokens >= architecture.cached_length:
+        context = f"the context of {architecture.cached_length} tokens"
+        raise UsageError(f"--max-new-tokens {max_new_tokens} leaves no room for a prompt in {context}")
+    return architecture.cached_length - max_new_tokens
+
+
+def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> tuple[list[Any], int]:
+    """What the method learns from, prompts or demonstrations, shown; and the tokens of the longest."""
+    words = tokenizer(policy.origin)
+    if dataset.rows[0].chosen is not None:
+        longest = min(options.max_prompt_length + options.max_new_tokens, policy.architecture.max_length)
+        pairs, skipped = encoding.answers(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        examples = [chosen for chosen, _ in pairs]
+        found: list[Any] = [(one.ids[: one.n_prompt], one.ids[one.n_prompt :]) for one in examples]
+    else:
+        longest = min(options.max_prompt_length, room(policy.architecture, options.max_new_tokens))
+        examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
+        found = [Question(one.ids, one.row.text) for one in examples]
+    say(encoding.preview(examples, words))
+    say(_skipped(skipped))
+    return found, max(len(one.ids) for one in examples)
+
+
+def _held_out(options: Train) -> data.Dataset | None:
+    """The prompts of the win rate."""
+    if options.eval_dataset_name is None:
+        return None
+    if options.judge is None:
+        raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
+    return read(options, options.eval_dataset_name)
+
+
+def _win_rate(
+    options: Train, method: Method, policy: Policy, held_out: data.Dataset | None, say: Say
+) -> WinRate | None:
+    """What is measured on held-out prompts, if there are any."""
+    if held_out is None:
+        return None
+    longest = min(options.max_prompt_length, room(policy.architecture, options.max_new_tokens))
+    words = tokenizer(policy.origin)
+    examples, skipped = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row)
+    say(_skipped(skipped))
+    prompts = [Question(one.ids, one.row.text) for one in examples]
+    say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
+    key = jax.random.fold_in(jax.random.key(options.seed), 2)
+    return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
+
+
+def _mesh(text: str | None) -> Mesh | None:
+    """The mesh that data=2,fsdp=4 means, of all devices."""
+    if text is None:
+        return None
+    parts = re.fullmatch(r"(\w+=[1-9]\d{0,6})(,\w+=[1-9]\d{0,6})*", text)
+    pairs = [part.split("=") for part in text.split(",")] if parts else []
+    names, sizes = [name for name, _ in pairs], [int(size) for _, size in pairs]
+    n_devices = jax.device_count()
+    if not names or not set(names) <= set(AXES) or len(set(names)) < len(names) or math.prod(sizes) != n_devices:
+        wanted = f"different axes among {', '.join(AXES)} whose product is the number of devices, {n_devices}"
+        raise UsageError(f"expected --mesh to name {wanted}, got {text!r}")
+    return Mesh(np.array(jax.devices()).reshape(sizes), names)
+
+
+def _begin(options: Model) -> None:
+    if options.distributed:
+        processes.begin()
+
+
+def _states(options: Run, policy: Policy) -> RunState:
+    known = identity(options, policy, getattr(options, "dataset_name"))  # noqa: B009 - of Data
+    return RunState(options.output_dir, known, keep=options.save_total_limit, remedies=_lengths(options))
+
+
+def _lengths(options: Run) -> dict[str, str]:
+    """Why a run cannot be made longer or shorter, and what can be done."""
+    why = "a run keeps its length, over which the learning rate falls to 0"
+    export = f"mpo export {options.output_dir} --output-dir FOLDER{' --merge' if options.lora_r else ''}"
+    return {
+        "max_steps": f"{why}: to go further, {export} and begin a new run with --model-name-or-path FOLDER",
+        "num_train_epochs": f"{why}: begin a new one in another folder",
+    }
+
+
+def _release(policy: Policy) -> None:
+    """Give back the memory of weights of which training has its own copies."""
+    for array in policy.arrays().values():
+        array.delete()
+
+
+def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
+    learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
+    drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
+    rows = memory.Rows(longest, learned, drawn)
+    copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
+    budget = memory.training(policy, rows, copies, moments, kept=kept)
+    say(budget.lines())
+    budget.check()
+
+
+def _skipped(skipped: Sequence[str]) -> list[str]:
+    return [f"{len(skipped)} rows are left out, the first is {skipped[0]}"] if skipped else []
+
+
+def _agreement_line(report: dict[str, float]) -> str:
+    return (
+        f"accuracy {report['accuracy']:.3f} [{report['accuracy_low']:.3f}, {report['accuracy_high']:.3f}] on "
+        f"{report['n']:.0f} pairs; by length alone {report['length_only']:.3f}, majority {report['majority']:.3f}"
+    )
+
+
+def _terminated(stop: Terminated, keeper: Keeper) -> int:
+    sys.stderr.write(f"mpo: told to stop by {stop}, {what_is_kept(keeper.save())}\n")
+    return 128 + stop.signal
+
+
+def _stopped(status: str, keeper: Keeper) -> int:
+    if status == Status.DIVERGED:
+        kept = "take a smaller --learning-rate, or a smaller --eta, in a new run"
+    elif status == Status.MAGNET_STAYED and keeper.save():
+        kept = "mpo export RUN --weights last --output-dir FOLDER writes the last iterate"
+    elif rounds := keeper.save():
+        kept = f"rounds up to {rounds} are saved, --resume goes on"
+    else:
+        kept = "there is nothing to save, --resume begins anew"
+    sys.stderr.write(f"mpo: {status}; {kept}\n")
+    return STOPPED_BEFORE_THE_END

@@ -1,0 +1,372 @@
+"""The decoder: one block that every family is an instance of, scanned over the layers.
+
+    x <- x + norm_after(attention(norm_before(x)));   x <- x + norm_after(mlp(norm_before(x)))
+
+Layers are one `jax.lax.scan` over stacked weights, so compile time does not grow with depth; what differs from layer to
+layer (window, rotary form, scale) is scanned along. Arithmetic follows the reference implementation (transformers) in
+where it rounds: norms, softmax and logits are float32, everything else is in the compute precision.
+
+A `Decoder` is a function of weights: hashable, without arrays, so it is a static argument of compiled functions.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Array, Bool, Float, Int
+
+from llm_bridge.model import cpu_steps, sharding
+from llm_bridge.model.architecture import Architecture, BridgeError, Norm
+from llm_bridge.model.attention import attend, attend_fused, chosen, exact, visible, within
+from llm_bridge.model.compute import Compute
+from llm_bridge.model.rotary import Rotation, rotate, rotations
+
+Weights = dict[str, Array]
+LAYERS = "layers."
+ACTIVATIONS = {
+    "silu": jax.nn.silu,
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "relu": jax.nn.relu,
+}
+
+
+class Cache(NamedTuple):
+    """Keys (rotated) and values of all layers, one slot a token, and where each row begins.
+
+    Attributes:
+        keys, values: [L, B, K, S, C]; or arrays of each layer, keys [B, K, C, S] and values [B, K, S, C].
+        padding: how many of a row's first slots are empty; the token in slot s has position s - padding.
+    """
+
+    keys: Float[Array, "L B K S C"] | tuple[Float[Array, "B K C S"], ...]
+    values: Float[Array, "L B K S C"] | tuple[Float[Array, "B K S C"], ...]
+    padding: Int[Array, " B"]
+
+
+class View(NamedTuple):
+    """What attention needs to know of the tokens, the same for all layers."""
+
+    rotation: Rotation | None
+    positions: Int[Array, "B T"]
+    key_positions: Int[Array, "B S"]
+    visible: Bool[Array, "B T S"]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder as a function of its weights.
+
+    Attributes:
+        architecture: what it computes.
+        compute: how.
+        mesh: where; its axes are those of `llm_bridge.model.sharding`.
+        adapter_scale: factor of low-rank adapters, alpha / rank.
+    """
+
+    architecture: Architecture
+    compute: Compute
+    mesh: Mesh
+    adapter_scale: float = 0.0
+
+    def __post_init__(self) -> None:
+        """That the mesh has what `compute` asks for."""
+        if not isinstance(self.compute, Compute):
+            raise BridgeError(f"expected compute to be a Compute, got {type(self.compute).__name__}")
+        platform = self.mesh.devices.flat[0].platform
+        if self.compute.attention == "cudnn" and platform != "gpu":
+            raise BridgeError(f"attention='cudnn' needs a GPU and the policy is on a {platform}; 'auto' chooses")
+
+    def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
+        """Normalised activations of the last layer. Padding, False in the mask, may be anywhere."""
+        positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+        lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
+        x, view = self._begin(weights, tokens, positions, lengths, visible(positions, positions, mask))
+
+        def block(x: Array, layer: Weights) -> tuple[Array, None]:
+            query, key, value = self._qkv(layer, x, view)
+            return self._finish(layer, x, self._attend(layer, query, _by_head(key), _by_head(value), view)), None
+
+        return self._final_norm(weights, self._scan(block, x, self._layers(weights)))
+
+    def prefill(
+        self, weights: Weights, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+    ) -> tuple[Float[Array, "B D"], Cache]:
+        """Read prompts that are padded on the left.
+
+        Args:
+            weights: of the decoder.
+            tokens: the prompts.
+            padding: how many of a row's first tokens are none.
+            n_slots: S, of the cache.
+
+        Returns:
+            Activations of the last token, and the cache, filled up to slot P - 1.
+        """
+        length = tokens.shape[1]
+        slots = jnp.arange(length, dtype=jnp.int32)[None, :] - padding[:, None]
+        positions = jnp.maximum(slots, 0)
+        x, view = self._begin(weights, tokens, positions, length - padding, visible(positions, positions, slots >= 0))
+
+        def block(x: Array, layer: Weights) -> tuple[Array, tuple[Array, Array]]:
+            query, key, value = self._qkv(layer, x, view)
+            key, value = _by_head(key), _by_head(value)
+            return self._finish(layer, x, self._attend(layer, query, key, value, view)), (key, value)
+
+        x, filled = jax.lax.scan(block, x, self._layers(weights), unroll=self.compute.unroll)
+        room = ((0, 0), (0, 0), (0, 0), (0, n_slots - length), (0, 0))
+        keys, values = (self._place_cache(jnp.pad(part, room)) for part in filled)
+        return self._final_norm(weights, x[:, -1:])[:, 0], Cache(keys, values, padding)
+
+    def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | cpu_steps.Apart, Cache]:
+        """Weights and cache for `step` where that is fastest: on a CPU, if there are few layers, each by itself."""
+        if not self._on_cpu or self.architecture.n_layers > cpu_steps.FEW_LAYERS:
+            return weights, cache
+        keys, values = cpu_steps.caches_apart(cache.keys, cache.values)
+        return cpu_steps.apart(weights, LAYERS, tied=self.architecture.tied), Cache(keys, values, cache.padding)
+
+    def step(
+        self, weights: Weights | cpu_steps.Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
+    ) -> tuple[Float[Array, "B D"], Cache]:
+        """Append one token to every row, in the same slot; activations of it."""
+        n_slots = cache.values[0].shape[2]
+        positions = (slot - cache.padding)[:, None]
+        key_positions = jnp.arange(n_slots, dtype=jnp.int32)[None, :] - cache.padding[:, None]
+        seen = visible(positions, key_positions, key_positions >= 0)
+        x, view = self._begin(weights, tokens[:, None], positions, positions[:, 0] + 1, seen, key_positions)
+        layers = self._layers(weights)
+        if isinstance(cache.keys, tuple):
+
+            def block(layer: Weights, x: Array, store: cpu_steps.Store) -> Array:
+                query, key, value = self._qkv(layer, x, view)
+                key, value = store(key, value)
+                return self._finish(layer, x, self._attend(layer, query, key, value, view))
+
+            x, keys, values = cpu_steps.step(block, layers, x, slot, (cache.keys, cache.values))
+        else:
+            x, keys, values = self._step_scanned(layers, x, view, slot, cache)
+        return self._final_norm(weights, x)[:, 0], Cache(keys, values, cache.padding)
+
+    def _step_scanned(self, layers: Weights, x: Array, view: View, slot: Array, cache: Cache) -> tuple[Array, Any, Any]:
+        layers["index"] = jnp.arange(self.architecture.n_layers, dtype=jnp.int32)
+
+        def block(carry: tuple[Array, Array, Array], layer: Weights) -> tuple[tuple[Array, Array, Array], None]:
+            x, keys, values = carry
+            query, key, value = self._qkv(layer, x, view)
+            keys = _put(keys, _by_head(key)[None], slot, layer["index"])
+            values = _put(values, _by_head(value)[None], slot, layer["index"])
+            key, value = (jax.lax.dynamic_index_in_dim(c, layer["index"], keepdims=False) for c in (keys, values))
+            return (self._finish(layer, x, self._attend(layer, query, key, value, view)), keys, values), None
+
+        carry: Any = (x, cache.keys, cache.values)
+        (x, keys, values), _ = jax.lax.scan(block, carry, layers, unroll=self.compute.unroll)
+        return x, self._place_cache(keys), self._place_cache(values)
+
+    def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
+        """Float32 logits, soft cap included."""
+        if "head" not in weights:
+            flat, matrix = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
+            logits = jnp.matmul(flat, matrix.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
+            logits = logits.reshape(*hidden.shape[:-1], -1)
+        else:
+            logits = self._product(hidden, weights["head"].astype(hidden.dtype), jnp.float32)
+        logits = logits.astype(jnp.float32)
+        if (cap := self.architecture.logit_softcap) is not None:
+            logits = cap * jnp.tanh(logits / cap)
+        return logits
+
+    def cache_shape(self, n_rows: int, n_slots: int) -> tuple[int, ...]:
+        """[L, B, K, S, C]: of the keys, and of the values."""
+        a = self.architecture
+        return (a.n_layers, n_rows, a.n_kv_heads, n_slots, a.head_width)
+
+    # ------------------------------------------------------------------------------------------------ the parts
+
+    def _begin(
+        self,
+        weights: Any,
+        tokens: Int[Array, "B T"],
+        positions: Int[Array, "B T"],
+        lengths: Int[Array, " B"],
+        seen: Bool[Array, "B T S"],
+        key_positions: Int[Array, "B S"] | None = None,
+    ) -> tuple[Float[Array, "B T D"], View]:
+        a = self.architecture
+        dtype = jnp.dtype(self.compute.dtype) if self.compute.dtype else weights["embedding"].dtype
+        x = jnp.take(weights["embedding"], tokens, axis=0).astype(dtype)  # NaN for a token beyond the vocabulary
+        if a.embedding_scale != 1:
+            x = x * jnp.asarray(a.embedding_scale, dtype)
+        if a.learned_positions:
+            x = x + jnp.take(weights["positions"], positions, axis=0).astype(dtype)
+        rotation = None if a.learned_positions else rotations(a, positions, lengths)
+        keys_at = positions if key_positions is None else key_positions
+        x = jax.lax.with_sharding_constraint(x, sharding.looked_up(self.mesh))
+        return self._place(x), View(rotation, positions, keys_at, seen)
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.mesh.devices.flat[0].platform == "cpu"
+
+    def _layers(self, weights: Any) -> Any:
+        """What is scanned: weights of the layers, and what varies from layer to layer."""
+        a = self.architecture
+        layers = {name.removeprefix(LAYERS): w for name, w in weights.items() if name.startswith(LAYERS)}
+        if any(window is not None for window in a.windows):
+            layers["window"] = jnp.asarray([window or 2**30 for window in a.windows], jnp.int32)
+        if len(a.rotaries) > 1:
+            layers["rotary"] = jnp.asarray(a.rotary_of_layer, jnp.int32)
+        if len(set(a.score_scale)) > 1:
+            layers["scale"] = jnp.asarray(a.score_scale, jnp.float32)
+        return layers
+
+    def _scan(self, block, x: Array, layers: Weights) -> Array:
+        match self.compute.remat:
+            case "layer":
+                block = jax.checkpoint(block, prevent_cse=False)
+            case "projections":
+                saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+                block = jax.checkpoint(block, prevent_cse=False, policy=saved)
+        return jax.lax.scan(block, x, layers, unroll=self.compute.unroll)[0]
+
+    def _qkv(self, layer: Weights, x: Float[Array, "B T D"], view: View) -> tuple[Array, Array, Array]:
+        """Queries [B, T, H, C], keys and values [B, T, K, C], normalised and rotated."""
+        a = self.architecture
+        inner = self._norm(layer, "attention_norm", x) if a.norm_before else x
+        query, key, value = (self._linear(layer, name, inner) for name in ("query", "key", "value"))
+        if a.query_key_norm == "whole":
+            query, key = self._norm(layer, "query_norm", query), self._norm(layer, "key_norm", key)
+        query, key, value = (part.reshape(*part.shape[:2], -1, a.head_width) for part in (query, key, value))
+        if a.query_key_norm == "head":
+            query, key = self._norm(layer, "query_norm", query), self._norm(layer, "key_norm", key)
+        if view.rotation is not None:
+            index = layer.get("rotary", 0)
+            cosine, sine = view.rotation.cosine[index], view.rotation.sine[index]
+            query, key = rotate(query, cosine, sine), rotate(key, cosine, sine)
+        return query, key, value
+
+    def _attend(
+        self, layer: Weights, query: Array, key: Float[Array, "B K S C"], value: Float[Array, "B K S C"], view: View
+    ) -> Float[Array, "B T heads"]:
+        a = self.architecture
+        allowed = view.visible
+        if "window" in layer:
+            allowed = allowed & within(layer["window"], view.positions, view.key_positions)
+        query = query.reshape(*query.shape[:2], a.n_kv_heads, a.n_heads // a.n_kv_heads, a.head_width)
+        platform = self.mesh.devices.flat[0].platform
+        form = chosen(self.compute.attention, platform, query.dtype, a.score_softcap, a.head_width)
+        if form == "plain" or "scale" in layer or query.shape[1] == 1:
+            scale = layer.get("scale", a.score_scale[0])
+            out = attend(query, key, value, allowed, scale, a.score_softcap)
+        else:
+            out = attend_fused(query, key, value, allowed, a.score_scale[0], form)
+        return out.reshape(*out.shape[:2], -1)
+
+    def _finish(self, layer: Weights, x: Float[Array, "B T D"], attended: Array) -> Float[Array, "B T D"]:
+        """Output projection, MLP, and the norms around them."""
+        a = self.architecture
+        out = self._linear(layer, "output", attended)
+        x = x + (self._norm(layer, "attention_output_norm", out) if a.norm_after else out)
+        inner = self._norm(layer, "mlp_norm", x) if a.norm_before else x
+        out = self._mlp(layer, inner) if a.experts is None else self._mixture(layer, inner)
+        x = x + (self._norm(layer, "mlp_output_norm", out) if a.norm_after else out)
+        return self._place(x)
+
+    def _mlp(self, layer: Weights, x: Array) -> Array:
+        up = self._linear(layer, "up", x)
+        gate = self._linear(layer, "gate", x) if self.architecture.gated else None
+        return self._linear(layer, "down", self._activated(up, gate))
+
+    def _activated(self, up: Array, gate: Array | None) -> Array:
+        """activation(gate) * up, or activation(up); the activation is computed in float32."""
+        activation = ACTIVATIONS[self.architecture.activation]
+        inner = activation((up if gate is None else gate).astype(jnp.float32)).astype(up.dtype)
+        return inner if gate is None else inner * up
+
+    def _mixture(self, layer: Weights, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """Tokens sorted by expert, one grouped product for all experts, back in order, weighted (Gale et al. 2023)."""
+        experts = self.architecture.experts
+        assert experts is not None
+        flat = x.reshape(-1, x.shape[-1])
+        router = self._linear(layer, "router", flat)
+        shares, chosen_experts = jax.lax.top_k(jax.nn.softmax(router.astype(jnp.float32), axis=-1), experts.n_chosen)
+        if experts.normalized:
+            shares = shares / jnp.sum(shares, axis=-1, keepdims=True)
+        order = jnp.argsort(chosen_experts.reshape(-1), stable=True)
+        sizes = jnp.bincount(chosen_experts.reshape(-1), length=experts.n).astype(jnp.int32)
+        mine = flat[order // experts.n_chosen]
+
+        def grouped(name: str, inputs: Array) -> Array:
+            matrices = layer[name].astype(inputs.dtype)
+            return jax.lax.ragged_dot(inputs, matrices, sizes, precision=exact(inputs.dtype))
+
+        out = grouped("down", self._activated(grouped("up", mine), grouped("gate", mine)))
+        out = jnp.zeros_like(out).at[order].set(out).reshape(*shares.shape, -1)
+        return jnp.sum(out * shares.astype(x.dtype)[:, :, None], axis=1).reshape(x.shape)
+
+    def _linear(self, layer: Weights, name: str, x: Array) -> Array:
+        """X W + b, and the adapter's low-rank part if there is one (Hu et al. 2022)."""
+        bias = layer.get(f"{name}_bias")
+        wide = jnp.float32 if bias is not None else None  # the sum with the bias is rounded once
+        out = self._product(x, layer[name].astype(x.dtype), wide)
+        if bias is not None:
+            out = (out + _aligned(bias.astype(jnp.float32), out)).astype(x.dtype)
+        if (down := layer.get(f"{name}.lora_a")) is not None:
+            low = self._product(x, down.astype(x.dtype))
+            out = out + self.adapter_scale * self._product(low, layer[f"{name}.lora_b"].astype(x.dtype))
+        return out
+
+    def _product(self, x: Float[Array, "... D"], matrix: Float[Array, "D F"], dtype: Any = None) -> Array:
+        """X W as one product of two matrices, so that its gradients are as well, without copies in another order."""
+        flat, precision = x.reshape(-1, x.shape[-1]), exact(x.dtype)
+        if self._on_cpu and cpu_steps.is_slow(flat, matrix):
+            out = cpu_steps.product(flat, matrix, precision, dtype)
+        else:
+            out = jnp.matmul(flat, matrix, precision=precision, preferred_element_type=dtype)
+        return out.reshape(*x.shape[:-1], -1)
+
+    def _norm(self, weights: Weights, name: str, x: Array) -> Array:
+        return normalized(self.architecture.norm, x, weights[name], weights.get(f"{name}_bias"))
+
+    def _final_norm(self, weights: Any, x: Array) -> Array:
+        return self._norm(weights, "final_norm", x)
+
+    def _place(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return jax.lax.with_sharding_constraint(x, sharding.rows(self.mesh, x.ndim))
+
+    def _place_cache(self, x: Float[Array, "L B K S C"]) -> Float[Array, "L B K S C"]:
+        return jax.lax.with_sharding_constraint(x, sharding.rows(self.mesh, 5, heads_at=2, rows_at=1))
+
+
+def normalized(
+    norm: Norm, x: Float[Array, "... D"], scale: Float[Array, " D"], bias: Float[Array, " D"] | None
+) -> Float[Array, "... D"]:
+    """A norm over the last axis, computed in float32."""
+    wide = x.astype(jnp.float32)
+    if norm.kind == "layer":
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+    wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + norm.epsilon)
+    if norm.kind == "rms":
+        return wide.astype(x.dtype) * _aligned(scale.astype(x.dtype), x)
+    factor = _aligned(scale.astype(jnp.float32), x)
+    out = wide * (1 + factor if norm.kind == "rms_plus_one" else factor)
+    if bias is not None:
+        out = out + _aligned(bias.astype(jnp.float32), x)
+    return out.astype(x.dtype)
+
+
+def _aligned(vector: Float[Array, " D"], x: Array) -> Array:
+    """A vector over the last axis of x."""
+    return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:
+    return jnp.swapaxes(x, 1, 2)
+
+
+def _put(cache: Array, new: Array, slot: Int[Array, ""], layer: Int[Array, ""]) -> Array:
+    """The cache, [L, B, K, S, C], with one token of a layer written."""
+    first = [jnp.zeros((), jnp.int32)] * cache.ndim
+    first[0], first[-2] = layer, slot
+    return jax.lax.dynamic_update_slice(cache, new, first)

@@ -1,0 +1,223 @@
+"""How much memory a run will need, counted from shapes before anything is allocated.
+
+Weights, moments and gradients are exact. Activations and logits are those that the backward pass keeps, counted from
+the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
+scores and logits are there at once is what XLA's assignment of buffers shows.
+
+On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and the
+compiler works in it, in memory that arrays take over once there is a program. Products pack their operands, several at
+a time, and the head's are copies of the whole table. Half precision is kept and widened besides. What an update has
+freed stays with the process, so that what is copied to be written comes on top of it. How often each of these arrays is
+there was found from XLA's assignment and from the peak of processes (`benchmarks/device/training_memory.py`). There the
+sum is for a first run, which compiles.
+"""
+
+import math
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_bridge.model import sharding
+from llm_bridge.model.architecture import Architecture, BridgeError
+from llm_bridge.model.attention import chosen
+from llm_bridge.policy.policy import Policy
+from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
+
+FLOAT = 4
+GIB, MIB = 2**30, 2**20
+
+
+class Arrays(NamedTuple):
+    """How many arrays of a kind are there at once.
+
+    Attributes:
+        scores: of attention, that each layer keeps.
+        logits: of all tokens at once.
+        logits_of_chunk: of a chunk, which the backward pass makes again.
+        tables: of the head's size, copies and gradients.
+        written: of the trained weights, on their way to the disk.
+    """
+
+    scores: int
+    logits: int
+    logits_of_chunk: int
+    tables: int
+    written: int
+
+
+ASSIGNED = Arrays(scores=5, logits=8, logits_of_chunk=8, tables=0, written=0)  # XLA's own buffers
+ON_CPU = Arrays(scores=6, logits=11, logits_of_chunk=15, tables=6, written=3)
+# Working memory of compiling what a run calls, which the arrays of an update take over later; and what stays of it:
+# code, gaps, and the libraries that write.
+COMPILING, COMPILING_A_LAYER, COMPILED = 480 * MIB, 27 * MIB, 380 * MIB
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What goes through the model at a time.
+
+    Attributes:
+        length: T, most tokens of a prompt with its answer.
+        learned: rows whose gradient is computed at once.
+        generated: rows that are drawn at once.
+    """
+
+    length: int
+    learned: int
+    generated: int
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes on each device, by what they are for.
+
+    Attributes:
+        parts: what will be held at the worst moment.
+        free: what the device has, the given policy's weights not counted as used; None where it does not say.
+        device: what it is.
+    """
+
+    parts: Mapping[str, int]
+    free: int | None
+    device: str
+
+    @property
+    def total(self) -> int:
+        """All parts."""
+        return sum(self.parts.values())
+
+    def lines(self) -> list[str]:
+        """For people to read."""
+        free = "unknown" if self.free is None else f"{self.free / GIB:.2f}"
+        listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.parts.items() if size)
+        return [f"memory on {self.device}, GiB: {self.total / GIB:.2f} needed ({listed}), {free} free"]
+
+    def check(self) -> None:
+        """That it fits.
+
+        Raises:
+            BridgeError: it does not; the message says what to change.
+        """
+        if self.free is not None and self.total > self.free:
+            largest = max(self.parts, key=lambda name: self.parts[name])
+            raise BridgeError(
+                f"the run needs about {self.total / GIB:.2f} GiB on {self.device} and {self.free / GIB:.2f} GiB are "
+                f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try gradient "
+                "checkpointing, more gradient accumulation steps, shorter answers, an adapter (LoRA), or more devices"
+            )
+
+
+def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kept: bool = True) -> Budget:
+    """The budget of training a policy.
+
+    Args:
+        policy: which is trained; its adapters alone if it has any.
+        rows: see there.
+        copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
+        moments: as many of the optimizer's; half a copy for one in half precision.
+        kept: whether the given policy stays; where not, it is gone before there are gradients, which are no smaller.
+    """
+    arrays, mesh = policy.arrays(), policy.mesh
+    adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
+    trained = sum(_share(array) * FLOAT for array in (adapters or arrays).values())
+    given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
+    n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
+    learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
+    compute, a = policy.decoder.compute, policy.architecture
+    item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    times = ON_CPU if on_cpu else ASSIGNED
+    wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
+    accumulated = 0 < learned < drawn  # into another gradient
+    learning = {
+        "gradient": (1 + accumulated) * trained,
+        "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
+        "logits": (_logits(a, learned, rows.length, times) + times.tables * a.vocabulary * a.width * wide) // n_tensor,
+    }
+    cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
+    drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
+    busiest = max(learning, drawing, key=lambda parts: sum(parts.values()))
+    copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
+    passing = sum(busiest.values()) - busiest.get("gradient", 0)
+    around = _process(given, times.written * trained, passing, policy) if on_cpu else {}
+    free, device = available(mesh)
+    given_back = given + around.get("runtime", 0)
+    parts = {"given policy": given * kept, **copied, **busiest, **around}
+    return Budget(parts, None if free is None else free + given_back, device)
+
+
+def available(mesh: Mesh) -> tuple[int | None, str]:
+    """Bytes that each device of a mesh has left, None if unknown, and what the devices are."""
+    device = mesh.local_devices[0]
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0), f"each {device.device_kind}"
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            sizes = {name: int(rest.split()[0]) * 1024 for name, _, rest in (line.partition(":") for line in file)}
+        return sizes["MemAvailable"] // len(mesh.local_devices), "this host's processor"
+    except (OSError, KeyError, ValueError):
+        return None, device.device_kind
+
+
+def _process(given: int, written: int, passing: int, policy: Policy) -> dict[str, int]:
+    """What a process takes besides its arrays, as the share of each of its devices.
+
+    Args:
+        given: bytes of the given policy, which are resident already.
+        written: bytes of arrays on their way to the disk.
+        passing: bytes of the arrays that an update needs in passing; the compiler's memory becomes theirs.
+        policy: which is trained.
+    """
+    n_devices = len(policy.mesh.local_devices)
+    runtime = max(0, _resident() - given * n_devices)
+    compiling = COMPILING + COMPILING_A_LAYER * policy.architecture.n_layers
+    compiler = max(compiling - passing * n_devices, COMPILED)
+    return {"runtime": runtime // n_devices, "compiler": compiler // n_devices, "copies to write": written}
+
+
+def _resident() -> int:
+    """Bytes of this process's memory that are resident; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError):
+        return 0
+
+
+def _share(array: jax.Array) -> int:
+    """Numbers of an array that lie on one device."""
+    return math.prod(array.sharding.shard_shape(array.shape))
+
+
+def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int:
+    """Numbers that the backward pass keeps; `n_scores` arrays of attention's scores in each layer."""
+    a, tokens = policy.architecture, n_rows * length
+    compute, platform = policy.decoder.compute, policy.mesh.devices.flat[0].platform
+    dtype = jnp.dtype(compute.dtype or policy.arrays()["embedding"].dtype)
+    plain = chosen(compute.attention, platform, dtype, a.score_softcap, a.head_width) == "plain"
+    scores = n_scores * a.n_heads * length if plain else 0
+    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + scores
+    width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
+    inside = tokens * (attention + 5 * a.width + (4 if a.gated else 2) * width)
+    match compute.remat:
+        case "none":
+            return a.n_layers * inside
+        case "layer":
+            return a.n_layers * tokens * a.width + inside
+        case _:
+            kept = 2 * a.width + (a.n_heads + 2 * a.n_kv_heads) * a.head_width + 2 * width
+            return a.n_layers * tokens * kept + inside
+
+
+def _logits(a: Architecture, n_rows: int, length: int, times: Arrays) -> int:
+    """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
+    chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
+    n_arrays = times.logits_of_chunk if chunk < length - 1 else times.logits
+    return n_arrays * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

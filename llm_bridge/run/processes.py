@@ -1,0 +1,140 @@
+"""Several processes that run the same command, one on each host: they decide alike, whatever only one of them knows.
+
+Each process draws the same responses and makes the same update, on its own shards. What could differ is agreed upon.
+The first process asks the judge and the others are told the answers, so a service is asked once and an answer that is
+drawn at random is the same for all. A signal to any process stops all of them after the same round.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Float
+
+from llm_bridge.judges import answers_of, dry_run, name_of
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.run.termination import Terminated, Termination
+
+FINE, FAILED = 0, -1  # what goes with the answers; a positive number is a signal's
+FAILED_THERE = "the judge of the first process has failed; what it says stands there"
+COUNT, INDEX = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+
+
+def begin() -> None:
+    """Join the others, before anything touches a device.
+
+    Where JAX knows the cluster (Cloud TPU, Slurm, Kubernetes, Open MPI) it finds them by itself. Elsewhere each process
+    has `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` in its environment.
+
+    Raises:
+        BridgeError: they cannot be joined.
+    """
+    try:
+        numbers = {name: int(os.environ[name]) if name in os.environ else None for name in (COUNT, INDEX)}
+        jax.distributed.initialize(num_processes=numbers[COUNT], process_id=numbers[INDEX])
+    except (ValueError, RuntimeError) as error:
+        sentence = str(error).partition("\n")[0]
+        wanted = f"a cluster that JAX knows, or JAX_COORDINATOR_ADDRESS, {COUNT} and {INDEX}"
+        raise BridgeError(f"cannot join the other processes, expected {wanted} ({sentence})") from None
+
+
+def wait_for_all(where: str) -> None:
+    """Go on when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+class SharedJudge:
+    """A judge that the first process asks; all have its answers. In a single process it is that judge.
+
+    Args:
+        judge: of the first process; others need none.
+    """
+
+    def __init__(self, judge: Any) -> None:
+        self._judge, self.name = judge, "of the first process" if judge is None else name_of(judge)
+        self._tried = False
+        self.symmetric = bool(told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
+
+    def dry_run(self, prompts: Sequence[Any]) -> None:
+        """See `llm_bridge.judges`; the first process tries its judge, and once is enough.
+
+        Raises:
+            BridgeError: the first process's judge has failed; its own error is raised there.
+        """
+        if self._tried:
+            return
+        problem = None
+        if jax.process_index() == 0:
+            try:
+                dry_run(self._judge, prompts)
+            except BaseException as error:  # the others wait for a word
+                problem = error
+        failed = bool(told(np.array([problem is not None], np.int32))[0])
+        if problem is not None:
+            raise problem
+        if failed:
+            raise BridgeError(FAILED_THERE)
+        self._tried = True
+
+    def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
+        """See `Judge`.
+
+        Raises:
+            BridgeError: the first process's judge has failed; its own error is raised there.
+            Terminated: the first process was told to stop meanwhile.
+        """
+        answers, problem, status = np.full(len(prompts), np.nan), None, FINE
+        if jax.process_index() == 0:
+            try:
+                answers = answers_of(self._judge, prompts, a, b)
+            except BaseException as error:  # the others wait for a word
+                answers, problem = np.full(len(prompts), np.nan), error
+                status = error.signal if isinstance(error, Terminated) else FAILED
+        message = told(np.append(answers, status).view(np.int32)).view(np.float64)
+        if problem is not None:
+            raise problem
+        if message[-1] == FAILED:
+            raise BridgeError(FAILED_THERE)
+        if message[-1] != FINE:
+            raise Terminated(int(message[-1]))
+        return message[:-1]
+
+
+class SharedTermination(Termination):
+    """One that any process may be told of; all of them hear it when they check, after the same round."""
+
+    def check(self) -> None:
+        """See `Termination`."""
+        if jax.process_count() > 1:
+            told = multihost_utils.process_allgather(np.array([self._number or 0], np.int32))
+            self._number = int(np.max(told)) or None
+        super().check()
+
+
+def on_first(action: Callable[[], Any]) -> Any:
+    """Do something on the first process; what it returns there, None on the others.
+
+    Raises:
+        BridgeError: it has failed there; its own error is raised there.
+    """
+    found, problem = None, None
+    if jax.process_index() == 0:
+        try:
+            found = action()
+        except Exception as error:  # the others wait for a word
+            problem = error
+    failed = told(np.array([problem is not None]))[0]
+    if problem is not None:
+        raise problem
+    if failed:
+        raise BridgeError("the first process was refused; what it says stands there")
+    return found
+
+
+def told(numbers: np.ndarray) -> np.ndarray:
+    """The first process's numbers, bit for bit."""
+    return np.asarray(multihost_utils.broadcast_one_to_all(numbers))

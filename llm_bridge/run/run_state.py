@@ -1,0 +1,330 @@
+"""Checkpoints of training: a pytree of arrays, committed as a whole or not at all, and never loaded damaged.
+
+    checkpoints/step_00000012/state/          the arrays, written by Orbax, each process its own shards
+                              position.json   which run, which step, what the arrays are
+                              manifest.json   size and SHA-256 of every other file; written last
+
+A checkpoint is put together in a hidden folder, synced to the disk and renamed, so a process that is killed at any
+instant leaves the last committed one. It counts only if its manifest is there and every file is as the manifest says;
+otherwise the one before is taken, with a warning. Between two rounds a run is nothing but its state, so a run that goes
+on from a checkpoint repeats bit for bit what it would have done, on the same devices with the same versions.
+
+Orbax is used in this module alone.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from llm_bridge.model.architecture import BridgeError
+
+FOLDER, STATE, POSITION, MANIFEST = "checkpoints", "state", "position.json", "manifest.json"
+LAYOUT = 1  # raised whenever the same files mean something else
+NAME = re.compile(r"step_(\d{8,})")
+BLOCK_BYTES = 1 << 20
+
+
+class RunStateError(BridgeError):
+    """A checkpoint cannot be written, or none can be resumed from; the message says which and why."""
+
+
+class RunStateWarning(UserWarning):
+    """A checkpoint is damaged, and an earlier one is taken."""
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        step: rounds that are behind.
+        state: the pytree.
+    """
+
+    step: int
+    state: Any
+
+
+class RunState:
+    """The checkpoints of one run.
+
+    Args:
+        run: the run's directory.
+        identity: what the run's numbers depend on besides the state, as JSON; a checkpoint of anything else is refused.
+            None to read whatever is there.
+        keep: how many of the newest checkpoints are kept.
+        remedies: of parts of the identity, what to do where they differ.
+    """
+
+    def __init__(
+        self,
+        run: str | os.PathLike[str],
+        identity: Mapping[str, Any] | None,
+        *,
+        keep: int = 2,
+        remedies: Mapping[str, str] | None = None,
+    ):
+        if keep < 1:
+            raise RunStateError(f"expected to keep at least one checkpoint, got {keep}")
+        self.folder = Path(run).absolute() / FOLDER  # a judge may go elsewhere
+        self._given = Path(run) / FOLDER
+        self.identity = None if identity is None else json.loads(json.dumps({"layout": LAYOUT, **identity}))
+        self.keep, self.remedies = keep, remedies or {}
+
+    def steps(self) -> list[int]:
+        """Steps of which there is a checkpoint, whole or not, the newest last."""
+        names = (NAME.fullmatch(path.name) for path in self.folder.glob("step_*"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def discard(self) -> None:
+        """Remove every checkpoint."""
+        if jax.process_index() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def check_room(self, state: Any) -> None:
+        """That the disk has room for the checkpoints that will be kept and for the one that is being written.
+
+        Args:
+            state: one of the run, of the same size as all of them.
+
+        Raises:
+            RunStateError: it has not; the message says how much is needed and how much is free.
+        """
+        place = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        size, free = _n_bytes(state), shutil.disk_usage(place).free
+        more = max(1, self.keep + 1 - len(self.steps()))
+        if free < more * size:
+            raise RunStateError(
+                f"{self._given}: the disk is too full for this run's checkpoints: {more} of {size:,} bytes each need "
+                f"{more * size:,} bytes ({self.keep} are kept, and one is written beside them), and {free:,} are free; "
+                "make room, keep fewer (--save-total-limit), or choose a folder on another disk"
+            )
+
+    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None) -> Path:
+        """Commit a checkpoint; all processes have to call it.
+
+        Args:
+            step: rounds that are behind.
+            state: what is saved.
+            copies: its leaves in order on the host, where no device is to be asked for anything; None to ask.
+
+        Raises:
+            RunStateError: it cannot be written, and the one before is untouched; or the state is not finite.
+        """
+        leaves = _plain(state) if copies is None else {f"{i:05d}": copy for i, copy in enumerate(copies)}
+        if broken := not_finite(state, copies):
+            raise RunStateError(f"step {step}: {broken[0]} is not finite, so the state is not saved")
+        final = self._path(step)
+        if final.exists() and not _damage(final):
+            return final
+        part = final.with_name(f".{final.name}.part")
+        n_bytes = _n_bytes(state)
+        try:
+            _on_first(lambda: self._begin(part, n_bytes))
+            _write_arrays(part / STATE, leaves)
+            _on_first(lambda: self._commit(part, final, step, state))
+        except Exception as error:  # Orbax and TensorStore raise what they like when a disk is full
+            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+            before = [name for name in self.steps() if name != step]
+            kept = f"the one before, {self._path(before[-1]).name}, is untouched" if before else "there is none before"
+            raise RunStateError(
+                f"{self._given / final.name}: cannot write the checkpoint ({reason}); "
+                f"about {n_bytes:,} bytes are needed; {kept}"
+            ) from error
+        return final
+
+    def restore(self, template: Any) -> Saved | None:
+        """The newest checkpoint that is whole; None if there never was one.
+
+        Args:
+            template: a state of the same run; it says structure, shapes, precisions and where arrays lie.
+
+        Raises:
+            RunStateError: every checkpoint is damaged, or the newest whole one is of another run.
+        """
+        damaged = []
+        for step in reversed(self.steps()):
+            path = self._path(step)
+            if reason := _damage(path):
+                damaged.append(f"{self._given / path.name} ({reason})")
+                continue
+            position = json.loads((path / POSITION).read_text("utf-8"))
+            self._check(path, position, template)
+            if damaged:
+                found = f"damaged: {', '.join(damaged)}; going on from step {step} instead"
+                warnings.warn(found, RunStateWarning, stacklevel=2)
+            return Saved(step, _read_arrays(path / STATE, template))
+        if damaged:
+            raise RunStateError(f"no whole checkpoint is left: {', '.join(damaged)}; start without resuming")
+        return None
+
+    def _path(self, step: int) -> Path:
+        return self.folder / f"step_{step:08d}"
+
+    def _begin(self, part: Path, n_bytes: int) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob(".step_*.part"):
+            shutil.rmtree(left)
+        if (free := shutil.disk_usage(self.folder).free) < n_bytes:
+            raise OSError(f"only {free:,} bytes are free")
+        part.mkdir()
+
+    def _commit(self, part: Path, final: Path, step: int, state: Any) -> None:
+        position = {"step": step, "identity": self.identity, "arrays": _described(state)}
+        (part / POSITION).write_text(json.dumps(position, indent=1) + "\n", "utf-8")
+        files = {str(path.relative_to(part)): _fingerprint(path) for path in _files(part)}
+        (part / MANIFEST).write_text(json.dumps(files, indent=1) + "\n", "utf-8")
+        for path in [part / MANIFEST, *_files(part), *(path for path in part.rglob("*") if path.is_dir()), part]:
+            _sync(path)
+        shutil.rmtree(final, ignore_errors=True)  # a damaged one
+        part.replace(final)
+        _sync(self.folder)
+        for old in self.steps()[: -self.keep]:
+            shutil.rmtree(self._path(old))
+
+    def _check(self, path: Path, position: Mapping[str, Any], template: Any) -> None:
+        its, shown = position["identity"], self._given / path.name
+        mine = its if self.identity is None else self.identity
+        for name in [*mine, *its]:
+            if mine.get(name) != its.get(name):
+                difference = f"{name} is {mine.get(name)!r} and was {its.get(name)!r}"
+                remedy = self.remedies.get(name, "choose another folder or start anew")
+                raise RunStateError(f"{shown}: of another run, {difference}; {remedy}")
+        for own, theirs in zip(_described(template), position["arrays"], strict=False):
+            if list(own) != theirs:
+                raise RunStateError(f"{shown}: the state has another layout, {theirs} and not {list(own)}")
+        if len(_described(template)) != len(position["arrays"]):
+            raise RunStateError(f"{shown}: the state has another number of arrays, {len(position['arrays'])}")
+
+
+def not_finite(state: Any, copies: Sequence[np.ndarray] | None = None) -> list[str]:
+    """Names of the arrays of a state that hold a value that is not finite; single numbers may be NaN, for none yet.
+
+    Args:
+        state: the pytree.
+        copies: as in `RunState.save`.
+    """
+    named = jax.tree_util.tree_leaves_with_path(state)
+    floats = {
+        jax.tree_util.keystr(path): leaf if copies is None else copies[i]
+        for i, (path, leaf) in enumerate(named)
+        if not _is_key(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact) and leaf.ndim
+    }
+    if copies is not None:
+        return [name for name, array in floats.items() if not np.isfinite(array).all()]
+    return [name for name, fine in _are_finite(floats).items() if not bool(fine)]
+
+
+@jax.jit
+def _are_finite(arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    return {name: jnp.all(jnp.isfinite(array)) for name, array in arrays.items()}
+
+
+# ------------------------------------------------------------------------------------------------ arrays
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain(state: Any) -> dict[str, jax.Array]:
+    """The leaves by number; random keys as their data."""
+    leaves = (jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in jax.tree.leaves(state))
+    return {f"{i:05d}": leaf for i, leaf in enumerate(leaves)}
+
+
+def _n_bytes(state: Any) -> int:
+    """Of all arrays of a state."""
+    return sum(leaf.nbytes for leaf in _plain(state).values())
+
+
+def _described(state: Any) -> list[tuple[str, list[int], str]]:
+    """Name, shape and precision of every leaf."""
+    named = jax.tree_util.tree_leaves_with_path(state)
+    return [(jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)) for path, leaf in named]
+
+
+def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> None:
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), dict(leaves))
+        checkpointer.wait_until_finished()
+
+
+def _read_arrays(path: Path, template: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    wanted = {
+        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+        for name, leaf in _plain(template).items()
+    }
+    with ocp.StandardCheckpointer() as checkpointer:
+        found = checkpointer.restore(path.absolute(), wanted)
+    leaves, structure = jax.tree.flatten(template)
+    restored = [
+        jax.random.wrap_key_data(found[name], impl=jax.random.key_impl(leaf)) if _is_key(leaf) else found[name]
+        for name, leaf in zip(sorted(found), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, restored)
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file but the manifest."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _fingerprint(path: Path) -> list[Any]:
+    """Size in bytes and SHA-256."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            digest.update(block)
+    return [path.stat().st_size, digest.hexdigest()]
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint; "" if it is whole."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text("utf-8"))
+        there = {str(file.relative_to(path)): file for file in _files(path)}
+        if missing := sorted(set(manifest) - set(there)):
+            return f"{missing[0]} is missing"
+        if extra := sorted(set(there) - set(manifest)):
+            return f"{extra[0]} does not belong to it"
+        return next(
+            (f"{name} is not as it was" for name, was in manifest.items() if _fingerprint(there[name]) != was), ""
+        )
+    except FileNotFoundError:
+        return "it was never committed"
+    except (OSError, ValueError, AttributeError) as error:
+        return f"its manifest cannot be read, {type(error).__name__}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _on_first(action: Any) -> None:
+    """Do something on the first process while the others wait."""
+    if jax.process_index() == 0:
+        action()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("run_state")

@@ -1,0 +1,42 @@
+"""SPPO: each response's log-ratio is regressed onto its win rate.
+
+    loss = mean_i (log pi(y_i) - log pi_k(y_i) - eta q_i)^2
+
+Source: Wu et al., "Self-Play Preference Optimization for Language Model Alignment", ICLR 2025, eq. 4.6; it
+approximates multiplicative weights, without their log-normaliser. Proven for the *average* iterate (Theorem 4.1,
+original game); the last one circles.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from llm_bridge.train.loop import Method
+from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
+
+
+@dataclass(frozen=True)
+class WinRateRegression(Objective):
+    """The loss of SPPO."""
+
+    def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
+        """The loss; see `Objective`."""
+        policy, before, _ = seen.responses()
+        apart = policy - before - numbers.eta * judged.payoff
+        return jnp.sum(seen.weight * apart**2)
+
+
+@dataclass(frozen=True)
+class SPPO(Method):
+    """Self-Play Preference Optimization; alpha has no part in it."""
+
+    has_magnet: ClassVar[bool] = False
+
+    def objective(self) -> Objective:
+        """See `Method`."""
+        return WinRateRegression()
+
+
+METHOD = SPPO

@@ -1,0 +1,487 @@
+"""The loop that all training methods share: ask for responses and preferences, learn from them, move the magnet.
+
+    state = method.init(policy, key)
+    state, metrics = method.round(state, questions)          # as often as wanted
+    policy = method.export(state)
+
+`fit` is nothing but that. A method is a frozen dataclass; everything that changes is in the `TrainState`. The way of a
+prompt to its gradient: `fit`, `round`, `play` and `learn` below, `llm_bridge.train.learning.Learner`, an objective, and
+`mmd.update.sampled_objective`.
+
+A method states `play`, what it asks of the arena and what it learns from the answers, or only its objective (see
+`llm_bridge.train.objective`). `play` is traceable wherever the arena is, and numbers such as eta are leaves of the
+method, so that one compiled program serves a sweep over them.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import KW_ONLY, dataclass, fields, replace
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Array, Int, Key
+
+from llm_bridge.judges import OF_TRL, WANTED, Judge, NoAnswers, dry_run, name_of
+from llm_bridge.model import sharding
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.ranges import RANGES, SettingError, require
+from llm_bridge.policy.policy import NotNumbersError, Policy, check_key
+from llm_bridge.text.data import take
+from llm_bridge.train import rollout, train_state
+from llm_bridge.train.arena import Arena, Samples, Source
+from llm_bridge.train.learning import Learner, adam
+from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
+from llm_bridge.train.rollout import Rollout
+from llm_bridge.train.train_state import TrainState
+
+Metrics = dict[str, float]
+Schedule = Callable[[Int[Array, ""]], Any]
+Callback = Callable[[TrainState, Metrics], bool | None]
+
+SKIPS_IN_A_ROW = 5
+FIRST_MOMENT = ("float32", "bfloat16")
+SCHEDULED = ("eta", "alpha", "learning_rate")
+AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
+MOST_LOST = 0.5  # of the distance from the start, by rounding, before it is told
+FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy of the first round
+
+
+class CollapseWarning(UserWarning):
+    """A policy has nearly stopped to vary its responses, so nothing is left to compare."""
+
+
+class JudgeWarning(UserWarning):
+    """A judge has answered no comparison of a round, from which nothing was learned."""
+
+
+class UntrainedWarning(UserWarning):
+    """What is exported is not what was chosen, or shows nothing of the training."""
+
+
+class Status(StrEnum):
+    """How a run ended; the value is the sentence that is printed and written, and equals it."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped by the callback"
+    NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
+    DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
+    SILENT = "stopped: the judge answered none of a round's pairs"
+    NO_ANSWERS = "stopped: the judge answered no comparison in any round"
+    MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
+
+
+class Result(NamedTuple):
+    """What `fit` returns.
+
+    Attributes:
+        policy: the exported one.
+        state: after the last round; `fit` goes on from it.
+        history: metrics of each round.
+        status: how the run ended.
+        reason: the same for people to read, with the name of the judge where that was silent.
+    """
+
+    policy: Policy
+    state: TrainState
+    history: list[Metrics]
+    status: Status
+    reason: str
+
+
+@dataclass(frozen=True)
+class Method:
+    """What all methods have; a method adds its own numbers and its objective.
+
+    Attributes:
+        judge: says which of two responses is preferred; see `llm_bridge.judges`.
+        eta: step size: the pull to the policy of the round's beginning is 1 / eta, win rate per nat of a response.
+            A schedule is called with the number of the round.
+        alpha: regularisation towards the magnet, in the same unit; the "KL coefficient" of other libraries.
+        group_size: G, responses to a prompt.
+        prompts_per_round: N.
+        opponents: how many others of its group a response is compared to, an even number; None for all.
+        max_new_tokens: of a response.
+        epochs: E, optimizer steps a round, each on all of its rows.
+        learning_rate: of Adam.
+        decay_rounds: rounds over which the learning rate falls linearly to 0; None for those of `fit`, and no decay
+            where rounds are called one by one.
+        b1, b2: decay of Adam's moments. 0.9 for E >= 4; with E = 1 take b1 = 0.
+        eps: Adam's; None for 0.16 / sqrt(number of trained weights): a gradient of norm 0.16 spread evenly. That is
+            1e-3 for the small policies it was measured on: near equilibrium gradients are noise, which a small eps
+            blows up.
+        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which saves an eighth of
+            the memory of weights, magnet and moments together; the second always has float32.
+        max_grad_norm: gradients are scaled down to it; None for never.
+        prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
+        watch_start: whether the divergence from the first policy is measured, which keeps a copy of it.
+    """
+
+    judge: Judge | None = None
+    _: KW_ONLY
+    eta: float | Schedule = 0.4
+    alpha: float | Schedule = 0.1
+    group_size: int = 16
+    prompts_per_round: int = 16
+    opponents: int | None = None
+    max_new_tokens: int = 128
+    epochs: int = 4
+    learning_rate: float | Schedule = 1e-5
+    decay_rounds: int | None = None
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float | None = None
+    first_moment: str = "float32"
+    max_grad_norm: float | None = None
+    prompts_at_a_time: int | None = None
+    watch_start: bool = True
+
+    leaves: ClassVar[tuple[str, ...]] = ("eta", "alpha", "learning_rate", "decay_rounds")
+    has_magnet: ClassVar[bool] = True
+    smallest_group: ClassVar[int] = 2
+    unused: ClassVar[tuple[str, ...]] = ()  # settings that change nothing
+
+    def __init_subclass__(cls) -> None:
+        jax.tree_util.register_pytree_node_class(cls)
+
+    def tree_flatten(self) -> tuple[tuple, Any]:
+        """Numbers are leaves; schedules and everything that shapes the program are static."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moving = [n for n in values if n in self.leaves and values[n] is not None and not callable(values[n])]
+        static = tuple((name, value) for name, value in values.items() if name not in moving)
+        return tuple(values[name] for name in moving), (tuple(moving), static)
+
+    @classmethod
+    def tree_unflatten(cls, structure: tuple, leaves: tuple) -> "Method":
+        """Inverse of `tree_flatten`."""
+        method = object.__new__(cls)
+        for name, value in (*structure[1], *zip(structure[0], leaves, strict=True)):
+            object.__setattr__(method, name, value)
+        return method
+
+    # --------------------------------------------------------------------------------- what a method may say otherwise
+
+    def objective(self) -> Objective:
+        """What is minimised."""
+        raise NotImplementedError
+
+    def check_settings(self) -> None:
+        """That the settings are in their ranges and fit each other.
+
+        Raises:
+            SettingError: they are not.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            scheduled = callable(value) and field.name in SCHEDULED
+            if field.name in RANGES and not scheduled and not isinstance(value, Tracer):
+                require(field.name, value, optional=field.default is None)
+        if self.judge is not None and not callable(self.judge):
+            hint = OF_TRL if hasattr(self.judge, "judge") else ""
+            raise SettingError(f"expected {{judge}} to be callable, got {self.judge!r}; {WANTED}{hint}")
+        if not isinstance(self.watch_start, bool):
+            raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
+        if self.first_moment not in FIRST_MOMENT:
+            wanted = " or ".join(map(repr, FIRST_MOMENT))
+            raise SettingError(f"expected {{first_moment}} to be {wanted}, got {self.first_moment!r}")
+        if self.group_size < self.smallest_group:
+            raise SettingError(f"expected {{group_size}} >= {self.smallest_group}, got {self.group_size}")
+        if self.opponents is not None and self.opponents >= self.group_size:
+            raise SettingError(f"expected {{opponents}} < {{group_size}} = {self.group_size}, got {self.opponents}")
+        if self.opponents is not None and self.opponents % 2 and self.opponents < self.group_size - 1:
+            raise SettingError(f"expected {{opponents}} to be even, half of them on each side, got {self.opponents}")
+        if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
+            wanted = f"a divisor of {{prompts_per_round}} = {self.prompts_per_round}"
+            raise SettingError(f"expected {{prompts_at_a_time}} to be {wanted}, got {self.prompts_at_a_time}")
+
+    def check(self, policy: Policy) -> None:
+        """That the settings are in their ranges and fit the policy.
+
+        Raises:
+            BridgeError: they are not.
+        """
+        if not isinstance(policy, Policy):
+            raise BridgeError(f"expected a policy, as bridge.load(folder) gives it, got {type(policy).__name__}")
+        self.check_settings()
+
+    def read(self, policy: Policy, prompts: Any) -> Sequence[Any]:
+        """What `fit` is given, in the form of `round`.
+
+        Raises:
+            BridgeError: one cannot be read, or is too long.
+        """
+        questions = rollout.questions(policy.origin, prompts)
+        policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
+        return questions
+
+    def numbers(self, state: TrainState) -> Numbers:
+        """Eta and alpha in this round."""
+        return Numbers(_at(self.eta, state.round), _at(self.alpha, state.round))
+
+    def exported(self, state: TrainState) -> dict[str, Array]:
+        """The trained weights that are the run's result: the last iterate."""
+        return state.weights
+
+    def has_result(self, rounds: int) -> bool:
+        """Whether what is exported after so many rounds was trained in them."""
+        return True
+
+    @property
+    def magnet_is_chosen(self) -> bool:
+        """Whether the magnet, and nothing else, was asked for as the result."""
+        return False
+
+    # -------------------------------------------------------------------------------------------------- the loop itself
+
+    def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
+        """The state before the first round; the policy's buffers are not touched later, a base is shared.
+
+        Raises:
+            BridgeError: a setting is out of its range, or does not fit the policy.
+        """
+        self.check(policy)
+        check_key(key)
+        state = train_state.begin(policy, key, magnet=self.has_magnet, initial=self.watch_start)
+        place = sharding.whole(policy.mesh)
+        moments = self.learner(state).optimizer.init(state.weights)
+        return replace(state, optimizer=jax.tree.map(lambda m: m if m.ndim else sharding.put(m, place), moments))
+
+    def fit(
+        self,
+        policy: Policy,
+        prompts: Iterable[Any],
+        *,
+        steps: int,
+        key: Key[Array, ""],
+        state: TrainState | None = None,
+        callback: Callback | None = None,
+    ) -> Result:
+        """Rounds until `steps` are behind; prompts in a new order each time all have been used.
+
+        Args:
+            policy: where the run begins; its adapters are trained if it has any.
+            prompts: text, token ids or `Question`; what `read` takes. A judge is shown what was given: ids stay ids.
+            steps: rounds in all, those behind a given state included.
+            key: of all draws and of the order of prompts.
+            state: where to go on; it is used up.
+            callback: is told state and metrics after each round; the run ends when it returns True.
+
+        Returns:
+            Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
+            they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
+            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
+            the policy is the last iterate then.
+
+        Raises:
+            BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
+                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
+        """
+        require("steps", steps)
+        check_key(key)
+        method = replace(self, decay_rounds=max(steps, 1)) if self.decay_rounds is None else self
+        method.check(policy)
+        method.check_result(steps)
+        if state is not None:
+            _check_state(state, policy)
+        questions = self.read(policy, prompts)
+        _try_judge(self.judge, questions)
+        state = method.init(policy, key) if state is None else state
+        seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
+        history, status, reason = [], Status.FINISHED, None
+        for number in range(int(state.round), steps):
+            batch = [questions[i] for i in take(len(questions), seed, number * size, size)]
+            try:
+                state, metrics = method.round(state, batch)  # draw, judge, learn, move the magnet
+            except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
+                status, reason = Status.SILENT, f"stopped: {silence}"
+            except NotNumbersError:
+                if number == 0:
+                    raise  # the given policy's own
+                status = Status.DIVERGED
+            else:
+                history.append(metrics)
+                status = method._reported(state, metrics, callback)
+            if status is not Status.FINISHED:
+                break
+        status = method._success(state, history, policy) if status is Status.FINISHED else status
+        return Result(method._exported(state, policy), state, history, status, reason or status.value)
+
+    def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
+        """One round on these prompts, as `read` gives them: `play` in an arena of them, and what was seen there.
+
+        The given state is used up: its buffers are overwritten.
+
+        Raises:
+            NoAnswers: the judge answers none of many pairs; then nothing was learned.
+            NotNumbersError: the policy's log-probabilities are NaN.
+        """
+        if self.judge is None:
+            raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
+        arena = Rollout(questions, self.judge, state.frame.origin, self.max_new_tokens, self.opponents)
+        state, metrics = self.play(state, arena)
+        return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
+
+    def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
+        """A round: draw groups, compare each within itself, learn, move the magnet.
+
+        Traceable where the arena is. The given state is used up.
+
+        Returns:
+            The state after the round, and the metrics of `Learner.steps`.
+        """
+        samples = arena.draw(self.source(state), self.group_size, state.round_key())
+        preference = arena.compare(samples)
+        state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
+        return self.settle(state), metrics
+
+    def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:
+        """E optimizer steps on a round's rows; the given state is used up.
+
+        Returns:
+            The state with what was trained, and the metrics of `Learner.steps`.
+        """
+        rate, trained = self._rate(state), (state.weights, state.optimizer, state.counters)
+        steps = sharding.program(Learner.steps, self.learner(state), trained)
+        others = (state.base, state.magnet, state.initial)
+        trained, metrics = steps(trained, samples, judged, self.numbers(state), rate, others)
+        new = dict(zip(("weights", "optimizer", "counters"), trained, strict=True))
+        return replace(state, **new), metrics | {"learning_rate": rate}
+
+    def settle(self, state: TrainState) -> TrainState:
+        """After a round's updates: the magnet moves, the round is counted."""
+        return replace(state, round=state.round + 1, age=state.age + 1)
+
+    def source(self, state: TrainState) -> Source:
+        """The policy as it is."""
+        return Source(state.frame.decoder, state.whole(state.weights))
+
+    def learner(self, state: TrainState) -> Learner:
+        """What is compiled for `learn`."""
+        n_weights = sum(array.size for array in state.weights.values())
+        eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
+        optimizer = adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
+        return Learner(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
+
+    def _rate(self, state: TrainState) -> Array:
+        rate = _at(self.learning_rate, state.round)
+        if self.decay_rounds is None:
+            return rate
+        left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
+        return rate * jnp.maximum(left, 0)
+
+    def _reported(self, state: TrainState, metrics: Metrics, callback: Callback | None) -> Status:
+        """After a round: warnings, the callback, and whether the run goes on."""
+        if self.group_size > 1:  # answers that are given may well be learned by heart
+            _name_collapse(state, metrics, self.group_size)
+        if _unanswered(metrics):
+            text = f"round {int(state.round)}: the judge {name_of(self.judge)} answered no comparison"
+            warnings.warn(text, JudgeWarning, stacklevel=3)
+        if int(state.counters.skipped_in_a_row) >= SKIPS_IN_A_ROW:
+            return Status.NOT_FINITE
+        return Status.STOPPED if callback is not None and callback(state, metrics) else Status.FINISHED
+
+    def _success(self, state: TrainState, history: Sequence[Metrics], given: Policy) -> Status:
+        """What becomes of a run whose rounds are all behind: finished, or why that is no success."""
+        if history and all(map(_unanswered, history)):
+            return Status.NO_ANSWERS
+        return Status.MAGNET_STAYED if self.magnet_is_chosen and self.stays(state, given) else Status.FINISHED
+
+    # ------------------------------------------------------------------------------------------------------ the result
+
+    def export(self, state: TrainState, given: Policy | None = None) -> Policy:
+        """The run's result as a policy in the precision of the given one, in buffers of its own.
+
+        Args:
+            state: of a run.
+            given: the policy it began with, by which a result that equals it is found where `watch_start` is off.
+
+        Raises:
+            SettingError: the magnet is chosen, and nothing that was trained is in it yet.
+        """
+        rounds = int(state.round)
+        self.check_result(rounds)
+        if self.magnet_is_chosen and self.stays(state, given):
+            text = f"after {rounds} rounds the magnet is still the start"
+            raise SettingError(f"expected {{exports}} to be 'last', {text}")
+        return self._exported(state, given)
+
+    def result(self, state: TrainState, given: Policy | None = None) -> dict[str, Array]:
+        """The trained weights that `fit` exports: `exported`, or the last iterate where that would be the start."""
+        untrained = not self.has_result(int(state.round)) or self.stays(state, given)
+        return state.weights if untrained else self.exported(state)
+
+    def stays(self, state: TrainState, given: Policy | None = None) -> bool:
+        """Whether the magnet would be exported, and has not gone a millionth as far as the last iterate has."""
+        magnet, start = self.exported(state), state.start(given)
+        if magnet is state.weights or not int(state.round) or not start:
+            return False
+        return train_state.distance(magnet, start) <= AT_THE_START * train_state.distance(state.weights, start)
+
+    def check_result(self, rounds: int) -> None:
+        """That what is exported after so many rounds was trained in them.
+
+        Raises:
+            SettingError: it was not; see `has_result`.
+        """
+        if not self.has_result(rounds):
+            raise SettingError(f"expected {{exports}} to be 'last', in {rounds} rounds the magnet stays at the start")
+
+    def _exported(self, state: TrainState, given: Policy | None = None) -> Policy:
+        """As `export`, but the last iterate where the magnet would be the start, with a warning."""
+        weights, rounds = self.result(state, given), int(state.round)
+        policy = state.policy(weights)
+        if weights is not self.exported(state):
+            text = f"after {rounds} rounds the magnet is still the start, so the last iterate is exported"
+            warnings.warn(text, UntrainedWarning, stacklevel=3)
+        kinds = " and ".join(sorted({dtype for _, dtype in state.frame.dtypes}))
+        if rounds and state.is_start(policy, given):
+            text = f"what is exported equals the start to the last bit of {kinds}"
+            warnings.warn(f"{text}: it moves less than that precision holds", UntrainedWarning, stacklevel=3)
+        elif rounds and (norms := state.rounded(weights, given)) and norms[0] > MOST_LOST * norms[1]:
+            text = f"rounding to {kinds} moves what is exported by {norms[0]:.2g}, training moved it by {norms[1]:.2g}"
+            warnings.warn(f"{text}: give the policy in float32 to keep it", UntrainedWarning, stacklevel=3)
+        return policy
+
+
+def _try_judge(judge: Judge | None, questions: Sequence[Any]) -> None:
+    """Let a judge that will be asked about questions show that it can."""
+    shown = [question.shown for question in questions if isinstance(question, rollout.Question)]
+    if judge is not None and shown:
+        dry_run(judge, shown)
+
+
+def _check_state(state: Any, policy: Policy) -> None:
+    if not isinstance(state, TrainState):
+        raise BridgeError(f"expected a state as init or fit returns it, got {type(state).__name__}")
+    if state.frame.decoder.architecture != policy.architecture:
+        raise BridgeError("expected a state of the policy's architecture, got one of another")
+
+
+def _at(number: Any, round: Int[Array, ""]) -> Array:
+    return jnp.asarray(number(round) if callable(number) else number, jnp.float32)
+
+
+def _unanswered(metrics: Metrics) -> bool:
+    return metrics.get("judge/failed_frac", 0.0) == 1
+
+
+def _name_collapse(state: TrainState, metrics: Metrics, group_size: int) -> None:
+    """Warn of a policy that hardly varies its responses any more.
+
+    A moving magnet remembers no policy with full support: a response whose probability is about 0 never comes back.
+    """
+    before, entropy = float(state.counters.first_entropy), metrics.get("entropy", np.inf)
+    remedy = "take larger groups or a smaller learning rate"
+    if entropy < LITTLE_ENTROPY * before:
+        text = f"entropy {entropy:.3g} nats a token, {before:.3g} at the start"
+        warnings.warn(
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=4
+        )
+    elif "distinct" in metrics and metrics["distinct"] < max(FEW_DISTINCT, 1.5 / group_size):
+        text = f"{metrics['distinct']:.0%} of a group's responses are distinct"
+        warnings.warn(
+            f"round {int(state.round)}: the policy collapses ({text}); {remedy}", CollapseWarning, stacklevel=4
+        )

@@ -1,0 +1,205 @@
+"""The arena of a language model: responses from the sampler, preferences from a judge, both in batches.
+
+Prompts are put to the policy as token ids and to the judge as text, or as token ids for a policy without a tokenizer.
+Responses equal token by token are a tie that nobody has to be asked about.
+
+Rows are trimmed to what the round needs, in steps of a few sizes, so that few shapes are compiled.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+
+from llm_bridge.judges import Judge, NoAnswers, Prompt, Response, ask, name_of
+from llm_bridge.model import sharding
+from llm_bridge.model.architecture import BridgeError
+from llm_bridge.policy.generate import Generation, Shape, bucket, padded_left, run, stop_table
+from llm_bridge.policy.policy import Origin, broken
+from llm_bridge.policy.sampling import Settings
+from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
+from llm_bridge.train.arena import Samples, Source
+
+ENOUGH = 20  # pairs of which a judge that works answers at least one
+
+
+class Question(NamedTuple):
+    """A prompt as the policy reads it and as the judge sees it.
+
+    Attributes:
+        tokens: ids, what generation continues.
+        shown: text, and then responses are decoded for the judge; or token ids, and then they are not.
+    """
+
+    tokens: tuple[int, ...]
+    shown: Prompt
+
+
+def questions(origin: Origin, prompts: Any) -> list[Question]:
+    """Prompts as the loop wants them; text goes through the policy's tokenizer.
+
+    Raises:
+        BridgeError: there are none; one is text and the policy has no tokenizer; or one is no prompt.
+    """
+    if isinstance(prompts, str) or not isinstance(prompts, Iterable):
+        kind = "one text" if isinstance(prompts, str) else type(prompts).__name__
+        raise BridgeError(f"expected a list of prompts, each text, token ids or a Question, got {kind}")
+    found = [one if isinstance(one, Question) else _question(origin, one, i) for i, one in enumerate(prompts)]
+    if not found:
+        raise BridgeError("expected at least one prompt, got none")
+    return found
+
+
+def _question(origin: Origin, prompt: Any, number: int) -> Question:
+    if isinstance(prompt, str):
+        return Question(tuple(tokenizer(origin).prompt(prompt)), prompt)
+    if (
+        isinstance(prompt, Sequence | np.ndarray)
+        and len(prompt)
+        and all(isinstance(token, int | np.integer) for token in prompt)
+    ):
+        ids = tuple(int(token) for token in prompt)
+        return Question(ids, ids)
+    raise BridgeError(
+        f"prompt {number}: expected text, at least one token id, or a Question, got {type(prompt).__name__}"
+    )
+
+
+def tokenizer(origin: Origin) -> Tokenizer:
+    """Of a policy.
+
+    Raises:
+        BridgeError: the policy comes from no folder, or there is no tokenizer in it.
+    """
+    if (found := tokenizer_of(origin.folder)) is None:
+        where = f"{origin.folder}: has" if origin.folder else "the policy has"
+        raise BridgeError(f"{where} no tokenizer, expected prompts as token ids")
+    return found
+
+
+class Rollout:
+    """The prompts of a round, with a sampler and a judge; it counts what it sees.
+
+    Args:
+        given: the prompts.
+        judge: see `llm_bridge.judges`.
+        origin: of the policy.
+        max_new_tokens: of a response.
+        opponents: how many others of its group a response is compared to; None for all. Pairs are (i, i + s), so that
+            both of a pair count it and as many answers concern each response.
+    """
+
+    def __init__(
+        self,
+        given: Sequence[Question],
+        judge: Judge,
+        origin: Origin,
+        max_new_tokens: int,
+        opponents: int | None = None,
+    ):
+        self._given, self._judge, self._origin = given, judge, origin
+        self._max_new_tokens, self._opponents = max_new_tokens, opponents
+        self._seen: dict[str, list[np.ndarray]] = {}
+
+    def draw(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
+        """See `Arena`."""
+        prompts = [question.tokens for question in self._given for _ in range(n)]
+        rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token)
+        if np.isnan(rows.log_probs[rows.response]).any():
+            raise broken(self._origin)
+        lengths = rows.response.sum(axis=1)
+        self._note("response_length", lengths)
+        self._note("truncated_frac", lengths == self._max_new_tokens)
+        ids = [tuple(row[marked]) for row, marked in zip(rows.tokens, rows.response, strict=True)]
+        self._note("distinct", [len(set(ids[i : i + n])) / n for i in range(0, len(ids), n)])
+        mesh = source.decoder.mesh
+        even = len(prompts) % sharding.n_row_shares(mesh) == 0
+        place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        return Samples(*(sharding.put(part, place) for part in rows[:4]))
+
+    def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
+        """See `Arena`."""
+        a = self._responses(ours)
+        b = a if theirs is None else self._responses(theirs)
+        n, m = len(a[0]), len(b[0])
+        pairs = _within(n, self._opponents) if theirs is None else [(i, j) for i in range(n) for j in range(m)]
+        places = [(x, i, j) for x in range(len(a)) for i, j in pairs]
+        asked = [place for place in places if a[place[0]][place[1]] != b[place[0]][place[2]]]
+        found = np.full((len(a), n, m), np.nan, np.float32)
+        found[tuple(np.array(places).T)] = 0.5  # equal responses; the others are written over it
+        if asked:
+            verdicts = ask(
+                self._judge,
+                [self._given[x].shown for x, _, _ in asked],
+                [a[x][i] for x, i, _ in asked],
+                [b[x][j] for x, _, j in asked],
+            )
+            found[tuple(np.array(asked).T)] = verdicts.preference
+            if len(asked) >= ENOUGH and verdicts.failed.all():
+                raise NoAnswers(f"the judge {name_of(self._judge)} answered none of a round's {len(asked)} pairs")
+            self._note("judge/order_flip_frac", verdicts.flipped)
+            self._note("judge/failed_frac", verdicts.failed)
+            self._note("judge/tie_frac", verdicts.tied)
+        if theirs is None:
+            x, i, j = np.array(places).T
+            found[x, j, i] = 1 - found[x, i, j]
+        return jnp.asarray(found)
+
+    def metrics(self) -> dict[str, float]:
+        """What was seen so far: means over responses, groups or pairs."""
+        return {name: float(np.mean(np.concatenate(parts))) for name, parts in self._seen.items()}
+
+    def _generated(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Generation:
+        mesh, origin = source.decoder.mesh, self._origin
+        n_shares = sharding.n_row_shares(mesh)
+        batch = padded_left(prompts, -(-len(prompts) // n_shares) * n_shares, origin.pad_token)
+        numbers: Any = (
+            np.asarray(jax.random.key_data(key)),
+            np.int32(self._max_new_tokens),
+            np.float32(1),
+            np.int32(source.decoder.architecture.vocabulary),
+            np.float32(1),
+            stop_table(origin.stop_tokens, source.decoder.architecture.vocabulary),
+        )
+        shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, str(jax.random.key_impl(key)))
+        batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
+        return run(source.decoder, shape, source.weights, batch, Settings(*numbers))
+
+    def _responses(self, samples: Samples) -> list[list[Response]]:
+        """By prompt, as the judge sees them."""
+        tokens, response = sharding.gathered((samples.tokens, samples.response))
+        n = len(tokens) // len(self._given)
+        ids = [tuple(row[marked].tolist()) for row, marked in zip(tokens, response, strict=True)]
+        return [
+            [self._shown(question, one) for one in ids[x * n : (x + 1) * n]] for x, question in enumerate(self._given)
+        ]
+
+    def _shown(self, question: Question, ids: tuple[int, ...]) -> Response:
+        return tokenizer(self._origin).decode(ids) if isinstance(question.shown, str) else ids
+
+    def _note(self, name: str, values: Any) -> None:
+        self._seen.setdefault(name, []).append(np.atleast_1d(np.asarray(values, np.float64)))
+
+
+def _within(n: int, opponents: int | None) -> list[tuple[int, int]]:
+    """Pairs of a group, each once: all, or those of each response with its next ones in a circle."""
+    if opponents is None or opponents >= n - 1:
+        return [(i, j) for i in range(n) for j in range(i + 1, n)]
+    return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in range(1, opponents // 2 + 1)})
+
+
+def _rows(prompts: Sequence[Sequence[int]], found: Generation, pad_token: int) -> Samples:
+    """Prompts and responses as rows, trimmed to a few sizes; prompts are padded on the left."""
+    tokens, mask, log_probs = (np.asarray(part)[: len(prompts)] for part in found[:3])
+    before, after = bucket(max(map(len, prompts)), 1), min(bucket(int(mask.sum(axis=1).max()), 1), mask.shape[1])
+    shape = (len(prompts), before + after)
+    row, real = np.full(shape, pad_token, np.int32), np.zeros(shape, bool)
+    response, scores = np.zeros(shape, bool), np.zeros(shape, np.float32)
+    for i, prompt in enumerate(prompts):
+        row[i, before - len(prompt) : before], real[i, before - len(prompt) : before] = prompt, True
+    row[:, before:], real[:, before:] = tokens[:, :after], mask[:, :after]
+    response[:, before:], scores[:, before:] = mask[:, :after], log_probs[:, :after]
+    return Samples(row, real, response, scores)  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,225 @@
+"""The contract between an algorithm and `mmd.solving.solver.solve`, in two forms.
+
+*Traced*: `init`, `step`, `policy`, `diagnostics`. An algorithm is a frozen dataclass whose numbers (eta, alpha, ...)
+are pytree leaves, so that one compiled program serves a sweep over them and a sweep can be a `vmap`. Everything that
+changes from step to step is in the state that `init` and `step` return; everything worth reporting is computed from the
+state by `policy` and `diagnostics` and lives in the trace. All four are traceable. `solve` owns the loop.
+
+*On the host*: `run(game, limits, report)`. A frozen dataclass whose `run` computes with NumPy and SciPy and owns its
+loop. At each of its checks it calls `report` with a policy; `report` certifies it, appends the row of the trace, and
+answers why to stop, or None to go on.
+
+Both forms have `name`, `keeps_best` and `resolve`, which runs on the host before anything else. What comes out is the
+same: a `Solution` whose policy is certified.
+
+Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve --algorithm` accepts and whose attribute
+`ALGORITHM` is the class.
+"""
+
+from dataclasses import dataclass, fields, is_dataclass
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mmd.game.game import Game, GameError, Pair
+from mmd.game.policy import Policy
+from mmd.measure.certificate import Certificate
+from mmd.measure.solution import Status
+
+ITERATES = ("last", "average", "polished", "interior")
+LAST, AVERAGE = 0, 1
+MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
+
+
+class Candidate(NamedTuple):
+    """The policy that an algorithm would return now.
+
+    Attributes:
+        log_policy: log behavioural policies of both players.
+        nash_conv: its NashConv as the algorithm measured it (the certificate is computed elsewhere).
+        value: the row player's payoff under it, without the game's offset.
+        iterate: index into `ITERATES`.
+    """
+
+    log_policy: Pair
+    nash_conv: Float[Array, ""]
+    value: Float[Array, ""]
+    iterate: Int[Array, ""]
+
+
+def smaller(a: Candidate, b: Candidate) -> Candidate:
+    """The candidate with the smaller NashConv; b in a tie, or where a is not a number."""
+    return jax.tree.map(lambda x, y: jnp.where(a.nash_conv < b.nash_conv, x, y), a, b)
+
+
+class Diagnostics(NamedTuple):
+    """Further numbers for the trace; NaN where an algorithm has no such thing.
+
+    Attributes:
+        regularized_gap: duality gap of the regularised game that the algorithm is solving now.
+        average_nash_conv: NashConv of the average iterate.
+    """
+
+    regularized_gap: Float[Array, ""]
+    average_nash_conv: Float[Array, ""]
+
+
+@runtime_checkable
+class State(Protocol):
+    """What every algorithm's state carries; the rest is its own."""
+
+    iteration: Int[Array, ""]
+    gradient_evaluations: Int[Array, ""]
+
+
+@runtime_checkable
+class Algorithm(Protocol):
+    """An iterative method for two-player zero-sum games, in the traced form."""
+
+    name: ClassVar[str]
+    keeps_best: ClassVar[bool]  # whether the best policy measured so far is returned, or the newest
+
+    def resolve(self, game: Game) -> "Algorithm":
+        """The same algorithm with every default that depends on the game filled in (host code).
+
+        Raises:
+            GameError: the algorithm is not defined on this game; the message says why.
+        """
+        ...
+
+    def init(self, game: Game, log_policy: Pair) -> Any:
+        """The state before the first step, at a pair of policies with full support."""
+        ...
+
+    def step(self, game: Game, state: Any) -> Any:
+        """One iteration."""
+        ...
+
+    def policy(self, game: Game, state: Any) -> Candidate:
+        """The policy that would be returned now."""
+        ...
+
+    def diagnostics(self, game: Game, state: Any) -> Diagnostics:
+        """Further numbers for the trace."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
+
+    Exploitability in payoff units; None stands for `Certificate.default_tolerance`. And the regularised gap of a magnet
+    that stays, in payoff units; -inf where there is none.
+    """
+
+    tolerance: float | None
+    max_iterations: int
+    time_limit: float | None
+    check_every: int
+    regularized_tolerance: float = -np.inf
+
+    @classmethod
+    def checked(
+        cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
+    ) -> "Limits":
+        """The limits; GameError names what is out of range."""
+        if not np.isfinite(game.description.payoff_range):
+            raise GameError(f"{game.name}: expected payoffs whose range float64 can hold: scale them down")
+        if tolerance is not None and not tolerance >= 0:
+            raise GameError(f"expected a tolerance >= 0, got {tolerance}")
+        if not isinstance(max_iterations, Integral) or not 0 <= max_iterations <= MOST_ITERATIONS:
+            raise GameError(
+                f"expected an integer max_iterations >= 0 and at most {MOST_ITERATIONS}, got {max_iterations}"
+            )
+        if time_limit is not None and not time_limit > 0:
+            raise GameError(f"expected a time limit > 0 seconds, got {time_limit}")
+        if check_every < 1:
+            raise GameError(f"expected check_every >= 1, got {check_every}")
+        asked = None if tolerance is None else float(tolerance)
+        return cls(asked, int(max_iterations), time_limit, int(check_every))
+
+    def bound(self, certificate: Certificate) -> float:
+        """The exploitability at which policies with this certificate count as an equilibrium."""
+        return certificate.default_tolerance if self.tolerance is None else self.tolerance
+
+    def reached(self, certificate: Certificate) -> bool:
+        """Whether policies with this certificate count as an equilibrium."""
+        return certificate.exploitability <= self.bound(certificate)
+
+
+@runtime_checkable
+class Report(Protocol):
+    """What a host algorithm tells `solve` at each of its checks."""
+
+    def __call__(self, policy: Policy, *, iterate: str, iteration: int, gradient_evaluations: int) -> Status | None:
+        """Certify the policy, append a row to the trace, and say why to stop; None to go on.
+
+        Once there is a reason, every further report is answered with it and changes nothing.
+
+        Args:
+            policy: behavioural policies of both players; `Policy.from_plans` makes them of realisation plans.
+            iterate: which iterate it is, one of `ITERATES`.
+            iteration: iterations done.
+            gradient_evaluations: pairs (A y, A^T x) computed so far.
+
+        Raises:
+            GameError: the iterate has no such name, or the policy is not one of the game.
+        """
+        ...
+
+
+@runtime_checkable
+class HostAlgorithm(Protocol):
+    """A method for two-player zero-sum games that computes on the host, in float64, and owns its loop.
+
+    `solve` returns the best policy that it reported if it keeps the best one, else the newest. Ctrl-C comes to it as an
+    answer of `report`, or as KeyboardInterrupt, which it lets pass. It keeps no checkpoint.
+    """
+
+    name: ClassVar[str]
+    keeps_best: ClassVar[bool]  # whether the best policy reported so far is returned, or the newest
+
+    def resolve(self, game: Game) -> "HostAlgorithm":
+        """The same algorithm with every default that depends on the game filled in.
+
+        Raises:
+            GameError: the algorithm is not defined on this game; the message says why.
+        """
+        ...
+
+    def run(self, game: Game, limits: Limits, report: Report) -> None:
+        """Compute until `report` gives a reason to stop, or until nothing better can be computed.
+
+        Args:
+            game: the game; `mmd.measure.sequence_form` has its matrices.
+            limits: what `report` watches; one iteration may be too long to leave `max_iterations` and `time_limit` to
+                it alone.
+            report: to be called at least once.
+        """
+        ...
+
+
+def describe(algorithm: Algorithm | HostAlgorithm) -> dict[str, Any]:
+    """Name and hyper-parameters of an algorithm, as plain numbers and strings.
+
+    What `resolve` derives from the game alone, a field with the metadata "derived", is left out.
+    """
+    names = (f.name for f in fields(cast("Any", algorithm)) if not f.metadata.get("derived"))
+    return {"name": algorithm.name, "keeps_best": algorithm.keeps_best} | {
+        name: _plain(getattr(algorithm, name)) for name in names
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {"kind": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, tuple | list) or np.ndim(value) > 0:  # of a pair, the arrays may have different lengths
+        return "a given policy"
+    plain = np.asarray(value).item()
+    return plain if isinstance(plain, str | bool | int | float) else str(plain)

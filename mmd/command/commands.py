@@ -1,0 +1,288 @@
+"""What the `mmd` command does, subcommand by subcommand. Everything that can be refused is refused before solving."""
+
+import platform
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+import games
+from mmd import algorithms, magnets
+from mmd.algorithms.contract import Algorithm, HostAlgorithm
+from mmd.command import tables
+from mmd.command.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
+from mmd.game import policy_files
+from mmd.game.game import Game, GameError
+from mmd.game.policy import Policy
+from mmd.game.policy_files import PolicyError
+from mmd.host import doors, environment
+from mmd.host.command_line import rate_and_power
+from mmd.host.files import OutputError
+from mmd.host.folder_lock import held
+from mmd.host.interruption import INTERRUPTED, INTERRUPTION
+from mmd.host.progress import interruptible, progress
+from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
+from mmd.measure import run_directory
+from mmd.measure.certificate import certify
+from mmd.measure.figure import prepare_figure
+from mmd.measure.plot import plot_convergence
+from mmd.measure.run_directory import RunError
+from mmd.measure.solution import Solution, Status
+from mmd.solving.checkpoint import CheckpointError
+from mmd.solving.solver import solve
+
+DONE, NOT_REACHED = 0, 3
+REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
+OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
+TUNED = {"alpha", "eta", "magnet"}
+
+
+def run(command: Command, argv: Sequence[str]) -> int:
+    """Carry out a command and return the exit status.
+
+    Args:
+        command: what to do.
+        argv: the command line it was parsed from, to be recorded.
+
+    Raises:
+        UsageError: the input is bad; the message is one sentence.
+    """
+    carry_out: dict[type, Callable[[Any, Sequence[str]], int]] = {
+        Solve: _solve,
+        Verify: _verify,
+        Compare: _compare,
+        Lab: _lab,
+        Plot: _plot,
+        Games: _games,
+        Env: _env,
+    }
+    try:
+        return carry_out[type(command)](command, ["mmd", *argv])
+    except REFUSALS as error:
+        raise UsageError(str(error)) from None
+
+
+def _solve(options: Solve, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    algorithm = _algorithm(options)
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out: expected the folder of the run to go on from")
+    _prepare(options)
+    checkpoint = options.out and options.out / run_directory.CHECKPOINT
+    if options.resume and checkpoint is not None and not options.quiet:
+        known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
+        known = f"{algorithm.name} keeps no checkpoint: starting anew" if _on_host(algorithm) else known
+        sys.stderr.write(f"{known}\n")
+    with held(options.out, "mmd"), _device(options.device):
+        solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
+        if options.out is not None:
+            run_directory.save(solution, options.out, command=argv)
+    _say(tables.solution_lines(solution), quiet=options.quiet)
+    if solution.status is Status.INTERRUPTED:
+        return INTERRUPTED
+    if options.plot is not None:
+        plot_convergence({algorithm.name: solution}, path=options.plot)
+    arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
+    return DONE if solution.converged or arrived else NOT_REACHED
+
+
+def _verify(options: Verify, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    policy = policy_files.load(options.policy, game)
+    _say(tables.certificate_lines(game, certify(game, policy)))
+    return DONE
+
+
+def _compare(options: Compare, argv: Sequence[str]) -> int:
+    game = games.load(options.spec)
+    chosen = [algorithms.made(name.strip()).resolve(game) for name in options.algorithms.split(",")]
+    _prepare(options)
+    figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
+    for figure in figures:
+        prepare_figure(figure)
+    solutions: dict[str, Solution] = {}
+
+    def finish() -> None:
+        if solutions:
+            _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+            ended = Status.INTERRUPTED not in {solution.status for solution in solutions.values()}
+            for figure in figures if ended else ():  # Ctrl-C waits for no figure; `mmd plot` draws it from the runs
+                plot_convergence(solutions, path=figure)
+
+    with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
+        for algorithm in chosen:
+            solution = _run(game, algorithm, options)
+            solutions[algorithm.name] = solution
+            if options.out is not None:
+                run_directory.save(solution, options.out / algorithm.name, command=argv)
+            if solution.status is Status.INTERRUPTED:
+                break
+    finish()
+    return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
+
+
+def _lab(options: Lab, argv: Sequence[str]) -> int:
+    from mmd.command import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
+
+    done = lab_command.run(games.load(options.spec), options, say=partial(_say, quiet=options.quiet))
+    return DONE if done else INTERRUPTED
+
+
+def _plot(options: Plot, argv: Sequence[str]) -> int:
+    if not options.runs:
+        raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
+    prepare_figure(options.out)
+    names = [path.resolve().name for path in options.runs]
+    labels = names if len(set(names)) == len(names) else map(str, options.runs)
+    plot_convergence(dict(zip(labels, options.runs, strict=True)), options.x, options.out)
+    _say([f"wrote {options.out}"])
+    return DONE
+
+
+def _games(options: Games, argv: Sequence[str]) -> int:
+    known = games.available()
+    width = max(map(len, known))
+    _say(f"{name.ljust(width)}  {description}" for name, description in known.items())
+    return DONE
+
+
+def _env(options: Env, argv: Sequence[str]) -> int:
+    versions = environment.versions((*environment.LIBRARIES, *OPTIONAL_LIBRARIES))
+    _say(f"{name} {version or 'not installed'}" for name, version in versions.items())
+    _say([f"commit {environment.commit() or 'unknown (not a checkout)'}", f"platform {platform.platform()}"])
+    for device in jax.devices():
+        float64 = "yes" if environment.has_float64(device) else "no"
+        _say([f"device {environment.describe(device)}, float64 {float64}"])
+    return DONE
+
+
+def _run(
+    game: Game,
+    algorithm: Algorithm | HostAlgorithm,
+    options: Limits,
+    *,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+) -> Solution:
+    start = None if options.seed is None else Policy.random(game, options.seed)
+    before = "running" if _on_host(algorithm) else "compiling"
+    shown = progress(algorithm.name, options.max_iterations, before, quiet=options.quiet)
+    with shown as show, interruptible(show) as on_check:
+        return solve(
+            game,
+            algorithm,
+            tolerance=options.tolerance,
+            regularized_tolerance=options.regularized_tolerance if isinstance(options, Solve) else None,
+            max_iterations=options.max_iterations,
+            time_limit=options.time_limit,
+            dtype=options.dtype,
+            start=start,
+            on_check=on_check,
+            polish=_polish(options),
+            checkpoint=checkpoint,
+            resume=resume,
+            mesh=_mesh(options),
+        )
+
+
+def _on_host(algorithm: Algorithm | HostAlgorithm) -> bool:
+    """Whether the algorithm has its own loop, on the host."""
+    return isinstance(algorithm, HostAlgorithm)
+
+
+def _polish(options: Limits) -> bool | None:
+    """Whether to try the polish; None for the algorithm's default."""
+    if options.polish and options.no_polish:
+        raise UsageError("expected --polish or --no-polish, got both")
+    return options.polish or (False if options.no_polish else None)
+
+
+def _algorithm(options: Solve) -> Algorithm | HostAlgorithm:
+    """The algorithm that was asked for, with the numbers that were given."""
+    algorithm = algorithms.load(options.algorithm)
+    given: dict[str, Any] = {name: getattr(options, name) for name in ("alpha", "eta")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.magnet is not None or options.center != "dilated":
+        given["magnet"] = _magnet(options.magnet or "fixed", options.center)
+    known = set(signature(algorithm).parameters)
+    takes_them = known >= set(given) if algorithms.is_outside(options.algorithm) else known >= TUNED
+    if given and not takes_them:
+        flags = " or ".join(f"--{name}" for name in sorted(given))
+        raise UsageError(f"{options.algorithm} takes no {flags}: it chooses its own, try --algorithm mmd")
+    return algorithms.made(options.algorithm, **given)
+
+
+def _magnet(text: str, center: str) -> Magnet:
+    """The magnet that `fixed`, `refresh`, `refresh=200`, `moving=0.05`, `halpern` or a name from outside means."""
+    kind, _, number = text.partition("=")
+    try:
+        match kind, number:
+            case "fixed", "":
+                return Fixed(center)
+            case "halpern", "":
+                return Halpern(center=center)
+            case "refresh", "":
+                return Refresh(center=center)
+            case "refresh", every if int(every) >= 1:
+                return Refresh(center=center, every=int(every))
+            case "moving", numbers:
+                rate, power = rate_and_power(numbers)
+                return MovingAverage(center=center, rate=rate, power=power)
+    except ValueError:
+        pass
+    if magnets.DOOR.is_outside(text):
+        return magnets.load(text, **({} if center == "dilated" else {"center": center}))
+    known = (
+        "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 or moving=0.05,power=4 (a rate in (0, 1], a power "
+        f">= 0), halpern or one from outside ({doors.FORMS})"
+    )
+    raise UsageError(f"expected --magnet to be {known}, got {text!r}")
+
+
+def _device(name: str | None) -> AbstractContextManager[Any]:
+    """A context in which arrays are put on the device called `cpu`, `gpu:1`, ..."""
+    if name is None:
+        return nullcontext()
+    kind, _, number = name.partition(":")
+    try:
+        return jax.default_device(jax.devices(kind)[int(number or 0)])
+    except (RuntimeError, IndexError, ValueError):
+        known = ", ".join(f"{device.platform}:{device.id}" for device in jax.devices())
+        raise UsageError(f"no device {name!r} here, expected cpu or one of {known}") from None
+
+
+def _mesh(options: Limits) -> Mesh | None:
+    """The first `--devices` of the platform of `--device`; None for one device, which is the default's affair."""
+    if options.devices == 1:
+        return None
+    if ":" in (options.device or ""):
+        raise UsageError(
+            f"--devices takes the first of a platform: expected --device cpu, gpu or tpu, got {options.device}"
+        )
+    there = jax.devices(options.device)
+    if not 1 <= options.devices <= len(there):
+        known = (
+            f"is 1 {there[0].platform} device" if len(there) == 1 else f"are {len(there)} {there[0].platform} devices"
+        )
+        raise UsageError(f"expected --devices from 1 to {len(there)}: there {known} here, got {options.devices}")
+    return Mesh(np.array(there[: options.devices]), ("devices",))
+
+
+def _prepare(options: Limits) -> None:
+    """Try every place where results will go."""
+    if options.out is not None:
+        run_directory.prepare(options.out)
+    if options.plot is not None:
+        prepare_figure(options.plot)
+
+
+def _say(lines: Iterable[str], *, quiet: bool = False) -> None:
+    if not quiet:
+        sys.stdout.writelines(f"{line}\n" for line in lines)

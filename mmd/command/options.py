@@ -1,0 +1,152 @@
+"""The `mmd` command: what can be typed, one dataclass a subcommand. Imports nothing heavy."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from mmd.host.command_line import UsageError as UsageError
+
+Spec = Annotated[Positional[str], arg(metavar="SPEC")]
+
+
+def _optional(metavar: str, default: str) -> object:
+    """How help shows an option that need not be given."""
+    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When to stop, where to run, what to write."""
+
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-11 of what is at stake in play")] = None
+    """Exploitability to reach, in payoff units."""
+    max_iterations: int = 100_000
+    """Iterations allowed."""
+    time_limit: Annotated[float | None, _optional("SECONDS", "none")] = None
+    """Seconds of solving allowed, compilation apart."""
+    device: Annotated[str | None, _optional("DEVICE", "JAX's choice")] = None
+    """Where to run: cpu, gpu or tpu, with a number as in gpu:1 if there are several."""
+    devices: int = 1
+    """Divide payoffs and sweeps over this many devices, the first ones of their platform."""
+    dtype: Literal["float64", "float32"] = "float64"
+    """Precision of the iteration. Certificates are always float64."""
+    seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
+    """Start from a random policy drawn with this seed."""
+    polish: bool = False
+    """Try the certified polish with any algorithm; it never makes the policy worse."""
+    no_polish: bool = False
+    """Keep to the algorithm's own iterates. Otherwise auto tries the certified polish as it goes."""
+    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw the exploitability against gradient evaluations, as .png, .svg or .pdf."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solve(Limits):
+    """Find a Nash equilibrium of a game, with a certificate."""
+
+    spec: Spec
+    """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, a file (.json .csv .npy .nfg
+    .efg), or a game from outside (module:name, path.py:name)."""
+    algorithm: str = "auto"
+    """auto, anchored, mmd, another one of mmd/algorithms, or one from outside (module:name, path.py:name)."""
+    alpha: Annotated[float | None, _optional("NUMBER", "0.1")] = None
+    """Regularisation towards the magnet, in payoff units (mmd only)."""
+    eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
+    """Step size, in 1 / payoff units (mmd only)."""
+    regularized_tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    """Regularised gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
+    magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
+    """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
+    (rate), moving=0.05,power=4 (whose rate falls), halpern (which stays while alpha fades), or one from outside
+    (module:name, path.py:name)."""
+    center: Literal["dilated", "uniform"] = "dilated"
+    """Where the magnet starts; on trees the two are different magnets (mmd only)."""
+    resume: bool = False
+    """Go on from checkpoint.npz in the folder of --out, if it is there; tolerance and limits may be others."""
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Certify a policy: its value, NashConv and each player's best response, by code the solvers do not share."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    policy: Annotated[Positional[Path], arg(metavar="POLICY")]
+    """policy.npz, CSV (columns player, infoset, action, probability) or a run directory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare(Limits):
+    """Run several algorithms on a game under the same limits."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    algorithms: str = "auto,anchored,mmd"
+    """Names as in `mmd solve --algorithm`, separated by commas."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lab:
+    """Run preference-game methods over seeds and draw the field's figure: gaps, KL to equilibrium, paths."""
+
+    spec: Spec
+    """A matrix game, as in `mmd solve`, such as preference:cycle."""
+    methods: Annotated[str | None, _optional("NAMES", "eight of them, one of each kind")] = None
+    """Names of algorithms, as in `mmd solve --algorithm`, separated by commas."""
+    feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
+    """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
+    order_bias: float = 0.0
+    """By how much a judge favours what it is shown first."""
+    ties: float = 0.0
+    """How often a judge calls a tie."""
+    both_orders: bool = False
+    """Ask a judge in both orders."""
+    seeds: int = 10
+    """How many seeds, where feedback is noisy."""
+    iterations: int = 10_000
+    """Iterations of each method."""
+    start: Annotated[str | None, _optional("NUMBERS", "uniform")] = None
+    """First strategy of both players, as in 0.6,0.3,0.1."""
+    out: Path = Path("lab")
+    """Folder for lab.json, lab.csv and lab.png."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the convergence of runs."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run directories, as `mmd solve --out` writes them."""
+    x: Literal["iterations", "gradient_evaluations", "seconds"] = "gradient_evaluations"
+    """The horizontal axis."""
+    out: Path = Path("convergence.png")
+    """The figure: .png, .svg or .pdf."""
+
+
+@dataclass(frozen=True)
+class Games:
+    """List the built-in games and their parameters."""
+
+
+@dataclass(frozen=True)
+class Env:
+    """Print versions and devices, for bug reports."""
+
+
+Command = (
+    Annotated[Solve, subcommand(name="solve")]
+    | Annotated[Verify, subcommand(name="verify")]
+    | Annotated[Compare, subcommand(name="compare")]
+    | Annotated[Lab, subcommand(name="lab")]
+    | Annotated[Plot, subcommand(name="plot")]
+    | Annotated[Games, subcommand(name="games")]
+    | Annotated[Env, subcommand(name="env")]
+)

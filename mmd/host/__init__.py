@@ -1,0 +1,6 @@
+"""The machine that a command runs on: files, versions, progress, signals, exit status.
+
+Nothing here knows a game, and nothing here imports another room of `mmd`; every room may import this one, and so may
+`llm_bridge`. Read `command_line.py` first: it says how a command ends.
+`doors.py` alone brings in code from outside, for the names that a user gives.
+"""

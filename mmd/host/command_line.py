@@ -1,0 +1,173 @@
+"""What the commands `mmd` and `mpo` share: parsing with one sentence for bad input, and how a process ends.
+
+Imports nothing heavy, so that `--help` needs neither JAX nor a device. Exit status: 0 done; 2 bad input, one sentence
+on stderr; 130 interrupted; 141 nobody reads the output.
+"""
+
+import contextlib
+import difflib
+import gc
+import io
+import itertools
+import math
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional
+
+from mmd.host.interruption import INTERRUPTED, INTERRUPTION
+
+# What the parser says of a text where a number may stand.
+NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
+OPTION_HELP = r"[│|]? {8}"  # what stands below the name of a missing option
+TRANSLATED = ", which is "  # before the option here for one that another program has
+HELP, NONE = {"-h", "--help"}, MappingProxyType({})
+BAD_INPUT, BROKEN_PIPE = 2, 141
+
+
+class UsageError(ValueError):
+    """A command line that cannot be carried out; the message says why."""
+
+
+def parse(
+    kind: Any, argv: Sequence[str], *, program: str, description: str, elsewhere: Mapping[str, Sequence[str]] = NONE
+) -> Any | None:
+    """A command line as one of the dataclasses of `kind`; None if it was to print help, which is done.
+
+    Args:
+        kind: a union of dataclasses, each annotated with its subcommand.
+        argv: the command line, without the program's name.
+        program, description: what help says.
+        elsewhere: see `hint`.
+
+    Raises:
+        UsageError: it is none; with what the parser would have printed in a box.
+    """
+    box = io.StringIO()
+    _check_options(kind, argv, program, elsewhere)
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.cli(kind, prog=program, description=description, args=argv, config=(FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if stop.code:
+            raise UsageError(_sentence(box.getvalue())) from None
+        return None
+
+
+def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapping[str, Sequence[str]]) -> None:
+    """That there is such a subcommand and that the options are its own; the parser would suggest those of others."""
+    commands = {config.name: command for command, config in map(get_args, get_args(kind))}
+    if not argv or argv[0].startswith("-") or not HELP.isdisjoint(argv):
+        return
+    if argv[0] not in commands:
+        near = difflib.get_close_matches(argv[0], commands, n=1)
+        meant = f", perhaps you meant {near[0]}" if near else f": expected {', '.join(commands)}"
+        raise UsageError(f"there is no command {argv[0]!r}{meant} (try --help)")
+    for word in argv[1:]:
+        name = word.partition("=")[0]
+        if re.match("--[A-Za-z]", word) and _plain(name) not in (known := options_of(commands[argv[0]])):
+            others = [f"{program} {other}" for other in commands if _plain(name) in options_of(commands[other])]
+            of_others = f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
+            meant = hint(name, known, elsewhere)
+            said = of_others if others and not meant.startswith(TRANSLATED) else meant
+            raise UsageError(f"{argv[0]} has no option {name}{said} (try --help)")
+
+
+def options_of(command: type) -> list[str]:
+    """Names of a command's options, as its dataclass has them; what is given by its place is none."""
+    hints = get_type_hints(command, include_extras=True)
+    return [field.name for field in fields(command) if Positional not in get_args(hints[field.name])]
+
+
+def hint(name: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]] = NONE) -> str:
+    """What was probably meant by an option that does not exist; "" if nothing is near.
+
+    Args:
+        name: as it was typed.
+        known: the options that exist.
+        elsewhere: of names that other programs have, what is typed here, the best first; the first of which every
+            option exists is said.
+    """
+    for typed in elsewhere.get(_plain(name), ()):
+        if all(_plain(option) in known for option in re.findall(r"--[a-z-]+", typed)):
+            return f"{TRANSLATED}{typed} here"
+    near = difflib.get_close_matches(_plain(name), known, n=1)
+    return f", perhaps you meant --{near[0].replace('_', '-')}" if near else ""
+
+
+def _plain(name: str) -> str:
+    """An option's name as a dataclass has it."""
+    return name.removeprefix("--").replace("-", "_")
+
+
+def status_of(action: Callable[[], int], *, program: str) -> int:
+    """Carry out a command; bad input and interruption become a line on stderr and an exit status."""
+    try:
+        return action()
+    except UsageError as error:
+        sys.stderr.write(f"{program}: {' '.join(str(error).split())}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{program}: interrupted\n")
+        return INTERRUPTED
+
+
+def run_process(main: Callable[[Sequence[str]], int], *, program: str) -> NoReturn:
+    """Be the console script of a command called `program`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a label that the terminal cannot show is no reason to fail
+    _keep_compiled_programs()
+    gc.set_threshold(100_000)  # imports and tracing make much and drop little: collecting at each 700 takes 0.2 s
+    try:
+        with INTERRUPTION.heard(program):
+            status = main(sys.argv[1:])
+            sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = BROKEN_PIPE
+    sys.exit(status)
+
+
+def _keep_compiled_programs() -> None:
+    """Let JAX keep what it compiles in the user's cache folder, so that a known shape starts at once next time.
+
+    `JAX_COMPILATION_CACHE_DIR` says where else; set to nothing it keeps nothing.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "magnetic-mirror" / "jax"
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        with contextlib.suppress(OSError, RuntimeError):  # no home, or nowhere to write: compile every time
+            cache.mkdir(parents=True, exist_ok=True)
+            if os.access(cache, os.W_OK):
+                os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+                os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+
+
+def _sentence(box: str) -> str:
+    """First paragraph of a box drawn by the parser (in Unicode or ASCII)."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", box).splitlines()[1:]
+    rows = [row.strip(" │|") for row in plain if not re.match(OPTION_HELP, row)]
+    ruled = itertools.groupby(rows, key=lambda row: row.strip("─-╰╯") != "")
+    first = next(list(paragraph) for is_text, paragraph in ruled if is_text)
+    first = [first[0], ", ".join(first[1:])] if first[0].startswith("Missing from") else first
+    sentence = re.sub(NO_TYPE, r"expected a number (\1), got \2", " ".join(first))
+    return f"{sentence} (try --help)"
+
+
+def rate_and_power(text: str) -> tuple[float, float | None]:
+    """The numbers of `--magnet moving=RATE` or `moving=RATE,power=POWER`.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    first, more, second = text.partition(",power=")
+    rate, power = float(first), float(second) if more else None
+    if not 0 < rate <= 1 or not (power is None or 0 <= power < math.inf):
+        raise ValueError(text)
+    return rate, power

@@ -1,0 +1,215 @@
+"""Figures: what is drawn is what the runs say, at the places where they say it."""
+
+import os
+import subprocess
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+import mmd
+from mmd.command.cli import main
+from mmd.game.game import Game
+from mmd.game.policy import Policy
+from mmd.measure import run_directory
+from mmd.measure.figure import FORMATS
+from mmd.measure.plot import plot_convergence
+from mmd.measure.run_directory import RunError
+from mmd.measure.solution import Solution, Status, Trace
+from tests.mmd.command.test_cli import ROOT
+
+NOTEBOOK = """
+import os
+from mmd.command.cli import main
+
+found = ["preference:cycle", "--quiet", "--max-iterations", "20", "--tolerance", "1"]
+statuses = [
+    main(["solve", *found, "--plot", "solve.svg", "--out", "run"]),
+    main(["plot", "run", "--out", "plot.svg"]),
+    main(["compare", *found, "--algorithms", "cfr+,mmd", "--out", "compare"]),
+    main(["lab", "preference:cycle", "--methods", "onpo", "--iterations", "10", "--quiet", "--out", "lab"]),
+]
+assert statuses == [0] * 4, statuses
+assert os.environ["MPLBACKEND"] == "module://a_notebook.that_is_not_installed"
+"""
+EPS = float(np.finfo(np.float64).eps)
+PAYOFFS = np.array([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
+
+
+def made(exploitability, *, iterate="last", average=None, tolerance=1e-9, nash_conv=1e-10, scale=1.0) -> Solution:
+    """A run with a given trace."""
+    game = Game.from_matrix(scale * PAYOFFS, name="rock, paper & $cissors_")
+    exploitability = np.asarray(exploitability)
+    k = np.arange(len(exploitability)) * 10.0
+    columns = {
+        "iteration": k,
+        "gradient_evaluations": 2 * k + 1,
+        "seconds": k / 1e4,
+        "exploitability": exploitability,
+        "nash_conv": 2 * exploitability,
+        "regularized_gap": np.full_like(k, np.nan),
+        "value": 0 * k,
+        "average_exploitability": np.full_like(k, np.nan) if average is None else np.asarray(average),
+    }
+    return Solution(
+        game=game,
+        algorithm={"name": "made"},
+        policy=Policy.random(game, 0),
+        iterate=iterate,
+        status=Status.CONVERGED,
+        tolerance=tolerance,
+        value=0.0,
+        nash_conv=nash_conv,
+        regularized_gap=None,
+        iterations=int(k[-1]),
+        gradient_evaluations=int(2 * k[-1] + 1),
+        seconds={"compile": 1.0, "solve": 0.1},
+        dtype="float64",
+        trace=Trace(columns),
+    )
+
+
+def x_of(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_xdata(), np.float64)
+
+
+def y_of(line: Line2D) -> np.ndarray:
+    return np.asarray(line.get_ydata(), np.float64)
+
+
+def lines(figure) -> dict[str, Line2D]:
+    return {str(line.get_label()): line for line in figure.axes[0].get_lines()}
+
+
+@pytest.mark.parametrize(
+    ("x", "label", "work"),
+    [
+        ("iterations", "iterations", [0, 10, 20]),
+        ("gradient_evaluations", "gradient evaluations", [1, 21, 41]),
+        ("seconds", "seconds", [0, 1e-3, 2e-3]),
+    ],
+)
+def test_a_curve_is_the_trace_against_the_work_that_the_axis_names(x, label, work):
+    figure = plot_convergence({"auto": made([1e-1, 1e-4, 1e-7])}, x)
+    axes = figure.axes[0]
+    curve = lines(figure)["auto, last iterate"]
+    np.testing.assert_allclose(x_of(curve), work)
+    np.testing.assert_allclose(y_of(curve), [1e-1, 1e-4, 1e-7])
+    assert axes.get_xlabel() == label
+    assert axes.get_ylabel() == "exploitability (NashConv / 2)"
+    assert axes.get_yscale() == "log"
+    assert axes.get_title() == "rock, paper & $cissors_"
+
+
+def test_values_below_the_rounding_floor_are_drawn_on_the_floor_of_the_payoffs_scale():
+    floor = EPS * 2e3
+    figure = plot_convergence({"run": made([1.0, 1e-30, 0.0], scale=1e3)})
+    np.testing.assert_allclose(y_of(lines(figure)["run, last iterate"]), [1.0, floor, floor])
+    (drawn,) = [line for label, line in lines(figure).items() if label.startswith("rounding floor")]
+    np.testing.assert_allclose(y_of(drawn), [floor, floor])
+
+
+def test_the_tolerance_is_drawn_where_it_is_and_once():
+    figure = plot_convergence({"a": made([1.0], tolerance=3e-5), "b": made([0.5], tolerance=3e-5)})
+    (drawn,) = [line for label, line in lines(figure).items() if label.startswith("tolerance")]
+    np.testing.assert_allclose(y_of(drawn), [3e-5, 3e-5])
+
+
+def test_best_so_far_is_not_called_an_iterate():
+    """`auto` returns the best of last iterates and averages: its curve is neither."""
+    run = mmd.solve(Game.from_matrix(PAYOFFS), tolerance=1e-6)
+    drawn = lines(plot_convergence({"auto": run}))
+    assert drawn["auto, best so far"].get_linestyle() not in {"-"}
+    assert not any(label.endswith("iterate") for label in drawn)
+
+
+def test_last_and_average_iterate_are_told_apart_by_line_style():
+    figure = plot_convergence(
+        {"mmd": made([1.0, 0.1], average=[0.5, 0.4]), "auto": made([1.0, 0.2], iterate="average")}
+    )
+    drawn = lines(figure)
+    assert drawn["mmd, last iterate"].get_linestyle() == "-"
+    assert drawn["mmd, average iterate"].get_linestyle() == drawn["auto, average iterate"].get_linestyle() == "--"
+    np.testing.assert_allclose(y_of(drawn["mmd, average iterate"]), [0.5, 0.4])
+
+
+def test_a_polished_run_shows_what_the_polish_reached():
+    drawn = lines(plot_convergence({"auto": made([1.0, 1e-6], iterate="polished", nash_conv=4e-13)}))
+    np.testing.assert_allclose(y_of(drawn["auto, before the polish"]), [1.0, 1e-6])
+    np.testing.assert_allclose(y_of(drawn["auto, polished"]), [2e-13])
+    np.testing.assert_allclose(x_of(drawn["auto, polished"]), [21])
+
+
+def test_runs_differ_in_colour_and_in_marker_and_every_line_is_in_the_legend():
+    figure = plot_convergence({name: made([1.0, 0.1]) for name in ("a", "b", "_c", "$d")})
+    curves = [line for label, line in lines(figure).items() if label.endswith("iterate")]
+    assert len(curves) == 4
+    assert len({to_hex(line.get_color()) for line in curves}) == 4
+    assert len({str(line.get_marker()) for line in curves}) == 4
+    (legend,) = figure.axes[0].findobj(Legend)
+    assert {text.get_text() for text in legend.findobj(Text) if text.get_text()} == set(lines(figure))
+
+
+def test_a_run_directory_draws_the_same_curves_as_the_solution_it_was_saved_from(tmp_path):
+    solution = made([1.0, 1e-3, 1e-20], average=[1.0, np.nan, 0.25])
+    run_directory.save(solution, tmp_path)
+    from_memory, from_disk = lines(plot_convergence({"r": solution})), lines(plot_convergence({"r": tmp_path}))
+    assert set(from_memory) == set(from_disk)
+    for label, line in from_memory.items():
+        np.testing.assert_array_equal(x_of(from_disk[label]), x_of(line))
+        np.testing.assert_array_equal(y_of(from_disk[label]), y_of(line))
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_figure_is_written_whole_in_the_format_its_name_says(tmp_path, suffix):
+    path = tmp_path / f"figure{suffix.upper()}"
+    plot_convergence({"auto": made([1.0, 0.1])}, path=path)
+    start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix]
+    assert path.read_bytes().startswith(start)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    if suffix == ".png":
+        assert matplotlib.image.imread(path).shape[1] == 7 * 300  # 7 inches at 300 dpi
+
+
+def test_what_is_no_run_directory_is_refused(tmp_path):
+    with pytest.raises(RunError, match=r"expected a run directory, cannot read its result.json"):
+        plot_convergence({"a": tmp_path})
+    run_directory.save(made([1.0]), tmp_path)
+    (tmp_path / "trace.csv").write_text("iteration,exploitability\n0,1.0\n1,zero\n")
+    with pytest.raises(RunError, match=r"trace.csv:3: expected a number, got 'zero'"):
+        plot_convergence({"a": tmp_path})
+    (tmp_path / "result.json").write_text('{"schema_version": 2}')
+    with pytest.raises(RunError, match="expected schema_version 1, got 2"):
+        plot_convergence({"a": tmp_path})
+
+
+def test_the_backend_of_a_notebook_is_not_asked(tmp_path):
+    """A command that Jupyter or Colab runs inherits theirs, which this environment may not have."""
+    environment = os.environ | {"MPLBACKEND": "module://a_notebook.that_is_not_installed", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", NOTEBOOK], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for figure in ("solve.svg", "plot.svg", "compare/compare.png", "lab/lab.png"):
+        assert (tmp_path / figure).stat().st_size > 1_000
+
+
+def test_a_figure_that_cannot_be_written_costs_no_table(tmp_path, monkeypatch, capsys):
+    """The disk may fill while the game is solved."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    path = tmp_path / "figure.svg"
+    assert main(["solve", "preference:cycle", "--tolerance", "1", "--plot", str(path)]) == 2
+    said = capsys.readouterr()
+    assert "value" in said.out
+    assert said.err.endswith(f"mmd: {path}: cannot be written (No space left on device)\n")
+    assert not list(tmp_path.iterdir())
