@@ -106,9 +106,9 @@ def _methods(options: Lab) -> dict[str, Algorithm]:
     for name in (options.methods or ",".join(laboratory.METHODS)).split(","):
         kind = algorithms.load(name.strip())
         if "feedback" in signature(kind).parameters:
-            found[name.strip()] = algorithms.made(name.strip(), feedback=feedback)
+            found[name.strip()] = laboratory.batchable(algorithms.made(name.strip(), feedback=feedback))
         elif isinstance(feedback, Exact):
-            found[name.strip()] = algorithms.made(name.strip())
+            found[name.strip()] = laboratory.batchable(algorithms.made(name.strip()))
         else:
             raise UsageError(f"{name.strip()} takes exact payoffs only: leave it out, or use --feedback exact")
     return found
