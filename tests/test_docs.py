@@ -140,7 +140,6 @@ def test_constraints_hold_names_versions_and_markers_only() -> None:
         assert line.startswith("#") or pin.fullmatch(line), line
 
 
-@pytest.mark.slow
 def test_the_demo_reaches_its_tolerances(environment: dict[str, str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.demo", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)

@@ -223,7 +223,6 @@ def test_the_family_computes_what_the_same_llama_computes(installed: Path) -> No
         bridge.load("llama", family="outside_example:family")
 
 
-@pytest.mark.slow
 def test_a_run_with_code_from_outside_trains_and_asks_for_it_again(
     model: Path, installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,7 @@ def test_leduc_is_built_as_the_rules_say(ranks, suits, raises):
 SIZES = [
     (KuhnPoker(3), "kuhn_poker", 58, 30, 6, 13, 30),
     (LeducPoker(3, 2), "leduc_poker", 9_457, 5_520, 468, 1_093, 4_920),
-    pytest.param(LeducPoker(5, 2), "leduc_poker:ranks=5", 55_361, 32_760, 1_380, 3_221, 30_760, marks=pytest.mark.slow),
+    (LeducPoker(5, 2), "leduc_poker:ranks=5", 55_361, 32_760, 1_380, 3_221, 30_760),
 ]
 
 

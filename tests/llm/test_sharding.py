@@ -131,7 +131,6 @@ bridge.add_adapter(fresh, jax.random.key(1), rank=2, alpha=2.0)
 """
 
 
-@pytest.mark.slow
 def test_two_processes_compute_as_one_device(alone: dict[str, np.ndarray], root: Path, tmp_path: Path) -> None:
     """Over gloo; and the first one writes what both hold."""
     done = run_two(JOIN + WORKER, folder_of(root, CASE), tmp_path)
