@@ -1,8 +1,9 @@
 """Games: data only, no algorithm. `load` turns a short spec into a `mmd.Game`.
 
 A built-in game is a function `-> Game` of a module of this package whose parameters all have defaults; `game` is the
-one called by the module's name alone: `kuhn_poker` is `kuhn_poker.game()`. So a new game is a new file, and nothing else. A game from outside this package
-(`mmd.host.doors`) is a `Game`, its rules (`games.rules.Rules`), or a class or function that returns either.
+one called by the module's name alone: `kuhn_poker` is `kuhn_poker.game()`. So a new game is a new file, and nothing
+else. A game from outside this package (`mmd.host.doors`) is a `Game`, its rules (`games.rules.Rules`), or a class or
+function that returns either.
 
 The families of games, `rules`, `frontier` and `compile` stand here and never import `games.readers`, where games come
 from files. Rules of a small game are written with `rules`, move by move; a large tree with `frontier`, level by level.

@@ -1,4 +1,4 @@
-"""Judges say which of two responses is preferred; one file each.
+"""Judges say which of two responses is preferred; one file each, and their protocol here (`Judge`, `ask`, `load`).
 
     judge(prompts, a, b)  ->  P(a is preferred to b), one number a pair, in [0, 1]
 
