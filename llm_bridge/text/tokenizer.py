@@ -206,7 +206,7 @@ class Tokenizer:
         return tokens, mask
 
     def _rendered(self, given: list[dict[str, Any]], arguments: Mapping[str, Any], *, header: bool) -> str:
-        """The chat template's text of plain messages; see `render`."""
+        """The text that the chat template makes of plain messages; `header` asks for the header of the answer."""
         if not self._inner.chat_template:
             raise BridgeError(f"{self._where}: the tokenizer has no chat template; give prompts as text")
         try:
