@@ -85,7 +85,7 @@ class Rollout:
 
     Args:
         given: the prompts.
-        judge: see `llm_bridge.judges`.
+        judge: `judge(prompts, a, b)`, P(a is preferred to b) for each pair.
         origin: of the policy.
         max_new_tokens: of a response.
         opponents: how many others of its group each response is compared to, an even number; None for all. With the

@@ -49,7 +49,7 @@ class Policy:
 
     @classmethod
     def from_plans(cls, game: Game, plans: tuple[np.ndarray, np.ndarray]) -> "Policy":
-        """From realisation plans [S0] and [S1]; negative entries count as 0, and play that none reaches is uniform."""
+        """From realisation plans [S0] and [S1]; negative entries count as 0, and infosets not reached are uniform."""
         row, column = (behaviour(t, plan, np.exp(t.uniform())) for plan, t in zip(plans, game.players, strict=True))
         return cls(game, (row, column))
 
