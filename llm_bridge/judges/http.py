@@ -1,10 +1,10 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, or a hosted model.
 
 Each comparison is one chat completion. After an error that may be temporary it is tried again, with growing, jittered
-waits: lost connections, timeouts, 408, 429 and 5xx. A comparison fails if the endpoint refuses it (400, 413, 422), or if the reply
-is malformed, equivocal or ended by a content filter; a failure is NaN and never a preference. A refusal of all
-comparisons (401, 402, 403, 404, 410, a used-up quota) stops the run at once. The endpoint's own words are shown with a
-refusal of all, and once for each other kind of refusal or reply.
+waits: lost connections, timeouts, 408, 429 and 5xx. A comparison fails if the endpoint refuses it (400, 413, 422), or
+if the reply is malformed, equivocal or ended by a content filter; a failure is NaN and never a preference. A refusal of
+all comparisons (401, 402, 403, 404, 410, a used-up quota) stops the run at once. The endpoint's own words are shown
+with a refusal of all, and once for each other kind of refusal or reply.
 
 Requests ask for 8 tokens at temperature 0. An endpoint that complains of `max_tokens` and names `max_completion_tokens`
 gets that instead, and one that complains of the temperature gets none.

@@ -32,7 +32,7 @@ FINE = 1e-12  # of the scale of play: rounding above it calls for fractions
 MOST_FRACTIONS = 20_000  # payoffs of a game that is checked in fractions
 MOST_COMPARED = 200_000  # payoffs of a game in which each is compared with the value
 DEFAULT_TOLERANCE = 1e-11  # of the scale of play: on ill-conditioned tables 1e-9 leaves five digits of the policy
-MEANINGFUL, ULPS = 2.5e-7, 3.5  # of the scale of play, units in the last place of the value; `Certificate` has the terms
+MEANINGFUL, ULPS = 2.5e-7, 3.5  # of the scale of play, units in the last place of the value (`Certificate`)
 
 
 @dataclass(frozen=True)
