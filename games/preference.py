@@ -2,8 +2,8 @@
 
 With P[i, j] the share of comparisons that i wins over j, the row player receives P - 1/2 (values are reported in the
 units of P, so that every equilibrium has value 1/2). The game is symmetric; its equilibrium strategies are the maximal
-lotteries or von Neumann winners (Fishburn 1984; Dudik et al. 2015). If one option is preferred to every other, the
-Condorcet winner, it is the only one of them.
+lotteries or von Neumann winners (Fishburn 1984; Dudik et al. 2015). An option that is preferred to every
+other, the Condorcet winner, is then the only equilibrium strategy.
 """
 
 from collections.abc import Sequence

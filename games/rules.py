@@ -49,7 +49,7 @@ class Rules(Protocol[State]):
         ...
 
     def utility(self, state: State) -> tuple[float, float]:
-        """Payoffs to both players at the end."""
+        """Payoffs to both players at the end, in the game's own units."""
         ...
 
 

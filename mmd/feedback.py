@@ -46,11 +46,24 @@ class Feedback(ABC):
     def gradient(
         self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
     ) -> Float[Array, " S"]:
-        """What a player is told about its payoff gradient against the opponent's plan: half an evaluation."""
+        """The payoff gradient as a player is told it: half an evaluation (traceable).
+
+        Args:
+            game: a matrix game.
+            player: 0 for the row player, 1 for the column player.
+            opponent_plan: [T] the opponent's probabilities, behind a 1 for the empty sequence.
+            key: of all draws; not used where nothing is drawn.
+
+        Returns:
+            [S] the estimated payoff of each action, in payoff units; 0 at the empty sequence.
+        """
 
     @abstractmethod
     def calls(self, game: Game) -> int:
-        """Comparisons that one evaluation asks for, both players together; in a symmetric game one model's (host)."""
+        """Comparisons that one evaluation asks for (host code).
+
+        Both players' together; in a symmetric game, where both are the same model, those of one player.
+        """
 
 
 @jax.tree_util.register_dataclass
@@ -61,11 +74,11 @@ class Exact(Feedback):
     def gradient(
         self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
     ) -> Float[Array, " S"]:
-        """See the base class."""
+        """The exact payoff gradient, [S] in payoff units: A y for the row player, -A^T x for the column player."""
         return game.gradient(player, opponent_plan)
 
     def calls(self, game: Game) -> int:
-        """See the base class."""
+        """2 m n for a game of m rows and n columns; m n in a symmetric game."""
         m, n = _sizes(game)
         return m * n if game.description.symmetric else 2 * m * n
 
@@ -82,13 +95,20 @@ class Sampled(Feedback):
     opponents: int = field(default=1, metadata={"static": True})
 
     def check(self, game: Game) -> None:
-        """See the base class."""
+        """Refuse a number of opponents that is not an integer >= 1.
+
+        Raises:
+            GameError: it is not.
+        """
         _check_count(self.opponents, "opponents")
 
     def gradient(
         self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
     ) -> Float[Array, " S"]:
-        """See the base class."""
+        """Mean payoff of each action against `opponents` sampled actions of the opponent, [S] in payoff units.
+
+        Unbiased: its expectation is the exact payoff gradient.
+        """
         return self.against(game, player, draw(opponent_plan, self.opponents, key))
 
     def against(self, game: Game, player: int, opponents: Int[Array, " n"]) -> Float[Array, " S"]:
@@ -96,7 +116,7 @@ class Sampled(Feedback):
         return game.gradient(player, jnp.mean(_pure(game, player, opponents), axis=0))
 
     def calls(self, game: Game) -> int:
-        """See the base class."""
+        """Opponents times m + n, for a game of m rows and n columns; in a symmetric game opponents times m."""
         return self.opponents * _compared(game)
 
 
@@ -122,7 +142,12 @@ class NoisyJudge(Feedback):
     both_orders: bool = field(default=False, metadata={"static": True})
 
     def check(self, game: Game) -> None:
-        """See the base class."""
+        """Refuse numbers out of their ranges, and a game whose payoffs are no preferences minus 1/2.
+
+        Raises:
+            GameError: `samples` is no integer >= 1, `order_bias` or `ties` is out of its range, or a payoff is outside
+                [-1/2, 1/2] by more than rounding.
+        """
         _check_count(self.samples, "samples")
         if not -1 <= self.order_bias <= 1:
             raise GameError(f"expected an order bias from -1 to 1, got {self.order_bias}")
@@ -139,7 +164,11 @@ class NoisyJudge(Feedback):
     def gradient(
         self, game: Game, player: int, opponent_plan: Float[Array, " T"], key: jax.Array
     ) -> Float[Array, " S"]:
-        """See the base class."""
+        """Mean verdict on each action against `samples` sampled opponents, minus 1/2; [S], 0 at the empty sequence.
+
+        Its expectation is M(P) y - 1/2 with M from `mean`, so it is the exact gradient where there is no bias and no
+        tie. A verdict lies in [0, 1].
+        """
         drawing, ordering, judging = jax.random.split(key, 3)
         opponents = draw(opponent_plan, self.samples, drawing)
         preference = self.preference(game, player, opponents)
@@ -151,14 +180,14 @@ class NoisyJudge(Feedback):
         return jnp.mean(verdict - 0.5, axis=0).at[0].set(0.0)
 
     def preference(self, game: Game, player: int, opponents: Int[Array, " n"]) -> Float[Array, "n S"]:
-        """How often each action is preferred to each of these opponents."""
+        """P, the probability that each action is preferred to each of these opponents; the opponents are sequences."""
         pure = _pure(game, player, opponents)
         return jax.vmap(lambda plan: game.gradient(player, plan))(pure) + 0.5
 
     def verdict(
         self, preference: Float[Array, "..."], first: Bool[Array, "..."], coin: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        """0, 1/2 or 1.
+        """One verdict for each preference: 1 for the action, 0 for its opponent, 1/2 for a tie.
 
         Args:
             preference: P.
@@ -169,7 +198,10 @@ class NoisyJudge(Feedback):
         return jnp.where(coin < self.ties, 0.5, (coin < wins).astype(preference.dtype))
 
     def mean(self, preference: Float[Array, "..."]) -> Float[Array, "..."]:
-        """M(P), the expected verdict: ties shrink margins, and a bias of the order cancels except where it is clipped.
+        """M(P), the expected verdict on an action that is preferred with probability P.
+
+        Ties shrink the margin P - 1/2. The bias towards the first answer cancels between the two orders, except where
+        P + order_bias or P - order_bias is clipped to [0, 1].
 
         M(P) - 1/2 = (1 - ties) (P - 1/2) where |order_bias| <= min(P, 1 - P): the same game in other units.
         """
@@ -180,7 +212,7 @@ class NoisyJudge(Feedback):
         return jnp.clip(jnp.where(first, preference + self.order_bias, preference - self.order_bias), 0.0, 1.0)
 
     def calls(self, game: Game) -> int:
-        """See the base class."""
+        """Samples times m + n, in a symmetric game times m; twice that where pairs are shown in both orders."""
         return self.samples * (2 if self.both_orders else 1) * _compared(game)
 
 
@@ -188,7 +220,7 @@ Judge = NoisyJudge  # its name in version 0.1
 
 
 def draw(plan: Float[Array, " T"], count: int, key: jax.Array) -> Int[Array, " n"]:
-    """Actions drawn from a plan of one infoset, numbered as sequences."""
+    """`count` actions drawn from a plan of one infoset, with replacement, numbered from 1 as sequences are."""
     return 1 + jax.random.categorical(key, jnp.log(plan[1:]), shape=(count,))
 
 

@@ -86,9 +86,10 @@ class Measured(NamedTuple):
 class Magnet:
     """A magnet that stays at its centre; the others say what they do instead.
 
-    A method asks a magnet two things and no more: `alpha`, how strongly it pulls in a step, and `share`, how far it
-    goes after the step. `moved` carries that out on policies, `llm_bridge.train.weight_average` on weights. Steps are
-    counted from 0 where the magnet was put: at the start, or where the method itself has moved it.
+    A method asks a magnet two things and no more: `alpha`, how strongly the magnet pulls in a step, and `share`, how
+    far the magnet moves towards the policy after the step. `moved` moves a magnet that is a policy, and
+    `llm_bridge.train.weight_average` one that is a set of weights. Steps are counted from 0 where the magnet was put:
+    at the start, or where the method itself has moved it.
 
     Attributes:
         center: "dilated", "uniform", a `Policy`, or a pair of log-policies ([S0], [S1]).
@@ -119,17 +120,20 @@ class Magnet:
 
     @property
     def travels(self) -> bool:
-        """Whether it leaves its centre: a magnet that does says how in `share`."""
+        """Whether the magnet ever leaves its centre, which is whether its class overrides `share`."""
         return type(self).share is not Magnet.share
 
     @property
     def regularizes(self) -> bool:
-        """Whether its pull stays the algorithm's alpha, so that there is one regularised game; else see `alpha`."""
+        """Whether the pull is the algorithm's alpha in every step, so that there is one regularised game.
+
+        A magnet that overrides `alpha` changes its pull from step to step, and this is False.
+        """
         return type(self).alpha is Magnet.alpha
 
     @property
     def measures(self) -> bool:
-        """Whether `share` has to be told distances."""
+        """Whether `share` needs the distances of a `Measured`; False here."""
         return False
 
     def resolve(self, game: Game) -> "Magnet":
@@ -166,7 +170,7 @@ class Magnet:
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """Regularisation of a step.
+        """Regularisation of a step, in payoff units: here the algorithm's alpha, in every step.
 
         Args:
             alpha: the algorithm's alpha, in payoff units.
@@ -212,21 +216,21 @@ def _measured(game: Game, log_magnet: Pair, step: Step) -> Measured:
 
 
 class Fixed(Magnet):
-    """The magnet stays: linear convergence to its QRE is a theorem (`mmd.measure.theory`)."""
+    """The magnet stays. The last iterate converges linearly to its QRE, which is proven (`mmd.measure.theory`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh(Magnet):
-    """The magnet is copied from the last iterate, periodically or once the inner game is solved well enough.
+    """The magnet is copied from the last iterate, periodically or once the regularised game is solved well enough.
 
-    The measured rule refreshes when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`: what is left
-    to move within this regularised game is small against how far the magnet will jump. Copying every step is plain
-    mirror descent, whose last iterate cycles; refresh too early and the iteration diverges.
+    The measured rule copies when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`, with D the
+    Bregman distance: the iterate's last step is short against the way that the magnet is about to jump. Copying in
+    every step is plain mirror descent, whose last iterate cycles. Copying too early makes the iteration diverge.
 
     Attributes:
-        every: period in steps, >= 1; None for the measured rule.
+        every: period in steps, >= 1, rounded up to a whole number; None for the measured rule.
         residual: the measured rule's factor, >= 0, used where `every` is None.
-        center: first place.
+        center: where the magnet starts.
     """
 
     center: Any = "dilated"
@@ -240,7 +244,14 @@ class Refresh(Magnet):
         return self.every is None
 
     def share(self, k: Int[Array, ""], measured: Measured | None = None) -> Float[Array, ""]:
-        """See the class."""
+        """1 in the steps that copy the policy, 0 in the others.
+
+        With a period, every ceil(`every`)-th step copies. With the measured rule a step copies when `step_size` is at
+        most `residual` times `distance`.
+
+        Raises:
+            GameError: the measured rule holds and there are no distances.
+        """
         if self.every is not None:
             return jnp.asarray(k % jnp.ceil(self.every).astype(k.dtype) == 0, float)
         if measured is None:
@@ -252,17 +263,17 @@ class Refresh(Magnet):
 class MovingAverage(Magnet):
     """The magnet drifts after the iterate: `log mu <- (1 - h) log mu + h log pi`, normalised.
 
-    A constant h averages over the last 1 / h steps. With samples that leaves noise, which an average over a part of the
-    past that grows does not: with a `power`, h falls like (power + 1) / age once that is less than `rate`, and step k
-    counts in proportion to k^power.
+    A constant h averages over the last 1 / h steps. When payoffs are sampled, such an average stays noisy. With a
+    `power` the average covers a growing part of the past, and the noise falls: h is (power + 1) / (k + power) after
+    step k once that is less than `rate`, and step k counts in proportion to k^power.
 
     Source: MMD paper, App. H.5; the falling share is Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
     Optimization", section 4.
 
     Attributes:
         rate: share h of the new policy, in (0, 1].
-        power: see above, >= 0; None for a constant share.
-        center: first place.
+        power: of the weight k^power of step k, >= 0; None for a constant share.
+        center: where the magnet starts.
     """
 
     center: Any = "dilated"
@@ -272,7 +283,7 @@ class MovingAverage(Magnet):
     ranges: ClassVar[Mapping[str, Range]] = {"rate": SHARE, "power": AT_LEAST_0}
 
     def share(self, k: Int[Array, ""], measured: Measured | None = None) -> Float[Array, ""]:
-        """See the class."""
+        """The share h, `rate`; with a `power`, (power + 1) / (k + power) once that is smaller."""
         rate = jnp.asarray(self.rate)
         if self.power is None:
             return rate
@@ -287,7 +298,11 @@ class Halpern(Magnet):
     In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at
     strength 1, where eta is the step of the magnetic update; with a step of mirror descent the weights are k/(k+1) and
     1/(k+1), so there the strength is at most 1.
-    The algorithm's own alpha is not used. Strength 0 switches the magnet off.
+    The algorithm's own alpha is not used.
+
+    Attributes:
+        center: where the magnet stays.
+        strength: of the pull, >= 0 and without a unit; 0 switches the magnet off.
     """
 
     center: Any = "dilated"
@@ -297,7 +312,7 @@ class Halpern(Magnet):
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """See the class."""
+        """The fading regularisation, strength / (eta (k + 1)) in payoff units; the given alpha has no part in it."""
         eta = jnp.asarray(eta)
         return self.strength / (eta * (jnp.asarray(k) + 1).astype(eta.dtype))
 

@@ -88,8 +88,8 @@ def add_adapter(
         targets: which maps have one: among query, key, value, output, gate, up, down.
 
     Returns:
-        The adapter is in float32 whatever the base's precision, as PEFT has it: its first steps are too small for
-        another. Products are computed in the precision of activations, which does not change.
+        A policy whose adapter is in float32 whatever the base's precision, as in PEFT: its first steps would be lost
+        in a lower precision. Products are computed in the precision of activations, which does not change.
 
     Raises:
         BridgeError: there is no such map, or it cannot be adapted; or rank or alpha is no positive number, or the

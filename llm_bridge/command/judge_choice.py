@@ -44,7 +44,7 @@ def named(options: Judging) -> list[str]:
 
 
 def judge_of(options: Judging) -> Any:
-    """The judge, one of texts (see `llm_bridge.judges`); files and tokenizer are looked at before weights are read.
+    """The judge that the options name, which compares texts; files and tokenizer are checked before weights are read.
 
     Raises:
         BridgeError: there is none of this name, it cannot be loaded, or an option would change nothing.
@@ -68,7 +68,7 @@ def judge_of(options: Judging) -> Any:
 
 
 def try_out(judge: Any, prompts: Sequence[str]) -> None:
-    """Try a judge, see `llm_bridge.judges.dry_run`; if it goes to another folder, come back.
+    """Try a judge on three pairs of short answers to these prompts, and come back to the folder of before.
 
     Raises:
         BridgeError: it cannot do its work.

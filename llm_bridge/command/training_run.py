@@ -152,7 +152,8 @@ class Keeper:
         """The state to begin with: that of the newest whole checkpoint, or the given one.
 
         Raises:
-            RunStateError: see `RunState.restore`; or the disk has no room for the run's checkpoints.
+            RunStateError: every checkpoint is damaged; the newest whole one is of another run; or the disk has no room
+                for the run's checkpoints.
         """
         saved = self._states.restore(slim(state)) if self._options.resume else None
         if not self._options.resume:

@@ -49,12 +49,25 @@ DOOR = Door("judges", BridgeError, "a judge(prompts, a, b)")
 
 @runtime_checkable
 class Judge(Protocol):
-    """What decides; see the module. It may have `symmetric: bool`, and a `name` for complaints."""
+    """Says which of two responses to a prompt is preferred: any function of three lists of equal length.
+
+    A judge may have two attributes: `symmetric`, True where P(b, a) = 1 - P(a, b) by construction, so that each pair is
+    asked in one order only; and `name`, which error messages use.
+    """
 
     def __call__(
         self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response], /
     ) -> Float[np.ndarray, " n"]:
-        """P(a[i] is preferred to b[i] as an answer to prompts[i]); NaN where there is no answer."""
+        """The preference in each of n pairs.
+
+        Args:
+            prompts: text, or tuples of token ids for a policy without a tokenizer.
+            a: the first responses, of the prompts' kind.
+            b: the second responses, of the prompts' kind.
+
+        Returns:
+            [n] P(a[i] is preferred to b[i] as a response to prompts[i]), in [0, 1]; NaN where there is no answer.
+        """
         ...
 
 
@@ -63,7 +76,7 @@ class NoAnswers(BridgeError):
 
 
 class WrongAnswers(BridgeError):
-    """A judge has answered something else than as many probabilities and NaN."""
+    """A judge has returned something else than one probability or NaN for each pair."""
 
 
 class Verdicts(NamedTuple):
@@ -177,7 +190,7 @@ def check_signature(judge: Any) -> None:
 
 
 def name_of(judge: Any) -> str:
-    """What a judge is called: by its own `name`, as a function, or by its class."""
+    """What a judge is called in messages: its `name`, else the name of the function, else the name of its class."""
     names = (getattr(judge, "name", None), getattr(judge, "__qualname__", None), type(judge).__name__)
     return next(name for name in names if isinstance(name, str))
 

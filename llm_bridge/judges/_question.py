@@ -1,17 +1,17 @@
 """A comparison as a question to a language model, in which nothing quoted can pass for part of the question.
 
-Prompt and answers are untrusted: an answer may close a fence, forge a verdict, or spell a control token. So each stands
-between lines that carry a mark made for this question, the hash of all that is quoted, which nothing quoted can contain
-or foresee; the same question has the same mark, so that a run repeats itself. And what looks like a control token is
-broken up by a zero-width space, whatever the judge's tokenizer calls its own.
+Prompt and answers are untrusted: an answer may close a fence, forge a verdict, or spell a control token. So each of the
+three is quoted between two lines that carry a mark. The mark is a hash of the three texts, so no text contains the
+mark and no author of an answer can know it beforehand; the same question has the same mark, so that a run repeats
+itself. In addition, whatever looks like a control token of any tokenizer is broken up by a zero-width space.
 
-The reply is a verdict only if it is one of three words and nothing else, but for how models dress a word: marks of
-Markdown, quotes, brackets, a tag, a box of LaTeX, a full stop, "Answer:" or "The answer is" before it, and before all
-that reasoning that ends with `</think>`. Where a reply goes on for lines, its last line may announce the verdict
-(`[[A]]`, `<answer>A</answer>`, "The answer is A"), if no other line announces another. `[[C]]` is how
-judges that were trained on MT-Bench say TIE. Or it is a JSON object, if a field of one was asked for. Replies that
-merely begin like a verdict, or that contain one, are failures, and a failure is never a preference (cf. Zhao et al.
-2025, One token to fool LLM-as-a-judge).
+A reply is a verdict if it is one of three words, A, B or TIE. The word may be dressed as models dress words: Markdown,
+quotes, brackets, a tag, a LaTeX box, a full stop, or "Answer:" or "The answer is" in front. Reasoning that ends with
+`</think>` may come first. In a reply of several lines the last line may announce the verdict (`[[A]]`,
+`<answer>A</answer>`, "The answer is A"), if no other line announces another verdict. `[[C]]` counts as TIE, as judges
+trained on MT-Bench write it. Where a field of a JSON object was asked for, the reply has to be such an object. Any
+other reply is a failure, also one that only begins with a verdict or contains one, and a failure is never a preference
+(cf. Zhao et al. 2025, One token to fool LLM-as-a-judge).
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def question(prompt: str, a: str, b: str, criterion: str = CRITERION, field: str
         a: the first answer.
         b: the second answer.
         criterion: what to compare by, one sentence.
-        field: of a JSON object, in which the reply should say so; None for a single word.
+        field: name of the field of a JSON object that the reply should hold the verdict in; None for a single word.
     """
     mark = mark_of(prompt, a, b)
     quoted = "\n".join(
@@ -94,7 +94,7 @@ def verdict(reply: object, field: str | None = None) -> float | None:
 
 
 def _announced(text: str) -> float | None:
-    """The verdict that the last of several lines announces and is, if nothing before it announces another."""
+    """The verdict that the last of several lines announces, if no line before it announces another verdict."""
     before, _, last = text.rpartition("\n")
     found = STATED.fullmatch(last.strip(SPACES)) if before and len(last) <= LONGEST else None
     if found is None or not ANNOUNCED.match(found[0]):
@@ -125,7 +125,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def neutralized(text: str) -> str:
-    """Text in which nothing is a control token any more, and which reads the same."""
+    """The text with every control token broken up by an invisible character, so that it reads the same."""
     return CONTROL.sub(lambda match: match[0] + BROKEN, text)
 
 

@@ -21,7 +21,7 @@ class PairFunction:
 
     Attributes:
         function: of a prompt and two responses; P(the first is preferred), True or False, or None for no answer.
-        symmetric: whether it is known that f(x, a, b) = 1 - f(x, b, a); then each pair is asked once.
+        symmetric: whether f(x, a, b) = 1 - f(x, b, a) for all pairs; then each pair is asked in one order only.
     """
 
     function: Callable[..., float | bool | None]
@@ -35,7 +35,7 @@ class PairFunction:
     def __call__(
         self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]
     ) -> Float[np.ndarray, " n"]:
-        """See `Judge`.
+        """[n] what the function answers for each pair, as float64; NaN where it returned None.
 
         Raises:
             BridgeError: the function returns something else than numbers and None.

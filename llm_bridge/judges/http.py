@@ -1,19 +1,19 @@
 """A judge behind an OpenAI-compatible endpoint: vLLM, SGLang, llama.cpp, or a hosted model.
 
-Each comparison is one chat completion. What may pass by itself is tried again, with growing, jittered waits: lost
-connections, timeouts, 408, 429 and 5xx. A refusal of one comparison (400, 413, 422), a malformed or an equivocal reply,
-and one that a filter of contents has ended make it a failure, NaN, which is never a preference. A refusal of all of
-them (401, 402, 403, 404, 410, a quota that is used up) stops the run at once. The endpoint's own words are told: with a
-refusal of all, and once of each other kind.
+Each comparison is one chat completion. After an error that may be temporary it is tried again, with growing, jittered
+waits: lost connections, timeouts, 408, 429 and 5xx. A comparison fails if the endpoint refuses it (400, 413, 422), or
+if the reply is malformed, equivocal or ended by a content filter; a failure is NaN and never a preference. A refusal of
+all comparisons (401, 402, 403, 404, 410, a used-up quota) stops the run at once. The endpoint's own words are shown
+with a refusal of all, and once for each other kind of refusal or reply.
 
 Requests ask for 8 tokens at temperature 0. An endpoint that complains of `max_tokens` and names `max_completion_tokens`
 gets that instead, and one that complains of the temperature gets none.
 
-Before a run it is asked one simple question (`dry_run`), which waits seconds and not minutes.
+Before a run the endpoint is asked one simple question (`dry_run`), which waits seconds and not minutes.
 
-All comparisons of a call share one patience, in seconds: attempts that failed use it up, one that succeeded restores
-it. So occasional errors are ridden out however many there are, and a service that is down costs that long and no
-longer: what is still unanswered then has failed, and the next call begins anew.
+All comparisons of a call share one patience, in seconds: failed attempts use it up, and an attempt that succeeds
+restores it. So occasional errors never end a call, and a service that is down costs that many seconds and no more:
+comparisons without an answer by then have failed, and the next call begins with full patience.
 """
 
 import json
@@ -60,9 +60,9 @@ class _Transient(Exception):
     """An attempt has failed that may succeed when it is repeated.
 
     Attributes:
-        wait: seconds that the endpoint wants to be left alone.
+        wait: seconds that the endpoint asks to wait.
         words: the endpoint's own; "" if it said nothing.
-        busy: whether it only is asked too much.
+        busy: whether the endpoint only has too many requests.
     """
 
     def __init__(self, reason: str, wait: float = 0.0, words: str = "", busy: bool = False) -> None:
@@ -93,7 +93,7 @@ class HttpJudge:
         criterion: what to compare by, one sentence.
         concurrency: comparisons that are asked at the same time.
         timeout: of one attempt, seconds.
-        patience: see above, seconds.
+        patience: seconds of failed attempts, since the last one that succeeded, after which a call stops asking.
         fields: further fields of the request, such as {"seed": 0}; one that is None is not sent.
         reply_field: of a JSON object, in which the judge is to say A, B or TIE; None for the word alone.
         max_tokens: most tokens of a reply; a judge that reasons first needs some hundreds or thousands.

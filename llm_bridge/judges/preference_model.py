@@ -216,7 +216,7 @@ class PreferenceTraining:
     Attributes:
         policy: where it starts; with an adapter, the adapter and the head are trained and nothing else.
         layout: of a row.
-        tokenizer: see `PreferenceModel`.
+        tokenizer: the policy's; None where prompts and answers are tuples of token ids.
         steps: how many there will be; the learning rate rises for a twentieth of them and then falls to 0.
         learning_rate, weight_decay: of AdamW.
         clip: of the gradient's norm.
@@ -293,7 +293,7 @@ def train_judge(
 
     Args:
         training: how, and from what.
-        rows: see `PreferenceTraining.round`.
+        rows: prompt, two answers, and the probability that the first is preferred.
         seed: of the head and of the order of the rows.
         rows_per_step: how many each step sees.
         on_step: called with the number of steps done and the metrics of the last one.

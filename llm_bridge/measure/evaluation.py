@@ -38,7 +38,7 @@ class Tournament:
     Attributes:
         names: of the n models.
         wins: [n, n] how often the row's answers are preferred to the column's; 1/2 on the diagonal.
-        low, high: [n, n] its 95 % interval if the prompts were drawn again; see `llm_bridge.measure.intervals`.
+        low, high: [n, n] its 95 % interval if the prompts were drawn again (`llm_bridge.measure.intervals.redrawn`).
         wilson_low, wilson_high: [n, n] Wilson's over prompts, which bounds the variance from above.
         error: [n, n] its standard error, as the prompts' own win rates show it.
         similar: [n, n] how often among pairs of similar length; NaN where there are none.
@@ -46,7 +46,11 @@ class Tournament:
         similar_error: [n, n] the standard error, over prompts.
         lengths: characters of each model's answers: mean, and 10 %, 50 % and 90 % quantiles.
         failed_frac, order_flip_frac: of the judge.
-        lottery, exploitability, and their `_low` and `_high`: see `Lottery`.
+        lottery: probability of each model in the Nash equilibrium of `wins`.
+        exploitability: of the lottery in `wins`, as certified; in win rate.
+        lottery_low, lottery_high: the 95 % interval of each probability.
+        exploitability_low, exploitability_high: the 95 % interval of how much more than half of its comparisons with
+            the lottery the best model wins.
     """
 
     names: tuple[str, ...]

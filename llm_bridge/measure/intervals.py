@@ -89,7 +89,9 @@ def clustered(sums: Sequence[float | int], counts: Sequence[float | int]) -> tup
 
 
 def replicates(by_prompt: Float[np.ndarray, "K n"], count: int = REPLICATES) -> Float[np.ndarray, "K R"]:
-    """Mean of each row when the prompts are drawn again; see the module.
+    """Mean of each row when the prompts are drawn again: the Bayesian bootstrap with one unseen prompt.
+
+    A replicate weights the prompts at random, and an unseen prompt whose value is drawn from Beta(1/2, 1/2).
 
     Args:
         by_prompt: K quantities in [0, 1] on the same n prompts; NaN where a prompt has none.

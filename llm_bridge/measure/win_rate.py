@@ -29,11 +29,11 @@ class WinRate:
 
     It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval if the prompts were drawn
     again, and `_wilson_low` and `_wilson_high`, Wilson's over prompts; `eval/response_length` in tokens; and
-    `eval/failed_frac`, the share of rows on which the judge had no answer; those are left out.
+    `eval/failed_frac`, the share of rows on which the judge had no answer. Such rows count for no win rate.
 
     Args:
         method: with a judge, its `max_new_tokens`, and what it exports.
-        policy: the start.
+        policy: the one that training began with, the opponent.
         prompts: as in `fit`.
         every: rounds from one measurement to the next.
         key: of the draws.
@@ -54,7 +54,7 @@ class WinRate:
         self._start: list[Samples] = []
 
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
-        """After a round."""
+        """Add the metrics of a measurement to those of a round, if one is due after it."""
         if self.due(state):
             metrics.update(self.measure(state))
 
@@ -63,7 +63,7 @@ class WinRate:
         return int(state.round) % self._every == 0 and self._method.has_result(int(state.round))
 
     def measure(self, state: TrainState) -> dict[str, float]:
-        """The metrics, whichever round it is."""
+        """Draw one answer to each prompt, ask the judge, and return the metrics by name, whether due or not."""
         source = Source(state.frame.decoder, state.whole(self._method.result(state, self._policy)))
         key = jax.random.fold_in(self._key, int(state.round))
         if not self._start:

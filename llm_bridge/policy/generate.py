@@ -34,7 +34,7 @@ class Steps(Protocol):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the tokens and the context."""
+        """What gives the vocabulary and the longest context."""
         ...
 
     @property
@@ -45,21 +45,21 @@ class Steps(Protocol):
     def prefill(
         self, weights: Any, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
     ) -> tuple[Float[Array, "B D"], Any]:
-        """See `Decoder`."""
+        """Read prompts padded on the left: activations [B, D] of the last token, and a cache with room for n_slots."""
         ...
 
     def apart(self, weights: Any, cache: Any) -> tuple[Any, Any]:
-        """See `Decoder`."""
+        """Weights and cache in the form that `step` is fastest with."""
         ...
 
     def step(
         self, weights: Any, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Any
     ) -> tuple[Float[Array, "B D"], Any]:
-        """See `Decoder`."""
+        """Append one token to every row, in the same slot: activations [B, D] of the token, and the cache."""
         ...
 
     def logits(self, weights: Any, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """See `Decoder`."""
+        """Logits over the vocabulary, float32, from activations."""
         ...
 
 
@@ -128,11 +128,12 @@ def run(
     """Continue prompts.
 
     Args:
-        decoder: the function.
-        shape: see there.
+        decoder: the function that reads tokens.
+        shape: what the loop is compiled for, such as the number of new tokens it has room for.
         weights: of the decoder.
-        prompts: tokens, padded on the left, and how much padding each row has; all of it for a row that is none.
-        settings: see there.
+        prompts: tokens, padded on the left, and how many tokens of each row are padding; a row of padding alone is no
+            prompt, and nothing is generated for it.
+        settings: key, temperature, truncation and stop sequences, which change without compiling again.
     """
     tokens, padding = prompts
     n_rows, length = tokens.shape

@@ -19,11 +19,14 @@ from llm_bridge.model.decoder import Cache, Decoder, Weights
 
 @dataclass(frozen=True)
 class Mixture:
-    """Has of a `Decoder` what generation calls; its weights are a pair, and its activations the mixture's logits.
+    """A decoder of two sets of weights, as far as generation needs one.
+
+    Its weights and caches are pairs. Its activations are logits already: the mixture's log-probabilities, before they
+    are normalised.
 
     Attributes:
-        decoder: of both.
-        share: of the second, in [0, 1].
+        decoder: the function that both sets of weights belong to.
+        share: weight of the second one in the geometric mixture, in [0, 1].
     """
 
     decoder: Decoder
@@ -31,23 +34,23 @@ class Mixture:
 
     @property
     def architecture(self) -> Architecture:
-        """Of both."""
+        """The architecture of both."""
         return self.decoder.architecture
 
     @property
     def mesh(self) -> Mesh:
-        """Where both lie."""
+        """The mesh that both lie on."""
         return self.decoder.mesh
 
     def prefill(
         self, weights: tuple[Weights, Weights], tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
     ) -> tuple[Float[Array, "B V"], tuple[Cache, Cache]]:
-        """See `Decoder`."""
+        """Read left-padded prompts with both: the mixture's logits [B, V] after the last token, and two caches."""
         hidden, caches = zip(*(self.decoder.prefill(each, tokens, padding, n_slots) for each in weights), strict=True)
         return self._mixed(weights, hidden), caches
 
     def apart(self, weights: tuple[Weights, Weights], cache: tuple[Cache, Cache]) -> tuple[Any, Any]:
-        """See `Decoder`."""
+        """Both weights and both caches in the form that `step` is fastest with."""
         both = (self.decoder.apart(each, own) for each, own in zip(weights, cache, strict=True))
         return tuple(zip(*both, strict=True))  # pyright: ignore[reportReturnType] - two of each
 
@@ -58,13 +61,13 @@ class Mixture:
         slot: Int[Array, ""],
         cache: tuple[Cache, Cache],
     ) -> tuple[Float[Array, "B V"], tuple[Cache, Cache]]:
-        """See `Decoder`."""
+        """Append one token to every row of both, in the same slot: the mixture's logits [B, V], and the two caches."""
         both = (self.decoder.step(each, tokens, slot, own) for each, own in zip(weights, cache, strict=True))
         hidden, caches = zip(*both, strict=True)
         return self._mixed(weights, hidden), caches
 
     def logits(self, weights: Any, hidden: Float[Array, "... V"]) -> Float[Array, "... V"]:
-        """Activations are logits already."""
+        """The activations themselves, which are logits already."""
         return hidden
 
     def _mixed(self, weights: tuple[Weights, Weights], hidden: tuple[Array, Array]) -> Float[Array, "B V"]:

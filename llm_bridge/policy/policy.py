@@ -98,12 +98,12 @@ class Policy(nnx.Module):
 
     @property
     def architecture(self) -> Architecture:
-        """What it computes."""
+        """The architecture: sizes, and which operations the decoder has."""
         return self.decoder.architecture
 
     @property
     def mesh(self) -> Mesh:
-        """Where its weights lie."""
+        """The mesh of devices that the weights lie on."""
         return self.decoder.mesh
 
     @property
@@ -112,11 +112,11 @@ class Policy(nnx.Module):
         return tokenizer_of(self.origin.folder)
 
     def arrays(self) -> dict[str, Array]:
-        """The weights as plain arrays."""
+        """The weights as plain arrays, by name, in the precision that they have; not copied."""
         return {name: parameter[...] for name, parameter in self.weights.items()}
 
     def copy(self) -> "Policy":
-        """The same policy in buffers of its own."""
+        """The same policy in buffers of its own, which may be a magnet or a reference while this one is trained."""
         return Policy(self.decoder, jax.tree.map(jnp.copy, self.arrays()), self.origin)
 
     def with_compute(self, **changes: Any) -> "Policy":

@@ -70,7 +70,7 @@ def ended(recent: Int[Array, "B longest"], stop: Int[Array, "n longest"]) -> Arr
 
     Args:
         recent: the newest tokens of each row.
-        stop: see `Settings`.
+        stop: a stop sequence a line, written at the line's end; `ANY` before it, `NEVER` in lines without one.
     """
     same = (recent[:, None, :] == stop[None, :, :]) | (stop[None, :, :] == ANY)
     return jnp.any(jnp.all(same, axis=-1), axis=-1)

@@ -118,7 +118,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
 
     Args:
         policy: which is trained; its adapters alone if it has any.
-        rows: see there.
+        rows: how long rows are, and how many are learned from and drawn at once.
         copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
         moments: as many of the optimizer's; half a copy for one in half precision.
         kept: whether the given policy stays; where not, it is gone before there are gradients, which are no smaller.

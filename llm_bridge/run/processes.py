@@ -60,10 +60,13 @@ class SharedJudge:
         self.symmetric = bool(told(np.array([getattr(judge, "symmetric", False)], np.int32))[0])
 
     def dry_run(self, prompts: Sequence[Any]) -> None:
-        """See `llm_bridge.judges`; the first process tries its judge, and once is enough.
+        """Try the judge on three pairs of short answers, on the first process; a second call does nothing.
+
+        Args:
+            prompts: at least one, of those that the run will show.
 
         Raises:
-            BridgeError: the first process's judge has failed; its own error is raised there.
+            BridgeError: on the other processes, if the judge has failed; the first one raises the judge's own error.
         """
         if self._tried:
             return
@@ -81,11 +84,11 @@ class SharedJudge:
         self._tried = True
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
-        """See `Judge`.
+        """[n] the first process's answers to n pairs, P(a[i] is preferred to b[i]), the same on every process.
 
         Raises:
-            BridgeError: the first process's judge has failed; its own error is raised there.
-            Terminated: the first process was told to stop meanwhile.
+            BridgeError: on the other processes, if the judge has failed; the first one raises the judge's own error.
+            Terminated: the first process was told to stop while it asked.
         """
         answers, problem, status = np.full(len(prompts), np.nan), None, FINE
         if jax.process_index() == 0:
@@ -108,7 +111,11 @@ class SharedTermination(Termination):
     """One that any process may be told of; all of them hear it when they check, after the same round."""
 
     def check(self) -> None:
-        """See `Termination`."""
+        """Where a run may end: all processes learn whether any of them was told to stop.
+
+        Raises:
+            Terminated: one of them was told to.
+        """
         if jax.process_count() > 1:
             told = multihost_utils.process_allgather(np.array([self._number or 0], np.int32))
             self._number = int(np.max(told)) or None

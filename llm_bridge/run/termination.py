@@ -165,7 +165,7 @@ class _Interruptible:
         self.symmetric, self.name = getattr(judge, "symmetric", False), name_of(judge)
 
     def dry_run(self, prompts: Sequence[Any]) -> None:
-        """See `llm_bridge.judges`; before the run, so nothing has to be saved where it is interrupted."""
+        """Try the judge before the run; a signal needs no care here, for there is nothing to save yet."""
         dry_run(self._judge, prompts)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Any:

@@ -16,10 +16,15 @@ NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
 
 @runtime_checkable
 class Tracker(Protocol):
-    """See the module."""
+    """Receives the metrics of every round. Whatever it raises ends the tracker and not the run."""
 
     def feed(self, number: int, metrics: Mapping[str, float]) -> None:
-        """Take the finite metrics of a round."""
+        """Take the metrics of a round.
+
+        Args:
+            number: of the round, from 1.
+            metrics: name -> value, finite ones only.
+        """
 
     def close(self) -> None:
         """The run is over."""
@@ -33,13 +38,13 @@ class TensorBoard:
         self._writer = writer(str(folder / "tensorboard"), purge_step=done + 1 if done else None, write_to_disk=True)
 
     def feed(self, number: int, metrics: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Write each metric as a scalar at step `number`, and flush."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, number)
         self._writer.flush()
 
     def close(self) -> None:
-        """See `Tracker`."""
+        """Close the event file."""
         self._writer.close()
 
 
@@ -61,11 +66,11 @@ class Wandb:
         self._run = module.init(dir=str(folder), id=file.read_text(), resume="allow", config=config)
 
     def feed(self, number: int, metrics: Mapping[str, float]) -> None:
-        """See `Tracker`."""
+        """Log the metrics as step `number` of the wandb run."""
         self._run.log(dict(metrics), step=number)
 
     def close(self) -> None:
-        """See `Tracker`."""
+        """Finish the wandb run."""
         self._run.finish()
 
 

@@ -113,12 +113,18 @@ class Dataset:
         return len(self.rows)
 
     def batch(self, seed: int, position: int, size: int) -> tuple[Row, ...]:
-        """The rows that come next, see `take`."""
+        """The next `size` rows after `position` have been taken; each pass over the data has a random order of its own.
+
+        A function of its arguments, so a resumed run goes on where it was.
+        """
         return tuple(self.rows[i] for i in take(len(self.rows), [seed], position, size))
 
 
 def shown(prompt: Any) -> str | None:
-    """A prompt as a judge reads it (see `Row.text`); None for what is no prompt."""
+    """A prompt as a judge reads it: a text as it is, a conversation as one text; None for what is no prompt.
+
+    The turns of a conversation begin with their roles; a single message is its content alone.
+    """
     if isinstance(prompt, str):
         return prompt
     if not isinstance(prompt, list | tuple) or not all(isinstance(one, Mapping) and "role" in one for one in prompt):

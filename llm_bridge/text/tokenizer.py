@@ -151,10 +151,10 @@ class Tokenizer:
         (`fine<end_of_turn>` and a line end, for one). Where that has no end token, and behind text, EOS is appended.
 
         Args:
-            prompt: see `prompt`.
+            prompt: text or messages, as for `prompt`.
             completion: what follows it; behind messages also a message, whose keys reach the template.
             ended: whether it ends there. A truncated one has no end token; one that the text spells stays.
-            template_arguments: see `prompt`.
+            template_arguments: as for `prompt`.
 
         Raises:
             BridgeError: nothing names a token to end with; or the template does not write what the message holds.
@@ -189,8 +189,8 @@ class Tokenizer:
         """The chat template's text, with the header of the answer.
 
         Args:
-            messages: see `prompt`.
-            template_arguments: see `prompt`; one that the template does not ask for would change nothing.
+            messages: as for `prompt`, each with a role and a content.
+            template_arguments: as for `prompt`; one that the template does not ask for is refused.
 
         Raises:
             BridgeError: there is no chat template, it does not know an argument, or it refuses these messages.
@@ -206,7 +206,7 @@ class Tokenizer:
         return tokens, mask
 
     def _rendered(self, given: list[dict[str, Any]], arguments: Mapping[str, Any], *, header: bool) -> str:
-        """The chat template's text of plain messages; see `render`."""
+        """The text that the chat template makes of plain messages; `header` asks for the header of the answer."""
         if not self._inner.chat_template:
             raise BridgeError(f"{self._where}: the tokenizer has no chat template; give prompts as text")
         try:

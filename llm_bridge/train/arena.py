@@ -48,12 +48,21 @@ class Arena(Protocol):
     """The prompts of a round, with a sampler and a judge."""
 
     def draw(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
-        """N responses to each prompt."""
+        """Draw n responses to each prompt.
+
+        Args:
+            source: what they are drawn from.
+            n: responses to a prompt.
+            key: of the draws.
+        """
         ...
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
-        """P(our response is preferred to theirs) within each prompt; NaN where there is no answer.
+        """P(our response is preferred to theirs), for the responses to each prompt; NaN where there is no answer.
 
-        Among ours themselves if there are no others; then entries (i, j) and (j, i) sum to 1, or both are NaN.
+        Args:
+            ours: G responses to each prompt.
+            theirs: H responses to each prompt; None for ours, and then entries (i, j) and (j, i) sum to 1 or both are
+                NaN.
         """
         ...

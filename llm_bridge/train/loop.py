@@ -51,11 +51,11 @@ FEW_DISTINCT, LITTLE_ENTROPY = 0.1, 0.1  # shares of a group, and of the entropy
 
 
 class CollapseWarning(UserWarning):
-    """A policy has nearly stopped to vary its responses, so nothing is left to compare."""
+    """A policy hardly varies its responses any more, so there is hardly anything left to compare."""
 
 
 class JudgeWarning(UserWarning):
-    """A judge has answered no comparison of a round, from which nothing was learned."""
+    """A judge has answered no comparison of a round, so nothing was learned in that round."""
 
 
 class UntrainedWarning(UserWarning):
@@ -82,7 +82,7 @@ class Result(NamedTuple):
         state: after the last round; `fit` goes on from it.
         history: metrics of each round.
         status: how the run ended.
-        reason: the same for people to read, with the name of the judge where that was silent.
+        reason: the status as a sentence, with the name of the judge where the judge answered nothing.
     """
 
     policy: Policy
@@ -98,8 +98,8 @@ class Method:
 
     Attributes:
         judge: says which of two responses is preferred; see `llm_bridge.judges`.
-        eta: step size: the pull to the policy of the round's beginning is 1 / eta, win rate per nat of a response.
-            A schedule is called with the number of the round.
+        eta: step size; the pull to the policy of the round's beginning is 1 / eta, in win rate per nat of a response.
+            A schedule, a function, is called with the number of rounds done.
         alpha: regularisation towards the magnet, in the same unit; the "KL coefficient" of other libraries.
         group_size: G, responses to a prompt.
         prompts_per_round: N.
@@ -110,9 +110,9 @@ class Method:
         decay_rounds: rounds over which the learning rate falls linearly to 0; None for those of `fit`, and no decay
             where rounds are called one by one.
         b1, b2: decay of Adam's moments. 0.9 for E >= 4; with E = 1 take b1 = 0.
-        eps: Adam's; None for 0.16 / sqrt(number of trained weights): a gradient of norm 0.16 spread evenly. That is
-            1e-3 for the small policies it was measured on: near equilibrium gradients are noise, which a small eps
-            blows up.
+        eps: Adam's; None for 0.16 / sqrt(number of trained weights), the size of each entry of a gradient of norm 0.16
+            that is spread evenly. Near an equilibrium gradients are mostly noise, and a smaller eps amplifies the
+            noise. For the small policies on which the rule was measured it gives 1e-3.
         first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which saves an eighth of
             the memory of weights, magnet and moments together; the second always has float32.
         max_grad_norm: gradients are scaled down to it; None for never.
@@ -165,7 +165,7 @@ class Method:
     # --------------------------------------------------------------------------------- what a method may say otherwise
 
     def objective(self) -> Objective:
-        """What is minimised."""
+        """The loss that the optimizer steps of a round minimise; every method states its own."""
         raise NotImplementedError
 
     def check_settings(self) -> None:
@@ -259,21 +259,21 @@ class Method:
         state: TrainState | None = None,
         callback: Callback | None = None,
     ) -> Result:
-        """Rounds until `steps` are behind; prompts in a new order each time all have been used.
+        """Train until `steps` rounds are done; the prompts come in a new random order each time all have been used.
 
         Args:
             policy: where the run begins; its adapters are trained if it has any.
             prompts: text, token ids or `Question`; what `read` takes. A judge is shown what was given: ids stay ids.
-            steps: rounds in all, those behind a given state included.
+            steps: rounds in all, those that a given state has done included.
             key: of all draws and of the order of prompts.
             state: where to go on; it is used up.
             callback: is told state and metrics after each round; the run ends when it returns True.
 
         Returns:
-            Also where the run stopped before its end: the callback wanted it, updates were not finite, the policy that
-            they led to gives no numbers, or the judge answered none of a round's pairs (20 or more of them); of
-            that round nothing is in the state. And where a chosen magnet is still the start when all rounds are behind;
-            the policy is the last iterate then.
+            The result, whose `status` says how the run ended. A run may stop early: the callback returned True, five
+            updates in a row were not finite, the policy's log-probabilities are no numbers any more, or the judge
+            answered none of 20 or more pairs of a round; the state is then that of the round before. Where the magnet
+            was chosen as the result and is still the start after the last round, the policy is the last iterate.
 
         Raises:
             BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
@@ -310,11 +310,17 @@ class Method:
         return Result(method._exported(state, policy), state, history, status, reason or status.value)
 
     def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
-        """One round on these prompts, as `read` gives them: `play` in an arena of them, and what was seen there.
+        """One round on these prompts: `play`, in an arena made of them.
 
-        The given state is used up: its buffers are overwritten.
+        Args:
+            state: of the round before; it is used up, its buffers are overwritten.
+            questions: the N prompts, as `read` gives them.
+
+        Returns:
+            The state after the round, and its metrics: those of `play` and those of `Rollout.metrics`.
 
         Raises:
+            BridgeError: the method has no judge.
             NoAnswers: the judge answers none of many pairs; then nothing was learned.
             NotNumbersError: the policy's log-probabilities are NaN.
         """
@@ -355,11 +361,11 @@ class Method:
         return replace(state, round=state.round + 1, age=state.age + 1)
 
     def source(self, state: TrainState) -> Source:
-        """The policy as it is."""
+        """The current policy, to draw responses from."""
         return Source(state.frame.decoder, state.whole(state.weights))
 
     def learner(self, state: TrainState) -> Learner:
-        """What is compiled for `learn`."""
+        """What `learn` compiles: decoder, objective, optimizer and number of steps."""
         n_weights = sum(array.size for array in state.weights.values())
         eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
         optimizer = adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
@@ -424,7 +430,7 @@ class Method:
         """That what is exported after so many rounds was trained in them.
 
         Raises:
-            SettingError: it was not; see `has_result`.
+            SettingError: the magnet is chosen as the result, and stays at the start that long.
         """
         if not self.has_result(rounds):
             raise SettingError(f"expected {{exports}} to be 'last', in {rounds} rounds the magnet stays at the start")

@@ -19,8 +19,8 @@ Deviations from the paper:
     any other magnet, a copy of the past, the last iterate is.
  3. Payoffs are leave-one-out win rates over a whole group instead of one pair's outcome; no baseline is needed.
  4. The divergence from the magnet is the sum over the vocabulary at each prefix, no estimate from the sampled token.
- 5. The divergence to come is no part of a token's payoff unless `PolicyGradient(credit=True)`: with a moving magnet it
-    vanishes at the end. `mmd.Fixed` wants it.
+ 5. The divergences still to come in a response are no part of a token's payoff, for with a moving magnet they are 0 at
+    the end. With `mmd.Fixed` they are not, so set `PolicyGradient(credit=True)` there.
  6. `Regression` is a second form of the same update, with the same gradient at pi_k.
  7. Both orders of each pair are judged.
  8. Numbers are ours (measured on games whose equilibria are known); the paper's could not be obtained.
@@ -49,9 +49,12 @@ EXPORTS = ("last", "magnet", "policy")
 class MPO(Method):
     """Magnetic Preference Optimization; `Method` has the numbers that all methods share.
 
+    Source: Wang et al., ICLR 2025; the module lists what differs from the paper.
+
     Attributes:
-        magnet: how it moves. A period T or a rate h in rounds should have T eta alpha, or eta alpha / h, of about 1.6;
-            faster, and the iterate cycles or collapses.
+        magnet: how the magnet moves, such as `mmd.MovingAverage(rate=0.025)`. A period T in rounds should have
+            T eta alpha of about 1.6, a rate h eta alpha / h of about 1.6. With a magnet that moves faster, the iterate
+            cycles or collapses.
         estimator: `PolicyGradient()` or `Regression()`.
         exports: which weights `export` returns, "last" (the last iterate) or "magnet"; None for the magnet where it is
             an average, and for the last iterate elsewhere. "policy" is an older name of "last".
@@ -65,12 +68,21 @@ class MPO(Method):
     leaves: ClassVar[tuple[str, ...]] = (*Method.leaves, "magnet")
 
     def check(self, policy: Policy) -> None:
-        """See `Method`; also that the magnet can be a set of weights."""
+        """That the settings are in their ranges and fit the policy, and that the magnet can be a set of its weights.
+
+        Raises:
+            BridgeError: they are not, or it cannot: a magnet that measures distances or has a centre of its own, or an
+                average of adapters.
+        """
         super().check(policy)
         weight_average.check(self.magnet, policy.arrays())
 
     def check_settings(self) -> None:
-        """See `Method`; also that there are such an estimator and such weights to export."""
+        """That the settings are in their ranges and fit each other, the estimator and `exports` among them.
+
+        Raises:
+            SettingError: they are not; or `exports` is "magnet" and the magnet stays at the start.
+        """
         super().check_settings()
         if not isinstance(self.estimator, Objective):
             raise SettingError(f"expected {{estimator}} to be one such as PolicyGradient(), got {self.estimator!r}")
@@ -80,21 +92,21 @@ class MPO(Method):
             raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
 
     def objective(self) -> Objective:
-        """See `Method`."""
+        """The estimator."""
         return self.estimator
 
     def numbers(self, state: TrainState) -> Numbers:
-        """Alpha is what the magnet makes of it in this round."""
+        """Eta, and alpha as the magnet sets it in this round: `mmd.Magnet.alpha` after `age` rounds."""
         eta, alpha = super().numbers(state)
         return Numbers(eta, self.magnet.alpha(alpha, eta, state.age))
 
     def settle(self, state: TrainState) -> TrainState:
-        """The magnet moves."""
+        """End the round: the magnet moves towards the new policy, and the round is counted."""
         return super().settle(replace(state, magnet=weight_average.moved(self.magnet, state)))
 
     @property
     def magnet_is_chosen(self) -> bool:
-        """Whether `exports` says so."""
+        """Whether `exports` asks for the magnet by name."""
         return self.exports == "magnet"
 
     @property
@@ -103,9 +115,9 @@ class MPO(Method):
         return self.magnet.averages if self.exports is None else self.magnet_is_chosen
 
     def exported(self, state: TrainState) -> dict[str, Array]:
-        """The magnet, or the last iterate."""
+        """The trained weights that are the run's result: the magnet where `exports_magnet`, else the last iterate."""
         return state.magnet if self.exports_magnet else state.weights
 
     def has_result(self, rounds: int) -> bool:
-        """Whether what is exported after so many rounds was trained: not where the magnet is chosen and still stays."""
+        """Whether the result after so many rounds was trained: not where a chosen magnet has not moved yet."""
         return not self.magnet_is_chosen or weight_average.leaves_the_start(self.magnet, rounds)

@@ -28,14 +28,19 @@ from mmd.update import magnetic_objective, magnetic_step, sampled_objective
 
 
 class Numbers(NamedTuple):
-    """Eta and alpha of a round."""
+    """Eta and alpha of a round.
+
+    Attributes:
+        eta: step size; 1 / eta is the pull to the policy of the round's beginning, in win rate per nat.
+        alpha: regularisation towards the magnet, in win rate per nat.
+    """
 
     eta: Float[Array, ""]
     alpha: Float[Array, ""]
 
 
 class Judged(NamedTuple):
-    """What the judge's answers say.
+    """What the judge's answers say of a round's responses.
 
     Attributes:
         payoff: q, each response's win rate minus 1/2.
@@ -58,7 +63,8 @@ class Seen(NamedTuple):
         entropy: of the distribution that predicts each token.
         to_magnet: KL(pi, mu) of these distributions, where the objective asks for the magnet's whole ones.
         to_policy: KL(pi, pi_k) of them, where it is `proximal`.
-        sampled: whether the responses are draws, not an enumeration; None outside of an objective, being no array.
+        sampled: True where the responses are draws, False where they are all there are; None outside of a call of an
+            objective, because it is no array.
     """
 
     response: Bool[Array, "B T"]
@@ -90,7 +96,7 @@ class Seen(NamedTuple):
 
 
 class Objective:
-    """A loss; frozen dataclasses derive from it.
+    """Base of the losses, which are frozen dataclasses: an instance is called with what is seen and judged.
 
     Attributes:
         magnet: how the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the
@@ -117,16 +123,16 @@ class Objective:
 def payoffs(
     preference: Float[Array, "N G H"], share: Float[Array, "N H"] | None = None, *, own: bool = True
 ) -> Float[Array, "N G"]:
-    """Win rate minus 1/2 of each response.
+    """Win rate minus 1/2 of each response, in [-1/2, 1/2] where every pair has an answer.
 
-    Among a group's own draws it is the leave-one-out mean: a response does not meet itself. Pairs without an answer
-    count for neither side, so payoffs of a group sum to 0, with or without them, and need no baseline. A response is
-    divided by how many answers there are to a response on average.
+    Within a group it is the leave-one-out mean: a response does not meet itself. Pairs without an answer count for
+    neither response, so the payoffs of a group always sum to 0 and need no baseline. The sum of a response's answers is
+    divided by the mean number of answers that the responses of its group have, not by its own number.
 
     Args:
-        preference: within groups, or between two; NaN where there is no answer.
+        preference: within each group, or between two groups (H opponents); NaN where there is no answer.
         share: probability of each opponent where all responses are enumerated; None for draws.
-        own: whether opponents are the same draws.
+        own: whether the opponents are the group itself, so that H = G and the diagonal is left out.
     """
     margins = preference - 0.5
     if share is not None:
@@ -146,13 +152,15 @@ class PolicyGradient(Objective):
     The loss of a token is minus `ratio * A - alpha KL(pi, mu) - KL(pi, pi_k) / eta`: `ratio` is pi / pi_k of the token,
     A the response's payoff, and both divergences are those of the distributions over the vocabulary.
 
-    A divergence has a gradient at its own prefix only, although a token also decides which prefixes come next. With
-    `credit` A is the payoff minus the divergences still to come in the response; then the gradient at pi = pi_k is that
-    of the divergence of whole responses. Without it a part is missing, which vanishes where pi = mu = pi_k. A fixed
-    magnet needs `credit`, for training ends away from it; a moving magnet ends at the policy, where nothing is missing.
+    The divergence at a prefix depends on the token drawn there, and also on the earlier tokens, which decide that this
+    prefix is reached. The loss above has the gradient of the first dependence only. With `credit` the divergences still
+    to come in the response are subtracted from A, which adds the gradient of the second; at pi = pi_k the whole is then
+    the gradient of the divergence of whole responses. The missing part is 0 where pi = mu = pi_k. A moving magnet ends
+    there and needs no `credit`. Training towards a fixed magnet ends at another policy than the magnet, so set
+    `credit=True` with `mmd.Fixed`.
 
     Attributes:
-        credit: see above.
+        credit: whether the divergences still to come are subtracted from a token's payoff.
         proximal: whether KL(pi, pi_k) is the exact sum over the vocabulary, which needs a third copy of what is
             trained, or (log pi - log pi_k)^2 / 2 on the sampled token (k2 of Schulman 2020, "Approximating KL
             divergence"), whose gradient has the right mean at pi_k.
@@ -163,7 +171,11 @@ class PolicyGradient(Objective):
     magnet: ClassVar[str | None] = "whole"
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Minus the mean over responses of the sum over tokens of `mmd.update.sampled_objective`.
+
+        In win rates, as the payoff; divergences of the whole vocabulary are in nats. The gradient goes through
+        `log_probs`, `to_magnet` and, with `proximal`, `to_policy`.
+        """
         to_policy = seen.to_policy if self.proximal else (seen.log_probs - seen.before) ** 2 / 2
         to_magnet = seen.to_magnet
         assert to_magnet is not None  # `magnet` asks for it
@@ -203,7 +215,10 @@ class Regression(Objective):
     magnet: ClassVar[str | None] = "sampled"
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """The weighted variance of u within each group, times (1 / eta + alpha) / 2; summed over groups.
+
+        For draws the variance is the unbiased one, with the factor G / (G - 1) at equal weights.
+        """
         policy, before, magnet = seen.responses()
         target, _ = magnetic_step(before, magnet, judged.payoff, numbers.eta, numbers.alpha)
         apart = policy - jax.lax.stop_gradient(target)
@@ -221,6 +236,6 @@ class Enumerated(Objective):
     magnet: ClassVar[str | None] = "sampled"
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Minus the mean over prompts of `mmd.update.magnetic_objective`, exact over all G responses."""
         value = magnetic_objective(*seen.responses(), judged.payoff, numbers.eta, numbers.alpha)
         return -jnp.sum(jnp.sum(seen.weight, axis=1) * value)

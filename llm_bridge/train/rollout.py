@@ -69,7 +69,7 @@ def _question(origin: Origin, prompt: Any, number: int) -> Question:
 
 
 def tokenizer(origin: Origin) -> Tokenizer:
-    """Of a policy.
+    """The tokenizer of a policy.
 
     Raises:
         BridgeError: the policy comes from no folder, or there is no tokenizer in it.
@@ -81,15 +81,16 @@ def tokenizer(origin: Origin) -> Tokenizer:
 
 
 class Rollout:
-    """The prompts of a round, with a sampler and a judge; it counts what it sees.
+    """The arena of a language model for one round; it also keeps what `metrics` reports.
 
     Args:
         given: the prompts.
-        judge: see `llm_bridge.judges`.
+        judge: `judge(prompts, a, b)`, P(a is preferred to b) for each pair.
         origin: of the policy.
         max_new_tokens: of a response.
-        opponents: how many others of its group a response is compared to; None for all. Pairs are (i, i + s), so that
-            both of a pair count it and as many answers concern each response.
+        opponents: how many others of its group each response is compared to, an even number; None for all. With the
+            group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
+            same number of pairs.
     """
 
     def __init__(
@@ -105,7 +106,13 @@ class Rollout:
         self._seen: dict[str, list[np.ndarray]] = {}
 
     def draw(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
-        """See `Arena`."""
+        """Generate n responses to each prompt at temperature 1; B = N n rows, prompt by prompt.
+
+        Response lengths, and how many responses of a group are distinct, are noted for `metrics`.
+
+        Raises:
+            NotNumbersError: the policy's log-probabilities are NaN.
+        """
         prompts = [question.tokens for question in self._given for _ in range(n)]
         rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token)
         if np.isnan(rows.log_probs[rows.response]).any():
@@ -121,7 +128,15 @@ class Rollout:
         return Samples(*(sharding.put(part, place) for part in rows[:4]))
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
-        """See `Arena`."""
+        """Ask the judge about the pairs of each prompt, in one batch: P(our response is preferred to theirs).
+
+        Without others the pairs are those within each group, and entry (j, i) is 1 minus entry (i, j). Responses equal
+        token by token are 1/2 and not asked about. NaN stands where a pair was not asked about or not answered.
+
+        Raises:
+            NoAnswers: the judge answered none of 20 or more pairs.
+            BridgeError: the judge returned something else than probabilities and NaN.
+        """
         a = self._responses(ours)
         b = a if theirs is None else self._responses(theirs)
         n, m = len(a[0]), len(b[0])

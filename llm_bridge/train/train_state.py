@@ -59,19 +59,20 @@ class Frame:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
-    """Where a run stands.
+    """Where a training run stands after some rounds; a pytree. All weights in it are float32 except `base`.
 
     Attributes:
         weights: what is trained.
         magnet: the same weights where the magnet is; empty for methods without one.
-        initial: the same weights where the run began; empty where nobody asks for them.
+        initial: the same weights where the run began; empty where `Method.watch_start` is off.
         base: all other weights; empty without adapters. They never change and need not be saved.
         optimizer: the optimizer's state.
-        round: rounds that are behind.
-        age: rounds that the magnet counts, those behind; in a run that version 0.1 began, since it was last copied.
+        round: number of rounds that are done.
+        age: rounds that the magnet counts: all that are done; in a run that version 0.1 began, those since the magnet
+            was last copied.
         key: data of the random key; a round's draws depend on it and on the round's number alone.
-        counters: see there.
-        frame: see there; static.
+        counters: skipped updates, and the first round's entropy.
+        frame: decoders, origin and precisions, which do not change; static.
     """
 
     weights: Weights
@@ -86,7 +87,7 @@ class TrainState:
     frame: Frame = field(metadata={"static": True})
 
     def whole(self, weights: Weights) -> Weights:
-        """All weights of the decoder, these being the trained ones."""
+        """All weights of the decoder: the given trained ones, and the base."""
         return self.base | weights
 
     def round_key(self) -> Key[Array, ""]:
@@ -94,7 +95,7 @@ class TrainState:
         return jax.random.fold_in(jax.random.wrap_key_data(self.key, impl=self.frame.generator), self.round)
 
     def policy(self, weights: Weights) -> Policy:
-        """A policy in the given one's precision, in buffers of its own, the base apart."""
+        """A policy with these trained weights, copied in the given policy's precision; `base` is shared, not copied."""
         arrays = {name: jnp.copy(weights[name].astype(dtype)) for name, dtype in self.frame.dtypes}
         return Policy(self.frame.given, self.base | arrays, self.frame.origin)
 
@@ -111,7 +112,13 @@ class TrainState:
         return {name: arrays[name] for name in self.weights} if alive else {}
 
     def is_start(self, policy: Policy, given: Policy | None = None) -> bool:
-        """Whether a policy of this run has the weights of the start, as far as its precision tells; see `start`."""
+        """Whether a policy of this run has the weights of the start, each rounded to the precision it was given in.
+
+        Args:
+            policy: which `policy` of this class has made.
+            given: the policy that the run began with, asked where `initial` is not kept. Where the start is not known
+                at all, the answer is False.
+        """
         found, start = policy.arrays(), self.start(given)
         same = (jnp.array_equal(found[name], start[name].astype(dtype)) for name, dtype in self.frame.dtypes)
         return bool(start) and all(map(bool, same))

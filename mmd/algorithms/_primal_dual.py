@@ -89,7 +89,9 @@ class PrimalDual(ABC):
         relaxation: rho, over-relaxation of the step; above 0.7 it stops converging on trees.
         strength: how strongly the restart point pulls inside an epoch (`mmd.Halpern`).
         mixing: share of the uniform policy at which the metric is measured.
-        sufficient, necessary, artificial: restart rule, see the module.
+        sufficient: an epoch ends when the residual is at most this share of the epoch's first residual.
+        necessary: an epoch also ends when the residual is at most this share of the first one, and rises.
+        artificial: an epoch also ends when its steps are this share of all steps so far, and more than 20.
     """
 
     name: ClassVar[str]

@@ -176,7 +176,7 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizedSelfPlay(SelfPlay):
-    """Base of the methods that are drawn to a magnet; eta is the step of mirror descent (see the module).
+    """Base of the methods that are drawn to a magnet; `eta` is the step of mirror descent on the regularised payoff.
 
     Attributes:
         alpha: regularisation towards the magnet, in payoff units.

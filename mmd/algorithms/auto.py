@@ -36,7 +36,8 @@ class Auto(PrimalDual):
     """The default engine; returns the best certified policy met. No number needs tuning.
 
     Attributes:
-        strength: pull of the restart point; None for the default of the game's kind (see the module).
+        strength: pull of the restart point, alpha_k = strength / (step (k + 1)); None for 0 on trees and 0.2 on matrix
+            games.
     """
 
     name: ClassVar[str] = "auto"

@@ -39,9 +39,10 @@ class Candidate(NamedTuple):
     """The policy that an algorithm would return now.
 
     Attributes:
-        log_policy: log behavioural policies of both players.
-        nash_conv: its NashConv as the algorithm measured it (the certificate is computed elsewhere).
-        value: the row player's payoff under it, without the game's offset.
+        log_policy: [S0], [S1] log behavioural policies of both players.
+        nash_conv: NashConv of the policy, in payoff units, as the algorithm measured it; the certificate is computed
+            elsewhere.
+        value: the row player's payoff under the policy, in payoff units, without the game's offset.
         iterate: index into `ITERATES`.
     """
 
@@ -60,8 +61,8 @@ class Diagnostics(NamedTuple):
     """Further numbers for the trace; NaN where an algorithm has no such thing.
 
     Attributes:
-        regularized_gap: duality gap of the regularised game that the algorithm is solving now.
-        average_nash_conv: NashConv of the average iterate.
+        regularized_gap: duality gap of the regularised game that the algorithm is solving now, in payoff units.
+        average_nash_conv: NashConv of the average iterate, in payoff units.
     """
 
     regularized_gap: Float[Array, ""]
@@ -70,7 +71,7 @@ class Diagnostics(NamedTuple):
 
 @runtime_checkable
 class State(Protocol):
-    """What every algorithm's state carries; the rest is its own."""
+    """What the state of every algorithm has; further attributes are the algorithm's own."""
 
     iteration: Int[Array, ""]
     gradient_evaluations: Int[Array, ""]
@@ -92,28 +93,38 @@ class Algorithm(Protocol):
         ...
 
     def init(self, game: Game, log_policy: Pair) -> Any:
-        """The state before the first step, at a pair of policies with full support."""
+        """The state before the first step.
+
+        Args:
+            game: the game.
+            log_policy: [S0], [S1] log behavioural policies with full support.
+        """
         ...
 
     def step(self, game: Game, state: Any) -> Any:
-        """One iteration."""
+        """The state after one more iteration, whose gradient evaluations are counted in it."""
         ...
 
     def policy(self, game: Game, state: Any) -> Candidate:
-        """The policy that would be returned now."""
+        """The policy that would be returned now, with its NashConv in payoff units as the algorithm measures it."""
         ...
 
     def diagnostics(self, game: Game, state: Any) -> Diagnostics:
-        """Further numbers for the trace."""
+        """Further numbers for the trace, in payoff units; NaN where the algorithm has no such number."""
         ...
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop: exploitability, iterations, seconds of solving; and iterations between two checks.
+    """When a run stops, and how often it looks.
 
-    Exploitability in payoff units; None stands for `Certificate.default_tolerance`. And the regularised gap of a magnet
-    that stays, in payoff units; -inf where there is none.
+    Attributes:
+        tolerance: bound on the exploitability, in payoff units; None for `Certificate.default_tolerance`.
+        max_iterations: iterations allowed.
+        time_limit: seconds of solving allowed; None for no limit.
+        check_every: iterations between two checks.
+        regularized_tolerance: bound on the regularised gap of a magnet that stays, in payoff units; -inf where no
+            magnet stays.
     """
 
     tolerance: float | None
@@ -126,7 +137,11 @@ class Limits:
     def checked(
         cls, game: Game, tolerance: float | None, max_iterations: int, time_limit: float | None, check_every: int
     ) -> "Limits":
-        """The limits; GameError names what is out of range."""
+        """The limits, after a look at each of them.
+
+        Raises:
+            GameError: a limit is out of its range, or the game's payoffs have a range that float64 cannot hold.
+        """
         if not np.isfinite(game.description.payoff_range):
             raise GameError(f"{game.name}: expected payoffs whose range float64 can hold: scale them down")
         if tolerance is not None and not tolerance >= 0:
@@ -176,8 +191,9 @@ class Report(Protocol):
 class HostAlgorithm(Protocol):
     """A method for two-player zero-sum games that computes on the host, in float64, and owns its loop.
 
-    `solve` returns the best policy that it reported if it keeps the best one, else the newest. Ctrl-C comes to it as an
-    answer of `report`, or as KeyboardInterrupt, which it lets pass. It keeps no checkpoint.
+    `solve` returns the best policy that the algorithm has reported if `keeps_best`, else the newest. Ctrl-C reaches the
+    algorithm as an answer of `report`, or as KeyboardInterrupt, which the algorithm must not catch. There is no
+    checkpoint.
     """
 
     name: ClassVar[str]

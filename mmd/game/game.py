@@ -91,7 +91,7 @@ class Game:
 
     Attributes:
         players: strategy spaces of the row (0) and the column player (1).
-        payoff: A, to the row player.
+        payoff: A, [S0, S1], payoffs to the row player times chance probabilities.
         description: names and units. Under `jax.jit` a game that is an argument brings one program for each
             description; `mmd.solve` hands its programs a game without one, so that all games of one shape share them.
     """
@@ -117,7 +117,10 @@ class Game:
 
         Args:
             payoffs: [m, n] finite payoffs to the row player.
-            name, offset, symmetric, facts: see `Description`.
+            name: the game's name.
+            offset: added to x^T A y to give the value in the units of the input.
+            symmetric: whether this is a symmetric preference or margin game.
+            facts: sentences worth reporting, such as who the Condorcet winner is.
             labels: names of the m rows and the n columns.
 
         Raises:
@@ -225,7 +228,10 @@ class Game:
         return all(player.n_infosets == 1 for player in self.players)
 
     def gradient(self, player: int, opponent_plan: Float[Array, " S"]) -> Float[Array, " T"]:
-        """Payoff gradient with respect to a player's own plan: A y for the row player, -A^T x for the column player."""
+        """Payoff gradient with respect to a player's own plan, in payoff units: A y or, for the column player, -A^T x.
+
+        Warns where the game still lies in host memory in float64 and JAX computes in float32.
+        """
         if not getattr(jax.config, "jax_enable_x64", True) and any(map(_on_host, jax.tree.leaves(self.payoff))):
             warnings.warn(IN_FLOAT32, stacklevel=2)
         if player == 0:

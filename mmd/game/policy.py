@@ -49,7 +49,7 @@ class Policy:
 
     @classmethod
     def from_plans(cls, game: Game, plans: tuple[np.ndarray, np.ndarray]) -> "Policy":
-        """From realisation plans [S0] and [S1]; negative entries count as 0, and play that none reaches is uniform."""
+        """From realisation plans [S0] and [S1]; negative entries count as 0, and infosets not reached are uniform."""
         row, column = (behaviour(t, plan, np.exp(t.uniform())) for plan, t in zip(plans, game.players, strict=True))
         return cls(game, (row, column))
 
@@ -261,7 +261,16 @@ def full_support(game: Game, policy: Policy | Pair | HostPair, role: str) -> Hos
 
 
 def fitting(game: Game, policy: Policy | Pair | HostPair, role: str) -> HostPair:
-    """Log-probabilities of a policy, whose sizes must be the game's; see `full_support`."""
+    """Log-probabilities of a policy of the game, [S0] and [S1]; an action may have probability 0.
+
+    Args:
+        game: whose infosets the policy must fit.
+        policy: the policy.
+        role: what the policy is for, named in the refusal.
+
+    Raises:
+        GameError: a size is wrong, a probability is below 0, or the probabilities of an infoset do not sum to 1.
+    """
     log_policy = as_log(policy)
     sizes = [(player.n_sequences,) for player in game.players]
     if [log.shape for log in log_policy] != sizes:

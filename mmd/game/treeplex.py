@@ -96,12 +96,12 @@ class Treeplex:
 
     @property
     def n_infosets(self) -> int:
-        """I."""
+        """I, the number of information sets."""
         return self.blocks[-1].infosets.stop if self.blocks else 0
 
     @property
     def n_sequences(self) -> int:
-        """S, the empty sequence included."""
+        """S, the number of sequences, the empty one included."""
         return self.blocks[-1].sequences.stop if self.blocks else 1
 
     @property

@@ -32,7 +32,7 @@ FINE = 1e-12  # of the scale of play: rounding above it calls for fractions
 MOST_FRACTIONS = 20_000  # payoffs of a game that is checked in fractions
 MOST_COMPARED = 200_000  # payoffs of a game in which each is compared with the value
 DEFAULT_TOLERANCE = 1e-11  # of the scale of play: on ill-conditioned tables 1e-9 leaves five digits of the policy
-MEANINGFUL, ULPS = 2.5e-7, 3.5  # of the scale of play, units in the last place of the value: see `Certificate`
+MEANINGFUL, ULPS = 2.5e-7, 3.5  # of the scale of play, units in the last place of the value (`Certificate`)
 
 
 @dataclass(frozen=True)
@@ -56,26 +56,26 @@ class Certificate:
 
     @property
     def default_tolerance(self) -> float:
-        """The exploitability below which the policies are called an equilibrium if no tolerance is given.
+        """The exploitability, in payoff units, up to which policies are called an equilibrium if no tolerance is given.
 
-        1e-11 of the scale, but not below the rounding, as far as that still means something: up to 2.5e-7 of the scale
-        or 3.5 units in the last place of the value. So the value is right to 5e-7 of the scale, or to 7 such units.
+        1e-11 of `scale`, or `rounding` where that is larger. `rounding` counts up to a limit only, 2.5e-7 of `scale` or
+        3.5 units in the last place of the value, so the value is right to 5e-7 of `scale`, or to 7 such units.
         """
         return float(_default_tolerance(self.scale, self.rounding, self.value))
 
     @property
     def unresolved(self) -> bool:
-        """Whether float64 cannot do better than these policies, and they are above the default tolerance."""
+        """Whether the exploitability is above the default tolerance and yet at most `rounding`."""
         return self.default_tolerance < self.exploitability <= self.rounding
 
     @property
     def nash_conv(self) -> float:
-        """Sum of both gains."""
+        """Sum of both players' best-response gains, in payoff units."""
         return sum(self.best_response_gains)
 
     @property
     def exploitability(self) -> float:
-        """NashConv / 2."""
+        """NashConv / 2, in payoff units."""
         return self.nash_conv / 2
 
 

@@ -53,7 +53,7 @@ class ExactSolution:
 
     @property
     def policy(self) -> Policy:
-        """The same as `probabilities`, with names."""
+        """`probabilities` as a `Policy`, with the names of infosets and actions."""
         return Policy(self.game, self.probabilities)
 
     @property
@@ -63,7 +63,7 @@ class ExactSolution:
 
     @property
     def exploitability(self) -> float:
-        """NashConv / 2."""
+        """NashConv / 2, certified, in payoff units."""
         return self.certificate.exploitability
 
     @property
@@ -73,9 +73,12 @@ class ExactSolution:
 
 
 def solve_exactly(game: Game) -> ExactSolution:
-    """An equilibrium by linear programming.
+    """An equilibrium by linear programming (HiGHS), in float64.
 
-    A small game of which HiGHS cannot make enough is solved in whole numbers (`mmd.measure.vertex`).
+    A small game that HiGHS does not solve accurately enough is solved in whole numbers (`mmd.measure.vertex`).
+
+    Args:
+        game: the game; time and memory grow with the number of its sequences and payoffs.
 
     Raises:
         RuntimeError: HiGHS failed at every attempt; the message is its own.

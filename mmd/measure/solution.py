@@ -151,7 +151,7 @@ class Solution:
 
     @property
     def exploitability(self) -> float:
-        """NashConv / 2."""
+        """NashConv / 2, certified, in payoff units."""
         return self.nash_conv / 2
 
     @property
@@ -161,7 +161,7 @@ class Solution:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What it says in plain words and numbers, by name: a row of a table of solutions."""
+        """The solution in plain words and numbers, name -> value: a row of a table of solutions."""
         return {
             "game": self.game.name,
             "algorithm": self.algorithm["name"],
@@ -178,7 +178,7 @@ class Solution:
 
     @property
     def curve(self) -> Curve:
-        """What a figure needs of it."""
+        """The run as a line of a figure: the exploitability of the returned policy against work."""
         about = self.game.description
         measured = (self.tolerance, self.iterate, self.exploitability, self.algorithm)
         return Curve(about.name, about.payoff_range, *measured, self.trace.columns)
@@ -216,9 +216,9 @@ class Solutions(Sequence[Solution]):
     Attributes:
         games: what was solved, payoff matrices or games as they were given.
         algorithm: name and hyper-parameters.
-        row, column: the strategies, filled up with zeros to the largest game.
-        values: payoff of the row player, in the units of the input.
-        nash_conv: certified, in payoff units.
+        row, column: [G, m], [G, n] the strategies, filled up with zeros to the largest game.
+        values: [G] payoff of the row player, in the units of the input.
+        nash_conv: [G] certified sum of both players' best-response gains, in payoff units.
         statuses: why each game ended.
         iterates: which iterate each strategy is: a name for each.
         iterations, faces: how much work each took: iterations, and guesses of the polish.
@@ -294,12 +294,12 @@ class Solutions(Sequence[Solution]):
 
     @property
     def exploitability(self) -> Float[np.ndarray, " G"]:
-        """NashConv / 2 of each game."""
+        """[G] certified NashConv / 2 of each game, in payoff units."""
         return self.nash_conv / 2
 
     @property
     def converged(self) -> Bool[np.ndarray, " G"]:
-        """Whether each certified exploitability is at most its tolerance."""
+        """[G] whether the certified exploitability of each game is at most its tolerance."""
         return np.array([status is Status.CONVERGED for status in self.statuses], bool)
 
     @property

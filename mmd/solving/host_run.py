@@ -65,7 +65,7 @@ class _Reports:
         self.status: Status | None = None
 
     def __call__(self, policy: Policy, *, iterate: str, iteration: int, gradient_evaluations: int) -> Status | None:
-        """See `Report`."""
+        """Certify the policy, append a row to the trace, and say why to stop; None to go on."""
         if self.status is not None:
             return self.status
         if iterate not in ITERATES:

@@ -77,8 +77,8 @@ def solve(
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.measure.certificate`) defines it.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
-            payoff units: it has arrived, and the exploitability falls no further. None for 1e-12 of the payoff range, 0
-            for never.
+            payoff units: the iterate has then arrived at the regularised equilibrium, and the exploitability falls no
+            further. None for 1e-12 of the payoff range, 0 for never.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
         dtype: "float64" or "float32", of the iteration. Certificates are always float64.

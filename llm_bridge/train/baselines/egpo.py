@@ -36,7 +36,11 @@ class EGPO(MPO):
     estimator: Objective = field(default_factory=lambda: PolicyGradient(credit=True))
 
     def check_settings(self) -> None:
-        """See `Method`; also that the group can be halved."""
+        """That the settings are in their ranges, and that the group has two equal halves, one for each step.
+
+        Raises:
+            SettingError: they are not, or `group_size` is odd.
+        """
         super().check_settings()
         if self.group_size % 2:
             raise SettingError(f"expected an even {{group_size}}, half of it for each step, got {self.group_size}")

@@ -25,7 +25,7 @@ class PairedLogistic(Objective):
     """The loss of DPO with soft labels."""
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Mean over answered pairs of -P(y_i > y_j) log sigmoid(u_i - u_j), the two orders of a pair added; nats."""
         policy, before, _ = seen.responses()
         ratio = (policy - before) / numbers.eta
         margin = ratio[:, :, None] - ratio[:, None, :]
@@ -40,7 +40,7 @@ class IterativeDPO(Method):
     has_magnet: ClassVar[bool] = False
 
     def objective(self) -> Objective:
-        """See `Method`."""
+        """The loss of DPO with soft labels, from the policy of the round's beginning."""
         return PairedLogistic()
 
 

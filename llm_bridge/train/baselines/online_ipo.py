@@ -29,7 +29,7 @@ class PreferenceRegression(Objective):
     magnet: ClassVar[str | None] = "sampled"
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Mean over answered pairs of (u_i - u_j - (P(y_i > y_j) - 1/2) / alpha)^2, u = log pi - log mu; nats^2."""
         policy, _, magnet = seen.responses()
         ratio = policy - magnet
         weight, preference = pair_weights(seen, judged)
@@ -48,7 +48,11 @@ class OnlineIPO(MPO):
     estimator: Objective = field(default_factory=PreferenceRegression)
 
     def check_settings(self) -> None:
-        """See `Method`; also that preferences can be divided by alpha."""
+        """That the settings are in their ranges, and that alpha, by which preferences are divided, is not 0.
+
+        Raises:
+            SettingError: they are not; alpha is 0, or the magnet's strength is.
+        """
         super().check_settings()
         if not callable(self.alpha) and not isinstance(self.alpha, Tracer) and self.alpha == 0:
             raise SettingError("expected {alpha} > 0, by which preferences are divided, got 0")

@@ -33,10 +33,10 @@ class Demonstration(NamedTuple):
 
 @dataclass(frozen=True)
 class Likelihood(Objective):
-    """Negative log-likelihood, each row weighed by its payoff."""
+    """Negative log-likelihood of answers in nats; each answer is weighted by its payoff."""
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Minus the weighted sum over rows of the payoff times the answer's log-likelihood."""
         return -jnp.sum(seen.weight * judged.payoff * seen.by_response(seen.log_probs))
 
 
@@ -53,7 +53,7 @@ class SFT(Method):
     unused: ClassVar[tuple[str, ...]] = ("eta", "alpha", "group_size", "opponents")
 
     def objective(self) -> Objective:
-        """See `Method`."""
+        """The negative log-likelihood of the answers."""
         return Likelihood()
 
     def read(self, policy: Policy, prompts: Any) -> Sequence[Demonstration]:

@@ -22,7 +22,7 @@ class WinRateRegression(Objective):
     """The loss of SPPO."""
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
-        """The loss; see `Objective`."""
+        """Mean over responses of (log pi(y) - log pi_k(y) - eta q)^2, with q the payoff of y; nats^2."""
         policy, before, _ = seen.responses()
         apart = policy - before - numbers.eta * judged.payoff
         return jnp.sum(seen.weight * apart**2)
@@ -35,7 +35,7 @@ class SPPO(Method):
     has_magnet: ClassVar[bool] = False
 
     def objective(self) -> Objective:
-        """See `Method`."""
+        """The loss of SPPO: least squares of log-ratios to eta times the payoffs."""
         return WinRateRegression()
 
 
