@@ -24,7 +24,7 @@ from llm_bridge.command import train_commands
 from llm_bridge.command.cli import main
 from llm_bridge.command.options import BY_NAME, ELSEWHERE
 from llm_bridge.run import memory, termination, training_log
-from llm_bridge.train import learning, rollout
+from llm_bridge.train import loop, rollout
 from mmd.host import folder_lock
 from mmd.host.command_line import hint, options_of
 from mmd.host.folder_lock import held
@@ -186,7 +186,7 @@ def test_sigterm_in_a_long_round_saves_the_rounds_before_it(
     """
     assert train(model, "alone", "--quiet") == 0
     calls, left = [], threading.Event()
-    place: Any = (rollout.Rollout, "_generated") if moment == "drawing" else (learning, "learn")
+    place: Any = (rollout.Rollout, "_generated") if moment == "drawing" else (loop.Method, "learn")
     usual = getattr(*place)
 
     class Left(BaseException):
@@ -196,7 +196,8 @@ def test_sigterm_in_a_long_round_saves_the_rounds_before_it(
         calls.append(given)
         if len(calls) == 3:
             if moment == "learning":
-                for leaf in jax.tree.leaves(given[1]):
+                _, state, *_ = given
+                for leaf in jax.tree.leaves((state.weights, state.optimizer, state.counters)):
                     leaf.delete()
             os.kill(os.getpid(), signal.SIGTERM)
             assert left.wait(60)
