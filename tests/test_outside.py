@@ -102,13 +102,16 @@ def test_names_are_listed_without_importing_anything(site: Path) -> None:
     )
     environment = {"PYTHONPATH": f"{site}:{ROOT}", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert eval(done.stdout) == {kind: {name: "outside-example 0.1"} for kind, name in NAMES.items()}
+    names = {kind: {name: "outside-example 0.1"} for kind, name in NAMES.items()}
+    names["algorithms"]["outside_host_algorithm"] = "outside-example 0.1"
+    assert eval(done.stdout) == names
 
 
 def test_help_and_games_list_them(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("solve", "--help") == 0
     shown = capsys.readouterr().out
-    assert "  algorithms: outside_algorithm (outside-example 0.1)\n" in shown
+    listed = ", ".join(f"{name} (outside-example 0.1)" for name in ("outside_algorithm", "outside_host_algorithm"))
+    assert f"  algorithms: {listed}\n" in shown
     assert mpo("train", "--help") == 0
     shown = capsys.readouterr().out
     assert all(f"  {kind}: {NAMES[kind]} (" in shown for kind in ("methods", "magnets", "families", "judges"))
@@ -160,6 +163,21 @@ def test_the_algorithm_ends_at_the_quantal_response_equilibrium(installed: Path,
         shown = [line.get_label() for line in mmd.plot_convergence(given).axes[0].get_lines()]
         assert shown[: len(labels)] == [f"{label}, last iterate" for label in labels]
     assert run("solve", "game.csv", *words, "--out", "run", "--resume") == 2
+
+
+def test_the_host_algorithm_finds_the_value(installed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """[[2, -1], [-1, 1]]: both play (2, 3) / 5, the value is 1/5."""
+    algorithm = mmd.algorithms.made("outside_host_algorithm")
+    solution = mmd.solve(PAYOFFS, algorithm)
+    assert solution.converged
+    assert solution.iterate == "last"
+    np.testing.assert_allclose(solution.value, 0.2, rtol=0, atol=1e-12)
+    for strategy in solution.policy.probabilities:
+        np.testing.assert_allclose(strategy[1:], [0.4, 0.6], rtol=0, atol=1e-10)
+    words = ("--algorithm", "outside_host_algorithm", "--quiet", "--out", "run")
+    assert run("solve", "game.csv", *words) == run("verify", "game.csv", "run") == run("plot", "run") == 0
+    assert run("solve", "kuhn_poker", *words) == 2
+    assert "expected a matrix game, got the tree" in capsys.readouterr().err
 
 
 def test_the_magnet_is_where_its_share_puts_it(installed: Path) -> None:
