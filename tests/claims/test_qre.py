@@ -99,11 +99,18 @@ def test_equilibrium_around_a_given_magnet(alpha: float, expected: tuple, gap: f
     ],
 )
 def test_refreshed_magnet_trajectories(eta: float, alpha: float, every: int, gaps: dict) -> None:
-    """Fact 35: refreshing every K steps converges to the Nash equilibrium; K = 1 is mirror descent and diverges."""
+    """Fact 35: refreshing every K steps converges to the Nash equilibrium; K = 1 is mirror descent and diverges.
+
+    It goes away from a fully mixed equilibrium at every step, in KL (Bailey and Piliouras 2018). Its exploitability
+    after a thousand steps says nothing: rounding decides where on the way round the iterate is by then.
+    """
     game = Game.from_matrix(CYCLE - 0.5)
     algorithm = MagneticMirrorDescent(eta=eta, alpha=alpha, magnet=Refresh(every=every, center=(START, START)))
     path = trajectory(game, algorithm, 1000, start=(START, START))
     for k, (expected, digits) in gaps.items():
         np.testing.assert_allclose(2 * mmd.exploitability(game, path[k]), expected, rtol=0, atol=digits)
     if every == 1:
-        assert min(2 * mmd.exploitability(game, at) for at in path[900::20]) > 0.4  # the gap it started from
+        row, column = (np.log(probabilities) for probabilities in mmd.solve_exactly(game).probabilities)
+        apart = [kl_to(game, (row, column), at) for at in path]
+        assert (np.diff(apart) > 0).all()
+        assert apart[-1] > 10 * apart[0]
