@@ -405,7 +405,7 @@ def test_solving_leaves_the_callers_precision_alone() -> None:
         "assert jnp.zeros(1).dtype == np.float32 and not jax.config.jax_enable_x64\n"
         "assert abs(mmd.exploitability(s.game, s.policy) - s.exploitability) < 1e-15\n"
         "print(s.game, s, s.policy, s.trace)\n"
-        "for wrong in (('leduc_poker',), (s.game, 'auto'), (s.game, mmd.Auto)):\n"
+        "for wrong in ((3,), (s.game, 'auto'), (s.game, mmd.Auto)):\n"
         "    try:\n"
         "        mmd.solve(*wrong)\n"
         "    except mmd.GameError as error:\n"
