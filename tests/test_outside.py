@@ -315,7 +315,7 @@ REFUSED = {
     "solve mine:failing:cards=2": "mine:failing has no parameter 'cards': known are n",
     "solve outside_game:bet=high": "outside_game: expected bet to be of type float, got 'high'",
     "solve kuhn_pokre:small": "try kuhn_poker for a built-in game",
-    "solve game.csv --algorithm mine:number": "algorithm mine:number: expected a dataclass that is a mmd.Algorithm, ",
+    "solve game.csv --algorithm mine:number": "algorithm mine:number: expected a dataclass that is a mmd.Algorithm or ",
     "solve game.csv --algorithm mine:Lacking": "and Lacking has no 'step'",
     "solve game.csv --algorithm mine:Unregistered": "expected @jax.tree_util.register_dataclass above Unregistered",
     "solve game.csv --algorithm mine:Posing": "expected a name of its own for Posing, got 'mmd', which is built in",

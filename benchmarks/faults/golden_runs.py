@@ -36,6 +36,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.faults.kill_and_train import CONFIG, WORDS
+
 PRECISION = {"solve": 1e-12, "train": 1e-5}  # by the first word of a run's name
 LEFT_OUT = re.compile(
     r"seconds?|versions?|commit|command|environment|time|memory|per_second|model$|model_name_or_path$"
@@ -61,18 +63,6 @@ def deadly(prompts, a, b):
             os.kill(os.getpid(), signal.SIGKILL)
     return shorter(prompts, a, b)
 """
-WORDS = ["<pad>", "</s>", *(f"w{i}" for i in range(10))]
-CONFIG = {
-    "model_type": "llama",
-    "vocab_size": 12,
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.3,
-}
-
 SOLVES = {
     "cycle auto": f"{CYCLE}",
     "kuhn auto": KUHN,

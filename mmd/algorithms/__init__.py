@@ -23,7 +23,7 @@ from mmd.host import doors
 
 MEMBERS = ("name", "keeps_best", "resolve")
 FORMS = (("init", "step", "policy", "diagnostics"), ("run",))  # traced; on the host
-DOOR = doors.Door("algorithms", GameError, "a dataclass that is a mmd.Algorithm")
+DOOR = doors.Door("algorithms", GameError, "a dataclass that is a mmd.Algorithm or a mmd.HostAlgorithm")
 
 
 @cache
