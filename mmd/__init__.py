@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from mmd.algorithms.contract import HostAlgorithm as HostAlgorithm
     from mmd.algorithms.contract import Limits as Limits
     from mmd.algorithms.contract import Report as Report
+    from mmd.algorithms.interior import Interior as Interior
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
+    from mmd.algorithms.restarted import Restarted as Restarted
     from mmd.feedback import Exact as Exact
     from mmd.feedback import Feedback as Feedback
     from mmd.feedback import Judge as Judge
@@ -68,6 +70,8 @@ _HOME = {
     "Report": "mmd.algorithms.contract",
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
+    "Interior": "mmd.algorithms.interior",
+    "Restarted": "mmd.algorithms.restarted",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
     "solve_many": "mmd.solving.batch",
     "certify": "mmd.measure.certificate",

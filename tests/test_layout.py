@@ -44,7 +44,7 @@ RANK = {f"{half}.{room}": n for half, layers in LAYERS.items() for n, layer in e
 MOST_ENTRIES = {"mmd": 14, "llm_bridge": 12}
 # What a library's name, or a package's, may be imported by.
 ONLY_IN = {
-    "scipy": {"mmd.measure", "mmd.solving"},
+    "scipy": {"mmd.measure", "mmd.algorithms", "mmd.solving"},
     "matplotlib": {"mmd.measure", "mmd.lab"},
     "tyro": {"mmd.host", "mmd.command", "llm_bridge.command"},
     "rich": {"mmd.host", "llm_bridge.run"},

@@ -1,4 +1,4 @@
-"""Restarted Bregman primal-dual steps: the machinery that `anchored`, `auto` and `averaged` share.
+"""Restarted Bregman primal-dual steps: the machinery that `anchored`, `averaged` and `restarted` share.
 
 One attempt, with s = (1 + rho) eta and the dilated KL of range weights as metric:
 
@@ -83,7 +83,7 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PrimalDual(ABC):
-    """Base of `Anchored`, `Auto` and `Averaged`, which choose the restart point and the policy to return.
+    """Base of `Anchored`, `Averaged` and `Restarted`, which choose the restart point and the policy to return.
 
     Attributes:
         relaxation: rho, over-relaxation of the step; above 0.7 it stops converging on trees.

@@ -1,75 +1,28 @@
-"""Auto, the default: restarted Bregman primal-dual steps with a linear average, over-relaxation and a moving reference.
+"""Auto, the default: it names no method but asks `mmd.solve` to choose one, and the solution says which.
 
-It is `_primal_dual` with rho = 0.7. Each epoch ends at the better, by NashConv, of its linearly weighted average and
-its last iterate; that point becomes the reference (magnet) of the next epoch. The policy returned is the best one that
-was measured: a last iterate at a check, or an average at a restart.
+`mmd.solving.choice` has the rule: the interior point (`interior`) on the host where its factors are affordable; else a
+few iterations of regret minimisation and then restarted primal-dual steps (`restarted`), compiled. Neither is magnetic
+mirror descent: for a last iterate of that ask for `mmd`, `mpo` or `anchored`.
 
-On trees the reference has no pull inside an epoch (strength 0): then this is restarted Bregman PDHG with a moving
-reference and is *not* MMD. On matrix games it pulls with alpha_k = 0.2 / (step (k + 1)), which is MMD with a fading
-alpha.
+With numbers of its own, or traced inside a program of the user, it is `restarted`.
 
-Proven: nothing about the combination. Restarted PDHG with fixed metric converges linearly on linear programs
-(Applegate, Hinder, Lu, Lubin 2023); the changing metric, the relaxation and the choice between average and last have
-no proof here.
-What makes the answer safe is its certificate.
+Proven: nothing of its own. What makes the answer safe is its certificate.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
 
-from mmd.algorithms._primal_dual import PrimalDual, PrimalDualState
-from mmd.algorithms.contract import AVERAGE, LAST, Candidate, smaller
-from mmd.game.game import Game, Number
-from mmd.measure import metrics
-from mmd.measure.metrics import Profile
-
-MATRIX_STRENGTH, TREE_STRENGTH = 0.2, 0.0
+from mmd.algorithms.restarted import Restarted
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Auto(PrimalDual):
-    """The default engine; returns the best certified policy met. No number needs tuning.
-
-    Attributes:
-        strength: pull of the restart point, alpha_k = strength / (step (k + 1)); None for 0 on trees and 0.2 on matrix
-            games.
-    """
+class Auto(Restarted):
+    """The default: the method that is likely the quickest on this game; returns the best certified policy met."""
 
     name: ClassVar[str] = "auto"
-    keeps_best: ClassVar[bool] = True
-
-    relaxation: Number = 0.7
-    strength: Number = None
-
-    def resolve(self, game: Game) -> "Auto":
-        """Choose the reference's pull by the kind of game."""
-        by_kind = MATRIX_STRENGTH if game.is_matrix else TREE_STRENGTH
-        return self if self.strength is not None else replace(self, strength=by_kind)
-
-    def policy(self, game: Game, state: PrimalDualState) -> Candidate:
-        """The better of the last iterate and the best restart point so far."""
-        return smaller(self._measured(game, state.iterate), state.best)
-
-    def _restart_point(self, game: Game, state: PrimalDualState) -> tuple[Profile, Candidate, int]:
-        """The better of the epoch's average and its last iterate."""
-        both = jax.tree.map(lambda a, b: jnp.stack([a, b]), state.iterate, self._average(game, state))
-        gaps = jax.vmap(lambda gradient: metrics.nash_conv(game, gradient))(both.gradient)
-        which = jnp.where(gaps[1] < gaps[0], AVERAGE, LAST)
-        point = jax.tree.map(lambda leaf: leaf[which], both)
-        candidate = Candidate(point.log_policy, gaps[which], metrics.value(point), which)
-        return point, smaller(candidate, state.best), 1
-
-    def _average(self, game: Game, state: PrimalDualState) -> Profile:
-        def log_policy(player: int) -> Float[Array, " S"]:
-            mean = (state.epoch.plan_sum[player] / state.epoch.weight_sum).at[0].set(1.0)
-            return game.players[player].log_policy_of(mean, state.iterate.log_policy[player])
-
-        return metrics.profile(game, (log_policy(0), log_policy(1)))
 
 
 ALGORITHM = Auto

@@ -2,8 +2,8 @@
 
 It is `_primal_dual` with rho = 0, no pull inside an epoch, the average weighted with eta (not linearly), and every
 restart at that average, be it better than the last iterate or not. This is the restarted PDHG of the linear programming
-solvers with the dilated KL as metric: the ancestor of `auto`, which adds over-relaxation, linear weights and the choice
-between average and last iterate, and is kept to show what those buy.
+solvers with the dilated KL as metric: the ancestor of `restarted`, which adds over-relaxation, linear weights and the
+choice between average and last iterate, and is kept to show what those buy.
 
 Source: Applegate, Hinder, Lu, Lubin, "Faster first-order primal-dual methods for linear programming using restarts and
 sharpness", Mathematical Programming 2023; step sizes from PDLP (Applegate et al. 2021).
@@ -20,8 +20,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mmd.algorithms._primal_dual import PrimalDualState
-from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import AVERAGE, Candidate, smaller
+from mmd.algorithms.restarted import Restarted
 from mmd.game.game import Game, Number
 from mmd.measure import metrics
 from mmd.measure.metrics import Profile
@@ -29,7 +29,7 @@ from mmd.measure.metrics import Profile
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, kw_only=True)
-class Averaged(Auto):
+class Averaged(Restarted):
     """Restarted averages; returns the best policy measured, an average at a restart or a last iterate at a check."""
 
     name: ClassVar[str] = "averaged"

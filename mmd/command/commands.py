@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 
 import games
 from mmd import algorithms, magnets
+from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import Algorithm, HostAlgorithm
 from mmd.command import tables
 from mmd.command.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
@@ -41,6 +42,7 @@ from mmd.solving.solver import solve
 DONE, NOT_REACHED = 0, 3
 REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
+LAST_ITERATE = "--algorithm anchored"
 TUNED = {"alpha", "eta", "magnet"}
 
 
@@ -88,7 +90,9 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
     if options.plot is not None:
-        plot_convergence({algorithm.name: solution}, path=options.plot)
+        plot_convergence({solution.method: solution}, path=options.plot)
+        if solution.method != solution.algorithm["name"]:
+            _say([f"  drawn: {solution.method}; for its last iterate: {LAST_ITERATE}"], quiet=options.quiet)
     arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
     return DONE if solution.converged or arrived else NOT_REACHED
 
@@ -114,7 +118,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
             _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
             ended = Status.INTERRUPTED not in {solution.status for solution in solutions.values()}
             for figure in figures if ended else ():  # Ctrl-C waits for no figure; `mmd plot` draws it from the runs
-                plot_convergence(solutions, path=figure)
+                plot_convergence({_drawn(label, run): run for label, run in solutions.items()}, path=figure)
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
         for algorithm in chosen:
@@ -126,6 +130,11 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 break
     finish()
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
+
+
+def _drawn(label: str, run: Solution) -> str:
+    """How a figure names a run: by the method, where another one was asked for."""
+    return label if label == run.algorithm["name"] else f"{label}: {run.method}"
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
@@ -172,7 +181,7 @@ def _run(
     resume: bool = False,
 ) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
-    before = "running" if _on_host(algorithm) else "compiling"
+    before = "running" if _on_host(algorithm) or type(algorithm) is Auto else "compiling"
     shown = progress(algorithm.name, options.max_iterations, before, quiet=options.quiet)
     with shown as show, interruptible(show) as on_check:
         return solve(

@@ -37,7 +37,7 @@ class Limits:
     polish: bool = False
     """Try the certified polish with any algorithm; it never makes the policy worse."""
     no_polish: bool = False
-    """Keep to the algorithm's own iterates. Otherwise auto tries the certified polish as it goes."""
+    """Keep to the algorithm's own iterates. Otherwise restarted tries the certified polish as it goes."""
     out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
     plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
@@ -54,7 +54,8 @@ class Solve(Limits):
     """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, a file (.json .csv .npy .nfg
     .efg), or a game from outside (module:name, path.py:name)."""
     algorithm: str = "auto"
-    """auto, anchored, mmd, another one of mmd/algorithms, or one from outside (module:name, path.py:name)."""
+    """auto (chooses, and says what), anchored, mmd, another one of mmd/algorithms, or one from outside (module:name,
+    path.py:name)."""
     alpha: Annotated[float | None, _optional("NUMBER", "0.1")] = None
     """Regularisation towards the magnet, in payoff units (mmd only)."""
     eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None

@@ -15,7 +15,7 @@ Rows = Sequence[tuple[str, str]]
 
 
 def solution_lines(solution: Solution) -> list[str]:
-    """Status, certificate and work of a run; the facts of the game; the support of a matrix game's policy."""
+    """The method; status, certificate and work; the facts of the game; the support of a matrix game's policy."""
     gap = solution.regularized_gap
     rows = [
         ("status", solution.status.value),
@@ -31,7 +31,8 @@ def solution_lines(solution: Solution) -> list[str]:
         ("seconds", ", ".join(f"{part} {seconds:.2f}" for part, seconds in solution.seconds.items())),
         ("dtype", solution.dtype),
     ]
-    return [solution.game.name, *_aligned(rows), *_facts(solution.game), *_support(solution.policy)]
+    heading = f"{solution.game.name} by {solution.method}"
+    return [heading, *_aligned(rows), *_facts(solution.game), *_support(solution.policy)]
 
 
 def certificate_lines(game: Game, certificate: Certificate) -> list[str]:

@@ -333,12 +333,20 @@ class Treeplex:
             plan[sequences] *= np.repeat(plan[parent[infosets]], n_actions[infosets])
         return plan
 
-    def host_best(self, gradient: Float[np.ndarray, " S"]) -> Float[np.ndarray, " J"]:
-        """What a best response is worth, [1 + I]: `max_x <x, gradient>`, then at each infoset."""
+    def host_best(
+        self, gradient: Float[np.ndarray, " S"], raised: Float[np.ndarray, " I"] | None = None
+    ) -> Float[np.ndarray, " J"]:
+        """What a best response is worth, [1 + I]: `max_x <x, gradient>`, then at each infoset.
+
+        Args:
+            gradient: [S] payoff gradient with respect to the plan.
+            raised: [I] what is added to the worth of each infoset; nothing if None.
+        """
         q, parent, first = np.array(gradient, np.float64), np.asarray(self.parent), np.asarray(self.first_sequence)
         values = np.zeros(1 + self.n_infosets)
         for infosets, sequences in in_spans(self.blocks)[::-1]:
             best = np.maximum.reduceat(q[sequences], first[infosets] - sequences.start)
+            best = best if raised is None else best + raised[infosets]
             values[1 + infosets.start : 1 + infosets.stop] = best
             np.add.at(q, parent[infosets], best)
         values[0] = q[0]

@@ -52,6 +52,6 @@ def _labelled(runs: Runs) -> Mapping[str, Run]:
     if isinstance(runs, Mapping):
         return dict(runs)
     listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
-    names = [run.algorithm["name"] if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
+    names = [run.method if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
     labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
     return dict(zip(labels, listed, strict=True))

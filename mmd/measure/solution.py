@@ -40,6 +40,8 @@ class Status(Enum):
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 
 
+NO_MIRROR, OTHER_METHODS = "not mirror descent", {"interior"}  # what `auto` may have chosen
+
 OnCheck = Callable[[dict[str, float]], None]  # called with the newest row of the trace
 
 ANTISYMMETRY = 1e-9  # of the payoff range: what rounding may leave of A + A^T, less its mean
@@ -145,9 +147,15 @@ class Solution:
 
     def __repr__(self) -> str:
         return (
-            f"Solution({self.game.name} by {self.algorithm['name']}: value {self.value:.10g}, exploitability "
+            f"Solution({self.game.name} by {self.method}: value {self.value:.10g}, exploitability "
             f"{self.exploitability:.2e} ({self.iterate} iterate); {self.status.value})"
         )
+
+    @property
+    def method(self) -> str:
+        """The method that found the policy, as a heading or a figure names it."""
+        name = self.algorithm["name"]
+        return f"{name} ({NO_MIRROR})" if name in OTHER_METHODS else name
 
     @property
     def exploitability(self) -> float:
@@ -193,7 +201,7 @@ class Solution:
         Raises:
             OutputError: matplotlib cannot be imported, or the figure cannot be written.
         """
-        return draw_convergence({self.algorithm["name"]: self.curve}, x, path)
+        return draw_convergence({self.method: self.curve}, x, path)
 
     def _repr_html_(self) -> str:
         """For notebooks: the summary, and the policy of a matrix game."""

@@ -1,11 +1,15 @@
-"""Thousands of matrix games solved as one batch: a vmapped algorithm, a batched polish, a certificate for each game.
+"""Thousands of matrix games solved as one batch: a batched algorithm, a batched polish, a certificate for each game.
+
+By default games go through an interior point method in three forms, as far as each needs them: the dense one, all games
+at once (`mmd.algorithms.interior.equilibria`), polished; the sparse one, one by one; and what is still above its
+tolerance goes on as follows. With an algorithm that is given, every game does.
 
 Games of similar size share arrays (`mmd.game.padded`) and one compiled program, which advances a block of them at a
 time. At iterations 32, 64, 128, ... every game is certified and, where it is near enough, polished
 (`mmd.solving.crossover`); finished games leave, and blocks are made of those that go on. So a batch needs one program
 for each octave of sizes, whatever its length, and no game waits for another longer than a block takes.
 
-The default algorithm is the last iterate of predictive regret matching+ (`pcfr+`): of the algorithms here it has the
+There the default is the last iterate of predictive regret matching+ (`pcfr+`): of the algorithms here it has the
 cheapest step on a small matrix, without an exponential or a logarithm, and it names the supports after few of them. Any
 other that is defined on matrix games will do.
 """
@@ -19,7 +23,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmd.algorithms.contract import ITERATES, LAST, MOST_ITERATIONS, Algorithm, describe
+from mmd.algorithms import contract
+from mmd.algorithms.auto import Auto
+from mmd.algorithms.contract import ITERATES, LAST, MOST_ITERATIONS, Algorithm, HostAlgorithm, describe
+from mmd.algorithms.interior import Interior, equilibria
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.game.game import Game, GameError, as_game, checked_matrix, common
 from mmd.game.padded import MULTIPLE, Matrices, alike, padded_game
@@ -27,6 +34,7 @@ from mmd.game.payoff import Dense
 from mmd.measure.certificate import certify, certify_matrices, default_tolerances
 from mmd.measure.solution import Solutions, Status
 from mmd.measure.vertex import affordable, vertex
+from mmd.solving import host_run
 from mmd.solving.crossover import Strategies, polish_matrices
 from mmd.solving.solver import EXTREME, FIRST_POLISH, UNNAMED, VERTEX_ITERATIONS
 
@@ -35,9 +43,11 @@ BLOCK_CELLS = 2**14  # payoffs of a block, 128 KiB: more games at once are no fa
 SMALLEST_BLOCK = 4  # games
 CHECKED_CELLS = 2**22  # payoffs of the games that are certified and polished at once; a block's if time is limited
 EXACT = 1e-14  # of the largest payoff: NashConv at which the polish tries no further guess
-POLISHED = ITERATES.index("polished")
+DENSE_CELLS = 2**17  # payoffs of the games that take their interior point together
+POLISHED, INTERIOR = ITERATES.index("polished"), ITERATES.index("interior")
 STATUSES = tuple(Status)
 CONVERGED, UNFINISHED = STATUSES.index(Status.CONVERGED), -1
+FINAL = (Status.CONVERGED, Status.PRECISION)  # of the interior point: no other method does better
 
 
 def solve_many(
@@ -54,7 +64,8 @@ def solve_many(
     Args:
         games: payoff matrices to the row player, of any sizes, or matrix games, or names or files of matrix games, as
             `games.load` takes them; or one [G, m, n] array.
-        algorithm: how; the last iterate of predictive regret matching+ if None.
+        algorithm: how; if None or `Auto()` the interior point method, and the last iterate of predictive regret
+            matching+ for games that it does not solve.
         tolerance: bound on each exploitability, in payoff units; None for the default of `mmd.solve`, game by game.
         max_iterations: iterations allowed for a game.
         time_limit: seconds of solving allowed, compilation apart, looked at between blocks; None for no limit.
@@ -77,22 +88,24 @@ def solve_many(
     matrices = [_matrix(game, place) for place, game in enumerate(games)]
     if not matrices:
         raise GameError("expected at least one game, got none")
-    ranges = np.array([float(np.ptp(matrix)) for matrix in matrices])
     if tolerance is not None and not tolerance >= 0:
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     seconds = {"compile": 0.0, "solve": 0.0}
-    algorithms, groups, multiple = _planned(algorithm, games, matrices)
-    runs = [_Run(Matrices.of([matrices[i] for i in group], multiple), tolerance, ranges[group]) for group in groups]
+    choose = algorithm is None or type(algorithm) is Auto
+    algorithms, groups, multiple = _planned(None if choose else algorithm, games, matrices)
+    runs = [_Run([matrices[i] for i in group], multiple, tolerance) for group in groups]
     with jax.enable_x64(True):
         try:
             for run, group in zip(runs, groups, strict=True):
-                run.until_done(_stacked([algorithms[i] for i in group]), limits, seconds)
+                if choose:
+                    run.interior(limits, seconds)
+                run.until_done([algorithms[i] for i in group], limits, seconds)
         except KeyboardInterrupt:
             for run in runs:
                 run.interrupt()
     return Solutions(
         games=games,
-        algorithm=_description(algorithms),
+        algorithm=_description(algorithms if any(run.iterated for run in runs) else [Interior()]),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
         values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in games],
@@ -134,9 +147,11 @@ class _Limits(NamedTuple):
 class _Run:
     """The host side of a batch of games that share arrays: what each has reached, and which go on."""
 
-    def __init__(self, games: Matrices, tolerance: float | None, ranges: Float[np.ndarray, " G"]) -> None:
-        count = len(games.payoffs)
-        self.games, self.tolerance, self.ranges, self.polish_at = games, tolerance, ranges, 2 * FIRST_POLISH * ranges
+    def __init__(self, matrices: list[np.ndarray], multiple: int, tolerance: float | None) -> None:
+        games, count = Matrices.of(matrices, multiple), len(matrices)
+        self.games, self.tolerance = games, tolerance
+        self.ranges = np.array([float(np.ptp(matrix)) for matrix in matrices])
+        self.polish_at = 2 * FIRST_POLISH * self.ranges
         row, column = (there / there.sum(axis=1, keepdims=True) for there in games.exist)
         self.strategies: Strategies = (row, column)
         certificates = certify_matrices(games.payoffs, games.exist, self.strategies)
@@ -144,6 +159,7 @@ class _Run:
         self.iterates, self.iterations, self.faces = np.full(count, LAST), np.zeros(count, int), np.zeros(count, int)
         self.targets = np.full(count, np.nan if tolerance is None else 2 * tolerance)
         self.vertices = np.zeros(count, bool)  # which games had an exact vertex tried
+        self.iterated = False  # whether the algorithm was needed
         self._aim(np.arange(count))
         self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
 
@@ -153,11 +169,49 @@ class _Run:
             games, strategies = self.games.at(block), (self.strategies[0][block], self.strategies[1][block])
             self.targets[block] = 2 * default_tolerances(games.payoffs, games.exist, strategies)
 
-    def until_done(self, algorithms: Any, limits: _Limits, seconds: dict[str, float]) -> None:
+    def interior(self, limits: _Limits, seconds: dict[str, float]) -> None:
+        """The interior point of every game: all at once, then those that are left one by one."""
+        begun, before = time.perf_counter(), seconds["solve"]
+        for block in _slices(self._going(), max(1, DENSE_CELLS // self.games.payoffs[0].size)):
+            if limits.reached(0, seconds["solve"]):
+                break
+            found = equilibria(self.games.at(block), limits.max_iterations)
+            self.iterations[block] = found.iterations
+            self._check(block, np.full(len(block), INTERIOR), found.strategies, limits.polish)
+            seconds["solve"] = before + time.perf_counter() - begun
+        for at in self._going().tolist():
+            if limits.reached(0, seconds["solve"]):
+                break
+            self._interior_of(at, limits)
+            seconds["solve"] = before + time.perf_counter() - begun
+
+    def _interior_of(self, at: int, limits: _Limits) -> None:
+        """The interior point of one game in the sparse form, which resolves more."""
+        game = self._game(at)
+        allowed = contract.Limits(self.tolerance, limits.max_iterations, limits.time_limit, 1)
+        found = host_run.solve(game, Interior(), allowed, None)
+        if found.nash_conv < self.nash_conv[at]:
+            self._take(at, found.policy.probabilities, INTERIOR)
+            self.iterations[at] = found.iterations
+            self.statuses[at] = STATUSES.index(found.status) if found.status in FINAL else UNFINISHED
+
+    def _going(self) -> Int[np.ndarray, " H"]:
+        """The games without a status."""
+        return np.flatnonzero(self.statuses == UNFINISHED)
+
+    def _game(self, at: int) -> Game:
+        """One of the games by itself."""
+        rows, columns = (int(there[at].sum()) for there in self.games.exist)
+        return Game.from_matrix(self.games.payoffs[at, :rows, :columns])
+
+    def until_done(self, algorithms: Sequence[Algorithm], limits: _Limits, seconds: dict[str, float]) -> None:
         """Round after round, each doubling the iterations, until every game has a status."""
-        program = _Program(algorithms, self.games, seconds)
+        if len(self._going()) == 0:
+            return
+        self.iterated = True
+        program = _Program(_stacked(algorithms), self.games, seconds)
         done = 0
-        while len(going := np.flatnonzero(self.statuses == UNFINISHED)):
+        while len(going := self._going()):
             if limit := limits.reached(done, seconds["solve"]):
                 self.statuses[going] = STATUSES.index(limit)
                 break
@@ -188,6 +242,7 @@ class _Run:
         block, iterates = block[finite], iterates[finite]
         row, column = (p[finite] / p[finite].sum(axis=1, keepdims=True) for p in strategies)
         nash_conv = self._keep_better(block, (row, column), iterates)
+        self._aim(block)
         near = (self.nash_conv[block] > self.targets[block]) & (nash_conv <= self.polish_at[block])
         if polish and near.any():
             at = block[near]
@@ -208,21 +263,21 @@ class _Run:
         wanted = (extreme | late) & ~self.vertices[block] & (self.nash_conv[block] > self.targets[block])
         for at in block[wanted].tolist():
             self.vertices[at] = True
-            rows, columns = (int(there[at].sum()) for there in self.games.exist)
-            game = Game.from_matrix(self.games.payoffs[at, :rows, :columns])
+            game = self._game(at)
             if affordable(game):
                 row, column = (
-                    np.concatenate([[1.0], p[at, :n]]) for p, n in zip(self.strategies, (rows, columns), strict=True)
+                    np.concatenate([[1.0], p[at, : player.n_sequences - 1]])
+                    for p, player in zip(self.strategies, game.players, strict=True)
                 )
-                self._take_vertex(at, game, vertex(game, (row, column)))
+                self._take(at, vertex(game, (row, column)), POLISHED)
+                self.faces[at] += 1
 
-    def _take_vertex(self, at: int, game: Game, found: Any) -> None:
-        """Take over an exact vertex, whose certificate counts for more than one in float64 alone."""
-        certificate = certify(game, found)
+    def _take(self, at: int, found: Any, iterate: int) -> None:
+        """Take over policies of one game, whose certificate by itself counts for more than one in float64 alone."""
+        certificate = certify(self._game(at), found)
         for into, new in zip(self.strategies, found, strict=True):
             into[at, : len(new) - 1] = new[1:]
-        self.values[at], self.nash_conv[at], self.iterates[at] = certificate.value, certificate.nash_conv, POLISHED
-        self.faces[at] += 1
+        self.values[at], self.nash_conv[at], self.iterates[at] = certificate.value, certificate.nash_conv, iterate
         if self.tolerance is None:
             self.targets[at] = 2 * certificate.default_tolerance
             if certificate.unresolved:
@@ -325,7 +380,7 @@ def _same_program(matrices: list[np.ndarray], algorithms: Sequence[Algorithm]) -
     return [np.array(group) for group in kinds.values()]
 
 
-def _description(algorithms: Sequence[Algorithm]) -> dict[str, Any]:
+def _description(algorithms: Sequence[Algorithm | HostAlgorithm]) -> dict[str, Any]:
     """Name and hyper-parameters; a list with a number for each game where they differ."""
     found = [describe(one) for one in algorithms] if algorithms[0] is not algorithms[-1] else [describe(algorithms[0])]
     return {

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -23,13 +24,14 @@ from jax.sharding import Mesh
 
 from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import ITERATES, Algorithm, Candidate, HostAlgorithm, Limits, describe
+from mmd.algorithms.restarted import Restarted
 from mmd.game.game import Description, Game, GameError, HostPair, Pair, as_game, refuse_traced
 from mmd.game.policy import Policy, full_support
 from mmd.game.sharding import Placement, flat
 from mmd.magnets import Magnet
 from mmd.measure.certificate import certify
 from mmd.measure.solution import TRACE_COLUMNS, Certified, OnCheck, Solution, Status, Trace
-from mmd.solving import chunk, host_run, programs, units
+from mmd.solving import automatic, chunk, host_run, programs, units
 from mmd.solving.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.solving.stopping import Standing, gap_goal, limit, why_to_stop
 
@@ -72,8 +74,9 @@ def solve(
 
     Args:
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
-        algorithm: how; `Auto()` if None. One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start,
-            polish and mesh, keeps no checkpoint, and starts anew where it is asked to resume.
+        algorithm: how; `Auto()` if None, which chooses a method (`mmd.solving.automatic`) and whose solution names it.
+            One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start, polish and mesh, keeps no
+            checkpoint, and starts anew where it is asked to resume.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.measure.certificate`) defines it.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
@@ -85,7 +88,7 @@ def solve(
         start: first policy, with full support; uniform if None.
         on_check: called on the host after every chunk with the newest row of the trace.
         polish: also try the polish (`mmd.solving.polish`) from 1 % of the payoff range on, every half decade, as far as
-            a model of its cost allows. If None, with `Auto` only: it returns the best policy it met, others an iterate.
+            a model of its cost allows. If None, with `Restarted` only: it returns the best policy, others an iterate.
         check_every: iterations between two rows of the trace; beyond 40,000 rows twice as many after every 4,000.
         checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
@@ -103,6 +106,7 @@ def solve(
         OutputError: the checkpoint cannot be written.
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
+    given = {name: value for name, value in locals().items() if name not in ("game", "algorithm")}
     refuse_traced(game, algorithm, start)
     game = _checked(game, algorithm)
     limits = Limits.checked(game, tolerance, max_iterations, time_limit, check_every)
@@ -112,37 +116,31 @@ def solve(
         _refuse_useless(algorithm, settings | {"regularized_tolerance": regularized_tolerance})
         return host_run.solve(game, algorithm, limits, on_check, checkpoint=checkpoint, resume=resume)
     algorithm = algorithm or Auto()
-    if type(algorithm) is Auto and (k := units.exponent(game)):  # others have numbers in the units of the game
-        return units.back(
-            solve(
-                units.in_other_units(game, k),
-                algorithm,
-                tolerance=None if tolerance is None else float(np.ldexp(tolerance, -k)),
-                regularized_tolerance=regularized_tolerance,
-                max_iterations=max_iterations,
-                time_limit=time_limit,
-                dtype=dtype,
-                start=start,
-                on_check=on_check and (lambda row: on_check(units.row_back(row, game, k))),
-                polish=polish,
-                check_every=check_every,
-                checkpoint=checkpoint,
-                resume=resume,
-                mesh=mesh,
-            ),
-            game,
-            k,
-        )
+    if type(algorithm) is Auto:
+        _regularized_tolerance(game, algorithm, regularized_tolerance)
+        settings = automatic.Settings(dtype, start, polish, checkpoint, resume, mesh)
+        engine = partial(_with_other_arguments, game, given)
+        return automatic.solve(game, algorithm, limits, settings, on_check, engine)
+    if type(algorithm) is Restarted and (k := units.exponent(game)):  # others have numbers in the units of the game
+        tolerance = None if tolerance is None else float(np.ldexp(tolerance, -k))
+        converted = on_check and (lambda row: on_check(units.row_back(row, game, k)))
+        in_units = units.in_other_units(game, k), given, algorithm
+        return units.back(_with_other_arguments(*in_units, tolerance=tolerance, on_check=converted), game, k)
     algorithm = algorithm.resolve(game)
     limits = replace(limits, regularized_tolerance=_regularized_tolerance(game, algorithm, regularized_tolerance))
     start = tuple(p.uniform() for p in game.players) if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
-        run = _Run(game, algorithm, limits, start, place, type(algorithm) is Auto if polish is None else polish)
+        run = _Run(game, algorithm, limits, start, place, type(algorithm) is Restarted if polish is None else polish)
         if checkpoint is not None:
             kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
             run.keep(kept, resume=resume)
         return run.until_done(on_check)
+
+
+def _with_other_arguments(game: Game, given: dict[str, Any], algorithm: Algorithm, **others: Any) -> Solution:
+    """`solve` with the arguments that were given but for some others."""
+    return solve(game, algorithm, **given | others)
 
 
 def _checked(game: Any, algorithm: Any) -> Game:

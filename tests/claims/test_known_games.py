@@ -49,13 +49,26 @@ def test_leduc_by_the_last_iterate_of_anchored() -> None:
         ("liars_dice:faces=5", 0.008, 1000),
     ],
 )
-def test_the_default_ends_exactly(spec: str, value: float, budget: int) -> None:
+def test_restarted_steps_end_exactly(spec: str, value: float, budget: int) -> None:
     """The polish finishes long before the iteration would; its own gradient evaluations count."""
-    solution = mmd.solve(games.load(spec), tolerance=1e-13)
+    solution = mmd.solve(games.load(spec), mmd.Restarted(), tolerance=1e-13)
     assert solution.converged
     assert solution.iterate == "polished"
     assert solution.gradient_evaluations <= budget
     np.testing.assert_allclose(solution.value, value, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "value"),
+    [("kuhn_poker", KUHN_VALUE), ("leduc_poker", LEDUC_VALUE), ("goofspiel", 0.0), ("liars_dice:faces=5", 0.008)],
+)
+def test_the_default_is_exact_and_says_what_it_was(spec: str, value: float) -> None:
+    solution = mmd.solve(games.load(spec), tolerance=1e-12)
+    assert solution.converged
+    assert solution.algorithm["name"] == solution.iterate == "interior"
+    assert solution.algorithm["chosen_by"] == "auto"
+    assert solution.gradient_evaluations <= 30
+    np.testing.assert_allclose(solution.value, value, rtol=0, atol=1e-11)
 
 
 def test_perturbed_copies_of_leduc() -> None:

@@ -243,9 +243,9 @@ def test_a_function_of_a_game_sees_the_name_of_that_game() -> None:
 
 def test_compiling_is_logged_for_whoever_listens(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="mmd")
-    found = mmd.solve(games.load("preference:cycle"), max_iterations=0)
+    found = mmd.solve(games.load("preference:cycle"), mmd.Restarted(), max_iterations=0)
     said = [record.getMessage() for record in caplog.records if record.name == "mmd"]
-    assert said[0] == "compiling auto for preference:cycle"
-    seconds = re.fullmatch(r"compiled auto for preference:cycle in (\d+\.\d) s", said[1])
+    assert said[0] == "compiling restarted for preference:cycle"
+    seconds = re.fullmatch(r"compiled restarted for preference:cycle in (\d+\.\d) s", said[1])
     assert seconds is not None
     assert float(seconds[1]) == pytest.approx(found.seconds["compile"], abs=0.06)

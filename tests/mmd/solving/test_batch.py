@@ -14,6 +14,7 @@ import games
 import mmd
 from mmd.algorithms import load
 from mmd.algorithms.contract import Algorithm
+from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.game.game import Game, GameError
 from mmd.game.padded import Matrices, padded_game
 from mmd.measure.certificate import certify, certify_matrices
@@ -163,7 +164,8 @@ def test_hundreds_of_random_games_are_exact(rng: np.random.Generator) -> None:
     matrices = [antisymmetric(rng, n) for n in rng.integers(3, 16, size=300)]
     solutions = mmd.solve_many(matrices)
     assert solutions.converged.all()
-    assert np.mean(np.array(solutions.iterates) == "polished") > 0.5
+    assert np.mean(np.array(solutions.iterates) == "interior") > 0.8
+    assert solutions.iterations.max() <= 20
     for matrix, solution in zip(matrices[:50], solutions[:50], strict=True):
         certificate = certify(Game.from_matrix(matrix), solution.policy.probabilities)
         np.testing.assert_allclose(certificate.nash_conv, solution.nash_conv, rtol=0, atol=1e-15)
@@ -277,7 +279,7 @@ def test_ctrl_c_ends_a_batch_with_what_has_been_reached(monkeypatch: pytest.Monk
             raise KeyboardInterrupt
 
     monkeypatch.setattr(batch._Run, "_check", interrupted)
-    found = mmd.solve_many([*hard, *easy], tolerance=1e-9, polish=False)
+    found = mmd.solve_many([*hard, *easy], PredictiveCFRPlus(iterate="last"), tolerance=1e-9, polish=False)
     assert Status.INTERRUPTED in found.statuses
     assert set(found.statuses) <= {Status.INTERRUPTED, Status.CONVERGED}
     for solution in found:
@@ -287,10 +289,13 @@ def test_ctrl_c_ends_a_batch_with_what_has_been_reached(monkeypatch: pytest.Monk
 
 def test_limits_are_kept_and_named() -> None:
     hard = [np.random.default_rng(0).normal(size=(30, 30))]
-    short = mmd.solve_many(hard, max_iterations=48, polish=False)[0]
+    pcfr = PredictiveCFRPlus(iterate="last")
+    short = mmd.solve_many(hard, pcfr, max_iterations=48, polish=False)[0]
     assert (short.status, short.iterations, short.converged) == (Status.ITERATION_LIMIT, 48, False)
     assert 0 < short.exploitability < mmd.solve_many(hard, max_iterations=0)[0].exploitability
-    assert mmd.solve_many(hard, time_limit=1e-9, polish=False)[0].status is Status.TIME_LIMIT
+    assert mmd.solve_many(hard, pcfr, time_limit=1e-9, polish=False)[0].status is Status.TIME_LIMIT
+    shorter = mmd.solve_many(hard, max_iterations=4)[0]
+    assert (shorter.status, shorter.iterations) == (Status.ITERATION_LIMIT, 4)
 
 
 def test_an_iterate_that_is_no_number_ends_its_game_alone() -> None:

@@ -308,7 +308,7 @@ MMD = mmd.MagneticMirrorDescent(eta=0.1, alpha=0.5, magnet=mmd.Fixed(AT))
         (OTHER_RPS, {}, "the game differs"),
         (OFFSET_RPS, {}, "the game differs"),
         (Game.from_matrix(np.eye(4)), {"algorithm": mmd.MagneticMirrorDescent(eta=0.1, alpha=0.5)}, "the game differs"),
-        (RPS, {"algorithm": mmd.Auto()}, r"the algorithm differs \(mmd, not auto\)"),
+        (RPS, {"algorithm": mmd.Auto()}, r"the algorithm differs \(mmd, not restarted\)"),
         (RPS, {"algorithm": dataclasses.replace(MMD, eta=0.2)}, r"the eta differs \(0.1, not 0.2\)"),
         (RPS, {"algorithm": dataclasses.replace(MMD, magnet=mmd.Refresh(center=AT))}, "the magnet differs .*Refresh"),
         (RPS, {"algorithm": dataclasses.replace(MMD, magnet=mmd.Fixed(AT[::-1][:1] * 2))}, None),

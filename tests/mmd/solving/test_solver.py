@@ -218,7 +218,7 @@ def test_ctrl_c_while_compiling_returns_the_start(monkeypatch: pytest.MonkeyPatc
         raise KeyboardInterrupt
 
     monkeypatch.setattr(chunk, "advance", interrupt)
-    solution = mmd.solve(kuhn_poker.game())
+    solution = mmd.solve(kuhn_poker.game(), mmd.Restarted())
     assert solution.status is mmd.Status.INTERRUPTED
     assert solution.iterations == 0
     np.testing.assert_allclose(solution.exploitability, 11 / 24, rtol=0, atol=1e-15)  # uniform play, certified

@@ -1,0 +1,190 @@
+"""What `auto` does: choose a method by what it costs, and say which one found the policy.
+
+    the interior point, on the host     where a model of its factors' cost says that it is the quickest
+    restarted primal-dual steps         elsewhere, after some regret minimisation if the game is large; and wherever
+                                        JAX was asked for: another device, several, float32, a start, a polish, numbers
+                                        of the algorithm's own, a checkpoint to go on from
+
+Where the interior point ends above the tolerance, its policy is polished, a small game gets an exact vertex, and if
+that does not do either, the primal-dual steps follow, from the uniform policy. The best policy of all is returned.
+
+The clock decides nothing, so a run can be repeated.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from mmd.algorithms.auto import Auto
+from mmd.algorithms.contract import Limits
+from mmd.algorithms.dcfr import DiscountedCFR
+from mmd.algorithms.interior import Interior
+from mmd.algorithms.restarted import Restarted
+from mmd.game.game import Game
+from mmd.game.policy import Policy
+from mmd.measure.certificate import certify
+from mmd.measure.solution import TRACE_COLUMNS, OnCheck, Solution, Status, Trace
+from mmd.solving import host_run
+
+if TYPE_CHECKING:
+    from mmd.algorithms.interior import Work
+
+# Seconds of the model, from one core of 2025, fitted on the trees of the race.
+PER_ENTRY, PER_OPERATION, ITERATIONS = 6e-8, 1.1e-9, 30  # of the interior point; of its factors, for each iteration
+COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 2_000  # of the primal-dual steps; for each evaluation
+FEW = 200  # evaluations to a coarse tolerance
+DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: their number varies most
+MOST_PAYOFFS = 3_000_000  # of a game for which an elimination order is looked for
+COARSE = 1e-3  # of the payoff range: where regret minimisation hands over
+UNIFORM = 0.01  # share of uniform play in what it hands over
+FINAL = {Status.CONVERGED, Status.INTERRUPTED, Status.ITERATION_LIMIT, Status.TIME_LIMIT}
+
+Engine = Callable[..., Solution]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `mmd.solve` was given besides game, algorithm and limits; the names are its own."""
+
+    dtype: str
+    start: Any
+    polish: bool | None
+    checkpoint: str | os.PathLike[str] | None
+    resume: bool
+    mesh: Any
+
+    @property
+    def ask_for_jax(self) -> bool:
+        """Whether something was asked for that only compiled steps have."""
+        device = getattr(jax.config, "jax_default_device", None)
+        elsewhere = device is not None and getattr(device, "platform", device) != "cpu"
+        goes_on = self.resume and self.checkpoint is not None and Path(self.checkpoint).exists()
+        given = self.start is not None or self.polish is not None or self.mesh is not None
+        return elsewhere or goes_on or given or self.dtype != "float64"
+
+
+def solve(
+    game: Game, algorithm: Auto, limits: Limits, settings: Settings, on_check: OnCheck | None, engine: Engine
+) -> Solution:
+    """A solution by the method that suits the game; arguments, result and errors as of `mmd.solve`.
+
+    Args:
+        engine: runs a traced algorithm on the game, with keyword arguments of `mmd.solve`.
+    """
+    steps = Restarted(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
+    if steps != Restarted() or settings.ask_for_jax:
+        return _named(engine(steps))
+    interior = _affordable(game, limits)
+    if interior is None:
+        return _named(_after_regret_minimization(game, steps, limits, engine))
+    found = host_run.solve(game, interior, limits, on_check, checkpoint=settings.checkpoint, resume=settings.resume)
+    found = _finished(game, limits, found)
+    if found.status in FINAL:
+        return _named(found)
+    return _named(_better(found, engine(steps)))
+
+
+def _named(solution: Solution) -> Solution:
+    """The solution, which says that its method was chosen for the user."""
+    return replace(solution, algorithm=solution.algorithm | {"chosen_by": Auto.name})
+
+
+def _better(first: Solution, second: Solution) -> Solution:
+    """The solution that counts as an equilibrium, or has the smaller NashConv; the seconds are those of both."""
+    found = second if (second.converged, -second.nash_conv) >= (first.converged, -first.nash_conv) else first
+    seconds = {part: first.seconds[part] + second.seconds[part] for part in first.seconds}
+    return replace(found, seconds=seconds)
+
+
+def _affordable(game: Game, limits: Limits) -> Interior | None:
+    """The interior point, ready for this game, unless primal-dual steps are likely to be quicker."""
+    if game.payoff.n_stored > MOST_PAYOFFS:
+        return None
+    interior = Interior().resolve(game)
+    assert interior.prepared is not None
+    return interior if interior_seconds(interior.prepared.newton.work) <= first_order_seconds(game, limits) else None
+
+
+def interior_seconds(work: "Work") -> float:
+    """What the interior point takes, by the model.
+
+    Args:
+        work: what one factorisation takes.
+    """
+    return ITERATIONS * (PER_ENTRY * work.entries + PER_OPERATION * work.operations)
+
+
+def first_order_seconds(game: Game, limits: Limits) -> float:
+    """What compiled steps take, by the model: fewer of them where little is asked."""
+    coarse = limits.tolerance is not None and limits.tolerance >= COARSE * game.description.payoff_range
+    evaluations = FEW if coarse else DOUBT * EVALUATIONS
+    return COMPILING + evaluations * PER_PAYOFF * game.payoff.n_stored
+
+
+def _finished(game: Game, limits: Limits, found: Solution) -> Solution:
+    """What the polish and an exact vertex make of a policy that ended above the tolerance."""
+    from mmd.measure import vertex  # SciPy's solvers: loaded when they are needed
+    from mmd.solving.polish import affordable, polish, to_vertex
+
+    if found.status in FINAL:
+        return found
+    policy, iterate, certificate = found.policy.probabilities, found.iterate, certify(game, found.policy)
+    budget = affordable(game, found.gradient_evaluations, 0.0, limits.time_limit)
+    if budget > 0:
+        polished = polish(game, policy, certificate=certificate, budget=budget)
+        if polished.accepted:
+            policy, iterate, certificate = polished.probabilities, "polished", polished.after
+    if not limits.reached(certificate) and vertex.affordable(game, limits.time_limit):
+        exact = to_vertex(game, policy, certificate=certificate)
+        if exact.accepted:
+            policy, iterate, certificate = exact.probabilities, "polished", exact.after
+    unresolved = limits.tolerance is None and certificate.unresolved
+    status = Status.CONVERGED if limits.reached(certificate) else Status.PRECISION if unresolved else found.status
+    return replace(
+        found,
+        policy=Policy(game, policy),
+        iterate=iterate,
+        status=status,
+        tolerance=limits.bound(certificate),
+        value=certificate.value,
+        nash_conv=certificate.nash_conv,
+    )
+
+
+def _after_regret_minimization(game: Game, steps: Restarted, limits: Limits, engine: Engine) -> Solution:
+    """Primal-dual steps that start where regret minimisation has become slow."""
+    coarse = COARSE * game.description.payoff_range
+    asked = coarse if limits.tolerance is None else max(limits.tolerance, coarse)
+    begun = engine(DiscountedCFR(), tolerance=asked, polish=False, checkpoint=None, resume=False)
+    if not begun.converged or limits.reached(certify(game, begun.policy)):
+        return begun if limits.tolerance is not None or not begun.converged else replace(begun, tolerance=asked)
+    row, column = (
+        (1 - UNIFORM) * p + UNIFORM * np.exp(player.uniform())
+        for p, player in zip(begun.policy.probabilities, game.players, strict=True)
+    )
+    return _joined(begun, engine(steps, start=Policy(game, (row, column)), polish=True))
+
+
+def _joined(first: Solution, second: Solution) -> Solution:
+    """The second solution, whose trace and counts begin with those of the first."""
+    offsets = {
+        "iteration": first.iterations,
+        "gradient_evaluations": first.gradient_evaluations,
+        "seconds": first.seconds["solve"],
+    }
+    columns = {
+        name: np.concatenate([first.trace[name], second.trace[name] + offsets.get(name, 0.0)]) for name in TRACE_COLUMNS
+    }
+    return replace(
+        second,
+        algorithm=second.algorithm | {"start": f"{first.iterations:,} iterations of {first.algorithm['name']}"},
+        iterations=first.iterations + second.iterations,
+        gradient_evaluations=first.gradient_evaluations + second.gradient_evaluations,
+        seconds={part: first.seconds[part] + second.seconds[part] for part in first.seconds},
+        trace=Trace(columns),
+    )
