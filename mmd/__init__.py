@@ -47,7 +47,12 @@ if TYPE_CHECKING:
     from mmd.magnets import Magnet as Magnet
     from mmd.magnets import MovingAverage as MovingAverage
     from mmd.magnets import Refresh as Refresh
+    from mmd.measure.bootstrap import Bootstrap as Bootstrap
+    from mmd.measure.bootstrap import bootstrap as bootstrap
     from mmd.measure.certificate import certify as certify
+    from mmd.measure.equilibria import maximal_entropy as maximal_entropy
+    from mmd.measure.exact import OptimalRange as OptimalRange
+    from mmd.measure.exact import optimal_range as optimal_range
     from mmd.measure.exact import solve_exactly as solve_exactly
     from mmd.measure.metrics import exploitability as exploitability
     from mmd.measure.plot import plot_convergence as plot_convergence
@@ -72,6 +77,11 @@ _HOME = {
     "solve_many": "mmd.solving.batch",
     "certify": "mmd.measure.certificate",
     "solve_exactly": "mmd.measure.exact",
+    "OptimalRange": "mmd.measure.exact",
+    "optimal_range": "mmd.measure.exact",
+    "maximal_entropy": "mmd.measure.equilibria",
+    "Bootstrap": "mmd.measure.bootstrap",
+    "bootstrap": "mmd.measure.bootstrap",
     "Exact": "mmd.feedback",
     "Feedback": "mmd.feedback",
     "Judge": "mmd.feedback",

@@ -10,6 +10,7 @@ the inequalities. Source: Koller, Megiddo, von Stengel, "Efficient Computation o
 Games" (1996). Never imported by a solver: tests and reports compare with it.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from scipy import sparse
 from scipy.optimize import OptimizeResult, linprog
 
-from mmd.game.game import Game
+from mmd.game.game import Game, as_game
 from mmd.game.policy import Policy, behaviour
 from mmd.game.treeplex import Treeplex
 from mmd.measure.certificate import Certificate, certify
@@ -33,6 +34,7 @@ ATTEMPTS = ((1e3, "highs-ds"), (1e3, "highs-ipm"), (1.0, "highs-ds"))
 EXACT = 1e-13  # of max |A|: NashConv that ends the attempts
 FACE = 1e-11  # of max |A|: how far below the value a plan still counts as optimal
 NEVER_PLAYED = 1e-7  # of max |A|: a sequence that costs more is in no optimal plan
+UNIQUE = 1e-6  # width of a range below which it is a point: wider than the tolerance of its linear programs
 
 
 @dataclass(frozen=True)
@@ -104,20 +106,44 @@ def _good(certificate: Certificate) -> bool:
     return certificate.exploitability <= certificate.default_tolerance
 
 
-def optimal_range(game: Game, player: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+class OptimalRange(NamedTuple):
+    """Smallest and largest realisation probability of each sequence of a player over all its optimal plans.
+
+    Of a matrix game these are the probabilities of the actions, behind the empty sequence, whose probability is 1.
+    """
+
+    low: Float[np.ndarray, " S"]
+    high: Float[np.ndarray, " S"]
+
+    @property
+    def unique(self) -> bool:
+        """Whether the player has one optimal plan only: no range is wider than 1e-6."""
+        return bool((self.high - self.low).max() < UNIQUE)
+
+
+def optimal_range(game: Game | str | os.PathLike[str], player: int = 0) -> OptimalRange:
     """Smallest and largest realisation probability of each sequence over all optimal plans of a player.
 
-    The optimal plan is unique where both agree. Plans within 1e-11 max |A| of the value count as optimal, so a range
-    may come out too wide, by about that over the game's smallest cost of a mistake. Takes two linear programs for each
-    sequence that an optimal plan may play; by complementary slackness the others are never played.
+    The equilibrium is unique where both players' are (`OptimalRange.unique`); in a symmetric game they are the same.
+    Plans within 1e-11 max |A| of the value count as optimal, so a range may come out too wide, by about that over the
+    game's smallest cost of a mistake. Takes two linear programs for each sequence that an optimal plan may play; by
+    complementary slackness the others are never played.
+
+    Args:
+        game: the game, or its name or file.
+        player: 0 for the row player, 1 for the column player.
+
+    Raises:
+        GameError: no game.
+        RuntimeError: HiGHS failed.
     """
-    program = _Program.of(game, player)
+    program = _Program.of(as_game(game), player)
     optimum, units = next(program.optimal())
     value, costs = -optimum.fun / units**2, optimum.lower.marginals[: program.own.n_sequences] / units
     low, high = np.zeros_like(costs), np.zeros_like(costs)
     for s in np.flatnonzero(costs <= NEVER_PLAYED).tolist():
         low[s], high[s] = (program.extreme(s, sign, value - FACE) for sign in (1.0, -1.0))
-    return low, high
+    return OptimalRange(low, high)
 
 
 class _Optimum(NamedTuple):

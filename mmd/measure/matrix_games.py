@@ -22,6 +22,7 @@ from mmd.measure.exact import solve_exactly
 
 PIVOTS = 6  # times the rows and columns: so many, and a game counts as stalled
 POSITIVE = 1e-12  # what is less is rounding, in a tableau of payoffs from 1 to 2
+CELLS = 1_000_000  # of tableaus that are worked on at a time
 EXACT = 1e-9  # of the payoff range: NashConv above which a game is solved again
 
 
@@ -39,6 +40,13 @@ def solve_all(payoffs: Float[np.ndarray, "G m n"]) -> Equilibria:
     Args:
         payoffs: finite, to the row player.
     """
+    step = max(1, CELLS // payoffs[0].size)
+    parts = [_solved(payoffs[first : first + step]) for first in range(0, len(payoffs), step)]
+    return Equilibria(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _solved(payoffs: Float[np.ndarray, "G m n"]) -> Equilibria:
+    """Of so many games that their tableaus fit into the memory."""
     low = payoffs.min(axis=(1, 2), keepdims=True)
     span = np.ptp(payoffs, axis=(1, 2), keepdims=True)
     row, column = _strategies(1.0 + (payoffs - low) / np.where(span > 0, span, 1.0))
@@ -72,8 +80,8 @@ def _strategies(positive: Float[np.ndarray, "G m n"]) -> tuple[np.ndarray, np.nd
         enter = tableau[active, m, :n].argmin(axis=1)
         entries = tableau[active, :m, enter]
         ratios = np.where(entries > POSITIVE, tableau[active, :m, n] / np.maximum(entries, POSITIVE), np.inf)
-        _pivot(tableau, active, ratios.argmin(axis=1), enter)
         leave = ratios.argmin(axis=1)
+        _pivot(tableau, active, leave, enter)
         basic[active, leave], nonbasic[active, enter] = nonbasic[active, enter], basic[active, leave]
     tableau[active] = np.nan
     return _read(tableau, basic, nonbasic)
