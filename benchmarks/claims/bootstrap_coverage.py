@@ -3,8 +3,8 @@
     python -m benchmarks.claims.bootstrap_coverage [--tables 500] [--draws 500] [--generic 200]
 
 A true table is drawn, comparisons are drawn from it, and `mmd.bootstrap` is asked for 95 % intervals. There are three
-kinds of tables: shares of rows against columns, 2 to 8 of each, whose value is not known beforehand; shares among 3 to 8
-options, whose value is 1/2 by symmetry; and such shares from ballots. A pair has 5 to 500 comparisons, one in five a
+kinds of tables: shares of rows against columns, 2 to 8 of each, whose value is not known beforehand; shares among 3 to
+8 options, whose value is 1/2 by symmetry; and such shares from ballots. A pair has 5 to 500 comparisons, one in five a
 tie; there are 20 to 2,000 voters, with strict rankings. Counted are the intervals that hold the true value, and those
 that hold the true probability of an action, by how large that is.
 

@@ -4,7 +4,8 @@ The comparisons, or ballots, of which a table was made are drawn again and again
 solved, and the middle 95 % of the values, and of the probabilities of each action, are its intervals (percentile
 bootstrap, Efron 1979). They are widened where that takes it to hold what was measured.
 
-On simulated tables the interval of the value holds the true value in 92 to 98 % of cases
+On 500 simulated tables of each of three kinds the 95 % interval of the value held the true value in 95 % of cases,
+those of probabilities in 90 to 100 %, and for probabilities of 0.5 to 1 in one kind in 89.5 %
 (`benchmarks/claims/bootstrap_coverage.py`). Apart from chance an equilibrium may not be unique; then a probability is
 not a number but a range, over all equilibria of the measured table.
 """
@@ -159,7 +160,7 @@ def _weights(game: Game, player: int, measured: Float[np.ndarray, " n"], found: 
     return Weights(name, actions, measured, *_interval(strategies, measured, level), played, least, most)
 
 
-def _interval(drawn: np.ndarray, measured: Any, level: float) -> tuple[np.ndarray, np.ndarray]:
+def _interval(drawn: np.ndarray, measured: Any, level: float) -> tuple[Any, Any]:
     """The middle of what was drawn, widened where it takes that to hold what was measured."""
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return np.minimum(low, measured), np.maximum(high, measured)

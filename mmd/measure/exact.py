@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.optimize import OptimizeResult, linprog
 
@@ -125,9 +125,9 @@ def optimal_range(game: Game | str | os.PathLike[str], player: int = 0) -> Optim
     """Smallest and largest realisation probability of each sequence over all optimal plans of a player.
 
     The equilibrium is unique where both players' are (`OptimalRange.unique`); in a symmetric game they are the same.
-    Plans within 1e-11 max |A| of the value count as optimal, so a range may come out too wide, by about that over the
-    game's smallest cost of a mistake. Takes two linear programs for each sequence that an optimal plan may play; by
-    complementary slackness the others are never played.
+    Sequences that cost more than 1e-7 max |A| are in no optimal plan, by complementary slackness. Plans of the others
+    within 1e-11 max |A| of the value count as optimal, so a range may come out too wide, by about that over the
+    smallest singular value of the payoffs in play. Takes two linear programs for each sequence that may be in play.
 
     Args:
         game: the game, or its name or file.
@@ -141,8 +141,9 @@ def optimal_range(game: Game | str | os.PathLike[str], player: int = 0) -> Optim
     optimum, units = next(program.optimal())
     value, costs = -optimum.fun / units**2, optimum.lower.marginals[: program.own.n_sequences] / units
     low, high = np.zeros_like(costs), np.zeros_like(costs)
-    for s in np.flatnonzero(costs <= NEVER_PLAYED).tolist():
-        low[s], high[s] = (program.extreme(s, sign, value - FACE) for sign in (1.0, -1.0))
+    never = costs > NEVER_PLAYED
+    for s in np.flatnonzero(~never).tolist():
+        low[s], high[s] = (program.extreme(s, sign, value - FACE, never) for sign in (1.0, -1.0))
     return OptimalRange(low, high)
 
 
@@ -173,20 +174,28 @@ class _Program(NamedTuple):
         """The optimum, once an attempt."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[self.own.n_sequences] = -1.0
-        return self._attempts(objective, -np.inf)
+        return self._attempts(objective, -np.inf, np.zeros(self.own.n_sequences, bool))
 
-    def extreme(self, sequence: int, sign: float, value: float) -> float:
-        """The smallest (sign 1) or largest (sign -1) x_s over the plans that guarantee `value`."""
+    def extreme(self, sequence: int, sign: float, value: float, never: Bool[np.ndarray, " S"]) -> float:
+        """The smallest (sign 1) or largest (sign -1) x_s over the plans that guarantee `value`, some sequences apart."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[sequence] = sign
-        result, units = next(self._attempts(objective, value))
+        result, units = next(self._attempts(objective, value, never))
         return float(result.x[sequence]) / units
 
-    def _attempts(self, objective: Float[np.ndarray, " X"], value: float) -> Iterator[_Optimum]:
-        """Minima of an objective in (x, q) with q_0 at least `value`; RuntimeError if there is none."""
+    def _attempts(
+        self, objective: Float[np.ndarray, " X"], value: float, never: Bool[np.ndarray, " S"]
+    ) -> Iterator[_Optimum]:
+        """Minima of an objective in (x, q) with q_0 at least `value`, and x_s 0 where s is never played.
+
+        RuntimeError if there is none.
+        """
         solved, message = False, ""
         for units, method in ATTEMPTS:
-            result = self._minimize(objective, value * units**2, units, method)
+            lowest, highest = np.full(len(objective), -np.inf), np.full(len(objective), np.inf)
+            lowest[: self.own.n_sequences], lowest[self.own.n_sequences] = 0.0, value * units**2
+            highest[: self.own.n_sequences][never] = 0.0
+            result = self._minimize(objective, np.stack([lowest, highest], axis=1), units, method)
             if result.x is None:
                 message = result.message
             else:
@@ -195,20 +204,19 @@ class _Program(NamedTuple):
         if not solved:
             raise RuntimeError(f"the linear program could not be solved: {message}")
 
-    def _minimize(self, objective: Float[np.ndarray, " X"], value: float, units: float, method: str) -> OptimizeResult:
+    def _minimize(
+        self, objective: Float[np.ndarray, " X"], bounds: Float[np.ndarray, "X 2"], units: float, method: str
+    ) -> OptimizeResult:
         own, opponent = constraints(self.own), constraints(self.opponent)
         right = np.zeros(1 + self.own.n_infosets)
         right[0] = units
-        lowest = np.full(len(objective), -np.inf)
-        lowest[: self.own.n_sequences] = 0.0
-        lowest[self.own.n_sequences] = value
         return linprog(
             objective,
             A_ub=sparse.hstack([-units * self.payoffs.T, opponent.T], format="csr"),
             b_ub=np.zeros(self.opponent.n_sequences),
             A_eq=sparse.hstack([own, sparse.csr_array((len(right), 1 + self.opponent.n_infosets))], format="csr"),
             b_eq=right,
-            bounds=np.stack([lowest, np.full(len(objective), np.inf)], axis=1),
+            bounds=bounds,
             method=method,
             options=HIGHS,
         )

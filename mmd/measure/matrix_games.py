@@ -65,7 +65,7 @@ def _guaranteed(payoffs: np.ndarray, row: np.ndarray, column: np.ndarray) -> tup
 
 
 def _strategies(positive: Float[np.ndarray, "G m n"]) -> tuple[np.ndarray, np.ndarray]:
-    """Strategies of both players from the last tableaus; NaN where a game is stalled."""
+    """Strategies of both players from the last tableaus; not optimal, or NaN, where a game is stalled."""
     games, m, n = positive.shape
     tableau = np.ones((games, m + 1, n + 1))
     tableau[:, :m, :n], tableau[:, m, :n], tableau[:, m, n] = positive, -1.0, 0.0
@@ -83,7 +83,6 @@ def _strategies(positive: Float[np.ndarray, "G m n"]) -> tuple[np.ndarray, np.nd
         leave = ratios.argmin(axis=1)
         _pivot(tableau, active, leave, enter)
         basic[active, leave], nonbasic[active, enter] = nonbasic[active, enter], basic[active, leave]
-    tableau[active] = np.nan
     return _read(tableau, basic, nonbasic)
 
 
@@ -108,5 +107,6 @@ def _read(tableau: np.ndarray, basic: np.ndarray, nonbasic: np.ndarray) -> tuple
     found = []
     for weights in (rows[:, :m], columns[:, m:]):
         weights = np.maximum(weights, 0.0)
-        found.append(weights / weights.sum(axis=1, keepdims=True))
+        total = weights.sum(axis=1, keepdims=True)
+        found.append(np.where(total > 0, weights / np.where(total > 0, total, 1.0), np.nan))
     return found[0], found[1]
