@@ -177,7 +177,7 @@ class _Program(NamedTuple):
         return self._attempts(objective, -np.inf, np.zeros(self.own.n_sequences, bool))
 
     def extreme(self, sequence: int, sign: float, value: float, never: Bool[np.ndarray, " S"]) -> float:
-        """The smallest (sign 1) or largest (sign -1) x_s over the plans that guarantee `value`, some sequences apart."""
+        """The smallest (sign 1) or largest (sign -1) x_s over the plans of at least `value`, some sequences apart."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[sequence] = sign
         result, units = next(self._attempts(objective, value, never))
