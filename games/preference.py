@@ -43,7 +43,7 @@ def game(
         missing: what becomes of pairs that were never compared (None or NaN): "refuse" raises; "half" takes 1/2 for
             their share; "drop" leaves out the option with the most such pairs, of several the last one, until every
             pair that is left was compared. The game's facts say so.
-        counts: [n, n] how many comparisons each share is of, for `mmd.bootstrap`.
+        counts: [n, n] how many comparisons each share is of, at least 1 and the same for j and i, for `mmd.bootstrap`.
 
     Raises:
         GameError: not such a matrix; the message names the entry, or the two options that never met.
@@ -51,11 +51,7 @@ def game(
     shares, names = _square(preferences, labels)
     diagonal = np.arange(len(names))
     shares[diagonal, diagonal] = np.where(np.isnan(shares.diagonal()), 0.5, shares.diagonal())
-    if counts is not None:
-        compared = as_counts(counts, names)
-        compared[diagonal, diagonal] = 0.0
-        wins = np.nan_to_num(compared * shares)
-        sample = Pairs(wins, wins.T, np.zeros_like(wins))
+    sample = None if counts is None else _counted(shares, as_counts(counts, names), names)
     shares, names, kept, facts = _settled(shares, names, missing)
     if place := _first((shares < 0) | (shares > 1)):
         i, j = place
@@ -66,7 +62,7 @@ def game(
         sums = f"{shares[i, j]:.12g} + {shares[j, i]:.12g} {_entry(names, i, j)}"
         raise GameError(f"expected P + P.T = 1, got {sums}, off by {off[i, j]:.3g}{rounding_hint(off.max(), 1.0)}")
     found = _symmetric((shares - shares.T) / 2, names, name, offset=0.5)
-    return measured(found, None if counts is None else sample.keep(kept), facts)
+    return measured(found, sample and sample.keep(kept), facts)
 
 
 def from_counts(
@@ -185,6 +181,17 @@ def _square(numbers: Numbers, labels: Sequence[str] | None) -> tuple[Float[np.nd
     if len(names) != n:
         raise GameError(f"expected {n} labels, got {len(names)}")
     return matrix, names
+
+
+def _counted(shares: Float[np.ndarray, "n n"], counts: Float[np.ndarray, "n n"], names: tuple[str, ...]) -> Pairs:
+    """The sample of shares of so many comparisons each."""
+    known = ~np.isnan(shares) & ~np.eye(len(shares), dtype=bool)
+    if place := _first(known & ~((counts > 0) & (counts == counts.T))):
+        i, j = place
+        got = f"got {counts[i, j]:g} and {counts[j, i]:g} {_entry(names, i, j)}"
+        raise GameError(f"expected counts = counts.T, at least 1 where a share is known, {got}")
+    wins = np.where(known, counts * np.nan_to_num(shares), 0.0)
+    return Pairs(wins, wins.T, np.zeros_like(wins))
 
 
 def _sampled(sample: Pairs | Ballots, names: tuple[str, ...], name: str, missing: str) -> Game:

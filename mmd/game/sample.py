@@ -12,7 +12,7 @@ and intervals too narrow; so they hold in 94 to 98 % of cases where 95 % are mea
 Letters: m row options and n column options; K different ballots; T tables.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +66,7 @@ class Pairs:
             difference, total = difference - difference.swapaxes(1, 2), total + total.T
         return self._table(difference, np.where(total > 0, total, 1.0))
 
-    def keep(self, members: Sequence[int] | Int[np.ndarray, " _"]) -> "Pairs":
+    def keep(self, members: list[int]) -> "Pairs":
         """The sample of some of the options, of a symmetric table."""
         at = np.ix_(members, members)
         return Pairs(self.wins[at], self.losses[at], self.ties[at], self.symmetric, self.margins)
@@ -121,7 +121,7 @@ class Ballots:
             found.append(np.nan_to_num(_shares(difference, compared + unseen), nan=0.5))
         return np.concatenate(found)
 
-    def keep(self, members: Sequence[int] | Int[np.ndarray, " _"]) -> "Ballots":
+    def keep(self, members: list[int]) -> "Ballots":
         """The same ballots with some of the options only."""
         return Ballots(self.ranks[:, members], self.voters)
 

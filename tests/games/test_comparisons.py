@@ -212,6 +212,8 @@ def test_counts_that_are_none_are_refused() -> None:
         (lambda: count([[0, 1], [1, 2]], labels="ab"), "no comparison of 'b' with itself"),
         (lambda: count([[0, 1], [1, 0]], [[0, 1], [2, 0]]), r"expected ties = ties.T, got 1 and 2"),
         (lambda: count([[0, 1], [1, 0]], [[0, 1, 2]]), "expected 2 rows and columns of counts"),
+        (lambda: games.preference.game([[0.5, 1], [0, 0.5]], counts=[[0, 0], [0, 0]]), "got 0 and 0 for '0' over '1'"),
+        (lambda: games.preference.game([[0.5, 1], [0, 0.5]], counts=[[0, 2], [3, 0]]), "expected counts = counts.T"),
         (lambda: games.matrix.from_counts([[1, 0]], [[1, 0]]), "'0' never met '1'"),
         (lambda: games.matrix.from_counts([[1, 0]], [[1]]), "expected as many losses and ties as wins"),
     ):
