@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from mmd.game.game import float64 as float64
     from mmd.game.policy import Policy as Policy
     from mmd.game.treeplex import Treeplex as Treeplex
+    from mmd.lab.quantal import QuantalPath as QuantalPath
+    from mmd.lab.quantal import QuantalResponse as QuantalResponse
+    from mmd.lab.quantal import qre as qre
+    from mmd.lab.quantal import qre_path as qre_path
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
     from mmd.magnets import Magnet as Magnet
@@ -90,6 +94,10 @@ _HOME = {
     "Game": "mmd.game.game",
     "GameError": "mmd.game.game",
     "float64": "mmd.game.game",
+    "QuantalPath": "mmd.lab.quantal",
+    "QuantalResponse": "mmd.lab.quantal",
+    "qre": "mmd.lab.quantal",
+    "qre_path": "mmd.lab.quantal",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
     "Magnet": "mmd.magnets",
