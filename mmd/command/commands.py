@@ -17,7 +17,20 @@ import games
 from mmd import algorithms, magnets
 from mmd.algorithms.contract import Algorithm, HostAlgorithm
 from mmd.command import tables
-from mmd.command.options import Bootstrap, Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
+from mmd.command.options import (
+    Bootstrap,
+    Command,
+    Compare,
+    Env,
+    Games,
+    Lab,
+    Limits,
+    Plot,
+    Qre,
+    Solve,
+    UsageError,
+    Verify,
+)
 from mmd.game import policy_files
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
@@ -59,6 +72,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Verify: _verify,
         Compare: _compare,
         Lab: _lab,
+        Qre: _qre,
         Bootstrap: _bootstrap,
         Plot: _plot,
         Games: _games,
@@ -136,6 +150,13 @@ def _lab(options: Lab, argv: Sequence[str]) -> int:
     return DONE if done else INTERRUPTED
 
 
+def _qre(options: Qre, argv: Sequence[str]) -> int:
+    from mmd.command import qre_command
+
+    reached = qre_command.run(_game(options), options, say=partial(_say, quiet=options.quiet))
+    return DONE if reached else NOT_REACHED
+
+
 def _bootstrap(options: Bootstrap, argv: Sequence[str]) -> int:
     from mmd.command import bootstrap_command  # brings SciPy
 
@@ -171,7 +192,7 @@ def _env(options: Env, argv: Sequence[str]) -> int:
     return DONE
 
 
-def _game(options: Solve | Verify | Compare | Lab | Bootstrap) -> Game:
+def _game(options: Solve | Verify | Compare | Lab | Qre | Bootstrap) -> Game:
     """The game that SPEC names, with what --missing says of its pairs."""
     if options.missing is None:
         return games.load(options.spec)

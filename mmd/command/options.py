@@ -134,6 +134,29 @@ class Lab:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Qre:
+    """Quantal response equilibria: where magnetic mirror descent with a magnet that stays goes, over alpha."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    missing: Missing = None
+    alphas: Annotated[str | None, _optional("NUMBERS", "13 of them, from the payoff range down to a thousandth")] = None
+    """Regularisations towards the magnet, in payoff units, separated by commas."""
+    center: Literal["uniform", "dilated"] = "uniform"
+    """The magnet; on trees the two are different magnets."""
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    """Regularised gap to reach, in payoff units."""
+    max_iterations: int = 200_000
+    """Iterations allowed for each alpha."""
+    out: Annotated[Path | None, _optional("FILE", "not written")] = None
+    """Write the table as .csv."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw exploitability and probabilities over alpha, as .png, .svg or .pdf."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bootstrap:
     """How sure a lottery of measured comparisons is: intervals of value and probabilities, and whether it is unique."""
 
@@ -181,6 +204,7 @@ Command = (
     | Annotated[Verify, subcommand(name="verify")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Lab, subcommand(name="lab")]
+    | Annotated[Qre, subcommand(name="qre")]
     | Annotated[Bootstrap, subcommand(name="bootstrap")]
     | Annotated[Plot, subcommand(name="plot")]
     | Annotated[Games, subcommand(name="games")]
