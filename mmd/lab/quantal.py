@@ -200,12 +200,12 @@ def qre_path(
     game, given = as_game(game), [float(alpha) for alpha in alphas]
     if not given or not all(0 < alpha < np.inf for alpha in given):
         raise GameError(f"expected positive numbers for alpha, got {given!r:.60}")
-    tolerance = GAP * game.description.payoff_range if tolerance is None else tolerance
-    if not tolerance >= 0 or not max_iterations >= 1:
-        raise GameError(f"expected a tolerance >= 0 and max_iterations >= 1, got {tolerance} and {max_iterations}")
+    bound = GAP * game.description.payoff_range if tolerance is None else tolerance
+    if not bound >= 0 or not max_iterations >= 1:
+        raise GameError(f"expected a tolerance >= 0 and max_iterations >= 1, got {bound} and {max_iterations}")
     found: dict[float, QuantalResponse] = {}
     with jax.enable_x64(True):
-        solver = _Solver.of(game, Fixed(center=center), tolerance, max_iterations)
+        solver = _Solver.of(game, Fixed(center=center), bound, max_iterations)
         for alpha in sorted(set(given), reverse=True):
             solver, found[alpha] = solver.next(alpha)
     return QuantalPath(tuple(found[alpha] for alpha in given))
@@ -247,6 +247,7 @@ class _Solver(NamedTuple):
         zero, unknown = jnp.zeros((), int), jnp.asarray(jnp.inf)
         state = self.state._replace(steps=zero, refused=zero, gap=unknown, residual=unknown)
         at, goal = jnp.asarray(alpha), jnp.asarray([self.tolerance, RESIDUAL])
+        gap = residual = np.inf
         for most in [*range(CHUNK, self.max_iterations, CHUNK), self.max_iterations]:
             state = _advance(self.on_device, state, self.log_magnet, at, goal, jnp.asarray(most))
             gap, residual = float(state.gap), float(state.residual)

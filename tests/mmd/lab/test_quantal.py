@@ -82,15 +82,21 @@ def test_what_is_not_reached_is_said(rng: np.random.Generator) -> None:
     assert found.status.startswith("stopped at the iteration limit")
     assert f"{found.residual:.1e}" in found.status
     assert found.residual > 1e-10
+    good, bad = mmd.qre_path("preference:cycle", [0.1, 1e-310])
+    assert good.converged
+    assert bad.status == "stopped because the iterate was no longer finite: alpha is too small for float64"
+    assert bad.exploitability == pytest.approx(good.exploitability, abs=1e-12)  # the last policy that is finite
 
 
 def test_a_figure_shows_the_path(tmp_path) -> None:
     path = mmd.qre_path("preference:cycle", [0.01, 0.1, 1.0])
     left, right = path.plot(tmp_path / "path.svg").axes
-    drawn = left.lines[0].get_xydata()
+    drawn = np.asarray(left.lines[0].get_xydata(), float)
     np.testing.assert_allclose(drawn, [(one.alpha, one.exploitability) for one in path], rtol=1e-12)
     for line, action in zip(right.lines, range(3), strict=True):
-        np.testing.assert_allclose(line.get_ydata(), [one.policy.probabilities[0][1 + action] for one in path])
+        np.testing.assert_allclose(
+            np.asarray(line.get_ydata(), float), [one.policy.probabilities[0][1 + action] for one in path]
+        )
     assert (tmp_path / "path.svg").is_file()
     with pytest.raises(OutputError):
         path.plot(tmp_path / "none" / "path.svg")
