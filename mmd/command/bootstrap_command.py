@@ -9,8 +9,8 @@ from mmd.game.game import Game
 from mmd.host.files import prepare_file, replacing
 from mmd.measure.bootstrap import COLUMNS, Bootstrap, Weights, bootstrap
 
-# Of simulated tables (`benchmarks/claims/bootstrap_coverage.py`), where 95 % are meant.
-CAUTION = "of a probability of 0.5 to 1 it held the true one in about 90 % of simulated tables, where 95 % are meant"
+# Where 95 % are meant (`benchmarks/claims/bootstrap_coverage.py`); less than elsewhere.
+CAUTION = "in simulations it held a probability of 0.5 to 1 in about 90 % of cases"
 
 
 def run(game: Game, options: Options, say: Callable[[list[str]], None]) -> None:
@@ -42,7 +42,7 @@ def run(game: Game, options: Options, say: Callable[[list[str]], None]) -> None:
 def lines(found: Bootstrap) -> list[str]:
     """The value and every probability with their intervals; the ranges where an equilibrium is not unique."""
     about = found.game.description
-    level = f"{100 * found.level:g} % of {found.draws:,} tables drawn again"
+    level = f"the middle {100 * found.level:g} % of {found.draws:,} tables drawn again"
     interval = "in every table, by symmetry" if about.symmetric else f"{found.value_low:.4f} to {found.value_high:.4f}"
     value = f"value {found.value:.6g} ({interval})"
     shown = [
