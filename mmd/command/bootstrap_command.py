@@ -9,8 +9,8 @@ from mmd.game.game import Game
 from mmd.host.files import prepare_file, replacing
 from mmd.measure.bootstrap import COLUMNS, Bootstrap, Weights, bootstrap
 
-# Where 95 % are meant (`benchmarks/claims/bootstrap_coverage.py`); less than elsewhere.
-CAUTION = "in simulations it held a probability of 0.5 to 1 in about 90 % of cases"
+# Less often than others (`benchmarks/claims/bootstrap_coverage.py`).
+CAUTION = "in simulations 95 % intervals held a probability of 0.5 to 1 in about 90 % of cases"
 
 
 def run(game: Game, options: Options, say: Callable[[list[str]], None]) -> None:
