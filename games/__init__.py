@@ -43,7 +43,8 @@ def load(spec: str | os.PathLike[str]) -> Game:
 
     Args:
         spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`;
-            a .json, .csv, .tsv, .npy, .nfg or .efg file, with options as in `file.json#judge=NAME#subset=FIELD`;
+            a .json, .csv, .tsv, .npy, .nfg or .efg file, or PrefLib's .soc, .soi, .toc or .toi, with options as in
+            `file.json#judge=NAME#subset=FIELD`;
             `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel; or a game from outside, `module:name`,
             `path.py:name` or what an installed package calls it, with parameters as in `module:name:ranks=3`.
 

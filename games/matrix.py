@@ -1,5 +1,6 @@
 """Matrix games: an array of payoffs to the row player."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Float
 
 from games.labels import unique_labels
 from mmd.game.game import Game, GameError, refuse_traced
+from mmd.game.sample import Pairs
 
 NOT_REAL = "cSUMmO"  # kinds of arrays: complex numbers, texts, times, and objects that have to be looked at
 Numbers = np.ndarray | Sequence[Sequence[float | int | None]]
@@ -26,6 +28,59 @@ def game(payoffs: Numbers, *, labels: tuple[Sequence[str], Sequence[str]] | None
     if labels is not None:
         labels = (unique_labels(labels[0]), unique_labels(labels[1]))
     return Game.from_matrix(as_matrix(payoffs), name=name, labels=labels)
+
+
+def from_counts(
+    wins: Numbers,
+    losses: Numbers,
+    ties: Numbers | None = None,
+    *,
+    labels: tuple[Sequence[str], Sequence[str]] | None = None,
+    name: str = "comparisons",
+) -> Game:
+    """The zero-sum game in which the row player receives its share of wins, a tie counted half.
+
+    Args:
+        wins, losses: [m, n] how often the row's action won against the column's, and lost; whole numbers.
+        ties: [m, n] how often neither won; none if None.
+        labels: names of the m rows and the n columns; repeated ones get a suffix.
+        name: the game's name.
+
+    Raises:
+        GameError: not such counts, or a pair without any comparison; the message names it.
+    """
+    won, lost = as_counts(wins), as_counts(losses)
+    drawn = np.zeros_like(won) if ties is None else as_counts(ties)
+    if not won.shape == lost.shape == drawn.shape:
+        shapes = f"{won.shape}, {lost.shape} and {drawn.shape}"
+        raise GameError(f"expected as many losses and ties as wins, got arrays of shapes {shapes}")
+    sample = Pairs(won, lost, drawn, symmetric=False)
+    rows, columns = labels or ([str(i) for i in range(won.shape[0])], [str(j) for j in range(won.shape[1])])
+    shares = sample.table()
+    if np.isnan(shares).any():
+        i, j = np.argwhere(np.isnan(shares))[0]
+        raise GameError(f"{rows[i]!r} never met {columns[j]!r}, expected a comparison for every pair: leave one out")
+    found = game(shares, labels=(rows, columns), name=name)
+    return dataclasses.replace(
+        found, description=dataclasses.replace(found.description, sample=sample, facts=(str(sample),))
+    )
+
+
+def as_counts(numbers: Numbers, names: Sequence[str] | None = None) -> Float[np.ndarray, "m n"]:
+    """An [m, n] array of whole numbers of at least 0; where nothing is said (None or NaN) there are none.
+
+    Raises:
+        GameError: no matrix, not as many rows and columns as names, or another number; the message names the entry.
+    """
+    counts = as_matrix(numbers)
+    if names is not None and counts.shape != (len(names), len(names)):
+        raise GameError(f"expected {len(names)} rows and columns of counts, got an array of shape {counts.shape}")
+    counts = np.where(np.isnan(counts), 0.0, counts)
+    wrong = np.argwhere(~((counts >= 0) & (counts == np.rint(counts)) & np.isfinite(counts)))
+    if len(wrong):
+        i, j = wrong[0].tolist()
+        raise GameError(f"expected counts, whole numbers of at least 0, got {counts[i, j]:g} {_place((i, j))}")
+    return counts
 
 
 def as_matrix(numbers: Numbers) -> Float[np.ndarray, "m n"]:

@@ -44,12 +44,21 @@ if TYPE_CHECKING:
     from mmd.game.game import float64 as float64
     from mmd.game.policy import Policy as Policy
     from mmd.game.treeplex import Treeplex as Treeplex
+    from mmd.lab.quantal import QuantalPath as QuantalPath
+    from mmd.lab.quantal import QuantalResponse as QuantalResponse
+    from mmd.lab.quantal import qre as qre
+    from mmd.lab.quantal import qre_path as qre_path
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
     from mmd.magnets import Magnet as Magnet
     from mmd.magnets import MovingAverage as MovingAverage
     from mmd.magnets import Refresh as Refresh
+    from mmd.measure.bootstrap import Bootstrap as Bootstrap
+    from mmd.measure.bootstrap import bootstrap as bootstrap
     from mmd.measure.certificate import certify as certify
+    from mmd.measure.equilibria import maximal_entropy as maximal_entropy
+    from mmd.measure.exact import OptimalRange as OptimalRange
+    from mmd.measure.exact import optimal_range as optimal_range
     from mmd.measure.exact import solve_exactly as solve_exactly
     from mmd.measure.metrics import exploitability as exploitability
     from mmd.measure.plot import plot_convergence as plot_convergence
@@ -76,6 +85,11 @@ _HOME = {
     "solve_many": "mmd.solving.batch",
     "certify": "mmd.measure.certificate",
     "solve_exactly": "mmd.measure.exact",
+    "OptimalRange": "mmd.measure.exact",
+    "optimal_range": "mmd.measure.exact",
+    "maximal_entropy": "mmd.measure.equilibria",
+    "Bootstrap": "mmd.measure.bootstrap",
+    "bootstrap": "mmd.measure.bootstrap",
     "Exact": "mmd.feedback",
     "Feedback": "mmd.feedback",
     "Judge": "mmd.feedback",
@@ -84,6 +98,10 @@ _HOME = {
     "Game": "mmd.game.game",
     "GameError": "mmd.game.game",
     "float64": "mmd.game.game",
+    "QuantalPath": "mmd.lab.quantal",
+    "QuantalResponse": "mmd.lab.quantal",
+    "qre": "mmd.lab.quantal",
+    "qre_path": "mmd.lab.quantal",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
     "Magnet": "mmd.magnets",

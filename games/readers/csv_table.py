@@ -56,7 +56,7 @@ def read_table(path: Path) -> Table:
         GameFormatError: with the line and the cell that is neither a number nor a name, or out of its place.
     """
     text = read_text(path)
-    separator, body, line = _declared(path, text)
+    separator, body, line = declared(path, text)
     if separator is not None:
         return _Reader(path, separator, line).table(body)
     if path.suffix.lower() == ".tsv":
@@ -91,7 +91,7 @@ def _declaration(separator: str) -> str:
 # -------------------------------------------------------------------- separators
 
 
-def _declared(path: Path, text: str) -> tuple[str | None, str, int]:
+def declared(path: Path, text: str) -> tuple[str | None, str, int]:
     """The separator that the first line declares, what follows that line, and the number of its first line."""
     first, *rest = re.split(r"\r\n|\r|\n", text, maxsplit=1)
     match = DECLARATION.fullmatch(first.strip(" "))
@@ -111,7 +111,7 @@ def _likely(text: str) -> list[str]:
 def _decimal_commas(text: str) -> str | None:
     """A separator with which every row, one at most apart, holds a number with a comma in it: `x;1,2`."""
     for separator in _likely(text):
-        rows = [row for row in _split(text, separator) if row]
+        rows = [row for row in split(text, separator) if row]
         written = [any(re.fullmatch(r"\s*[-+]?\d[\d.]*,\d+\s*", cell) for cell in row) for row in rows]
         if sum(written) >= max(1, len(rows) - 1):
             return separator
@@ -120,7 +120,7 @@ def _decimal_commas(text: str) -> str | None:
 
 def _fits(text: str, separator: str) -> bool:
     try:
-        lengths = {len(row) for row in _split(text, separator) if row}
+        lengths = {len(row) for row in split(text, separator) if row}
     except csv.Error:
         return False
     return len(lengths) == 1 and lengths.pop() > 1
@@ -131,7 +131,7 @@ def _fits_spaces(text: str) -> bool:
     return "," not in text and len(lengths) == 1 and lengths.pop() > 1
 
 
-def _split(text: str, separator: str) -> Any:
+def split(text: str, separator: str) -> Any:
     """A reader of the rows, of the csv module."""
     return csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, skipinitialspace=True)
 
@@ -167,7 +167,7 @@ class _Reader:
         """The rows that are not blank, all of one length."""
         rows: list[_Row] = []
         gaps: list[_Row | None] = []  # the row before which there was a blank one; None where there was none
-        reader, line, blank = _split(text, self.separator), self.first_line, False
+        reader, line, blank = split(text, self.separator), self.first_line, False
         try:
             for texts in reader:
                 if len(texts) > 1 or any(cell.strip() for cell in texts):
@@ -250,11 +250,11 @@ def _hint(row: _Row, index: int, body: Sequence[_Row]) -> str:
     """What a cell may be that should have been a number."""
     square = len(body) > 1 and 0 <= len(row.cells) - len(body) <= 1
     if square and all(other.cells[i - len(body)] == "" for i, other in enumerate(body)):
-        return " (shares or counts of comparisons go into a JSON file, whose kinds docs/formats.md lists)"
+        return " (shares or counts of comparisons have a format of their own, see docs/formats.md)"
     if row.cells[index] == "":
         return ""
     if 0 < index < len(row.cells) - 1 and _is_name(row.cells[0]):
-        return f" ({PLACES}; counts of comparisons go into a JSON file of kind election_pairwise_counts)"
+        return f" ({PLACES}; comparisons have a first row that says so, such as a,b,wins_a,wins_b)"
     return f" ({PLACES})"
 
 

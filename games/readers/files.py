@@ -3,12 +3,14 @@
 JSON files are objects with a `kind`, the `names` of the n options, and [n, n] matrices:
 
     pairwise_preference            preference[i][j] = share of comparisons that i wins over j; null on the diagonal, or
-                                   if the two never met: then the option #subset has to leave one of them out
+                                   if the two never met: then one of the options #missing and #subset is needed
     pairwise_preference_by_judge   judges[NAME].preference, pooled by their mean unless a judge is chosen
     payoff_matrix                  payoff[i][j] to the row player
     election_pairwise_counts       counts[i][j] = ballots that rank i over j; payoff (counts - counts.T) / ballots
 
-CSV files are those of `games.readers.csv_table`.
+A pairwise_preference may say in counts[i][j] how many comparisons each share is of. CSV files hold a matrix
+(`games.readers.csv_table`) or comparisons (`games.readers.comparisons`); .soc, .soi, .toc and .toi files are those of
+`games.readers.preflib`.
 """
 
 import io
@@ -26,25 +28,36 @@ import numpy as np
 from jaxtyping import Float
 
 from games import matrix, preference
+from games.readers.comparisons import comparisons_in, refuse_nearly
 from games.readers.csv_table import read_table
+from games.readers.preflib import KINDS as PREFLIB
+from games.readers.preflib import read_profile
 from games.readers.source import GameFormatError, read_bytes, read_text
 from mmd.game.game import Game, GameError
+from mmd.game.sample import Pairs
 from mmd.host.doors import nearest as nearest
 
-OPTIONS = ("judge", "subset", "antisymmetrized", "sum_tolerance")
-FLAGS = ("antisymmetrized",)
+WANTED = {  # what the value of each option is; None where it has none
+    "judge": "NAME",
+    "subset": "NAME",
+    "antisymmetrized": None,
+    "sum_tolerance": "NUMBER",
+    "missing": "|".join(preference.MISSING),
+    "unranked": "|".join(preference.UNRANKED),
+}
 FLOAT_MAX = int(np.finfo(np.float64).max)
 JSON_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|[{}]')
 
 
 def load(path: str | os.PathLike[str], options: Iterable[str] = ()) -> Game:
-    """Read a .json, .csv, .tsv or .npy file.
+    """Read a .json, .csv, .tsv, .npy, .soc, .soi, .toc or .toi file.
 
     Args:
         path: the file.
         options: what follows the file's name in a spec: `judge=NAME`, `subset=FIELD` (a field of the file that lists
-            indices of options), `antisymmetrized` (payoffs A become (A - A.T) / 2) or `sum_tolerance=NUMBER` (how far
-            the shares of a pair may sum to other than 1).
+            indices of options), `antisymmetrized` (payoffs A become (A - A.T) / 2), `sum_tolerance=NUMBER` (how far
+            the shares of a pair may sum to other than 1), `missing=half|drop|refuse` (pairs that were never compared,
+            as in `games.preference.game`) or `unranked=missing|last` (as in `games.preference.from_ballots`).
 
     Raises:
         GameFormatError: unreadable, not of its format, or options that do not fit it.
@@ -71,12 +84,12 @@ def parse_options(options: Iterable[str]) -> dict[str, str]:
     for option in options:
         written, _, value = option.partition("=")
         key = written.replace("-", "_")
-        if key not in OPTIONS:
-            raise GameError(f"unknown option #{written}: {nearest(key, OPTIONS)}")
+        if key not in WANTED:
+            raise GameError(f"unknown option #{written}: {nearest(key, WANTED)}")
         if key in chosen:
             raise GameError(f"expected #{key} once, got it twice")
-        wanted = value or ("NUMBER" if key == "sum_tolerance" else "NAME")
-        form = written if key in FLAGS else f"{written}={wanted}"
+        wanted = WANTED[key]
+        form = written if wanted is None else f"{written}={value or wanted}"
         if option != form:
             raise GameError(f"expected #{form}, got #{option}")
         chosen[key] = value
@@ -89,6 +102,11 @@ def refuse_others(chosen: dict[str, str], allowed: tuple[str, ...], kind: str) -
         if key not in allowed:
             options = ", ".join(f"#{option}" for option in allowed)
             raise GameError(f"#{key} does not apply to {kind}, try {options}")
+
+
+def missing_of(chosen: dict[str, str]) -> str:
+    """What becomes of pairs that were never compared."""
+    return chosen.get("missing", preference.MISSING[0])
 
 
 def sum_tolerance(chosen: dict[str, str]) -> float | None:
@@ -225,16 +243,22 @@ def _repeated_key(path: Path, text: str) -> GameFormatError:
 
 
 def _pairwise_preference(contents: _Contents, name: str) -> Game:
-    return _preference_game(contents, contents.table(contents.fields, "preference"), name)
+    counts = contents.table(contents.fields, "counts") if "counts" in contents.fields else None
+    return _preference_game(contents, contents.table(contents.fields, "preference"), name, counts)
 
 
-def _preference_game(contents: _Contents, shares: Float[np.ndarray, "n n"], name: str) -> Game:
+def _preference_game(
+    contents: _Contents, shares: Float[np.ndarray, "n n"], name: str, counts: Float[np.ndarray, "n n"] | None = None
+) -> Game:
     """The game of shares that may be incomplete; says how to leave options out that never met."""
+    tolerance, missing = sum_tolerance(contents.chosen), missing_of(contents.chosen)
     try:
-        return preference.game(shares, labels=contents.labels, name=name, sum_tolerance=sum_tolerance(contents.chosen))
+        return preference.game(
+            shares, labels=contents.labels, name=name, sum_tolerance=tolerance, missing=missing, counts=counts
+        )
     except GameError as error:
         observed = ~np.isnan(shares) | np.eye(len(shares), dtype=bool)
-        if observed.all():
+        if observed.all() or missing != "refuse":
             raise
         fields = " or ".join(f"#subset={field}" for field in contents.subsets)
         hint = fields or "#subset=FIELD, a field of the file that lists the indices to keep"
@@ -269,12 +293,13 @@ def _election(contents: _Contents, name: str) -> Game:
         i, j = (contents.members[at] for at in wrong[0])
         place = f"got {contents.fields['counts'][i][j]!r:.40} in row {i + 1}, column {j + 1}"
         raise GameError(f'expected "counts" of at least 0, at most "ballots" together for each pair, {place}')
-    return preference.margins((counts - counts.T) / ballots, labels=contents.labels, name=name)
+    game = preference.margins((counts - counts.T) / ballots, labels=contents.labels, name=name)
+    return preference.measured(game, Pairs(counts, counts.T, ballots - counts - counts.T, margins=True))
 
 
 KINDS: dict[str, tuple[Callable[[_Contents, str], Game], tuple[str, ...]]] = {
-    "pairwise_preference": (_pairwise_preference, ("subset", "sum_tolerance")),
-    "pairwise_preference_by_judge": (_preference_by_judge, ("judge", "subset", "sum_tolerance")),
+    "pairwise_preference": (_pairwise_preference, ("subset", "missing", "sum_tolerance")),
+    "pairwise_preference_by_judge": (_preference_by_judge, ("judge", "subset", "missing", "sum_tolerance")),
     "payoff_matrix": (_payoff_matrix, ("subset", "antisymmetrized")),
     "election_pairwise_counts": (_election, ("subset",)),
 }
@@ -299,12 +324,34 @@ def _load_npy(path: Path, name: str, chosen: dict[str, str]) -> Game:
 
 
 def _load_csv(path: Path, name: str, chosen: dict[str, str]) -> Game:
-    refuse_others(chosen, ("antisymmetrized",), f"{path.suffix.lower()} files")
-    table = read_table(path)
+    ending = path.suffix.lower()
+    if comparisons := comparisons_in(path):
+        refuse_others(chosen, ("missing",), f"{ending} files of comparisons")
+        return comparisons.game(name, missing_of(chosen))
+    try:
+        table = read_table(path)
+    except GameFormatError:
+        refuse_nearly(path)
+        raise
+    refuse_others(chosen, ("antisymmetrized",), f"{ending} files")
     (m, n), names, columns = table.numbers.shape, table.rows, table.columns
     if m == n:  # the names of one side are those of the other, unless both have their own
         names, columns = names or columns, columns or names
     return _payoffs(table.numbers, (names or _numbers(m), columns or _numbers(n)), chosen, name)
+
+
+def _load_preflib(path: Path, name: str, chosen: dict[str, str]) -> Game:
+    refuse_others(chosen, ("missing", "unranked"), f"{path.suffix.lower()} files")
+    profile = read_profile(path)
+    unranked = chosen.get("unranked", preference.UNRANKED[0])
+    return preference.from_ballots(
+        profile.ranks,
+        profile.voters,
+        labels=profile.names,
+        name=name,
+        missing=missing_of(chosen),
+        unranked=unranked,
+    )
 
 
 def _numbers(n: int) -> list[str]:
@@ -330,4 +377,5 @@ READERS: dict[str, Callable[[Path, str, dict[str, str]], Game]] = {
     ".csv": _load_csv,
     ".tsv": _load_csv,
     ".npy": _load_npy,
+    **dict.fromkeys(PREFLIB, _load_preflib),
 }

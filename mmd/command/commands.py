@@ -18,7 +18,20 @@ from mmd import algorithms, magnets
 from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import Algorithm, HostAlgorithm
 from mmd.command import tables
-from mmd.command.options import Command, Compare, Env, Games, Lab, Limits, Plot, Solve, UsageError, Verify
+from mmd.command.options import (
+    Bootstrap,
+    Command,
+    Compare,
+    Env,
+    Games,
+    Lab,
+    Limits,
+    Plot,
+    Qre,
+    Solve,
+    UsageError,
+    Verify,
+)
 from mmd.game import policy_files
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
@@ -61,6 +74,8 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Verify: _verify,
         Compare: _compare,
         Lab: _lab,
+        Qre: _qre,
+        Bootstrap: _bootstrap,
         Plot: _plot,
         Games: _games,
         Env: _env,
@@ -72,7 +87,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
 
 
 def _solve(options: Solve, argv: Sequence[str]) -> int:
-    game = games.load(options.spec)
+    game = _game(options)
     algorithm = _algorithm(options)
     if options.resume and options.out is None:
         raise UsageError("--resume needs --out: expected the folder of the run to go on from")
@@ -98,14 +113,14 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
 
 
 def _verify(options: Verify, argv: Sequence[str]) -> int:
-    game = games.load(options.spec)
+    game = _game(options)
     policy = policy_files.load(options.policy, game)
     _say(tables.certificate_lines(game, certify(game, policy)))
     return DONE
 
 
 def _compare(options: Compare, argv: Sequence[str]) -> int:
-    game = games.load(options.spec)
+    game = _game(options)
     chosen = [algorithms.made(name.strip()).resolve(game) for name in options.algorithms.split(",")]
     _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
@@ -140,8 +155,22 @@ def _drawn(label: str, run: Solution) -> str:
 def _lab(options: Lab, argv: Sequence[str]) -> int:
     from mmd.command import lab_command  # brings SciPy's optimizers, which would slow the start of every other command
 
-    done = lab_command.run(games.load(options.spec), options, say=partial(_say, quiet=options.quiet))
+    done = lab_command.run(_game(options), options, say=partial(_say, quiet=options.quiet))
     return DONE if done else INTERRUPTED
+
+
+def _qre(options: Qre, argv: Sequence[str]) -> int:
+    from mmd.command import qre_command
+
+    reached = qre_command.run(_game(options), options, say=partial(_say, quiet=options.quiet))
+    return DONE if reached else NOT_REACHED
+
+
+def _bootstrap(options: Bootstrap, argv: Sequence[str]) -> int:
+    from mmd.command import bootstrap_command  # brings SciPy
+
+    bootstrap_command.run(_game(options), options, say=partial(_say, quiet=options.quiet))
+    return DONE
 
 
 def _plot(options: Plot, argv: Sequence[str]) -> int:
@@ -170,6 +199,15 @@ def _env(options: Env, argv: Sequence[str]) -> int:
         float64 = "yes" if environment.has_float64(device) else "no"
         _say([f"device {environment.describe(device)}, float64 {float64}"])
     return DONE
+
+
+def _game(options: Solve | Verify | Compare | Lab | Qre | Bootstrap) -> Game:
+    """The game that SPEC names, with what --missing says of its pairs."""
+    if options.missing is None:
+        return games.load(options.spec)
+    if not Path(options.spec.partition("#")[0]).is_file():
+        raise UsageError(f"--missing is for files of comparisons, and there is no file {options.spec!r:.80}")
+    return games.load(f"{options.spec}#missing={options.missing}")
 
 
 def _run(

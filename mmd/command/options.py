@@ -16,6 +16,16 @@ def _optional(metavar: str, default: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+Missing = Annotated[
+    Literal["refuse", "half", "drop"] | None,
+    arg(
+        metavar="HOW",
+        help_behavior_hint="(default: refuse)",
+        help="Pairs that a file of comparisons never compares: refuse them, count them as half won, or drop options.",
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """When to stop, where to run, what to write."""
@@ -52,7 +62,8 @@ class Solve(Limits):
 
     spec: Spec
     """A built-in game (`mmd games`), one with parameters such as leduc_poker:ranks=3, a file (.json .csv .npy .nfg
-    .efg), or a game from outside (module:name, path.py:name)."""
+    .efg, PrefLib's .soc .soi .toc .toi), or a game from outside (module:name, path.py:name)."""
+    missing: Missing = None
     algorithm: str = "auto"
     """auto (chooses, and says what), anchored, mmd, another one of mmd/algorithms, or one from outside (module:name,
     path.py:name)."""
@@ -80,6 +91,7 @@ class Verify:
     """The game, as in `mmd solve`."""
     policy: Annotated[Positional[Path], arg(metavar="POLICY")]
     """policy.npz, CSV (columns player, infoset, action, probability) or a run directory."""
+    missing: Missing = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +100,7 @@ class Compare(Limits):
 
     spec: Spec
     """The game, as in `mmd solve`."""
+    missing: Missing = None
     algorithms: str = "auto,anchored,mmd"
     """Names as in `mmd solve --algorithm`, separated by commas."""
 
@@ -98,6 +111,7 @@ class Lab:
 
     spec: Spec
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
+    missing: Missing = None
     methods: Annotated[str | None, _optional("NAMES", "eight of them, one of each kind")] = None
     """Names of algorithms, as in `mmd solve --algorithm`, separated by commas."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
@@ -116,6 +130,50 @@ class Lab:
     """First strategy of both players, as in 0.6,0.3,0.1."""
     out: Path = Path("lab")
     """Folder for lab.json, lab.csv and lab.png."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Qre:
+    """Quantal response equilibria: where magnetic mirror descent with a magnet that stays goes, over alpha."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    missing: Missing = None
+    alphas: Annotated[str | None, _optional("NUMBERS", "13 of them, from the payoff range down to a thousandth")] = None
+    """Regularisations towards the magnet, in payoff units, separated by commas."""
+    center: Literal["uniform", "dilated"] = "uniform"
+    """The magnet; on trees the two are different magnets."""
+    tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    """Regularised gap to reach, in payoff units."""
+    max_iterations: int = 200_000
+    """Iterations allowed for each alpha."""
+    out: Annotated[Path | None, _optional("FILE", "not written")] = None
+    """Write the table as .csv."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw exploitability and probabilities over alpha, as .png, .svg or .pdf."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bootstrap:
+    """How sure a lottery of measured comparisons is: intervals of value and probabilities, and whether it is unique."""
+
+    spec: Spec
+    """A file of comparisons or ballots: .csv, .tsv, .json, .soc, .soi, .toc or .toi."""
+    missing: Missing = None
+    draws: int = 1_000
+    """How often the comparisons are drawn again."""
+    level: float = 0.95
+    """Share of what is drawn that an interval holds."""
+    seed: int = 0
+    """Of the draws."""
+    maximal_entropy: bool = False
+    """Report the equilibrium of maximal entropy, not just any one where it is not unique."""
+    out: Annotated[Path | None, _optional("FILE", "not written")] = None
+    """Write the table as .csv."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -147,6 +205,8 @@ Command = (
     | Annotated[Verify, subcommand(name="verify")]
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Lab, subcommand(name="lab")]
+    | Annotated[Qre, subcommand(name="qre")]
+    | Annotated[Bootstrap, subcommand(name="bootstrap")]
     | Annotated[Plot, subcommand(name="plot")]
     | Annotated[Games, subcommand(name="games")]
     | Annotated[Env, subcommand(name="env")]

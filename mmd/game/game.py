@@ -25,6 +25,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from mmd.game.payoff import Buckets, Dense, Entries, Sparse, typed
+from mmd.game.sample import Sample
 from mmd.game.treeplex import Treeplex
 from mmd.host.notebook import MOST_ROWS, html_table
 
@@ -73,6 +74,7 @@ class Description:
         plays: works out the payoffs by coordinate of the same game if every play paid 1: how likely chance makes each
             pair of last own sequences. For algorithms that need more than payoffs; None if it is not known. Two
             descriptions may be equal whatever theirs are.
+        sample: the comparisons that payoffs were estimated from, for `mmd.bootstrap`; None if it is not known.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Description:
     symmetric: bool = False
     facts: tuple[str, ...] = ()
     plays: Callable[[], Entries] | None = field(default=None, compare=False, repr=False)
+    sample: Sample | None = field(default=None, compare=False, repr=False)
 
 
 @jax.tree_util.register_dataclass

@@ -7,17 +7,18 @@ the quantity that the conceptual prox decreases for every equilibrium at once. W
 some optimal strategy plays, from float64 payoffs, to about 1e-9. Never imported by a solver.
 """
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import minimize
 
-from mmd.game.game import Game, GameError
+from mmd.game.game import Game, GameError, as_game
+from mmd.game.policy import Policy
 from mmd.measure.exact import optimal_range, solve_exactly
 from mmd.measure.sequence_form import payoff_matrix
 
-UNIQUE = 1e-6  # width of the polytope below which it is a point: wider than the tolerance of its linear programs
 PLAYED = 1e-7  # largest probability below which no optimal strategy plays an action
 SMALLEST = 1e-15  # of a probability inside the logarithm
 
@@ -51,11 +52,11 @@ class OptimalSet:
             raise GameError(f"expected a matrix game, and {game.name} is a tree")
         matrix = payoff_matrix(game).toarray()[1:, 1:]
         payoffs = matrix if player == 0 else -matrix.T
-        low, high = (bound[1:] for bound in optimal_range(game, player))
+        bounds = optimal_range(game, player)
         one = solve_exactly(game).plans[player][1:]
         one = one / one.sum()
-        unique = bool((high - low).max() < UNIQUE)
-        return cls(payoffs, float((one @ payoffs).min()), np.flatnonzero(high > PLAYED), one, unique)
+        support = np.flatnonzero(bounds.high[1:] > PLAYED)
+        return cls(payoffs, float((one @ payoffs).min()), support, one, bounds.unique)
 
     def nearest(self, strategy: Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
         """The optimal strategy p with the least KL(p, strategy); `one` where all are infinitely far."""
@@ -92,3 +93,24 @@ class OptimalSet:
             return float("inf")
         d = np.log(strategy[played]) - np.log(p[played])
         return max(0.0, float(p[played] @ np.where(np.abs(d) < 1e-4, d * d / 2 - d**3 / 6, np.expm1(d) - d)))
+
+
+def maximal_entropy(game: Game | str | os.PathLike[str]) -> Policy:
+    """The equilibrium of a matrix game whose strategies are spread most: each has the largest entropy of all optimal.
+
+    It is the I-projection of the uniform strategy onto the player's optimal strategies, so it is unique where the
+    equilibrium is not. `mmd.certify` says how exact it is.
+
+    Args:
+        game: a matrix game, or its name or file.
+
+    Raises:
+        GameError: the game is a tree, or there is none.
+    """
+    game = as_game(game)
+    found = []
+    for player, space in enumerate(game.players):
+        actions = space.n_sequences - 1
+        nearest = OptimalSet.of(game, player).nearest(np.full(actions, 1 / actions))
+        found.append(np.concatenate([[1.0], nearest]))
+    return Policy(game, (found[0], found[1]))

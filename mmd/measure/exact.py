@@ -10,16 +10,17 @@ the inequalities. Source: Koller, Megiddo, von Stengel, "Efficient Computation o
 Games" (1996). Never imported by a solver: tests and reports compare with it.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import sparse
 from scipy.optimize import OptimizeResult, linprog
 
-from mmd.game.game import Game
+from mmd.game.game import Game, as_game
 from mmd.game.policy import Policy, behaviour
 from mmd.game.treeplex import Treeplex
 from mmd.measure.certificate import Certificate, certify
@@ -33,6 +34,7 @@ ATTEMPTS = ((1e3, "highs-ds"), (1e3, "highs-ipm"), (1.0, "highs-ds"))
 EXACT = 1e-13  # of max |A|: NashConv that ends the attempts
 FACE = 1e-11  # of max |A|: how far below the value a plan still counts as optimal
 NEVER_PLAYED = 1e-7  # of max |A|: a sequence that costs more is in no optimal plan
+UNIQUE = 1e-6  # width of a range below which it is a point: wider than the tolerance of its linear programs
 
 
 @dataclass(frozen=True)
@@ -104,20 +106,45 @@ def _good(certificate: Certificate) -> bool:
     return certificate.exploitability <= certificate.default_tolerance
 
 
-def optimal_range(game: Game, player: int) -> tuple[Float[np.ndarray, " S"], Float[np.ndarray, " S"]]:
+class OptimalRange(NamedTuple):
+    """Smallest and largest realisation probability of each sequence of a player over all its optimal plans.
+
+    Of a matrix game these are the probabilities of the actions, behind the empty sequence, whose probability is 1.
+    """
+
+    low: Float[np.ndarray, " S"]
+    high: Float[np.ndarray, " S"]
+
+    @property
+    def unique(self) -> bool:
+        """Whether the player has one optimal plan only: no range is wider than 1e-6."""
+        return bool((self.high - self.low).max() < UNIQUE)
+
+
+def optimal_range(game: Game | str | os.PathLike[str], player: int = 0) -> OptimalRange:
     """Smallest and largest realisation probability of each sequence over all optimal plans of a player.
 
-    The optimal plan is unique where both agree. Plans within 1e-11 max |A| of the value count as optimal, so a range
-    may come out too wide, by about that over the game's smallest cost of a mistake. Takes two linear programs for each
-    sequence that an optimal plan may play; by complementary slackness the others are never played.
+    The equilibrium is unique where both players' are (`OptimalRange.unique`); in a symmetric game they are the same.
+    Sequences that cost more than 1e-7 max |A| are in no optimal plan, by complementary slackness. Plans of the others
+    within 1e-11 max |A| of the value count as optimal, so a range may come out too wide, by about that over the
+    smallest singular value of the payoffs in play. Takes two linear programs for each sequence that may be in play.
+
+    Args:
+        game: the game, or its name or file.
+        player: 0 for the row player, 1 for the column player.
+
+    Raises:
+        GameError: no game.
+        RuntimeError: HiGHS failed.
     """
-    program = _Program.of(game, player)
+    program = _Program.of(as_game(game), player)
     optimum, units = next(program.optimal())
     value, costs = -optimum.fun / units**2, optimum.lower.marginals[: program.own.n_sequences] / units
     low, high = np.zeros_like(costs), np.zeros_like(costs)
-    for s in np.flatnonzero(costs <= NEVER_PLAYED).tolist():
-        low[s], high[s] = (program.extreme(s, sign, value - FACE) for sign in (1.0, -1.0))
-    return low, high
+    never = costs > NEVER_PLAYED
+    for s in np.flatnonzero(~never).tolist():
+        low[s], high[s] = (program.extreme(s, sign, value - FACE, never) for sign in (1.0, -1.0))
+    return OptimalRange(low, high)
 
 
 class _Optimum(NamedTuple):
@@ -147,20 +174,28 @@ class _Program(NamedTuple):
         """The optimum, once an attempt."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[self.own.n_sequences] = -1.0
-        return self._attempts(objective, -np.inf)
+        return self._attempts(objective, -np.inf, np.zeros(self.own.n_sequences, bool))
 
-    def extreme(self, sequence: int, sign: float, value: float) -> float:
-        """The smallest (sign 1) or largest (sign -1) x_s over the plans that guarantee `value`."""
+    def extreme(self, sequence: int, sign: float, value: float, never: Bool[np.ndarray, " S"]) -> float:
+        """The smallest (sign 1) or largest (sign -1) x_s over the plans of at least `value`, some sequences apart."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[sequence] = sign
-        result, units = next(self._attempts(objective, value))
+        result, units = next(self._attempts(objective, value, never))
         return float(result.x[sequence]) / units
 
-    def _attempts(self, objective: Float[np.ndarray, " X"], value: float) -> Iterator[_Optimum]:
-        """Minima of an objective in (x, q) with q_0 at least `value`; RuntimeError if there is none."""
+    def _attempts(
+        self, objective: Float[np.ndarray, " X"], value: float, never: Bool[np.ndarray, " S"]
+    ) -> Iterator[_Optimum]:
+        """Minima of an objective in (x, q) with q_0 at least `value`, and x_s 0 where s is never played.
+
+        RuntimeError if there is none.
+        """
         solved, message = False, ""
         for units, method in ATTEMPTS:
-            result = self._minimize(objective, value * units**2, units, method)
+            lowest, highest = np.full(len(objective), -np.inf), np.full(len(objective), np.inf)
+            lowest[: self.own.n_sequences], lowest[self.own.n_sequences] = 0.0, value * units**2
+            highest[: self.own.n_sequences][never] = 0.0
+            result = self._minimize(objective, np.stack([lowest, highest], axis=1), units, method)
             if result.x is None:
                 message = result.message
             else:
@@ -169,20 +204,19 @@ class _Program(NamedTuple):
         if not solved:
             raise RuntimeError(f"the linear program could not be solved: {message}")
 
-    def _minimize(self, objective: Float[np.ndarray, " X"], value: float, units: float, method: str) -> OptimizeResult:
+    def _minimize(
+        self, objective: Float[np.ndarray, " X"], bounds: Float[np.ndarray, "X 2"], units: float, method: str
+    ) -> OptimizeResult:
         own, opponent = constraints(self.own), constraints(self.opponent)
         right = np.zeros(1 + self.own.n_infosets)
         right[0] = units
-        lowest = np.full(len(objective), -np.inf)
-        lowest[: self.own.n_sequences] = 0.0
-        lowest[self.own.n_sequences] = value
         return linprog(
             objective,
             A_ub=sparse.hstack([-units * self.payoffs.T, opponent.T], format="csr"),
             b_ub=np.zeros(self.opponent.n_sequences),
             A_eq=sparse.hstack([own, sparse.csr_array((len(right), 1 + self.opponent.n_infosets))], format="csr"),
             b_eq=right,
-            bounds=np.stack([lowest, np.full(len(objective), np.inf)], axis=1),
+            bounds=bounds,
             method=method,
             options=HIGHS,
         )

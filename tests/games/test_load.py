@@ -75,7 +75,8 @@ def test_paths_that_hold_no_game(tmp_path):
     cases = {
         "none.json": "there is no such file",
         "none.csv": "there is no such file",
-        "notes.txt": "expected a file that ends in .json, .csv, .tsv, .npy, .nfg, .efg, got the ending '.txt'",
+        "notes.txt": "expected a file that ends in .json, .csv, .tsv, .npy, .soc, .soi, .toc, .toi, .nfg, .efg, "
+        "got the ending '.txt'",
         "folder.json": "expected a file, got a directory",
         "none.nfg#judge=x": "#judge does not apply to .nfg files, try #sum_tolerance",
     }
