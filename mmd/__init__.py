@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mmd.algorithms.contract import Limits as Limits
     from mmd.algorithms.contract import Report as Report
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
+    from mmd.algorithms.mpo import MPO as MPO
     from mmd.feedback import Exact as Exact
     from mmd.feedback import Feedback as Feedback
     from mmd.feedback import Judge as Judge
@@ -69,6 +70,7 @@ _HOME = {
     "Anchored": "mmd.algorithms.anchored",
     "Auto": "mmd.algorithms.auto",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
+    "MPO": "mmd.algorithms.mpo",
     "solve_many": "mmd.solving.batch",
     "certify": "mmd.measure.certificate",
     "solve_exactly": "mmd.measure.exact",
