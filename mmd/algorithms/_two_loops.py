@@ -62,6 +62,7 @@ class TwoLoopsState(NamedTuple):
 
     Attributes:
         refused: attempts since the last step that was taken.
+        solved: the inner loop that ended last; without steps before.
         moves: how often the magnet has moved.
         last_move: alpha times the root of the distance by which it moved last; infinite before.
         uniform: [S0], [S1] plans of uniform play.
@@ -75,6 +76,7 @@ class TwoLoopsState(NamedTuple):
     log_magnet: Pair
     metric: Metric
     inner: Inner
+    solved: Inner
     moves: Int[Array, ""]
     last_move: Float[Array, ""]
     uniform: Pair
@@ -114,7 +116,7 @@ class TwoLoops:
         zero, infinity = jnp.zeros((), int), jnp.full((), jnp.inf, dtype)
         inner = Inner(jnp.asarray(self.first_alpha * scale, dtype), zero, infinity, infinity)
         return TwoLoopsState(
-            zero, zero + 2, zero, 1 / scale, iterate, log_policy, metric, inner, zero, infinity, uniform
+            zero, zero + 2, zero, 1 / scale, iterate, log_policy, metric, inner, inner, zero, infinity, uniform
         )
 
     def step(self, game: Game, state: TwoLoopsState) -> TwoLoopsState:
@@ -155,15 +157,18 @@ class TwoLoops:
         each = zip(game.players, at.plan, at.log_policy, state.log_magnet, state.metric.sequences, strict=True)
         distance = sum((player.bregman(*rest) for player, *rest in each), jnp.zeros_like(alpha))
         move = alpha * jnp.sqrt(distance)
-        factor = move / state.last_move
-        change = jnp.clip(jnp.sqrt(self.progress / factor), 1 / MOST_CHANGE, MOST_CHANGE)
-        known = (factor > 0) & jnp.isfinite(factor)
         infinity = jnp.full_like(alpha, jnp.inf)
         return state._replace(
             gradient_evaluations=state.gradient_evaluations + 1,
             log_magnet=at.log_policy,
             metric=metric_at(game, at.plan, state.uniform, self.mixing)[0],
-            inner=Inner(jnp.where(known, alpha * change, alpha), jnp.zeros((), int), infinity, infinity),
+            inner=Inner(self._next_alpha(alpha, move / state.last_move), jnp.zeros((), int), infinity, infinity),
+            solved=state.inner,
             moves=state.moves + 1,
             last_move=move,
         )
+
+    def _next_alpha(self, alpha: Float[Array, ""], factor: Float[Array, ""]) -> Float[Array, ""]:
+        """Alpha of the next inner loop, after a move that was `factor` times the one before; 0 or NaN if unknown."""
+        change = jnp.clip(jnp.sqrt(self.progress / factor), 1 / MOST_CHANGE, MOST_CHANGE)
+        return jnp.where((factor > 0) & jnp.isfinite(factor), alpha * change, alpha)
