@@ -4,9 +4,9 @@ Inner loop, at a magnet mu, a metric w and an alpha that stay: magnetic steps to
 
     <x, A y> - alpha D(x, mu) + alpha D(y, mu)                                  D the dilated KL with infoset weights w
 
-The players move in turn, the column player with the gradient extrapolated: `_primal_dual` without over-relaxation, whose
-test admits each step and adapts eta. It ends when the measured residual r = sqrt D(z_k+1, z_k) / eta, which is 0 at the
-regularised equilibrium alone, is at most `fall` times that of the loop's first step.
+The players move in turn, the column player with the gradient extrapolated: `_primal_dual` without over-relaxation,
+whose test admits each step and adapts eta. It ends when the measured residual r = sqrt D(z_k+1, z_k) / eta, which is 0
+at the regularised equilibrium alone, is at most `fall` times that of the loop's first step.
 
 Outer loop: the magnet moves to the iterate, where the range weights are measured anew (one more gradient evaluation,
 with |A|), and alpha is chosen for the next inner loop. At an exact solution s = alpha sqrt D(z, mu) is what is left of
@@ -96,7 +96,6 @@ class TwoLoops:
 
     name: ClassVar[str] = "mpo"
     keeps_best: ClassVar[bool] = False
-    moves_magnet: ClassVar[bool] = True
 
     fall: Number = 0.3
     progress: Number = 0.45
