@@ -52,7 +52,12 @@ REAL = (
 )
 DRAWN = tuple(f"drawn:{n}" for n in (5, 8, 10, 15, 20, 30, 40, 50, 100))
 TABLES = ("preference:cycle", *DRAWN, *REAL)
-KNOWN = ("preference:cycle", "interior:3", "interior:5", "interior:7")  # of an even number there would be many equilibria
+KNOWN = (
+    "preference:cycle",
+    "interior:3",
+    "interior:5",
+    "interior:7",
+)  # of an even number there would be many equilibria
 ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of sigma
 SMALL = 2_000  # sequences of a player
 ROWS = 100  # of a chunk
@@ -250,8 +255,8 @@ def measure(spec: str, data: Path, evaluations: int, seconds: float) -> dict[str
 class ConstantAlpha(TwoLoops):
     """The two loops with an alpha that stays."""
 
-    def _next_alpha(self, alpha: Any, factor: Any) -> Any:
-        return alpha
+    def _next_alpha(self, solved: Any, factor: Any) -> Any:
+        return solved.alpha
 
 
 def smallest_singular_value(game: mmd.Game, plan: tuple[np.ndarray, ...], weights: tuple[np.ndarray, ...]) -> float:

@@ -13,7 +13,8 @@ with |A|), and alpha is chosen for the next inner loop. At an exact solution s =
 the original game's optimality conditions. In an unconstrained bilinear game with singular value sigma an exact solution
 multiplies s by 1 / sqrt(1 + (sigma / alpha)^2), for an inner loop of about 1 / (eta alpha) steps: the most progress for
 the work is made at alpha = sigma / 1.98, where that factor is 0.45. So alpha is multiplied by sqrt(0.45 / f), f the
-factor just measured, and by no more than 2 either way.
+factor just measured, and by no more than 2 either way. After a loop of fewer than 10 steps it does not rise: a move
+costs an evaluation as well.
 
 Proven: z = z+ at the regularised equilibrium alone, whatever the step. With a constant `eta < 1 / L`, for L with
 |<x - x', A (y - y')>| <= L (D(x, x') + D(y, y')), the *last* iterate of the inner loop converges linearly to it:
@@ -39,6 +40,7 @@ from mmd.measure import metrics
 from mmd.measure.metrics import Profile
 
 MOST_CHANGE = 2.0  # of alpha, from one inner loop to the next
+SHORT = 10  # steps: an inner loop of fewer is not made shorter
 
 
 class Inner(NamedTuple):
@@ -99,7 +101,7 @@ class TwoLoops:
 
     fall: Number = 0.3
     progress: Number = 0.45
-    first_alpha: Number = 0.1
+    first_alpha: Number = 0.01
     mixing: Number = 0.2
 
     def resolve(self, game: Game) -> "TwoLoops":
@@ -161,13 +163,14 @@ class TwoLoops:
             gradient_evaluations=state.gradient_evaluations + 1,
             log_magnet=at.log_policy,
             metric=metric_at(game, at.plan, state.uniform, self.mixing)[0],
-            inner=Inner(self._next_alpha(alpha, move / state.last_move), jnp.zeros((), int), infinity, infinity),
+            inner=Inner(self._next_alpha(state.inner, move / state.last_move), jnp.zeros((), int), infinity, infinity),
             solved=state.inner,
             moves=state.moves + 1,
             last_move=move,
         )
 
-    def _next_alpha(self, alpha: Float[Array, ""], factor: Float[Array, ""]) -> Float[Array, ""]:
-        """Alpha of the next inner loop, after a move that was `factor` times the one before; 0 or NaN if unknown."""
-        change = jnp.clip(jnp.sqrt(self.progress / factor), 1 / MOST_CHANGE, MOST_CHANGE)
-        return jnp.where((factor > 0) & jnp.isfinite(factor), alpha * change, alpha)
+    def _next_alpha(self, solved: Inner, factor: Float[Array, ""]) -> Float[Array, ""]:
+        """Alpha after an inner loop whose move was `factor` times the one before; unchanged where it is 0 or NaN."""
+        most = jnp.where(solved.steps < SHORT, 1.0, MOST_CHANGE)
+        change = jnp.clip(jnp.sqrt(self.progress / factor), 1 / MOST_CHANGE, most)
+        return jnp.where((factor > 0) & jnp.isfinite(factor), solved.alpha * change, solved.alpha)
