@@ -28,7 +28,7 @@ import jax
 from mmd import magnets
 from mmd.algorithms._selfplay import Rates, RegularizedSelfPlay, magnetic
 from mmd.algorithms._two_loops import TwoLoops
-from mmd.feedback import Exact, Feedback
+from mmd.feedback import Exact
 from mmd.game.game import Game, GameError, Number, Pair
 
 
@@ -52,8 +52,8 @@ class MPO(RegularizedSelfPlay):
 
     eta: Number = None
     alpha: Number = None
-    magnet: magnets.Magnet | None = None
-    feedback: Feedback | None = None
+    magnet: Any = None
+    feedback: Any = None
 
     def resolve(self, game: Game) -> Any:
         """The two loops, or this algorithm with its defaults filled in.

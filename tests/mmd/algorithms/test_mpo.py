@@ -160,7 +160,7 @@ def test_a_loop_ends_when_its_residual_has_fallen_and_not_before() -> None:
         ]
         assert all(np.array_equal(new, old) for new, old in kept)
         assert found.inner.alpha[k + 1] == found.inner.alpha[k]
-    assert found.moves[k] >= 8
+    assert found.moves[-1] >= 8
 
 
 def damped_fixed_point(game: mmd.Game, magnet: Pair, alpha: float, weights: Pair) -> Pair:
@@ -181,7 +181,7 @@ def damped_fixed_point(game: mmd.Game, magnet: Pair, alpha: float, weights: Pair
         if step < 1e-12:
             return logs
         logs = tuple(0.9 * log + 0.1 * reply for log, reply in zip(logs, replies, strict=True))
-    raise AssertionError(f"the fixed point moves by {step}")
+    raise AssertionError("the fixed point still moves")
 
 
 @pytest.mark.parametrize("game", [KUHN, matrix.game(A)], ids=["kuhn", "matrix"])
@@ -202,28 +202,33 @@ def test_an_inner_loop_solves_its_regularized_game(game: mmd.Game) -> None:
 
 
 def test_constant_steps_contract_as_the_theorem_says() -> None:
-    """V = D(z*, z) / eta - <x* - x, A (y* - y)> falls by 1 / (1 + eta alpha / 2) a step on Kuhn poker."""
-    alpha, eta = 0.5, 0.99 / theory.smoothness(KUHN)
-    center = tuple(np.asarray(player.uniform()) for player in KUHN.players)
-    star, payoffs = quantal_response_equilibrium(KUHN, alpha, center), dense_payoffs(KUHN)
-    goal = tuple(plan_of(player, log) for player, log in zip(KUHN.players, star, strict=True))
-    weights = tuple(jnp.ones(player.n_infosets) for player in KUHN.players)
-    metric = Metric(weights, tuple(p.over_sequences(w) for p, w in zip(KUHN.players, weights, strict=True)))
-    on_device, magnet = KUHN.astype(jnp.float64), tuple(jnp.asarray(c) for c in center)
-    profile = metrics.profile(on_device, magnet)
+    """V = D(z*, z) / eta + <x* - x, A (y* - y)> falls by 1 / (1 + eta alpha / 2) a step, or faster.
+
+    An extrapolation by 1 in place of 2, and the other sign in V, break it here by a tenth.
+    """
+    game, alpha = matrix.game(A), 0.03
+    eta = 0.99 / theory.smoothness(game)
+    uniform = tuple(np.asarray(player.uniform()) for player in game.players)
+    star, payoffs = quantal_response_equilibrium(game, alpha, uniform), dense_payoffs(game)
+    goal = tuple(plan_of(player, log) for player, log in zip(game.players, star, strict=True))
+    on_device, magnet = game.astype(jnp.float64), tuple(jnp.asarray(log) for log in uniform)
+    metric = Metric((jnp.ones(1), jnp.ones(1)), (jnp.ones(4), jnp.ones(5)))
     step = jax.jit(lambda at: stepped(on_device, at, Pull(magnet, metric, alpha), jnp.asarray(eta)).profile)
 
     def potential() -> float:
         x, y = (np.asarray(plan) for plan in profile.plan)
-        return kl_to(KUHN, star, profile.log_policy) / eta - (goal[0] - x) @ payoffs @ (goal[1] - y)
+        return float(kl_to(game, star, profile.log_policy) / eta + (goal[0] - x) @ payoffs @ (goal[1] - y))
 
+    rng = np.random.default_rng(1)
+    start = tuple(p.normalized(jnp.asarray(rng.normal(size=p.n_sequences))) for p in on_device.players)
+    profile = metrics.profile(on_device, start)
     last = begin = potential()
-    for _ in range(60):
+    for _ in range(200):
         profile = step(profile)
         now = potential()
         assert now <= last / (1 + eta * alpha / 2) + 1e-12
         last = now
-    assert last < 1e-3 * begin
+    assert last < 1e-2 * begin
 
 
 # -------------------------------------------------------------------- the outer loop
@@ -238,7 +243,7 @@ def test_an_exact_solution_brings_the_magnet_closer_to_the_equilibrium(spec: str
     goal = tuple(plan_of(player, log) for player, log in zip(game.players, star, strict=True))
     payoffs, moves = dense_payoffs(game), 1 + np.flatnonzero(np.diff(found.moves))
     assert len(moves) >= 4
-    for k in moves:
+    for k in map(int, moves):
         metric, alpha = at(found.metric.infosets, k - 1), found.inner.alpha[k - 1]
         before, after = at(found.log_magnet, k - 1), at(found.log_magnet, k)
         x, y = (plan_of(player, log) for player, log in zip(game.players, after, strict=True))
@@ -247,7 +252,7 @@ def test_an_exact_solution_brings_the_magnet_closer_to_the_equilibrium(spec: str
         assert gain >= -1e-12
         np.testing.assert_allclose(alpha * (fall - weighted(game, after, before, metric)), gain, rtol=0, atol=1e-8)
         assert fall >= -1e-7
-    first, last = (weighted(game, star, at(found.log_magnet, k), metric) for k in (0, moves[-1]))
+    first, last = (kl_to(game, star, at(found.log_magnet, k)) for k in (0, int(moves[-1])))
     assert last < 0.5 * first
 
 
