@@ -3,7 +3,8 @@
     python -m benchmarks.claims.two_loops [--games kuhn_poker ...] [--evaluations 500000] [--seconds 900] [--page]
 
 For every game: gradient evaluations to 1e-2, ..., 1e-9 of the last iterate, those of `anchored` beside them; a line
-fitted to log10 of the exploitability between 1e-2 and 1e-9, its slope and R^2; for every inner loop the factor by which
+fitted to log10 of the exploitability between 1e-2 and 1e-9, its slope and R^2 (and R^2 for the smallest exploitability
+so far, since within an inner loop the iterate swings); for every inner loop the factor by which
 it contracted in a step beside the theorem's at the same eta and alpha (`mmd.measure.theory`, which admits only
 eta <= alpha / L^2). For games whose one equilibrium is known and in the interior: the factor by which KL(z*, magnet)
 falls in a move at a constant alpha, inner loops solved to 1e-6, beside that of a bilinear game without constraints,
@@ -17,6 +18,7 @@ docs/two-loops.md and its figure from what is stored.
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,6 +65,34 @@ SMALL = 2_000  # sequences of a player
 ROWS = 100  # of a chunk
 PAGE = RESULTS.parents[1] / "docs" / "two-loops.md"
 UNIQUE = 1e-6
+LINE = 0.98  # R^2 of what is called a line here
+OPENING = """# The two loops of Magnetic Preference Optimization
+
+By `python -m benchmarks.claims.two_loops --page`, from `benchmarks/results/two_loops.json`. `mmd.MPO()` without a
+number, from the uniform policy, its *last* iterate: an inner loop of magnetic mirror descent with a magnet that stays,
+then the magnet moves to the iterate. What of it is proven stands in [theory](theory.md); this page is measured.
+
+Exploitability 1e-9, in payoff units, was reached on {reached} games, on {twice} of those where `anchored` reaches it in
+at most twice its gradient evaluations. Each run went on until then, or to a limit that the results file names.
+
+Is the curve a line, from 1e-2 to 1e-9, on a logarithmic axis against evaluations? An R^2 of at least {line} says so on
+{last} games. Within an inner loop the iterate swings around the regularized equilibrium, and its exploitability
+with it; for the smallest exploitability so far it is {smallest}. Where that is low, too, there is a plateau before
+alpha has come down to the smallest differences of the game, and a steeper fall after it.
+
+An inner loop contracts, in the median and in KL, faster than the `1 / (1 + eta alpha)` a step that is proven for
+`eta <= alpha / L^2` on {faster} games, with steps that are longer than that.
+
+![curves, inner loops and outer loops](two-loops.svg)
+"""
+OUTER = """*Measured* and *theorem* are medians over inner loops of the factor of one step, in KL.
+
+## The outer loop, by alpha
+
+The factor of KL(z*, magnet) in a move, alpha constant and inner loops solved to 1e-6, on games with one equilibrium,
+which plays every action. Sigma is the smallest singular value of the payoffs there in the metric of D; the last column
+is 1 / (1 + (sigma / alpha)^2), that of a bilinear game without constraints.
+"""
 
 
 class Course(NamedTuple):
@@ -130,6 +160,18 @@ def chunk(algorithm: TwoLoops, game: mmd.Game, state: TwoLoopsState, every: int)
     return state, jax.tree.map(lambda a: a.reshape(-1), course), exploitability
 
 
+def rounded(value: float) -> float:
+    """To five digits."""
+    return float(f"{value:.5g}")
+
+
+def fitted(n: np.ndarray, values: np.ndarray) -> tuple[float, float]:
+    """Slope and R^2 of the least-squares line."""
+    slope, height = np.polyfit(n, values, 1)
+    left = np.sum((values - slope * n - height) ** 2)
+    return float(slope), float(1 - left / np.sum((values - values.mean()) ** 2))
+
+
 @dataclass(frozen=True)
 class Run:
     """A run: the course of every step, and the measured exploitabilities with their evaluations."""
@@ -146,7 +188,10 @@ class Run:
         return int(self.evaluations[there[0]]) if len(there) else None
 
     def line(self) -> dict[str, float] | None:
-        """Decades an evaluation and R^2 of a line through log10(exploitability) between the first and the last mark."""
+        """Decades an evaluation of a line through log10(exploitability) between the first and the last mark, and R^2.
+
+        And R^2 of the line through the smallest exploitability so far: within an inner loop the iterate swings.
+        """
         begin, end = self.first_below(MARKS[0]), self.first_below(MARKS[-1])
         if begin is None or end is None:
             return None
@@ -154,9 +199,12 @@ class Run:
         n, log = self.evaluations[within], np.log10(self.exploitability[within])
         if len(n) < 3:
             return None
-        slope, height = np.polyfit(n, log, 1)
-        left = np.sum((log - slope * n - height) ** 2) / np.sum((log - log.mean()) ** 2)
-        return {"decades_per_evaluation": -slope, "r_squared": 1 - left}
+        slope, r_squared = fitted(n, log)
+        return {
+            "decades_per_evaluation": -slope,
+            "r_squared": r_squared,
+            "r_squared_of_smallest": fitted(n, np.minimum.accumulate(log))[1],
+        }
 
     def inner_loops(self) -> list[dict[str, float]]:
         """Every inner loop that ended: alpha, steps, and measured and proven factors of a step, in KL."""
@@ -171,11 +219,11 @@ class Run:
             found.append(
                 {
                     "evaluations": int(c.evaluations),
-                    "alpha": alpha,
+                    "alpha": rounded(alpha),
                     "steps": steps,
-                    "eta": float(np.exp(np.log(eta).mean())),
-                    "measured": float((c.residual / c.first_residual) ** (2 / (steps - 1))),
-                    "theorem": float(np.exp(np.log([theory.contraction_factor(e, alpha) for e in eta]).mean())),
+                    "eta": rounded(np.exp(np.log(eta).mean())),
+                    "measured": rounded((c.residual / c.first_residual) ** (2 / (steps - 1))),
+                    "theorem": rounded(np.exp(np.log([theory.contraction_factor(e, alpha) for e in eta]).mean())),
                 }
             )
             begin = end
@@ -204,7 +252,7 @@ def run(game: mmd.Game, algorithm: TwoLoops, evaluations: int, seconds: float, g
     return Run(whole, whole.evaluations[every - 1 :: every], np.concatenate(measured), spent, policy)
 
 
-def thinned(at: np.ndarray, values: np.ndarray, most: int = 200) -> list[list[float]]:
+def thinned(at: np.ndarray, values: np.ndarray, most: int = 100) -> list[list[float]]:
     """At most so many points of a curve, evenly spaced."""
     index = np.unique(np.linspace(0, len(at) - 1, most).astype(int))
     return [[int(at[i]), float(f"{values[i]:.3e}")] for i in index]
@@ -327,13 +375,13 @@ def medians(result: dict[str, Any]) -> tuple[float, float]:
 
 def rows(results: dict[str, Any]) -> list[list[str]]:
     """A line for each game."""
-    table = []
+    lines = []
     for spec, found in results.items():
         to, line = found["evaluations_to"], found["line"]
         theirs = found["anchored"]["1e-09"]
         ours = to["1e-09"]
         measured, proven = medians(found)
-        table.append(
+        lines.append(
             [
                 spec.split("/")[-1].removesuffix(".json"),
                 *(f"{to[mark]:,}" if to[mark] else "-" for mark in ("1e-02", "1e-03", "1e-06", "1e-09")),
@@ -341,58 +389,117 @@ def rows(results: dict[str, Any]) -> list[list[str]]:
                 f"{ours / theirs:.2f}" if ours and theirs else "-",
                 f"{1e3 * line['decades_per_evaluation']:.3g}" if line else "-",
                 f"{line['r_squared']:.3f}" if line else "-",
+                f"{line['r_squared_of_smallest']:.3f}" if line else "-",
                 str(len(found["inner_loops"])),
                 f"{measured:.4f}",
                 f"{proven:.4f}",
             ]
         )
-    return table
+    return lines
 
 
 HEADER = (
     *("game", "to 1e-2", "1e-3", "1e-6", "1e-9", "anchored 1e-9", "ratio"),
-    *("decades / 1,000", "R^2", "inner loops", "measured", "theorem"),
+    *("decades / 1,000", "R^2", "of the smallest", "inner loops", "measured", "theorem"),
 )
 
 
 def draw(stored: dict[str, Any], path: Path) -> None:
-    """The figure: both kinds of game, inner loops, outer loops."""
+    """The figure: both kinds of game, inner loops, outer loops; .svg."""
+    import matplotlib
+
     figure = empty_figure(figsize=(10.0, 7.5), layout="constrained")
     (trees, tables), (inner, outer) = figure.subplots(2, 2)
     for axes, kind, title in ((trees, "tree", "trees"), (tables, "preference", "preference games")):
-        for n, found in enumerate(one for one in stored["games"].values() if one["kind"] == kind):
-            at, values = np.array(found["curve"]).T
-            axes.plot(at / at[-1], np.maximum(values, 1e-12), color=COLORS[n % len(COLORS)], lw=1)
-        axes.set(yscale="log", ylim=(5e-10, 5), xlabel="share of the run to 1e-9", ylabel="exploitability", title=title)
-    for n, (spec, found) in enumerate(stored["games"].items()):
-        loops = [one for one in found["inner_loops"] if one["measured"] < 1]
-        rates = [[-np.log(one[name]) for one in loops] for name in ("theorem", "measured")]
-        inner.plot(*rates, ".", color=COLORS[n % len(COLORS)], ms=3, label=spec)
-    ends = np.array([1e-6, 10])
-    inner.plot(ends, ends, "k-", lw=0.8)
-    label = "rate of a step in an inner loop, -log of the factor of KL"
-    inner.set(xscale="log", yscale="log", xlabel="theorem, log(1 + eta alpha)", ylabel="measured", title=label)
-    share = np.geomspace(0.2, 5, 100)
-    outer.plot(share, 1 / (1 + share**-2.0), "k-", lw=0.8, label="bilinear")
-    for n, found in enumerate(stored["outer"].values()):
-        points = [(p["alpha_of_sigma"], p["factor"]) for p in found["by_alpha"] if p["factor"]]
-        outer.plot(*zip(*points, strict=True), "o", color=COLORS[n], ms=4, label=found["game"])
-    outer.set(xscale="log", xlabel="alpha / sigma", ylabel="factor of a move", title="KL(z*, magnet) in a move")
-    outer.legend(fontsize="small")
+        draw_curves(axes, [found for found in stored["games"].values() if found["kind"] == kind])
+        axes.set_title(f"{title}: last iterate (thin), smallest so far (thick)")
+    trees.legend(fontsize="xx-small", ncols=2, loc="lower left")
+    draw_inner(inner, list(stored["games"].values()))
+    draw_outer(outer, list(stored["outer"].values()))
     for axes in (trees, tables, inner, outer):
         axes.grid(visible=True, alpha=0.3)
         axes.title.set_fontsize("medium")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+    matplotlib.rcParams["svg.hashsalt"] = "magnetic-mirror"
+    figure.savefig(path, metadata={"Date": None})
+
+
+def draw_curves(axes: Any, results: list[dict[str, Any]]) -> None:
+    """Exploitability against the share of a run."""
+    for n, found in enumerate(results):
+        at, values = np.array(found["curve"]).T
+        share, color = at / at[-1], COLORS[n % len(COLORS)]
+        axes.plot(share, values, color=color, lw=0.5, alpha=0.6)
+        smallest, dashes = np.minimum.accumulate(values), ("-", "--", ":")[n // len(COLORS)]
+        axes.plot(share, smallest, color=color, lw=1.5, ls=dashes, label=found["game"])
+    axes.set(yscale="log", ylim=(5e-10, 5), xlabel="share of the run to 1e-9", ylabel="exploitability")
+
+
+def draw_inner(axes: Any, results: list[dict[str, Any]]) -> None:
+    """Measured and proven rate of every inner loop."""
+    for n, found in enumerate(results):
+        loops = [one for one in found["inner_loops"] if 0 < one["measured"] < 1]
+        rates = [[-np.log(one[name]) for one in loops] for name in ("theorem", "measured")]
+        axes.plot(*rates, ".", color=COLORS[n % len(COLORS)], ms=3)
+    axes.plot([1e-5, 3], [1e-5, 3], "k-", lw=0.8)
+    title = "rate of a step, -log of the factor of KL, in each inner loop"
+    axes.set(xscale="log", yscale="log", xlabel="theorem: log(1 + eta alpha)", ylabel="measured", title=title)
+
+
+def draw_outer(axes: Any, results: list[dict[str, Any]]) -> None:
+    """The factor of a move against alpha, and the formula."""
+    share = np.geomspace(0.2, 5, 100)
+    axes.plot(share, 1 / (1 + share**-2.0), "k-", lw=0.8, label="1 / (1 + (sigma / alpha)^2)")
+    for n, found in enumerate(results):
+        points = [(p["alpha_of_sigma"], p["factor"]) for p in found["by_alpha"] if p["factor"]]
+        axes.plot(*zip(*points, strict=True), "osv^"[n], color=COLORS[n], ms=7 - n, label=found["game"], mfc="none")
+    axes.set(
+        xscale="log", xlabel="alpha / sigma", ylabel="factor", title="factor of KL(z*, magnet) in a move, by alpha"
+    )
+    axes.set_xticks(ALPHAS, [f"{share:g}" for share in ALPHAS])
+    axes.minorticks_off()
+    axes.legend(fontsize="small")
+
+
+def shares(stored: dict[str, Any]) -> dict[str, str]:
+    """How many games reach 1e-9, need at most twice what `anchored` needs, and fall along a line."""
+    found = stored["games"].values()
+    done = [one for one in found if one["evaluations_to"]["1e-09"]]
+    beside = [one for one in done if one["anchored"]["1e-09"]]
+    twice = [one for one in beside if one["evaluations_to"]["1e-09"] <= 2 * one["anchored"]["1e-09"]]
+    lines = [one["line"] for one in done if one["line"]]
+    last, smallest = (sum(line[name] >= LINE for line in lines) for name in ("r_squared", "r_squared_of_smallest"))
+    faster = [one for one in found if len(one["inner_loops"]) and np.subtract(*medians(one)) < 0]
+    return {
+        "reached": f"{len(done)} of {len(found)}",
+        "twice": f"{len(twice)} of {len(beside)}",
+        "last": f"{last} of {len(lines)}",
+        "smallest": f"{smallest} of {len(lines)}",
+        "faster": f"{len(faster)} of {len(found)}",
+    }
+
+
+def outer_rows(stored: dict[str, Any]) -> list[list[str]]:
+    """A line for each share of sigma."""
+    every = list(stored["outer"].values())
+    return [
+        [f"{share:g}", *(f"{one['by_alpha'][k]['factor']:.4f}" for one in every), f"{1 / (1 + share**-2):.4f}"]
+        for k, share in enumerate(ALPHAS)
+    ]
+
+
+def table(header: Sequence[str], lines: list[list[str]]) -> list[str]:
+    """A Markdown table and an empty line."""
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *lines)] + [""]
 
 
 def page(stored: dict[str, Any]) -> str:
     """docs/two-loops.md."""
-    lines = ["# The two loops of Magnetic Preference Optimization", "", (__doc__ or "").split("\n\n")[2].strip(), ""]
+    lines = OPENING.format(line=LINE, **shares(stored)).split("\n")
     for kind, title in (("tree", "Trees"), ("preference", "Preference games")):
         chosen = {spec: found for spec, found in stored["games"].items() if found["kind"] == kind}
-        lines += [f"## {title}", "", "| " + " | ".join(HEADER) + " |", "| --- " * len(HEADER) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows(chosen)] + [""]
-    return "\n".join(lines)
+        lines += [f"## {title}", "", *table(HEADER, rows(chosen))]
+    names = [f"`{one['game']}`" for one in stored["outer"].values()]
+    return "\n".join([*lines, *OUTER.split("\n"), *table(("alpha / sigma", *names, "bilinear"), outer_rows(stored))])
 
 
 def main() -> None:
