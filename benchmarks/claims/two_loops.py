@@ -74,6 +74,7 @@ then the magnet moves to the iterate. What of it is proven stands in [theory](th
 
 Exploitability 1e-9, in payoff units, was reached on {reached} games, on {twice} of those where `anchored` reaches it in
 at most twice its gradient evaluations. Each run went on until then, or to a limit that the results file names.
+Not reached, in so many evaluations: {short}. Not measured: {missing}.
 
 Is the curve a line, from 1e-2 to 1e-9, on a logarithmic axis against evaluations? An R^2 of at least {line} says so on
 {last} games. Within an inner loop the iterate swings around the regularized equilibrium, and its exploitability
@@ -460,6 +461,12 @@ def draw_outer(axes: Any, results: list[dict[str, Any]]) -> None:
     axes.legend(fontsize="small")
 
 
+def far_of(found: dict[str, Any]) -> str:
+    """A run that did not reach the last mark, and where it stood."""
+    gap, n = found["certified_exploitability_at_the_end"], found["evaluations"]
+    return f"`{found['game']}` ({gap:.1e} after {n:,})"
+
+
 def shares(stored: dict[str, Any]) -> dict[str, str]:
     """How many games reach 1e-9, need at most twice what `anchored` needs, and fall along a line."""
     found = stored["games"].values()
@@ -469,7 +476,11 @@ def shares(stored: dict[str, Any]) -> dict[str, str]:
     lines = [one["line"] for one in done if one["line"]]
     last, smallest = (sum(line[name] >= LINE for line in lines) for name in ("r_squared", "r_squared_of_smallest"))
     faster = [one for one in found if len(one["inner_loops"]) and np.subtract(*medians(one)) < 0]
+    far = [one for one in found if not one["evaluations_to"]["1e-09"]]
+    missing = [f"`{spec}`" for spec in (*race.GAMES, *TABLES) if spec not in stored["games"]]
     return {
+        "short": ", ".join(far_of(one) for one in far) or "none",
+        "missing": ", ".join(missing) or "none",
         "reached": f"{len(done)} of {len(found)}",
         "twice": f"{len(twice)} of {len(beside)}",
         "last": f"{last} of {len(lines)}",
