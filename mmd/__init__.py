@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mmd.algorithms.contract import Report as Report
     from mmd.algorithms.interior import Interior as Interior
     from mmd.algorithms.magnetic import MagneticMirrorDescent as MagneticMirrorDescent
+    from mmd.algorithms.mpo import MPO as MPO
     from mmd.algorithms.restarted import Restarted as Restarted
     from mmd.feedback import Exact as Exact
     from mmd.feedback import Feedback as Feedback
@@ -82,6 +83,7 @@ _HOME = {
     "Interior": "mmd.algorithms.interior",
     "Restarted": "mmd.algorithms.restarted",
     "MagneticMirrorDescent": "mmd.algorithms.magnetic",
+    "MPO": "mmd.algorithms.mpo",
     "solve_many": "mmd.solving.batch",
     "certify": "mmd.measure.certificate",
     "solve_exactly": "mmd.measure.exact",

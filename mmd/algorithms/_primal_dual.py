@@ -72,6 +72,22 @@ class PrimalDualState(NamedTuple):
     uniform: Pair
 
 
+class Pull(NamedTuple):
+    """What both players are drawn to in a step: the magnet, in which metric, and how strongly."""
+
+    log_magnet: Pair
+    metric: Metric
+    alpha: Float[Array, ""] | float
+
+
+class Moved(NamedTuple):
+    """Where a step leads: `distance` is D(x+, x) + D(y+, y), `interaction` |<x+ - x, A (y+ - y)>|."""
+
+    profile: Profile
+    distance: Float[Array, ""]
+    interaction: Float[Array, ""]
+
+
 class Attempt(NamedTuple):
     """A step that may be refused."""
 
@@ -144,36 +160,11 @@ class PrimalDual(ABC):
 
     def _attempt(self, game: Game, state: PrimalDualState) -> Attempt:
         """The step of the module docstring, and whether its length is admissible."""
-        row, column = game.players
-        at, metric = state.iterate, state.metric
-        size = (1 + self.relaxation) * state.eta
-        alpha = Halpern(strength=self.strength).alpha(0.0, size, state.epoch.steps)
-        log_x = row.magnetic_step(
-            at.log_policy[0], state.log_magnet[0], at.gradient[0], size, alpha, metric.infosets[0]
-        )
-        x = row.top_down(log_x)
-        to_column = game.gradient(1, x)
-        extrapolated = at.gradient[1] + 2 / (1 + self.relaxation) * (to_column - at.gradient[1])
-        log_y = column.magnetic_step(
-            at.log_policy[1], state.log_magnet[1], extrapolated, size, alpha, metric.infosets[1]
-        )
-        y = column.top_down(log_y)
-        to_row = game.gradient(0, y)
-        moved = Profile((log_x, log_y), (x, y), (to_row, to_column))
-        distance = row.bregman(x, log_x, at.log_policy[0], metric.sequences[0])
-        distance += column.bregman(y, log_y, at.log_policy[1], metric.sequences[1])
-        interaction = jnp.abs(jnp.dot(x - at.plan[0], to_row - at.gradient[0]))
-        return self._judge(state, moved, distance, interaction)
-
-    def _judge(
-        self, state: PrimalDualState, moved: Profile, distance: Float[Array, ""], interaction: Float[Array, ""]
-    ) -> Attempt:
-        """PDLP's step rule; its counter is global, never reset at restarts."""
-        bar = jnp.where(interaction > 0, distance / interaction, jnp.inf)
-        standstill = distance < STANDSTILL
-        eta = jnp.where(standstill, state.eta, next_step(state.eta, bar, state.accepted + state.refused))
-        accepted = (state.eta <= bar) | (state.refused >= MAX_REFUSALS) | standstill
-        return Attempt(moved, accepted, jnp.sqrt(distance), eta)
+        alpha = Halpern(strength=self.strength).alpha(0.0, (1 + self.relaxation) * state.eta, state.epoch.steps)
+        pull = Pull(state.log_magnet, state.metric, alpha)
+        moved = stepped(game, state.iterate, pull, state.eta, self.relaxation)
+        accepted, eta = judged(moved, state.eta, state.accepted + state.refused, state.refused)
+        return Attempt(moved.profile, accepted, jnp.sqrt(moved.distance), eta)
 
     def _account(self, state: PrimalDualState, attempt: Attempt) -> tuple[Epoch, Bool[Array, ""]]:
         """The epoch with the attempt counted, and whether to restart."""
@@ -221,26 +212,80 @@ class PrimalDual(ABC):
         """Where to restart, the best policy seen, and the gradient evaluations that it took."""
 
     def _measure(self, game: Game, at: Profile, uniform: Pair) -> tuple[Metric, Float[Array, ""]]:
-        """Range weights at a profile mixed with uniform play, divided by their joint mean; and that mean."""
-        size = game.payoff.absolute()
-        mixed = tuple(
-            (1 - self.mixing) * plan + self.mixing * even for plan, even in zip(at.plan, uniform, strict=True)
-        )
-        bounds = (size.times(mixed[1]), size.transposed_times(mixed[0]))
-        weights = tuple(player.range_weights(b) for player, b in zip(game.players, bounds, strict=True))
-        mean = (jnp.sum(weights[0]) + jnp.sum(weights[1])) / (weights[0].size + weights[1].size)
-        scaled = tuple(w / mean for w in weights)
-        return Metric(scaled, tuple(p.over_sequences(w) for p, w in zip(game.players, scaled, strict=True))), mean
+        """The metric at a profile mixed with uniform play."""
+        return metric_at(game, at.plan, uniform, self.mixing)
 
     def _measured(self, game: Game, at: Profile) -> Candidate:
         """A profile as a candidate."""
         return Candidate(at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.zeros((), int))
 
 
+def stepped(game: Game, at: Profile, pull: Pull, eta: Float[Array, ""], relaxation: Number = 0.0) -> Moved:
+    """The step of the module docstring: the row player, then the column player with the extrapolated gradient.
+
+    Args:
+        game: the game.
+        at: the profile before it.
+        pull: the magnet, the metric and alpha.
+        eta: the step size, in 1 / payoff units and without over-relaxation.
+        relaxation: rho.
+    """
+    row, column = game.players
+    size, log_magnet, metric = (1 + relaxation) * eta, pull.log_magnet, pull.metric
+    log_x = row.magnetic_step(at.log_policy[0], log_magnet[0], at.gradient[0], size, pull.alpha, metric.infosets[0])
+    x = row.top_down(log_x)
+    to_column = game.gradient(1, x)
+    ahead = at.gradient[1] + 2 / (1 + relaxation) * (to_column - at.gradient[1])
+    log_y = column.magnetic_step(at.log_policy[1], log_magnet[1], ahead, size, pull.alpha, metric.infosets[1])
+    y = column.top_down(log_y)
+    to_row = game.gradient(0, y)
+    distance = row.bregman(x, log_x, at.log_policy[0], metric.sequences[0])
+    distance += column.bregman(y, log_y, at.log_policy[1], metric.sequences[1])
+    interaction = jnp.abs(jnp.dot(x - at.plan[0], to_row - at.gradient[0]))
+    return Moved(Profile((log_x, log_y), (x, y), (to_row, to_column)), distance, interaction)
+
+
+def judged(
+    moved: Moved, eta: Float[Array, ""], attempts: Int[Array, ""], refused: Int[Array, ""]
+) -> tuple[Bool[Array, ""], Float[Array, ""]]:
+    """Whether a step is taken, and the next step size, by PDLP's rule.
+
+    Args:
+        moved: where the step leads.
+        eta: its size.
+        attempts: attempts before this one, never reset.
+        refused: those since the last step that was taken.
+    """
+    bar = jnp.where(moved.interaction > 0, moved.distance / moved.interaction, jnp.inf)
+    standstill = moved.distance < STANDSTILL
+    accepted = (eta <= bar) | (refused >= MAX_REFUSALS) | standstill
+    return accepted, jnp.where(standstill, eta, next_step(eta, bar, attempts))
+
+
 def next_step(eta: Float[Array, ""], bar: Float[Array, ""], attempts: Int[Array, ""]) -> Float[Array, ""]:
     """PDLP's rule: the next step size after `attempts` earlier ones, where `bar` is the longest that was admissible."""
     n = (attempts + 2).astype(eta.dtype)
     return jnp.minimum((1 - n**-0.3) * bar, (1 + n**-0.6) * eta)
+
+
+def metric_at(game: Game, plan: Pair, uniform: Pair, mixing: Number) -> tuple[Metric, Float[Array, ""]]:
+    """Range weights at a profile mixed with uniform play, divided by their joint mean; and that mean.
+
+    Costs one gradient evaluation, with |A|.
+
+    Args:
+        game: the game.
+        plan: [S0], [S1] the profile.
+        uniform: [S0], [S1] uniform play.
+        mixing: share of uniform play.
+    """
+    size = game.payoff.absolute()
+    mixed = tuple((1 - mixing) * x + mixing * even for x, even in zip(plan, uniform, strict=True))
+    bounds = (size.times(mixed[1]), size.transposed_times(mixed[0]))
+    weights = tuple(player.range_weights(b) for player, b in zip(game.players, bounds, strict=True))
+    mean = (jnp.sum(weights[0]) + jnp.sum(weights[1])) / (weights[0].size + weights[1].size)
+    scaled = tuple(w / mean for w in weights)
+    return Metric(scaled, tuple(p.over_sequences(w) for p, w in zip(game.players, scaled, strict=True))), mean
 
 
 def _new_epoch(plan: Pair) -> Epoch:

@@ -76,25 +76,41 @@ def value(at: Profile) -> Float[Array, ""]:
 
 
 def regularized_best_response(
-    player: Treeplex, gradient: Float[Array, " S"], log_magnet: Float[Array, " S"], alpha: Float[Array, ""] | float
+    player: Treeplex,
+    gradient: Float[Array, " S"],
+    log_magnet: Float[Array, " S"],
+    alpha: Float[Array, ""] | float,
+    weights: Float[Array, " I"] | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, " S"]]:
-    """`max_x <x, gradient> - alpha KL(x, magnet)` and its maximiser as a log-policy (dilated KL, unit weights).
+    """`max_x <x, gradient> - alpha KL(x, magnet)` and its maximiser as a log-policy (dilated KL; weights 1 if None).
 
     It is the magnetic step from the magnet itself with eta = 1 / alpha and no further regularisation.
     """
-    ones = jnp.ones(player.n_infosets, gradient.dtype)
-    response = player.magnetic_step(log_magnet, log_magnet, gradient, 1.0 / alpha, 0.0, ones)
+    w = jnp.ones(player.n_infosets, gradient.dtype) if weights is None else weights
+    response = player.magnetic_step(log_magnet, log_magnet, gradient, 1.0 / alpha, 0.0, w)
     plan = player.top_down(response)
-    return jnp.dot(plan, gradient) - alpha * player.bregman(plan, response, log_magnet), response
+    repeated = None if weights is None else player.over_sequences(w)
+    return jnp.dot(plan, gradient) - alpha * player.bregman(plan, response, log_magnet, repeated), response
 
 
-def regularized_gap(game: Game, at: Profile, log_magnet: Pair, alpha: Float[Array, ""] | float) -> Float[Array, ""]:
+def regularized_gap(
+    game: Game, at: Profile, log_magnet: Pair, alpha: Float[Array, ""] | float, weights: Pair | None = None
+) -> Float[Array, ""]:
     """Duality gap of the game in which each player also pays `alpha KL(., magnet)`.
 
     0 exactly at that game's equilibrium (a QRE). Source: Sokota et al. 2023, section 2 and eq. 7. Needs alpha > 0.
+
+    Args:
+        game: the game.
+        at: the profile.
+        log_magnet: [S0], [S1] the magnet.
+        alpha: regularisation, in payoff units.
+        weights: [I0], [I1] infoset weights of the dilated KL; 1 if None.
     """
     gap = jnp.zeros((), at.plan[0].dtype)
-    for player, log_policy, plan, gradient, magnet in zip(game.players, *at, log_magnet, strict=True):
-        best, _ = regularized_best_response(player, gradient, magnet, alpha)
-        gap += best - jnp.dot(plan, gradient) + alpha * player.bregman(plan, log_policy, magnet)
+    each = zip(game.players, *at, log_magnet, (None, None) if weights is None else weights, strict=True)
+    for player, log_policy, plan, gradient, magnet, w in each:
+        best, _ = regularized_best_response(player, gradient, magnet, alpha, w)
+        repeated = None if w is None else player.over_sequences(w)
+        gap += best - jnp.dot(plan, gradient) + alpha * player.bregman(plan, log_policy, magnet, repeated)
     return gap
