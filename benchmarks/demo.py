@@ -1,10 +1,10 @@
-"""The main job in under a minute: certified equilibria of a poker game and of a cyclic preference game.
+"""The main job in under two minutes: certified equilibria by last iterates, of poker and of a cyclic preference game.
 
     python -m benchmarks.demo [--out runs/demo]
 
-Solves Leduc poker and `preference:cycle` to exploitability 1e-9 with the default, Leduc poker also without the polish,
-and to 1e-6 by the last iterate of `Anchored`; writes every run and the convergence figures (PNG and SVG). Exit status 1
-if a run falls short.
+Solves Kuhn poker and `preference:cycle` to exploitability 1e-9 and Leduc poker to 1e-6 by the last iterates of `mpo`
+and `anchored`, and each game exactly by the default; writes every run and the convergence figures (PNG and SVG). Exit
+status 1 if a run falls short.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from mmd.algorithms.contract import Algorithm
 from mmd.measure import run_directory
 
 RUNS: tuple[tuple[str, str, Algorithm, float], ...] = (
-    ("leduc_poker", "auto", mmd.Auto(), 1e-9),
-    ("leduc_poker", "auto without polish", mmd.Auto(), 1e-9),
+    ("preference:cycle", "mpo", mmd.MPO(), 1e-9),
+    ("preference:cycle", "anchored", mmd.Anchored(), 1e-9),
+    ("kuhn_poker", "mpo", mmd.MPO(), 1e-9),
     ("leduc_poker", "anchored", mmd.Anchored(), 1e-6),
-    ("preference:cycle", "auto", mmd.Auto(), 1e-9),
 )
 HEADER = ("game", "algorithm", "iterate", "value", "exploitability", "tolerance", "evaluations", "compile", "solve")
 
@@ -34,13 +34,15 @@ def main() -> int:
     solutions: dict[str, dict[str, mmd.Solution]] = {}
     for spec, label, algorithm, tolerance in RUNS:
         print(f"solving {spec} with {label} ...", flush=True)
-        polish = False if "without polish" in label else None
-        solution = mmd.solve(games.load(spec), algorithm, tolerance=tolerance, polish=polish)
+        solution = mmd.solve(games.load(spec), algorithm, tolerance=tolerance)
         run_directory.save(solution, out / file_name(f"{spec}-{label}"))
         solutions.setdefault(spec, {})[label] = solution
     print()
     print_table(HEADER, [row(spec, label, s) for spec, by_name in solutions.items() for label, s in by_name.items()])
-    lottery = solutions["preference:cycle"]["auto"].policy.lottery()
+    print()
+    for spec in solutions:
+        print(f"exact: {mmd.solve(games.load(spec))!r}")
+    lottery = solutions["preference:cycle"]["mpo"].policy.lottery()
     print("\npreference:cycle is played", ", ".join(f"{label} {share:.6f}" for label, share in lottery.items()))
     for spec, by_name in solutions.items():
         for suffix in (".png", ".svg"):

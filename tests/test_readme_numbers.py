@@ -28,7 +28,7 @@ def readme_row(start: str) -> str:
 
 @pytest.mark.parametrize(
     ("row", "algorithm"),
-    [("Leduc poker by `auto` without the polish", "auto"), ("the same by the last iterate", "anchored")],
+    [("Leduc poker by `restarted` without the polish", "auto"), ("the same by the last iterate", "anchored")],
 )
 def test_evaluations(row: str, algorithm: str) -> None:
     run = next(r for r in result("convergence")["runs"] if (r["game"], r["algorithm"]) == ("leduc_poker", algorithm))
@@ -38,7 +38,7 @@ def test_evaluations(row: str, algorithm: str) -> None:
 
 def test_polish() -> None:
     run = next(r for r in result("convergence")["runs"] if r["algorithm"] == "auto + polish")
-    row = readme_row("Leduc poker by the default, which polishes")
+    row = readme_row("Leduc poker by `restarted`, which polishes")
     assert f"to {run['exploitability']:.1e} | {run['gradient_evaluations']:,} |" in row
 
 
@@ -146,7 +146,7 @@ def test_startup() -> None:
     found = (
         f"{leduc['again_median']:.2f} / {min(leduc['again']):.2f} s (`import jax`: {leduc['import_jax_median']:.2f} s)"
     )
-    assert found in readme_row("`mmd solve leduc_poker` again")
+    assert found in readme_row("`mmd solve leduc_poker --algorithm restarted` again")
 
 
 def test_claims() -> None:

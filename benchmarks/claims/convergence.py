@@ -65,11 +65,11 @@ def run(spec: str, algorithm: Algorithm, tolerance: float, *, polish: bool = Fal
 def main() -> None:
     """Measure, print, store."""
     runs = [
-        run("kuhn_poker", mmd.Auto(), 1e-12),
+        run("kuhn_poker", mmd.Restarted(), 1e-12),
         run("kuhn_poker", mmd.Anchored(), 1e-12),
-        run("leduc_poker", mmd.Auto(), 1e-9),
+        run("leduc_poker", mmd.Restarted(), 1e-9),
         run("leduc_poker", mmd.Anchored(), 1e-9),
-        run("leduc_poker", mmd.Auto(), 1e-13, polish=True),
+        run("leduc_poker", mmd.Restarted(), 1e-13, polish=True),
     ]
     print_table(
         (

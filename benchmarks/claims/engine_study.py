@@ -39,7 +39,7 @@ CONTENDERS = ("auto mixing 0.1 rho 0.5", "auto mixing 0.1 rho 0.7", AFTER_CFR)
 def settings() -> dict[str, Any]:
     """Both engines with every combination, by name; first each engine's default."""
     found = {}
-    for engine in (mmd.Auto(), mmd.Anchored()):
+    for engine in (mmd.Restarted(), mmd.Anchored()):
         found[f"{engine.name} (default)"] = engine
         for mixing, rho in itertools.product(MIXING, RELAXATION):
             found[f"{engine.name} mixing {mixing} rho {rho}"] = replace(engine, mixing=mixing, relaxation=rho)
@@ -98,10 +98,10 @@ def study(name: str, algorithm: mmd.Algorithm, *, start: bool = False) -> dict[s
 
 def held_out() -> dict[str, Any]:
     """The contenders on fresh copies: their exploitability, and by what factor it is the default's."""
-    default = on_perturbed_copies(mmd.Auto(), FRESH_SEEDS)
+    default = on_perturbed_copies(mmd.Restarted(), FRESH_SEEDS)
     found: dict[str, Any] = {"auto (default)": {"perturbed": default}}
     for name in CONTENDERS:
-        algorithm = settings().get(name, mmd.Auto())
+        algorithm = settings().get(name, mmd.Restarted())
         copies = on_perturbed_copies(algorithm, FRESH_SEEDS, start=name == AFTER_CFR)
         logs = {spec: np.log(np.array(copies[spec]) / default[spec]) for spec in PERTURBED}
         joined = np.concatenate(list(logs.values()))
@@ -157,7 +157,7 @@ def report(rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     """Measure, print, store."""
     rows = [study(name, algorithm) for name, algorithm in settings().items()]
-    rows.append(study(AFTER_CFR, mmd.Auto(), start=True))
+    rows.append(study(AFTER_CFR, mmd.Restarted(), start=True))
     fresh = held_out()
     report(rows)
     report_held_out(fresh)

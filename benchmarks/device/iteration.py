@@ -123,7 +123,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     ours = {
         "mmd": JaxRun(game, mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform"))),
         "anchored": JaxRun(game, mmd.Anchored()),
-        "auto": JaxRun(game, mmd.Auto()),
+        "auto": JaxRun(game, mmd.Restarted()),
     }
     yardstick = SciPyStep(game)
     same = JaxRun(game, mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform")))

@@ -1,4 +1,4 @@
-"""Seconds from the launch of `mmd solve` to its first iterations: the first time, and with what it keeps compiled.
+"""Seconds from the launch of `mmd solve --algorithm restarted` to its first iterations, with and without programs kept.
 
     python -m benchmarks.device.startup [--games leduc_poker ...] [--launches 9]
 
@@ -37,7 +37,7 @@ def seconds_to_first_line(command: list[str], cache: str) -> float:
     elapsed = time.perf_counter() - begun
     process.kill()
     process.communicate()
-    assert line.startswith("auto: iteration"), line
+    assert line.startswith("restarted: iteration"), line
     return elapsed
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     measured = {}
     for spec in arguments.games:
-        command = ["-c", COMMAND, "solve", spec]
+        command = ["-c", COMMAND, "solve", spec, "--algorithm", "restarted"]
         with tempfile.TemporaryDirectory() as cache:
             first = seconds_to_first_line(command, cache)
             again, imports = [], []

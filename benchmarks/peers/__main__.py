@@ -59,7 +59,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     }
     game = games.load(name)
     magnetic = mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform"))
-    ours = {"mmd": JaxRun(game, magnetic), "cfr+": JaxRun(game, CFRPlus()), "auto": JaxRun(game, mmd.Auto())}
+    ours = {"mmd": JaxRun(game, magnetic), "cfr+": JaxRun(game, CFRPlus()), "auto": JaxRun(game, mmd.Restarted())}
     for peer in peers.values():
         peer.wait()
     timers: dict[str, Callable[[], float]] = {

@@ -101,7 +101,7 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    algorithms: str = "auto,anchored,mmd"
+    algorithms: str = "mpo,anchored,mmd"
     """Names as in `mmd solve --algorithm`, separated by commas."""
 
 
