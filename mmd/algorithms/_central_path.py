@@ -139,8 +139,10 @@ def _advanced(program: SelfDual, newton: Newton, point: Point) -> Point:
     """
     v, s, t = point
     free = program.free
-    inverse = np.divide(1.0, v, out=np.zeros_like(v), where=free)
-    newton.factor(np.where(free, s * inverse, 1.0))  # dv of an empty sequence is 0, so its Theta may be anything
+    with np.errstate(all="ignore"):  # what has become 0 is refused by the factors
+        inverse = np.divide(1.0, v, out=np.zeros_like(v), where=free)
+        theta = np.where(free, s * inverse, 1.0)
+    newton.factor(theta)  # dv of an empty sequence is 0, so its Theta may be anything
     slack = s - np.where(free, program.transposed @ t + program.skew @ v, 0.0)
     empty = np.where(free, 0.0, program.transposed @ t + program.skew @ v)
     short = program.right - program.constraints @ v

@@ -77,7 +77,7 @@ def solve(
         engine: runs a traced algorithm on the game, with keyword arguments of `mmd.solve`.
     """
     steps = Restarted(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
-    if steps != Restarted() or settings.ask_for_jax:
+    if steps not in (Restarted(), Restarted().resolve(game)) or settings.ask_for_jax:
         return _named(engine(steps))
     interior = _affordable(game, limits)
     if interior is None:

@@ -66,7 +66,7 @@ def test_pairs_that_never_met(work: Path, capsys: pytest.CaptureFixture[str], co
     assert main([command[0], "gaps.csv", *command[1:], "--missing", "drop"]) == 0
     printed = capsys.readouterr().out
     assert "left out, since some pairs were never compared: 'dan'" in printed
-    assert printed.startswith("gaps.csv#missing=drop\n")
+    assert printed.startswith("gaps.csv#missing=drop")
 
 
 def test_bad_input_is_one_sentence(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

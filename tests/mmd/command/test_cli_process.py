@@ -44,7 +44,7 @@ def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(t
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", programs.SWITCH):
         environment.pop(name, None)
-    line = [*COMMAND, "solve", CYCLE, "--quiet"]
+    line = [*COMMAND, "solve", CYCLE, "--algorithm", "restarted", "--quiet"]
     subprocess.run(line, cwd=ROOT, env=environment | {"JAX_COMPILATION_CACHE_DIR": ""}, check=True)
     assert not list(tmp_path.iterdir())
     subprocess.run(line, cwd=ROOT, env=environment, check=True)
@@ -84,7 +84,7 @@ def test_ctrl_c_ends_with_130_and_the_run_so_far_saved(tmp_path):
 def test_ctrl_c_ends_a_command_that_compiles_within_two_seconds(tmp_path):
     """Five-sided liar's dice compiles for many seconds, in which Python hears nothing."""
     environment = os.environ | {"JAX_LOG_COMPILES": "1", "JAX_COMPILATION_CACHE_DIR": ""}
-    line = [*COMMAND, "solve", "liars_dice:faces=5", "--out", str(tmp_path / "run")]
+    line = [*COMMAND, "solve", "liars_dice:faces=5", "--algorithm", "restarted", "--out", str(tmp_path / "run")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(line, cwd=ROOT, env=environment, **pipes) as process:
         assert process.stderr is not None
