@@ -147,7 +147,7 @@ def test_no_projection_is_begun_that_the_budget_does_not_pay(leduc: tuple[Game, 
 def test_a_run_spends_no_more_on_it_than_its_share() -> None:
     """Near ties keep the guess wrong for long, and every try costs."""
     game = perturbed(games.load("liars_dice:faces=4"), 3)
-    solution = mmd.solve(game, tolerance=1e-10, max_iterations=3000)
+    solution = mmd.solve(game, mmd.Restarted(), tolerance=1e-10, max_iterations=3000)
     assert solution.polish is not None
     assert len(solution.polish["tries"]) >= 4
     spent = solution.polish["modelled_seconds"]
@@ -165,13 +165,13 @@ def test_a_huge_game_is_not_polished(monkeypatch: pytest.MonkeyPatch) -> None:
     assert affordable(game, 0, 0.0, time_limit=0.4) == 0.05  # at most a quarter of the limit, and half of it at once
     monkeypatch.setattr("mmd.solving.polish.MOST_PAYOFFS", 10)
     assert affordable(game, 10**9, 0.0) == 0.0
-    assert mmd.solve(game, tolerance=1e-6).polish is None
+    assert mmd.solve(game, mmd.Restarted(), tolerance=1e-6).polish is None
 
 
 def test_it_is_the_default_where_the_best_policy_is_returned_and_not_where_an_iterate_is() -> None:
     game = games.load("kuhn_poker")
-    assert mmd.solve(game, tolerance=1e-12).iterate == "polished"
-    assert mmd.solve(game, tolerance=1e-12, polish=False).polish is None
+    assert mmd.solve(game, mmd.Restarted(), tolerance=1e-12).iterate == "polished"
+    assert mmd.solve(game, mmd.Restarted(), tolerance=1e-12, polish=False).polish is None
     last = mmd.solve(game, mmd.Anchored(), tolerance=1e-12)
     assert (last.iterate, last.polish) == ("last", None)
     assert mmd.solve(game, mmd.Anchored(), tolerance=1e-12, polish=True).iterate == "polished"

@@ -63,7 +63,7 @@ def test_value_is_in_the_units_of_the_input() -> None:
 
 
 def test_iteration_limit_is_a_status_and_not_a_success() -> None:
-    solution = mmd.solve(kuhn_poker.game(), tolerance=1e-12, max_iterations=20)
+    solution = mmd.solve(kuhn_poker.game(), mmd.Restarted(), tolerance=1e-12, max_iterations=20)
     assert solution.status is mmd.Status.ITERATION_LIMIT
     assert not solution.converged
     assert solution.iterations == 20
