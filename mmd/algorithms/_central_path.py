@@ -160,7 +160,7 @@ def _advanced(program: SelfDual, newton: Newton, point: Point) -> Point:
     return Point(*(now + step * d for now, step, d in zip(point, taken, chosen, strict=True)))
 
 
-def _corrected(program: SelfDual, point: Point, direction) -> tuple[tuple[float, float], Point]:
+def _corrected(program: SelfDual, point: Point, direction: Direct) -> tuple[tuple[float, float], Point]:
     """Predictor, corrector and centrality corrections: the direction to take, and its longest steps."""
     v, s, _ = point
     mu = point.gap / program.n_products

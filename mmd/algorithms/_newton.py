@@ -73,7 +73,7 @@ class Newton:
     def _lay_out(self, order: Int[np.ndarray, " N"]) -> None:
         """The matrix in that order, with room for a full diagonal."""
         self.order, place, size = order, np.argsort(order), len(order)
-        entries, every = self.matrix.tocoo(), np.arange(size)
+        entries = self.matrix.tocoo()
         rows, columns = np.concatenate([place[entries.row], place]), np.concatenate([place[entries.col], place])
         values = np.concatenate([entries.data, np.full(size, SHIFT)])
         counted = sparse.coo_array((np.arange(1.0, len(rows) + 1), (rows, columns)), shape=(size, size)).tocsc()
@@ -83,7 +83,6 @@ class Newton:
         on_diagonal = np.flatnonzero(number >= entries.nnz)
         self.diagonal = np.empty(size, np.int64)
         self.diagonal[number[on_diagonal] - entries.nnz] = on_diagonal
-        self.diagonal = self.diagonal[every]
 
     def factor(self, theta: Float[np.ndarray, " S"]) -> None:
         """Factor the matrix with this Theta.

@@ -25,9 +25,10 @@ from mmd.algorithms._interior_matrices import equilibria as equilibria
 from mmd.algorithms.contract import Limits, Report
 from mmd.game.game import Game
 from mmd.game.policy import Policy
+from mmd.measure.solution import Status
 
 if TYPE_CHECKING:
-    from mmd.algorithms._central_path import Prepared
+    from mmd.algorithms._central_path import Point, Prepared
     from mmd.algorithms._newton import Work as Work
 
 LARGE, SMALL_GAP = 50_000, 1e-8  # payoffs of a game, and a gap below which every iterate of it may have arrived
@@ -51,20 +52,28 @@ class Interior:
         """Report uniform play, then the iterates, until told to stop or until the gap falls no further.
 
         In a game so large that a certificate takes as long as a step, only every tenfold fall of the gap is reported,
-        and what may have arrived.
+        what may have arrived, and the last one; all of them where time is limited.
         """
         from mmd.algorithms._central_path import path  # brings SciPy, which would slow the start of every command
 
         prepared = self.resolve(game).prepared
         assert prepared is not None
-        large, reported = game.payoff.n_stored > LARGE, np.inf
+        some, reported, waiting = game.payoff.n_stored > LARGE and limits.time_limit is None, np.inf, None
         for iteration, point in enumerate(path(prepared)):
-            if large and iteration < limits.max_iterations and SMALL_GAP < point.gap > reported / 10:
+            waiting = iteration, point
+            if some and iteration < limits.max_iterations and SMALL_GAP < point.gap > reported / 10:
                 continue
-            reported = point.gap
-            policy = Policy.from_plans(game, prepared.program.plans(point))
-            if report(policy, iterate="interior", iteration=iteration, gradient_evaluations=iteration + 1) is not None:
+            reported, waiting = point.gap, None
+            if _said(prepared, report, iteration, point) is not None:
                 return
+        if waiting is not None:
+            _said(prepared, report, *waiting)
+
+
+def _said(prepared: "Prepared", report: Report, iteration: int, point: "Point") -> Status | None:
+    """What the report of a point is answered with."""
+    policy = Policy.from_plans(prepared.game, prepared.program.plans(point))
+    return report(policy, iterate="interior", iteration=iteration, gradient_evaluations=iteration + 1)
 
 
 def _prepared(game: Game) -> "Prepared":

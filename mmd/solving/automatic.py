@@ -12,6 +12,7 @@ The clock decides nothing, so a run can be repeated.
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ FEW = 200  # evaluations to a coarse tolerance
 DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: their number varies most
 MOST_PAYOFFS = 3_000_000  # of a game for which an elimination order is looked for
 COARSE = 1e-3  # of the payoff range: where regret minimisation hands over
+SOON = 1e-3  # seconds: the time limit of a method whose time is up
 UNIFORM = 0.01  # share of uniform play in what it hands over
 FINAL = {Status.CONVERGED, Status.INTERRUPTED, Status.ITERATION_LIMIT, Status.TIME_LIMIT}
 
@@ -79,14 +81,16 @@ def solve(
     steps = Restarted(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
     if steps not in (Restarted(), Restarted().resolve(game)) or settings.ask_for_jax:
         return _named(engine(steps))
+    begun = time.perf_counter()
     interior = _affordable(game, limits)
     if interior is None:
         return _named(_after_regret_minimization(game, steps, limits, engine))
     found = host_run.solve(game, interior, limits, on_check, checkpoint=settings.checkpoint, resume=settings.resume)
     found = _finished(game, limits, found)
+    found = replace(found, seconds={"compile": 0.0, "solve": time.perf_counter() - begun})
     if found.status in FINAL:
         return _named(found)
-    return _named(_better(found, engine(steps)))
+    return _named(_better(found, engine(steps, **_left(limits, found))))
 
 
 def _named(solution: Solution) -> Solution:
@@ -94,11 +98,17 @@ def _named(solution: Solution) -> Solution:
     return replace(solution, algorithm=solution.algorithm | {"chosen_by": Auto.name})
 
 
+def _left(limits: Limits, first: Solution) -> dict[str, Any]:
+    """What a first method has left of the limits, as arguments of `mmd.solve`."""
+    seconds = None if limits.time_limit is None else max(limits.time_limit - first.seconds["solve"], SOON)
+    return {"max_iterations": max(limits.max_iterations - first.iterations, 0), "time_limit": seconds}
+
+
 def _better(first: Solution, second: Solution) -> Solution:
-    """The solution that counts as an equilibrium, or has the smaller NashConv; the seconds are those of both."""
-    found = second if (second.converged, -second.nash_conv) >= (first.converged, -first.nash_conv) else first
+    """The policy that is nearer to an equilibrium; why the second run ended, and the seconds of both."""
+    found = second if second.converged or second.nash_conv <= first.nash_conv else first
     seconds = {part: first.seconds[part] + second.seconds[part] for part in first.seconds}
-    return replace(found, seconds=seconds)
+    return replace(found, status=second.status, seconds=seconds)
 
 
 def _affordable(game: Game, limits: Limits) -> Interior | None:
@@ -161,13 +171,14 @@ def _after_regret_minimization(game: Game, steps: Restarted, limits: Limits, eng
     coarse = COARSE * game.description.payoff_range
     asked = coarse if limits.tolerance is None else max(limits.tolerance, coarse)
     begun = engine(DiscountedCFR(), tolerance=asked, polish=False, checkpoint=None, resume=False)
-    if not begun.converged or limits.reached(certify(game, begun.policy)):
-        return begun if limits.tolerance is not None or not begun.converged else replace(begun, tolerance=asked)
+    certificate = certify(game, begun.policy)
+    if not begun.converged or limits.reached(certificate):
+        return replace(begun, tolerance=limits.bound(certificate))
     row, column = (
         (1 - UNIFORM) * p + UNIFORM * np.exp(player.uniform())
         for p, player in zip(begun.policy.probabilities, game.players, strict=True)
     )
-    return _joined(begun, engine(steps, start=Policy(game, (row, column)), polish=True))
+    return _joined(begun, engine(steps, start=Policy(game, (row, column)), **_left(limits, begun)))
 
 
 def _joined(first: Solution, second: Solution) -> Solution:

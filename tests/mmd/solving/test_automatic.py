@@ -90,6 +90,18 @@ def test_a_large_game_begins_with_regret_minimisation(monkeypatch: pytest.Monkey
     assert coarse.tolerance == 2e-2
 
 
+def test_a_second_method_has_what_the_first_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(automatic, "MOST_PAYOFFS", 0)
+    whole = mmd.solve(KUHN, tolerance=1e-10)
+    first = int(whole.algorithm["start"].split()[0].replace(",", ""))
+    stopped = mmd.solve(KUHN, tolerance=1e-10, max_iterations=first + 1)
+    assert stopped.iterations <= first + 1
+    assert stopped.status is mmd.Status.ITERATION_LIMIT or stopped.converged
+    shorter = mmd.solve(KUHN, max_iterations=10)
+    assert (shorter.status, shorter.iterations) == (mmd.Status.ITERATION_LIMIT, 10)
+    assert shorter.tolerance == mmd.certify(KUHN, shorter.policy).default_tolerance
+
+
 def test_the_rule_weighs_size_and_tolerance() -> None:
     """Factors of some ten thousand entries are quicker than compiling; those of six-card goofspiel are not."""
     fine = Limits.checked(KUHN, 1e-9, 100, None, 1)
