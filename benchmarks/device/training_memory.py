@@ -1,12 +1,14 @@
 """The memory that `mpo train` says it needs before it begins, beside the peak that the process reaches.
 
-    python -m benchmarks.device.training_memory [--only CASE ...]
+    python -m benchmarks.device.training_memory [--only CASE ...] [--real FOLDER]
 
 Llamas of 0.1 to 23 million parameters are trained for two rounds, whole and with an adapter, in float32 and bfloat16,
-with layers recomputed and with accumulated gradients, one process at a time. The peak is VmHWM, the most of a
-process's memory that was resident at once, as Linux counts it. It is read and reset whenever the judge is asked, so it
-is known whether the peak was before the first update (loading, generation) or in the updates. Programs are compiled,
-not found in a cache: compiling is part of what a first run needs.
+with layers recomputed and with accumulated gradients, one process at a time. A real model, a folder as Hugging Face
+writes it, is trained in two ways besides, where one is named (stored: SmolLM2-135M-Instruct).
+
+The peak is VmHWM, the most of a process's memory that was resident at once, as Linux counts it. It is read and reset
+whenever the judge is asked, so it is known whether the peak was before the first update (loading, generation) or in
+the updates. Programs are compiled, not found in a cache: compiling is part of what a first run needs.
 
 Results: benchmarks/results/training_memory.json.
 """
@@ -52,6 +54,10 @@ CASES: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "many words, adapter": ("many words", 2, 32, {"lora_r": 8}),
     "many words, adapter, bfloat16": ("many words", 2, 32, {"lora_r": 8, "dtype": "bfloat16"}),
 }
+REAL: dict[str, tuple[str, int, int, dict[str, Any]]] = {
+    "real model, adapter": ("real", 4, 32, {"lora_r": 8}),
+    "real model, adapter, gradients accumulated": ("real", 4, 64, {"lora_r": 8, "gradient_accumulation_steps": 2}),
+}
 PEAKS = "BENCHMARK_PEAKS"  # the file to which the child's judge writes
 
 
@@ -83,6 +89,10 @@ def child(words: list[str]) -> None:
 
 def prepare(folder: Path, size: str) -> Path:
     """A model with a tokenizer of whole words, and prompts of 16 tokens beside it."""
+    prompts = (" ".join(f"w{(i * j) % 100}" for j in range(16)) for i in range(8))
+    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+    if size == "real":
+        return folder / size
     import jax
     import tokenizers
     from tokenizers import models, pre_tokenizers
@@ -100,14 +110,12 @@ def prepare(folder: Path, size: str) -> Path:
     words.save(str(path / "tokenizer.json"))
     names = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>", "pad_token": "<pad>"}
     (path / "tokenizer_config.json").write_text(json.dumps(names))
-    prompts = (" ".join(f"w{(i * j) % 100}" for j in range(16)) for i in range(8))
-    (folder / "prompts.jsonl").write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
     return path
 
 
 def measure(folder: Path, name: str) -> dict[str, Any]:
     """One way to train, in a process of its own."""
-    size, n_prompts, n_new, more = CASES[name]
+    size, n_prompts, n_new, more = (CASES | REAL)[name]
     typed = {"model_name_or_path": folder / size.replace(" ", "-"), "dataset_name": folder / "prompts.jsonl"}
     typed |= {
         "output_dir": folder / f"run {name}",
@@ -144,17 +152,24 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
 def main() -> None:
     """Train, compare, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES), help="the rest stays as it is stored")
+    parser.add_argument("--only", nargs="+", choices=CASES | REAL, help="the rest stays as it is stored")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="a real model, trained as well")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments.child)
     stored = RESULTS / "training_memory.json"
-    results = json.loads(stored.read_text())["results"] if stored.exists() and len(arguments.only) < len(CASES) else {}
+    wanted = arguments.only or [*CASES, *(REAL if arguments.real else ())]
+    if not arguments.real and (real := [name for name in wanted if name in REAL]):
+        parser.error(f"{real[0]!r} is a way to train a real model: name its folder with --real")
+    kept = json.loads(stored.read_text())["results"] if stored.exists() else {}
+    results = {name: found for name, found in kept.items() if name not in wanted}
     with tempfile.TemporaryDirectory() as text:
-        for size in dict.fromkeys(CASES[name][0] for name in arguments.only):
+        if arguments.real:
+            (Path(text) / "real").symlink_to(arguments.real.absolute())
+        for size in dict.fromkeys((CASES | REAL)[name][0] for name in wanted):
             prepare(Path(text), size)
-        for name in arguments.only:
+        for name in wanted:
             results[name] = measure(Path(text), name)
             print(name, results[name], flush=True)
             store("training_memory", {"environment": environment(), "results": results})

@@ -4,12 +4,12 @@ Weights, moments and gradients are exact. Activations and logits are those that 
 the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
 scores and logits are there at once is what XLA's assignment of buffers shows.
 
-On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and the
-compiler works in it, in memory that arrays take over once there is a program. Products pack their operands, several at
-a time, and the head's are copies of the whole table. Half precision is kept and widened besides. What an update has
-freed stays with the process, so that what is copied to be written comes on top of it. How often each of these arrays is
-there was found from XLA's assignment and from the peak of processes (`benchmarks/device/training_memory.py`). There the
-sum is for a first run, which compiles.
+On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and what
+compiling leaves behind. Products pack their operands, several at a time, and the head's are copies of the whole table.
+Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
+be written comes on top of it. How often each of these arrays is there was found from the peak of processes
+(`benchmarks/device/training_memory.py`): from fifteen kinds of training of small models and two of a real one. There
+the sum is for a first run, which compiles.
 """
 
 import math
@@ -28,6 +28,7 @@ from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
 from llm_bridge.policy.policy import Policy
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
+from llm_bridge.run.run_state import WRITTEN_AT_ONCE
 
 FLOAT = 4
 GIB, MIB = 2**30, 2**20
@@ -38,24 +39,20 @@ class Arrays(NamedTuple):
 
     Attributes:
         scores: of attention, that each layer keeps.
-        logits: of all tokens at once.
-        logits_of_chunk: of a chunk, which the backward pass makes again.
+        logits: of all tokens, or of a chunk, which the backward pass makes again.
         tables: of the head's size, copies and gradients.
-        written: of the trained weights, on their way to the disk.
+        gradients: of the trained weights, with what an update makes of them in passing.
     """
 
     scores: int
     logits: int
-    logits_of_chunk: int
     tables: int
-    written: int
+    gradients: int
 
 
-ASSIGNED = Arrays(scores=5, logits=8, logits_of_chunk=8, tables=0, written=0)  # XLA's own buffers
-ON_CPU = Arrays(scores=6, logits=11, logits_of_chunk=15, tables=6, written=3)
-# Working memory of compiling what a run calls, which the arrays of an update take over later; and what stays of it:
-# code, gaps, and the libraries that write.
-COMPILING, COMPILING_A_LAYER, COMPILED = 480 * MIB, 27 * MIB, 380 * MIB
+ASSIGNED = Arrays(scores=5, logits=8, tables=0, gradients=1)  # XLA's own buffers
+ON_CPU = Arrays(scores=8, logits=3, tables=10, gradients=3)
+COMPILED = 500 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
 
 
 @dataclass(frozen=True)
@@ -134,18 +131,18 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     times = ON_CPU if on_cpu else ASSIGNED
     wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
-    accumulated = 0 < learned < drawn  # into another gradient
+    accumulated = not on_cpu and 0 < learned < drawn  # into another gradient, which is counted there
     learning = {
-        "gradient": (1 + accumulated) * trained,
+        "gradient": (times.gradients + accumulated) * trained,
         "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
-        "logits": (_logits(a, learned, rows.length, times) + times.tables * a.vocabulary * a.width * wide) // n_tensor,
+        "logits": (times.logits * _logits(a, learned, rows.length) + times.tables * a.vocabulary * a.width * wide)
+        // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
     busiest = max(learning, drawing, key=lambda parts: sum(parts.values()))
     copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
-    passing = sum(busiest.values()) - busiest.get("gradient", 0)
-    around = _process(given, times.written * trained, passing, policy) if on_cpu else {}
+    around = _process(given, int((copies + moments) * trained), policy) if on_cpu else {}
     free, device = available(mesh)
     given_back = given + around.get("runtime", 0)
     parts = {"given policy": given * kept, **copied, **busiest, **around}
@@ -166,20 +163,20 @@ def available(mesh: Mesh) -> tuple[int | None, str]:
         return None, device.device_kind
 
 
-def _process(given: int, written: int, passing: int, policy: Policy) -> dict[str, int]:
+def _process(given: int, state: int, policy: Policy) -> dict[str, int]:
     """What a process takes besides its arrays, as the share of each of its devices.
 
     Args:
         given: bytes of the given policy, which are resident already.
-        written: bytes of arrays on their way to the disk.
-        passing: bytes of the arrays that an update needs in passing; the compiler's memory becomes theirs.
+        state: bytes of what a checkpoint holds.
         policy: which is trained.
     """
     n_devices = len(policy.mesh.local_devices)
     runtime = max(0, _resident() - given * n_devices)
-    compiling = COMPILING + COMPILING_A_LAYER * policy.architecture.n_layers
-    compiler = max(compiling - passing * n_devices, COMPILED)
-    return {"runtime": runtime // n_devices, "compiler": compiler // n_devices, "copies to write": written}
+    largest = max(array.size for array in policy.arrays().values()) * FLOAT
+    written = min(state * n_devices, max(WRITTEN_AT_ONCE, largest))
+    sizes = {"runtime": runtime, "compiler": COMPILED, "copies to write": written + written // 5}  # encoded besides
+    return {name: size // n_devices for name, size in sizes.items()}
 
 
 def _resident() -> int:
@@ -216,8 +213,7 @@ def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int
             return a.n_layers * tokens * kept + inside
 
 
-def _logits(a: Architecture, n_rows: int, length: int, times: Arrays) -> int:
-    """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
+def _logits(a: Architecture, n_rows: int, length: int) -> int:
+    """Bytes of one array of logits, of a chunk where there are chunks."""
     chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
-    n_arrays = times.logits_of_chunk if chunk < length - 1 else times.logits
-    return n_arrays * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))
+    return FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

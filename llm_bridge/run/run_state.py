@@ -33,6 +33,7 @@ FOLDER, STATE, POSITION, MANIFEST = "checkpoints", "state", "position.json", "ma
 LAYOUT = 1  # raised whenever the same files mean something else
 NAME = re.compile(r"step_(\d{8,})")
 BLOCK_BYTES = 1 << 20
+WRITTEN_AT_ONCE = 64 << 20  # bytes of arrays on their way to the disk, or the largest array
 
 
 class RunStateError(BridgeError):
@@ -257,7 +258,8 @@ def _described(state: Any) -> list[tuple[str, list[int], str]]:
 def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> None:
     import orbax.checkpoint as ocp
 
-    with ocp.StandardCheckpointer() as checkpointer:
+    at_once = max(WRITTEN_AT_ONCE, *(leaf.nbytes + 1 for leaf in leaves.values()))
+    with ocp.StandardCheckpointer(save_concurrent_gb=at_once / 10**9) as checkpointer:
         checkpointer.save(path.absolute(), dict(leaves))
         checkpointer.wait_until_finished()
 
