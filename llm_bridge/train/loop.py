@@ -16,8 +16,7 @@ method, so that one compiled program serves a sweep over them.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,14 +34,13 @@ from llm_bridge.train import rollout, train_state
 from llm_bridge.train.arena import Arena, Samples, Source
 from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
+from llm_bridge.train.result import SKIPS_IN_A_ROW, Metrics, Result, Status
 from llm_bridge.train.rollout import Rollout
 from llm_bridge.train.train_state import TrainState
 
-Metrics = dict[str, float]
 Schedule = Callable[[Int[Array, ""]], Any]
 Callback = Callable[[TrainState, Metrics], bool | None]
 
-SKIPS_IN_A_ROW = 5
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
 AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
@@ -60,36 +58,6 @@ class JudgeWarning(UserWarning):
 
 class UntrainedWarning(UserWarning):
     """What is exported is not what was chosen, or shows nothing of the training."""
-
-
-class Status(StrEnum):
-    """How a run ended; the value is the sentence that is printed and written, and equals it."""
-
-    FINISHED = "finished"
-    STOPPED = "stopped by the callback"
-    NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
-    DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
-    SILENT = "stopped: the judge answered none of a round's pairs"
-    NO_ANSWERS = "stopped: the judge answered no comparison in any round"
-    MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
-
-
-class Result(NamedTuple):
-    """What `fit` returns.
-
-    Attributes:
-        policy: the exported one.
-        state: after the last round; `fit` goes on from it.
-        history: metrics of each round.
-        status: how the run ended.
-        reason: the status as a sentence, with the name of the judge where the judge answered nothing.
-    """
-
-    policy: Policy
-    state: TrainState
-    history: list[Metrics]
-    status: Status
-    reason: str
 
 
 @dataclass(frozen=True)
