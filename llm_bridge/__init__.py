@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.loading import init as init
     from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
+    from llm_bridge.judges import JudgeError as JudgeError
     from llm_bridge.measure.win_rate import WinRate as WinRate
     from llm_bridge.model import families as models
     from llm_bridge.model.architecture import Architecture as Architecture
@@ -76,6 +77,7 @@ _HOME = {
     "BridgeError": "llm_bridge.model.architecture",
     "Norm": "llm_bridge.model.architecture",
     "Judge": "llm_bridge.judges",
+    "JudgeError": "llm_bridge.judges",
     "Stored": "llm_bridge.model.names",
     "Judged": "llm_bridge.train.objective",
     "Numbers": "llm_bridge.train.objective",

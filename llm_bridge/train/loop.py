@@ -24,7 +24,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, Key
 
-from llm_bridge.judges import OF_TRL, WANTED, Judge, NoAnswers, dry_run, name_of
+from llm_bridge.judges import OF_TRL, WANTED, Judge, JudgeError, NoAnswers, dry_run, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import RANGES, SettingError, require
@@ -246,6 +246,7 @@ class Method:
         Raises:
             BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
                 pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
+            JudgeError: the judge raises an error in a round, which the message names; the error is its cause.
         """
         require("steps", steps)
         check_key(key)
@@ -269,6 +270,8 @@ class Method:
                 if number == 0:
                     raise  # the given policy's own
                 status = Status.DIVERGED
+            except JudgeError as error:
+                raise error.at(f"in round {number + 1}") from error.error
             else:
                 history.append(metrics)
                 status = method._reported(state, metrics, callback)
