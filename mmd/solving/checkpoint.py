@@ -225,7 +225,8 @@ class Checkpoint:
             mine, its = self.identity.get(name), found.get(name)
             if mine != its:
                 hashed = HASHED in f"{mine}{its}"
-                raise self._refusal(run, f"the {name} differs" + ("" if hashed else f" ({its}, not {mine})"))
+                by = ", another version wrote it" if name == "layout" else ""
+                raise self._refusal(run, f"the {name} differs" + ("" if hashed else f" ({its}, not {mine}){by}"))
 
     def _check_arrays(self, run: dict[str, Any], found: dict[str, Any], expected: dict[str, Any]) -> None:
         """Refuse a state of another layout."""
