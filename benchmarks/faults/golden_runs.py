@@ -96,10 +96,10 @@ SOLVES = {
 ANY = float("inf")  # what differs in kind may differ by any number
 # Of differences since issue G began: the run, the place in it, how large they may be, why. The first that fits counts.
 REASONS = (
-    ("solve_.*auto", "/files/run/.*", ANY, "auto chooses the interior point method (decision 18)"),
+    ("solve_.*auto", "/files/run/.*|/statuses", ANY, "auto chooses the interior point method (decision 18)"),
     ("solve_compare", "/files/runs/auto/.*", ANY, "auto chooses the interior point method (decision 18)"),
     ("solve_batch", "/default/.*", ANY, "solve_many takes the batched interior point method (decision 18)"),
-    ("solve_cycle_mpo", "/files/.*", ANY, "mpo is two loops unless a number is given (decision 17)"),
+    ("solve_cycle_mpo", "/files/.*|/statuses", ANY, "mpo is two loops unless a number is given (decision 17)"),
     ("solve_lab", ".*/feedback/kind", ANY, "mmd.Judge is called NoisyJudge; the old name stays"),
     ("train_refused", "/refused/0", ANY, "code from outside has one door, which says what failed"),
     ("train_answers", ".*/eval.json/converged", ANY, "a tournament says whether its lottery is converged"),
