@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from games.constant_sum import constant_sum
-from games.labels import unique_labels
+from games.labels import told_apart, unique_labels
 from mmd.game.game import Description, Game, GameError, PlayerLabels, common
 from mmd.game.payoff import Entries
 from mmd.game.treeplex import Treeplex
@@ -117,6 +117,7 @@ def compile_tree(tree: Tree, sum_tolerance: float | None = None) -> Game:
         payoff_range=float(payoffs.max() - payoffs.min()),
         offset=offset,
         labels=(sides[0].labels, sides[1].labels),
+        facts=_names_told_apart(tree),
         plays=partial(Entries, rows, columns, reach),
     )
     entries = Entries(rows[kept], columns[kept], values[kept])
@@ -237,6 +238,12 @@ def _labels(infosets: list[InfosetInfo]) -> PlayerLabels:
     names = unique_labels(info.label for info in infosets)
     unique = {actions: unique_labels(actions) for actions in {info.actions for info in infosets}}
     return PlayerLabels(names, tuple(unique[info.actions] for info in infosets))
+
+
+def _names_told_apart(tree: Tree) -> tuple[str, ...]:
+    """What the game says of labels that a player's infosets share, or the actions of an infoset."""
+    infosets = ([info.label for info in tree.infosets if info.player == player] for player in (0, 1))
+    return told_apart(*infosets, *dict.fromkeys(info.actions for info in tree.infosets))
 
 
 def _refuse_imperfect_recall(tree: Tree, one: int, other: int) -> NoReturn:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from games.labels import unique_labels
+from games.labels import told_apart, unique_labels
 from mmd.game.game import Game, GameError, refuse_traced
 from mmd.game.sample import Pairs
 
@@ -19,15 +19,16 @@ def game(payoffs: Numbers, *, labels: tuple[Sequence[str], Sequence[str]] | None
 
     Args:
         payoffs: [m, n] finite numbers.
-        labels: names of the m rows and the n columns; repeated ones get a suffix.
+        labels: names of the m rows and the n columns; repeated ones get a suffix, and a fact says so.
         name: the game's name.
 
     Raises:
         GameError: not a finite, non-empty matrix, or labels that do not fit it.
     """
+    facts = () if labels is None else told_apart(*labels)
     if labels is not None:
         labels = (unique_labels(labels[0]), unique_labels(labels[1]))
-    return Game.from_matrix(as_matrix(payoffs), name=name, labels=labels)
+    return Game.from_matrix(as_matrix(payoffs), name=name, labels=labels, facts=facts)
 
 
 def from_counts(
@@ -43,7 +44,7 @@ def from_counts(
     Args:
         wins, losses: [m, n] how often the row's action won against the column's, and lost; whole numbers.
         ties: [m, n] how often neither won; none if None.
-        labels: names of the m rows and the n columns; repeated ones get a suffix.
+        labels: names of the m rows and the n columns; repeated ones get a suffix, and a fact says so.
         name: the game's name.
 
     Raises:
@@ -61,9 +62,9 @@ def from_counts(
         i, j = np.argwhere(np.isnan(shares))[0]
         raise GameError(f"{rows[i]!r} never met {columns[j]!r}, expected a comparison for every pair: leave one out")
     found = game(shares, labels=(rows, columns), name=name)
-    return dataclasses.replace(
-        found, description=dataclasses.replace(found.description, sample=sample, facts=(str(sample),))
-    )
+    about = found.description
+    described = dataclasses.replace(about, sample=sample, facts=(str(sample), *about.facts))
+    return dataclasses.replace(found, description=described)
 
 
 def as_counts(numbers: Numbers, names: Sequence[str] | None = None) -> Float[np.ndarray, "m n"]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from games.constant_sum import rounding_hint
-from games.labels import unique_labels
+from games.labels import told_apart, unique_labels
 from games.matrix import Numbers, as_counts, as_matrix
 from mmd.game.game import Game, GameError
 from mmd.game.sample import Ballots, Pairs, Sample
@@ -36,7 +36,7 @@ def game(
 
     Args:
         preferences: [n, n] shares between 0 and 1 with P + P.T = 1; the diagonal is 1/2 or missing (None or NaN).
-        labels: names of the n options; repeated ones get a suffix.
+        labels: names of the n options; repeated ones get a suffix, and a fact says so.
         name: the game's name.
         sum_tolerance: how far P + P.T may be from 1, for rounded shares; the game is that of (P - P.T + 1) / 2. The
             default is 1e-9.
@@ -62,7 +62,7 @@ def game(
         sums = f"{shares[i, j]:.12g} + {shares[j, i]:.12g} {_entry(names, i, j)}"
         raise GameError(f"expected P + P.T = 1, got {sums}, off by {off[i, j]:.3g}{rounding_hint(off.max(), 1.0)}")
     found = _symmetric((shares - shares.T) / 2, names, name, offset=0.5)
-    return measured(found, sample and sample.keep(kept), facts)
+    return measured(found, sample and sample.keep(kept), (*facts, *told_apart(labels or ())))
 
 
 def from_counts(
@@ -78,7 +78,7 @@ def from_counts(
     Args:
         wins: [n, n] how often i was preferred to j, whole numbers; the diagonal is 0 or missing.
         ties: [n, n] how often neither of i and j was preferred, the same for j and i; none if None.
-        labels: names of the n options; repeated ones get a suffix.
+        labels: names of the n options; repeated ones get a suffix, and a fact says so.
         name: the game's name.
         missing: as in `game`, for pairs without any comparison.
 
@@ -94,7 +94,7 @@ def from_counts(
     if place := _first(drawn != drawn.T):
         i, j = place
         raise GameError(f"expected ties = ties.T, got {drawn[i, j]:g} and {drawn[j, i]:g} {_entry(names, i, j)}")
-    return _sampled(Pairs(won, won.T, drawn), names, name, missing)
+    return _sampled(Pairs(won, won.T, drawn), names, name, missing, told_apart(labels or ()))
 
 
 def from_ballots(
@@ -111,7 +111,7 @@ def from_ballots(
     Args:
         ranks: [K, n] rank of each option on each ballot: 1 is the best, equal numbers are ties, 0 is not ranked.
         voters: [K] how many voters gave each ballot, at least 1.
-        labels: names of the n options; repeated ones get a suffix.
+        labels: names of the n options; repeated ones get a suffix, and a fact says so.
         name: the game's name.
         missing: as in `game`, for pairs that nobody ranks both.
         unranked: what a ballot says of an option that it does not rank: "missing", nothing, so that a share is of the
@@ -130,7 +130,7 @@ def from_ballots(
     if unranked == "last":
         places = np.where(places == 0, places.max() + 1, places)
     names = _square(np.zeros((places.shape[1],) * 2), labels)[1]
-    return _sampled(Ballots(places, given), names, name, missing)
+    return _sampled(Ballots(places, given), names, name, missing, told_apart(labels or ()))
 
 
 def margins(payoffs: Numbers, *, labels: Sequence[str] | None = None, name: str = "margins") -> Game:
@@ -138,7 +138,7 @@ def margins(payoffs: Numbers, *, labels: Sequence[str] | None = None, name: str 
 
     Args:
         payoffs: [n, n] finite numbers, `payoffs[i, j] = -payoffs[j, i]` to 1e-9 of the largest.
-        labels: names of the n options; repeated ones get a suffix.
+        labels: names of the n options; repeated ones get a suffix, and a fact says so.
         name: the game's name.
 
     Raises:
@@ -151,7 +151,7 @@ def margins(payoffs: Numbers, *, labels: Sequence[str] | None = None, name: str 
     if place := _first(np.abs(matrix + matrix.T) > SUM_TOLERANCE * np.abs(matrix).max()):
         i, j = place
         raise GameError(f"expected A = -A.T, got {matrix[i, j]:.12g} and {matrix[j, i]:.12g} {_entry(names, i, j)}")
-    return _symmetric((matrix - matrix.T) / 2, names, name, offset=0.0)
+    return measured(_symmetric((matrix - matrix.T) / 2, names, name, offset=0.0), None, told_apart(labels or ()))
 
 
 def measured(game: Game, sample: Sample | None, facts: tuple[str, ...] = ()) -> Game:
@@ -194,11 +194,12 @@ def _counted(shares: Float[np.ndarray, "n n"], counts: Float[np.ndarray, "n n"],
     return Pairs(wins, wins.T, np.zeros_like(wins))
 
 
-def _sampled(sample: Pairs | Ballots, names: tuple[str, ...], name: str, missing: str) -> Game:
+def _sampled(sample: Pairs | Ballots, names: tuple[str, ...], name: str, missing: str, facts: tuple[str, ...]) -> Game:
     """The game of the table that a sample of shares has."""
-    shares, names, kept, facts = _settled(sample.table(), names, missing)
+    shares, names, kept, settled = _settled(sample.table(), names, missing)
     sample = sample.keep(kept)
-    return measured(_symmetric((shares - shares.T) / 2, names, name, offset=0.5), sample, (*facts, str(sample)))
+    found = _symmetric((shares - shares.T) / 2, names, name, offset=0.5)
+    return measured(found, sample, (*settled, str(sample), *facts))
 
 
 def _settled(

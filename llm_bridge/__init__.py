@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.loading import init as init
     from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
+    from llm_bridge.judges import JudgeError as JudgeError
     from llm_bridge.measure.win_rate import WinRate as WinRate
     from llm_bridge.model import families as models
     from llm_bridge.model.architecture import Architecture as Architecture
@@ -48,14 +49,14 @@ if TYPE_CHECKING:
     from llm_bridge.train.loop import CollapseWarning as CollapseWarning
     from llm_bridge.train.loop import JudgeWarning as JudgeWarning
     from llm_bridge.train.loop import Method as Method
-    from llm_bridge.train.loop import Result as Result
-    from llm_bridge.train.loop import Status as Status
     from llm_bridge.train.mpo import MPO as MPO
     from llm_bridge.train.objective import Judged as Judged
     from llm_bridge.train.objective import Numbers as Numbers
     from llm_bridge.train.objective import Objective as Objective
     from llm_bridge.train.objective import PolicyGradient as PolicyGradient
     from llm_bridge.train.objective import Regression as Regression
+    from llm_bridge.train.result import Result as Result
+    from llm_bridge.train.result import Status as Status
     from llm_bridge.train.rollout import Question as Question
     from llm_bridge.train.train_state import TrainState as TrainState
 
@@ -76,6 +77,7 @@ _HOME = {
     "BridgeError": "llm_bridge.model.architecture",
     "Norm": "llm_bridge.model.architecture",
     "Judge": "llm_bridge.judges",
+    "JudgeError": "llm_bridge.judges",
     "Stored": "llm_bridge.model.names",
     "Judged": "llm_bridge.train.objective",
     "Numbers": "llm_bridge.train.objective",
@@ -89,8 +91,8 @@ _HOME = {
     "Comparison": "llm_bridge.policy.scoring",
     "Tokenizer": "llm_bridge.text.tokenizer",
     "TrainState": "llm_bridge.train.train_state",
-    "Result": "llm_bridge.train.loop",
-    "Status": "llm_bridge.train.loop",
+    "Result": "llm_bridge.train.result",
+    "Status": "llm_bridge.train.result",
     "Regression": "llm_bridge.train.objective",
     "Question": "llm_bridge.train.rollout",
     "PolicyGradient": "llm_bridge.train.objective",

@@ -1,7 +1,7 @@
 """Forty quick runs whose every number is written down, to compare two states of the source on one machine.
 
-    python -m benchmarks.faults.golden_runs record FOLDER [--only WORD]
-    python -m benchmarks.faults.golden_runs compare BEFORE AFTER
+    python -m benchmarks.faults.golden_runs record FOLDER [--only WORD] [--as-before]
+    python -m benchmarks.faults.golden_runs compare BEFORE AFTER [AS_BEFORE]
 
 A change that should change nothing is recorded before and after. The runs are games x algorithms, a comparison, the
 laboratory, batches, a run that goes on from its limit; training x methods, whole weights and adapters, a run that was
@@ -13,8 +13,11 @@ them: texts, counts, names, numbers, weights, and the answers that the judge of 
 versions, commits and paths are left out, and what is inside the checkpoints of training.
 
 Statuses, counts, draws and names have to be equal; floats of solvers to 1e-12, those of training to 1e-5, relative to
-the largest number of the array or column that they stand in. Every difference is printed. Exit status: 0 the same
-within these bounds, 1 not.
+the largest number of the array or column that they stand in. Every difference is printed, and `REASONS` says why those
+beyond these bounds are there; what it does not know is a fault. With `--as-before` the runs that leave the method to
+`auto` name the one that `auto` was up to version 0.1; a recording of them, AS_BEFORE, shows that this method has not
+changed. What is found is stored in `benchmarks/results/golden_runs.json`. Exit status: 0 if every difference is within
+the bounds or has its reason, 1 if not.
 """
 
 import argparse
@@ -30,18 +33,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.faults.kill_and_train import CONFIG, WORDS
+from benchmarks.report import environment, store
 
 PRECISION = {"solve": 1e-12, "train": 1e-5}  # by the first word of a run's name
 LEFT_OUT = re.compile(
     r"seconds?|versions?|commit|command|environment|time|memory|per_second|model$|model_name_or_path$"
 )
+ROUNDING = 3e-7  # of training, absolute: two or three roundings of float32 in numbers of size 1
 SOLUTIONS = ("row", "column", "values", "nash_conv", "iterates", "iterations", "faces", "tolerances")
 CYCLE, KUHN, LEDUC = "preference:cycle", "kuhn_poker", "leduc_poker"
 MATRIX = [[2.0, -1.0, 0.5], [-3.0, 1.0, 0.25], [0.5, 0.75, -1.5], [1.0, -2.0, 0.0]]
@@ -86,6 +93,19 @@ SOLVES = {
     "cycle nash-md": f"{CYCLE} --algorithm nash-md --max-iterations 400",
     "refused": f"{KUHN} --algorithm mnd",
 }
+ANY = float("inf")  # what differs in kind may differ by any number
+# Of differences since issue G began: the run, the place in it, how large they may be, why. The first that fits counts.
+REASONS = (
+    ("solve_.*auto", "/files/run/.*|/statuses", ANY, "auto chooses the interior point method (decision 18)"),
+    ("solve_compare", "/files/runs/auto/.*", ANY, "auto chooses the interior point method (decision 18)"),
+    ("solve_batch", "/default/.*", ANY, "solve_many takes the batched interior point method (decision 18)"),
+    ("solve_cycle_mpo", "/files/.*|/statuses", ANY, "mpo is two loops unless a number is given (decision 17)"),
+    ("solve_lab", ".*/feedback/kind", ANY, "mmd.Judge is called NoisyJudge; the old name stays"),
+    ("train_refused", "/refused/0", ANY, "code from outside has one door, which says what failed"),
+    ("train_answers", ".*/eval.json/converged", ANY, "a tournament says whether its lottery is converged"),
+    ("train_.*", ".*", ROUNDING, "the loss calls mmd.update.sampled_objective: sums in another order, in float32"),
+)
+AS_BEFORE = ((".*", ".*/algorithm/(name|chosen_by)", ANY, "what was auto is called restarted"),)
 METHODS = ("mpo", "egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sppo")
 SIZES = "--num-generations 4 --prompts-per-round 2 --max-new-tokens 3 --learning-rate 1e-3 --max-steps 2"
 TRAIN = f"train --quiet --model-name-or-path model --dataset-name prompts.jsonl --output-dir run {SIZES}"
@@ -176,14 +196,14 @@ def solved_in_python() -> dict[str, Any]:
     return found | {"exactly": list(mmd.solve_exactly(kuhn).plans)}
 
 
-def batch() -> dict[str, Any]:
-    """Many matrix games at once, of several sizes."""
+def batch(method: str | None = None) -> dict[str, Any]:
+    """Many matrix games at once, of several sizes; by the default method if there is no other."""
     import mmd
 
     rng = np.random.default_rng(5)
     matrices = [rng.normal(size=(m, n)) for m, n in [(2, 2), (3, 5), (4, 4), (7, 3), (5, 5)] for _ in range(4)]
     found = {
-        "default": mmd.solve_many(matrices),
+        "default": mmd.solve_many(matrices, None if method is None else mmd.algorithms.load(method)()),
         "mmd": mmd.solve_many(matrices[:6], mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1), max_iterations=256),
     }
     return {
@@ -268,6 +288,17 @@ def runs() -> dict[str, Callable[[], dict[str, Any]]]:
     found["solve in Python"] = solved_in_python
     found["solve batch"] = batch
     return found | training_runs()
+
+
+def runs_as_before() -> dict[str, Callable[[], dict[str, Any]]]:
+    """Those that leave the method to `auto`, by the name of what it was."""
+    lines = {name: line for name, line in SOLVES.items() if "--algorithm" not in line}
+    found = {
+        f"solve {name}": commands("mmd", f"solve {line} --algorithm restarted --quiet --out run")
+        for name, line in lines.items()
+    }
+    found["solve batch"] = partial(batch, "pcfr+")
+    return found
 
 
 def prepare(folder: Path) -> None:
@@ -374,14 +405,20 @@ def files(folder: Path, before: set[Path]) -> Iterator[tuple[str, Any]]:
             yield "/".join(parts), content(path)
 
 
-def record(out: Path, only: str) -> None:
-    """Carry out the runs, each in a folder of its own."""
+def record(out: Path, only: str, *, as_before: bool) -> None:
+    """Carry out the runs, each in a folder of its own.
+
+    Args:
+        out: where their recordings go.
+        only: runs whose name contains this.
+        as_before: only those that leave the method to `auto`, by the name of what it was.
+    """
     out.mkdir(parents=True, exist_ok=True)
     home = Path.cwd()
     os.environ["PYTHONPATH"] = os.pathsep.join([str(home), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryDirectory() as made:
         prepare(Path(made))
-        for name, run in runs().items():
+        for name, run in (runs_as_before() if as_before else runs()).items():
             if only not in name:
                 continue
             with tempfile.TemporaryDirectory() as work:
@@ -413,48 +450,87 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def difference(old: Any, new: Any, precision: float) -> tuple[str, bool]:
-    """What is different in words, "" for nothing; and whether it is within the precision of floats."""
+class Difference(NamedTuple):
+    """Of one place in two recordings of a run.
+
+    Attributes:
+        path: the place.
+        said: what differs, in words.
+        within: whether it is within the precision of floats.
+        why: its reason; "" if it is within, or if none is known.
+    """
+
+    path: str
+    said: str
+    within: bool
+    why: str
+
+    def __str__(self) -> str:
+        mark = "" if self.within else f"  ({self.why})" if self.why else "  <-- not allowed"
+        return f"  {self.path}: {self.said}{mark}"
+
+
+def difference(old: Any, new: Any) -> tuple[str, float, float]:
+    """What is different in words, "" for nothing; the relative and the absolute error, infinite where not of floats."""
     if json.dumps(old) == json.dumps(new):
-        return "", True
+        return "", 0.0, 0.0
     one, other = ([x] if not isinstance(x, list) else x for x in (old, new))
     numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in (*one, *other))
     if not numbers or len(one) != len(other):
-        return f"{str(old)[:60]!r} -> {str(new)[:60]!r}", False
+        return f"{str(old)[:60]!r} -> {str(new)[:60]!r}", ANY, ANY
     if any(isinstance(x, int) and isinstance(y, int) and x != y for x, y in zip(one, other, strict=True)):
-        return f"counts {str(old)[:60]} -> {str(new)[:60]}", False
+        return f"counts {str(old)[:60]} -> {str(new)[:60]}", ANY, ANY
     first, second = np.array(one, float), np.array(other, float)
     if not np.array_equal(np.isfinite(first), np.isfinite(second)):
-        return "what is finite differs", False
+        return "what is finite differs", ANY, ANY
     finite = np.isfinite(first)
     largest = max(np.abs(first[finite]).max(initial=0), np.abs(second[finite]).max(initial=0))
-    error = float(np.abs(first[finite] - second[finite]).max(initial=0) / largest) if largest else 0.0
-    return f"floats differ by {error:.1e} of {largest:.3g}", error <= precision
+    error = float(np.abs(first[finite] - second[finite]).max(initial=0))
+    relative = error / largest if largest else 0.0
+    return f"floats differ by {relative:.1e} of {largest:.3g}", relative, error
 
 
-def compare(before: Path, after: Path) -> bool:
-    """Print every difference; whether all are within the precision of floats."""
-    names = sorted({path.stem for folder in (before, after) for path in folder.glob("*.json")})
-    whole, exact = True, 0
-    for name in names:
-        paths = [folder / f"{name}.json" for folder in (before, after)]
-        if not all(path.exists() for path in paths):
-            print(f"{name}: only in {paths[0].parent if paths[0].exists() else paths[1].parent}")
-            whole = False
-            continue
-        old, new = (dict(leaves(json.loads(path.read_text()))) for path in paths)
-        precision, lines = PRECISION[name.partition("_")[0]], []
-        for path in sorted(old.keys() | new.keys()):
-            if path not in old or path not in new:
-                said, within = ("gone" if path in old else "new"), False
-            else:
-                said, within = difference(old[path], new[path], precision)
-            whole &= within
-            lines += [f"  {path}: {said}{'' if within else '  <-- not allowed'}"] if said else []
-        exact += not lines
-        print("\n".join([f"{name}: {f'{len(lines)} differences' if lines else 'bit for bit'}", *lines]))
-    print(f"{len(names)} runs, {exact} bit for bit; {'the same' if whole else 'NOT the same'} within the bounds")
-    return whole
+def differences(name: str, paths: Sequence[Path], reasons: Sequence[tuple[str, str, float, str]]) -> list[Difference]:
+    """Every difference between two recordings of a run, with its reason."""
+    old, new = (dict(leaves(json.loads(path.read_text()))) for path in paths)
+    found = []
+    for path in sorted(old.keys() | new.keys()):
+        if path not in old or path not in new:
+            said, relative, error = "gone" if path in old else "new", ANY, ANY
+        else:
+            said, relative, error = difference(old[path], new[path])
+        if said:
+            within = relative <= PRECISION[name.partition("_")[0]]
+            known = (
+                w for r, p, most, w in reasons if re.fullmatch(r, name) and re.fullmatch(p, path) and error <= most
+            )
+            found.append(Difference(path, said, within, "" if within else next(known, "")))
+    return found
+
+
+def _reason(name: str, path: str, error: float, reasons: Sequence[tuple[str, str, float, str]]) -> str:
+    """The first reason that fits a run, a place in it, and an absolute error; "" if none does."""
+    for run, place, most, why in reasons:
+        if re.fullmatch(run, name) and re.fullmatch(place, path) and error <= most:
+            return why
+    return ""
+
+
+def compare(before: Path, after: Path, reasons: Sequence[tuple[str, str, float, str]]) -> dict[str, Any]:
+    """Print every difference; a summary of each run that both folders have, and what is in one of them alone."""
+    runs: dict[str, Any] = {}
+    names = [{path.stem for path in folder.glob("*.json")} for folder in (before, after)]
+    for name in sorted(names[0] & names[1]):
+        found = differences(name, [folder / f"{name}.json" for folder in (before, after)], reasons)
+        print("\n".join([f"{name}: {f'{len(found)} differences' if found else 'bit for bit'}", *map(str, found)]))
+        beyond = Counter(one.why for one in found if not one.within)
+        unexplained = [str(one).strip() for one in found if not one.within and not one.why]
+        runs[name] = {"differences": len(found), "within the bounds": sum(one.within for one in found)}
+        runs[name] |= {"reasons": {why: n for why, n in beyond.items() if why}, "without a reason": unexplained}
+    exact = sum(not run["differences"] for run in runs.values())
+    faults = sum(len(run["without a reason"]) for run in runs.values())
+    print(f"{len(runs)} runs, {exact} bit for bit; {faults} differences without a reason")
+    return {"runs": runs, "bit for bit": exact, "without a reason": faults, "in one alone": sorted(names[0] ^ names[1])}
 
 
 def main() -> int:
@@ -464,13 +540,19 @@ def main() -> int:
     recording, comparing = subs.add_parser("record"), subs.add_parser("compare")
     recording.add_argument("folder", type=Path)
     recording.add_argument("--only", default="", help="runs whose name contains this")
+    recording.add_argument("--as-before", action="store_true", help="what `auto` was up to version 0.1, by its name")
     comparing.add_argument("before", type=Path)
     comparing.add_argument("after", type=Path)
+    comparing.add_argument("as_before", type=Path, nargs="?")
     given = parser.parse_args()
-    if given.what == "compare":
-        return 0 if compare(given.before, given.after) else 1
-    record(given.folder.resolve(), given.only)
-    return 0
+    if given.what == "record":
+        record(given.folder.resolve(), given.only, as_before=given.as_before)
+        return 0
+    found = {"since issue G began": compare(given.before, given.after, REASONS)}
+    if given.as_before is not None:
+        found["the method that auto was"] = compare(given.before, given.as_before, AS_BEFORE)
+    store("golden_runs", {"comparisons": found, **environment()})
+    return 0 if not any(one["without a reason"] for one in found.values()) else 1
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ JSON files are objects with a `kind`, the `names` of the n options, and [n, n] m
     payoff_matrix                  payoff[i][j] to the row player
     election_pairwise_counts       counts[i][j] = ballots that rank i over j; payoff (counts - counts.T) / ballots
 
-A pairwise_preference may say in counts[i][j] how many comparisons each share is of. CSV files hold a matrix
+A pairwise_preference may say in counts[i][j] how many comparisons each share is of, and every file in n how many names
+it has. Other texts are notes, and lists of indices are for #subset. Whatever else is not read is named among the game's
+facts, or refused if it nearly has the name of a field that is read. CSV files hold a matrix
 (`games.readers.csv_table`) or comparisons (`games.readers.comparisons`); .soc, .soi, .toc and .toi files are those of
 `games.readers.preflib`.
 """
 
+import difflib
 import io
 import json
 import math
@@ -45,6 +48,9 @@ WANTED = {  # what the value of each option is; None where it has none
     "missing": "|".join(preference.MISSING),
     "unranked": "|".join(preference.UNRANKED),
 }
+GENERAL = ("kind", "names", "n")  # fields of every JSON file
+NEARLY = 0.85  # similarity of a field's name, as difflib has it, from which it is taken for a slip
+SHOWN = 7  # fields in a fact
 FLOAT_MAX = int(np.finfo(np.float64).max)
 JSON_TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)"(\s*+:)?|[{}]')
 
@@ -189,12 +195,37 @@ def _load_json(path: Path, name: str, chosen: dict[str, str]) -> Game:
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         raise GameError(f'expected a known "kind" of game, got {kind!r:.40}: {nearest(str(kind), KINDS)}')
-    build, options = KINDS[kind]
+    build, options, tables = KINDS[kind]
     refuse_others(chosen, options, f"files of kind {kind}")
     names = fields.get("names")
     if not isinstance(names, list) or not names or not all(isinstance(label, str) for label in names):
         raise GameError('expected "names" to be a list of strings')
-    return build(_Contents(fields, names, chosen), name)
+    if "n" in fields and (fields["n"] != len(names) or isinstance(fields["n"], bool)):
+        raise GameError(f'expected "n" to be the number of names, {len(names)}, got {fields["n"]!r:.40}')
+    contents = _Contents(fields, names, chosen)
+    unread = _unread(fields, (*GENERAL, *tables), f"files of kind {kind} do")
+    judges = fields.get("judges")
+    if isinstance(judges, dict) and "judges" in tables:
+        parts = [_unread(one, ("preference",), "a judge does") for one in judges.values() if isinstance(one, dict)]
+        unread += dict.fromkeys(f"{field} of judges" for part in parts for field in part)
+    game = build(contents, name)
+    unread = [f"{field:.40}" for field in unread if field not in contents.subsets]
+    more = f" and {len(unread) - SHOWN} more" if len(unread) > SHOWN else ""
+    facts = (f"fields not read: {', '.join(unread[:SHOWN])}{more}",) if unread else ()
+    return preference.measured(game, game.description.sample, facts)
+
+
+def _unread(fields: dict[str, Any], known: tuple[str, ...], where: str) -> list[str]:
+    """The fields that hold more than a text and are not read.
+
+    Raises:
+        GameError: one of them nearly has the name of a field that is read here.
+    """
+    unread = [field for field, value in fields.items() if field not in known and not isinstance(value, str)]
+    for field in unread:
+        if near := difflib.get_close_matches(field.casefold().strip(), known, n=1, cutoff=NEARLY):
+            raise GameError(f"expected {near[0]!r}, got a field {field!r:.40}, which {where} not have")
+    return unread
 
 
 def _parse_json(path: Path) -> dict[str, Any]:
@@ -297,11 +328,20 @@ def _election(contents: _Contents, name: str) -> Game:
     return preference.measured(game, Pairs(counts, counts.T, ballots - counts - counts.T, margins=True))
 
 
-KINDS: dict[str, tuple[Callable[[_Contents, str], Game], tuple[str, ...]]] = {
-    "pairwise_preference": (_pairwise_preference, ("subset", "missing", "sum_tolerance")),
-    "pairwise_preference_by_judge": (_preference_by_judge, ("judge", "subset", "missing", "sum_tolerance")),
-    "payoff_matrix": (_payoff_matrix, ("subset", "antisymmetrized")),
-    "election_pairwise_counts": (_election, ("subset",)),
+# Of each kind of file: what builds the game, the options that it takes, the fields that it reads.
+KINDS: dict[str, tuple[Callable[[_Contents, str], Game], tuple[str, ...], tuple[str, ...]]] = {
+    "pairwise_preference": (
+        _pairwise_preference,
+        ("subset", "missing", "sum_tolerance"),
+        ("preference", "counts"),
+    ),
+    "pairwise_preference_by_judge": (
+        _preference_by_judge,
+        ("judge", "subset", "missing", "sum_tolerance"),
+        ("judges",),
+    ),
+    "payoff_matrix": (_payoff_matrix, ("subset", "antisymmetrized"), ("payoff",)),
+    "election_pairwise_counts": (_election, ("subset",), ("counts", "ballots")),
 }
 
 

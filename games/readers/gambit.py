@@ -33,7 +33,7 @@ from jaxtyping import Float
 
 from games.compile import CHANCE, NOBODY, PROBABILITY_TOLERANCE, TERMINAL, InfosetInfo, Tree, compile_tree
 from games.constant_sum import constant_sum
-from games.labels import unique_labels
+from games.labels import told_apart, unique_labels
 from games.readers.files import parse_options, refuse_others, sum_tolerance
 from games.readers.gambit_tokens import TEXT, WORD, Tokens
 from games.readers.source import GameFormatError, read_text
@@ -164,7 +164,8 @@ def _matrix_game(form: StrategicForm, name: str, tolerance: float | None) -> Gam
     constant = constant_sum(name, np.stack([row.ravel(), column.ravel()], axis=1), where, tolerance)
     labels = (unique_labels(form.strategies[0]), unique_labels(form.strategies[1]))
     offset = 0.0 if common(row) else constant / 2
-    return Game.from_matrix(row - offset, name=name, labels=labels, offset=offset)
+    facts = told_apart(*form.strategies[:2])
+    return Game.from_matrix(row - offset, name=name, labels=labels, offset=offset, facts=facts)
 
 
 def _two_players(form: StrategicForm, name: str) -> StrategicForm:

@@ -4,6 +4,7 @@ import json
 import platform
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -21,7 +22,7 @@ from llm_bridge.command.judge_choice import judge_of, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
-from llm_bridge.judges import preference_model
+from llm_bridge.judges import JudgeError, preference_model
 from llm_bridge.measure.evaluation import tournament
 from llm_bridge.measure.intervals import repeats
 from llm_bridge.model import families as models
@@ -39,7 +40,7 @@ from mmd.host.files import OutputError, prepare_file, prepare_folder, replacing
 from mmd.host.folder_lock import held
 
 DONE = 0
-EVAL = "eval.json"
+EVAL, TRACEBACK = "eval.json", "judge_error.txt"
 OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -64,6 +65,8 @@ def run(command: Command, argv: Sequence[str]) -> int:
     }
     quiet = isinstance(command, Run) and command.quiet
     place = command.output_dir if isinstance(command, Run) and not command.output_dir.exists() else None
+    folder = getattr(command, "output_dir", None)
+    home = None if folder is None else folder.absolute()  # a judge may go elsewhere
     try:
         with _warnings_in_one_line():
             return carry_out[type(command)](command, ["mpo", *argv], _say_nothing if quiet else _say)
@@ -72,7 +75,20 @@ def run(command: Command, argv: Sequence[str]) -> int:
             with suppress(OSError):
                 place.rmdir()  # made for a run that is refused; one that has something in it stays
         text = error.called(flags(command)) if isinstance(error, SettingError) else str(error)
-        raise UsageError(text) from None
+        kept = _traceback_kept(error, home, folder) if isinstance(error, JudgeError) else ""
+        raise UsageError(f"{text}{kept}") from None
+
+
+def _traceback_kept(error: JudgeError, folder: Path | None, shown: Path | None) -> str:
+    """Keep the traceback of a judge's error for its author, where there is a folder for it; says where."""
+    if folder is None or shown is None:
+        return "; with --output-dir FOLDER its traceback would be kept"
+    if jax.process_index() == 0:
+        with suppress(OSError, OutputError):
+            with replacing(folder / TRACEBACK) as part:
+                part.write_text("".join(traceback.format_exception(error.error)), "utf-8", errors="replace")
+            return f"; its traceback is in {shown / TRACEBACK}"
+    return ""
 
 
 def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:

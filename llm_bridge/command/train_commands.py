@@ -310,9 +310,10 @@ def _skipped(skipped: Sequence[str]) -> list[str]:
 
 
 def _agreement_line(report: dict[str, float]) -> str:
+    interval, pairs = f"[{report['accuracy_low']:.3f}, {report['accuracy_high']:.3f}]", f"{report['n']:.0f} pairs"
     return (
-        f"accuracy {report['accuracy']:.3f} [{report['accuracy_low']:.3f}, {report['accuracy_high']:.3f}] on "
-        f"{report['n']:.0f} pairs; by length alone {report['length_only']:.3f}, majority {report['majority']:.3f}"
+        f"accuracy {report['accuracy']:.3f} {interval} on {pairs}, distinct prompts: {report['prompts']:.0f}; "
+        f"by length alone {report['length_only']:.3f}, majority {report['majority']:.3f}"
     )
 
 

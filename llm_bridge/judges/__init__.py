@@ -22,7 +22,8 @@ This room may import `llm_bridge.checkpoint` and what lies below it. Read `calla
 
 import builtins
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -79,6 +80,25 @@ class WrongAnswers(BridgeError):
     """A judge has returned something else than one probability or NaN for each pair."""
 
 
+class JudgeError(BridgeError):
+    """A judge has raised an error instead of answering. The error itself is the cause, `__cause__`.
+
+    Args:
+        judge: its name.
+        error: what it raised.
+        place: where, such as "in round 3".
+    """
+
+    def __init__(self, judge: str, error: BaseException, place: str = "") -> None:
+        where = f" {place}" if place else ""
+        super().__init__(f"judge {judge}: raised {error_of(error)}{where}; what it cannot answer is None or NaN")
+        self.judge, self.error = judge, error
+
+    def at(self, place: str) -> "JudgeError":
+        """The same with a place; to be raised from `error`."""
+        return JudgeError(self.judge, self.error, place)
+
+
 class Verdicts(NamedTuple):
     """Answers to n pairs, both orders averaged.
 
@@ -100,18 +120,31 @@ def ask(judge: Judge, prompts: Sequence[Prompt], a: Sequence[Response], b: Seque
 
     Raises:
         BridgeError: lengths differ, or the judge answers something else than probabilities and NaN.
+        JudgeError: the judge raises an error, other than a BridgeError.
     """
     if not len(prompts) == len(a) == len(b):
         raise BridgeError(f"expected as many prompts as responses, got {len(prompts)}, {len(a)} and {len(b)}")
-    if getattr(judge, "symmetric", False):
-        first = answers_of(judge, prompts, a, b)
-        second = first
-    else:
-        both = answers_of(judge, [*prompts, *prompts], [*a, *b], [*b, *a])
-        first, second = both[: len(a)], 1 - both[len(a) :]
+    with _named(judge):
+        if getattr(judge, "symmetric", False):
+            first = answers_of(judge, prompts, a, b)
+            second = first
+        else:
+            both = answers_of(judge, [*prompts, *prompts], [*a, *b], [*b, *a])
+            first, second = both[: len(a)], 1 - both[len(a) :]
     preference = (first + second) / 2
     failed = np.isnan(preference)
     return Verdicts(preference, failed, (first - 0.5) * (second - 0.5) < 0, preference == 0.5)
+
+
+@contextmanager
+def _named(judge: Any) -> Iterator[None]:
+    """Inside, an error says whose it is: a run asks many things, and a judge's code is not this package's."""
+    try:
+        yield
+    except BridgeError:
+        raise
+    except Exception as error:
+        raise JudgeError(name_of(judge), error) from error
 
 
 def load(name: str) -> Judge:

@@ -2,8 +2,8 @@
 
     judge = PairFunction(lambda prompt, a, b: 0.5 + 0.5 * (len(a) < len(b)))
 
-A function of whole lists is a judge as it is. What the function raises is not caught: it is a mistake in the function,
-not a missing answer; for that it returns None or NaN.
+A function of whole lists is a judge as it is. What the function raises ends what asked it, as the cause of a
+`llm_bridge.judges.JudgeError`: it is a mistake in the function, not a missing answer; for that it returns None or NaN.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,6 +2,9 @@
 
 Two baselines stand beside every accuracy: preferring by length alone, and always saying the same of pairs that are
 shown in random order. Each takes the better of its two directions, which favours it.
+
+Pairs of one prompt are not independent: prompts are the cases of the interval, each with all of its pairs
+(`llm_bridge.measure.intervals.redrawn`).
 """
 
 from collections.abc import Callable, Sequence
@@ -9,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_bridge.measure.intervals import wilson
+from llm_bridge.measure.intervals import cases_of, redrawn
 from llm_bridge.text.data import Row
 
 
@@ -24,7 +27,8 @@ def agreement(
         seed: of the order in which the two answers are shown.
 
     Returns:
-        accuracy, its 95 % interval accuracy_low and accuracy_high, the baselines length_only and majority, n,
+        accuracy, over pairs; its 95 % interval if the prompts were drawn again, accuracy_low and accuracy_high; the
+        baselines length_only and majority; n, the pairs that count, and prompts, how many distinct ones they have;
         failed_frac.
     """
     swapped = np.random.default_rng(seed).random(len(rows)) < 0.5
@@ -35,23 +39,29 @@ def agreement(
     truth = np.array([row.p_chosen for row in rows])
     label = np.where(swapped, 1 - truth, truth)
     counted = np.isfinite(said) & (label != 0.5)
-    accuracy, n = _share(said, label, counted), int(counted.sum())
+    right = _right(said, label)
     longer = np.array([float(len(a) > len(b)) + 0.5 * (len(a) == len(b)) for a, b in zip(first, second, strict=True)])
-    low, high = wilson(accuracy, n)
+    case = cases_of([row.case for row in rows])
+    sizes, sums = (np.bincount(case, weights=each) for each in (counted, np.where(counted, right, 0)))
+    low, high = redrawn(np.divide(sums, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0), sizes)
     return {
-        "accuracy": accuracy,
+        "accuracy": _share(right, counted),
         "accuracy_low": low,
         "accuracy_high": high,
-        "length_only": _better(_share(longer, label, counted)),
-        "majority": _better(_share(np.ones(len(rows)), label, counted)),
-        "n": float(n),
+        "length_only": _better(_share(_right(longer, label), counted)),
+        "majority": _better(_share(_right(np.ones(len(rows)), label), counted)),
+        "n": float(counted.sum()),
+        "prompts": float((sizes > 0).sum()),
         "failed_frac": float(np.mean(np.isnan(said))),
     }
 
 
-def _share(said: np.ndarray, label: np.ndarray, counted: np.ndarray) -> float:
-    """Share of cases in which what is said is on the label's side of 1/2; on neither, half."""
-    right = 0.5 + 0.5 * np.sign((said - 0.5) * (label - 0.5))
+def _right(said: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """1 where what is said is on the label's side of 1/2, 0 on the other, 1/2 on neither."""
+    return 0.5 + 0.5 * np.sign((said - 0.5) * (label - 0.5))
+
+
+def _share(right: np.ndarray, counted: np.ndarray) -> float:
     return float(np.mean(right[counted])) if counted.any() else float("nan")
 
 

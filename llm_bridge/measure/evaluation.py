@@ -12,10 +12,12 @@ Judges like length, so lengths stand beside the win rates, and so do the win rat
 counts as similar can be chosen, see `matched`.
 """
 
+import itertools
+import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -24,14 +26,21 @@ from llm_bridge.judges import Judge, ask
 from llm_bridge.measure.intervals import cases_of, clustered, pooled, redrawn, wilson
 from llm_bridge.measure.lottery import Lottery, lottery_of
 from llm_bridge.model.architecture import BridgeError
+from mmd.host.drawing import COLORS, empty_figure, save_figure
+from mmd.host.notebook import MOST_ROWS, data_frame, html_table
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SHOWN = 6  # models in a repr
 SIMILAR = 1.25  # the longer of two answers is at most so many times as long
 Alike = Callable[[str, str], bool]
 TABLES = ("wins", "low", "high", "wilson_low", "wilson_high", "error", "similar", "similar_frac", "similar_error")
 NUMBERS = ("names", "lengths", "failed_frac", "order_flip_frac", *Lottery._fields)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tournament:
     """How models do against each other.
 
@@ -48,6 +57,8 @@ class Tournament:
         failed_frac, order_flip_frac: of the judge.
         lottery: probability of each model in the Nash equilibrium of `wins`.
         exploitability: of the lottery in `wins`, as certified; in win rate.
+        converged: whether that is at most the default tolerance of `mmd.solve`, as `mmd.Solution.converged` is. It is
+            about the measured table alone: what other prompts would have given is in the intervals.
         lottery_low, lottery_high: the 95 % interval of each probability.
         exploitability_low, exploitability_high: the 95 % interval of how much more than half of its comparisons with
             the lottery the best model wins.
@@ -68,10 +79,17 @@ class Tournament:
     order_flip_frac: float
     lottery: Mapping[str, float]
     exploitability: float
+    converged: bool
     lottery_low: Mapping[str, float]
     lottery_high: Mapping[str, float]
     exploitability_low: float
     exploitability_high: float
+
+    def __repr__(self) -> str:
+        most = sorted(self.lottery.items(), key=lambda item: -item[1])[:SHOWN]
+        shown = ", ".join(f"{name} {p:.3f}" for name, p in most)
+        more = f" and {len(self.names) - SHOWN} more" if len(self.names) > SHOWN else ""
+        return f"Tournament({len(self.names)} models, Nash probabilities {shown}{more})"
 
     @property
     def apart(self) -> Bool[np.ndarray, "n n"]:
@@ -83,6 +101,63 @@ class Tournament:
         tables = {name: getattr(self, name) for name in TABLES}
         plain = {name: [[None if x != x else x for x in row] for row in t.tolist()] for name, t in tables.items()}
         return {"schema_version": 1, **plain, **{name: getattr(self, name) for name in NUMBERS}}
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the win rates in % with their intervals, and the lottery with its own."""
+        bounds, n = _bounds(self.low, self.high), min(len(self.names), MOST_ROWS)
+        rows = (
+            (name, *("" if i == j else f"{100 * self.wins[i, j]:.1f} {bounds[i][j]}" for j in range(n)))
+            for i, name in enumerate(self.names)
+        )
+        caption = "win rate of the row's answers in %" + (f", of {n} columns" if n < len(self.names) else "")
+        wins = html_table(caption, rows, ("", *self.names[:n]), len(self.names))
+        low, high = self.lottery_low, self.lottery_high
+        lottery = ((n, float(p), f"[{low[n]:.3f}, {high[n]:.3f}]") for n, p in self.lottery.items())
+        return wins + html_table("Nash lottery", lottery, ("", "probability", "interval"), len(self.names))
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with a row for each model and each other one that it met.
+
+        Its columns are model, opponent, and the tables of this class by their names.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        first, second = np.nonzero(~np.eye(len(self.names), dtype=bool))
+        sides = {side: [self.names[i] for i in of] for side, of in (("model", first), ("opponent", second))}
+        return data_frame(sides | {name: getattr(self, name)[first, second] for name in TABLES})
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> "Figure":
+        """Win rates as a table of colours, and the lottery with its intervals.
+
+        Args:
+            path: where to write the figure (.png at 200 dpi, .svg, .pdf); not written if None.
+
+        Raises:
+            OutputError: matplotlib cannot be imported, or the figure cannot be written.
+        """
+        n = len(self.names)
+        figure = empty_figure(figsize=(6.0 + 0.8 * n, 2.0 + 0.4 * n), layout="constrained")
+        table, lottery = figure.subplots(1, 2)
+        self._draw_wins(table)
+        values = np.array([(self.lottery[x], self.lottery_low[x], self.lottery_high[x]) for x in self.names])
+        lottery.barh(range(n), values[:, 0], color=COLORS[0], height=0.6)
+        lottery.hlines(range(n), values[:, 1], values[:, 2], color=COLORS[-1], linewidth=1.2)
+        lottery.set(xlim=(0, 1), ylim=(n - 0.5, -0.5), xlabel="Nash probability, 95 % interval")
+        lottery.set_yticks(range(n), labels=self.names, parse_math=False)
+        if path is not None:
+            save_figure(figure, path, dpi=200)
+        return figure
+
+    def _draw_wins(self, axes: "Axes") -> None:
+        n = len(self.names)
+        axes.imshow(self.wins, cmap="RdBu", vmin=0, vmax=1)
+        for i, j in itertools.product(range(n), range(n)):
+            if i != j:
+                axes.annotate(f"{100 * self.wins[i, j]:.0f}", (j, i), ha="center", va="center")
+        axes.set_xticks(range(n), labels=self.names, rotation=90, parse_math=False)
+        axes.set_yticks(range(n), labels=self.names, parse_math=False)
+        axes.set_title("win rate of the row's answers in %", fontsize="medium")
 
     def lines(self) -> list[str]:
         """A table for people to read."""

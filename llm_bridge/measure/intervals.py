@@ -88,7 +88,9 @@ def clustered(sums: Sequence[float | int], counts: Sequence[float | int]) -> tup
     return mean, sqrt(spread) / cases
 
 
-def replicates(by_prompt: Float[np.ndarray, "K n"], count: int = REPLICATES) -> Float[np.ndarray, "K R"]:
+def replicates(
+    by_prompt: Float[np.ndarray, "K n"], count: int = REPLICATES, sizes: Float[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "K R"]:
     """Mean of each row when the prompts are drawn again: the Bayesian bootstrap with one unseen prompt.
 
     A replicate weights the prompts at random, and an unseen prompt whose value is drawn from Beta(1/2, 1/2).
@@ -96,9 +98,12 @@ def replicates(by_prompt: Float[np.ndarray, "K n"], count: int = REPLICATES) -> 
     Args:
         by_prompt: K quantities in [0, 1] on the same n prompts; NaN where a prompt has none.
         count: of replicates, R. In each of them all rows give a prompt the same weight.
+        sizes: how much each prompt counts in the mean, such as its number of pairs; None for all alike. The unseen
+            prompt counts as much as they do on average.
     """
     random = np.random.default_rng(SEED)
     seen = random.standard_exponential((by_prompt.shape[1], count))
+    seen = seen if sizes is None else seen * (sizes / sizes.mean())[:, None]
     outcome = random.beta(0.5, 0.5, (len(by_prompt), count))
     unseen = random.standard_gamma(_unseen(by_prompt)[:, None], outcome.shape)
     known = ~np.isnan(by_prompt)
@@ -124,14 +129,17 @@ def middle(
     return np.minimum(low, measured), np.maximum(high, measured)
 
 
-def redrawn(by_prompt: Float[np.ndarray, " n"]) -> tuple[float, float]:
+def redrawn(by_prompt: Float[np.ndarray, " n"], sizes: Float[np.ndarray, " n"] | None = None) -> tuple[float, float]:
     """The interval of a mean over prompts; (nan, nan) where no prompt has a value.
 
     Args:
         by_prompt: the value of each prompt, in [0, 1], such as the win rate over all pairs of answers to it; NaN where
             there is none.
+        sizes: how much each prompt counts in the mean, 0 where it has no value; None for all alike.
     """
-    if np.isnan(by_prompt).all():
+    known = ~np.isnan(by_prompt)
+    if not known.any():
         return nan, nan
-    low, high = middle(replicates(by_prompt[None]), np.nanmean(by_prompt, keepdims=True))
+    measured = np.average(by_prompt[known], weights=None if sizes is None else sizes[known], keepdims=True)
+    low, high = middle(replicates(by_prompt[None], sizes=sizes), measured)
     return float(low[0]), float(high[0])

@@ -22,6 +22,7 @@ class Lottery(NamedTuple):
     Attributes:
         lottery: probability of each model in the Nash equilibrium of the measured table.
         exploitability: of it in that table, as certified.
+        converged: whether that is at most the default tolerance of `mmd.solve`. It says nothing of other prompts.
         lottery_low, lottery_high: the 95 % interval of each probability.
         exploitability_low, exploitability_high: the 95 % interval of how much more than half of its comparisons with
             the lottery the best model wins.
@@ -29,6 +30,7 @@ class Lottery(NamedTuple):
 
     lottery: Mapping[str, float]
     exploitability: float
+    converged: bool
     lottery_low: Mapping[str, float]
     lottery_high: Mapping[str, float]
     exploitability_low: float
@@ -43,23 +45,24 @@ def lottery_of(by_prompt: Float[np.ndarray, "K n"], wins: Float[np.ndarray, "M M
         wins: the measured table.
         names: of the models.
     """
-    probabilities, exploitability = nash(wins, names)
+    probabilities, exploitability, converged = nash(wins, names)
     measured = np.array(list(probabilities.values()))
     tables = tables_of(replicates(by_prompt), len(names))
     low, high = middle(nash_of_each(tables).T, measured)
     gains = (tables @ measured).max(axis=1) - 0.5
     (least,), (most,) = middle(gains[None], np.array([exploitability]))
     at_least, at_most = (dict(zip(names, bound.tolist(), strict=True)) for bound in (low, high))
-    return Lottery(probabilities, exploitability, at_least, at_most, float(least), float(most))
+    return Lottery(probabilities, exploitability, converged, at_least, at_most, float(least), float(most))
 
 
-def nash(wins: Float[np.ndarray, "n n"], names: Sequence[str]) -> tuple[dict[str, float], float]:
-    """The Nash lottery of a table of win rates and its certified exploitability."""
+def nash(wins: Float[np.ndarray, "n n"], names: Sequence[str]) -> tuple[dict[str, float], float, bool]:
+    """The Nash lottery of a table of win rates, its certified exploitability, and whether the solver converged."""
     labels = (tuple(names), tuple(names))
     game = mmd.Game.from_matrix((wins - wins.T) / 2, name="win rates", labels=labels, offset=0.5, symmetric=True)
     solution = mmd.solve(game)
     probabilities = np.asarray(solution.policy.probabilities[0])[-len(names) :]
-    return dict(zip(names, probabilities.tolist(), strict=True)), float(solution.exploitability)
+    lottery = dict(zip(names, probabilities.tolist(), strict=True))
+    return lottery, float(solution.exploitability), solution.converged
 
 
 def nash_of_each(tables: Float[np.ndarray, "R M M"]) -> Float[np.ndarray, "R M"]:

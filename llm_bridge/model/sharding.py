@@ -61,6 +61,15 @@ def shardings(architecture: Architecture, mesh: Mesh) -> dict[str, NamedSharding
     return {name: NamedSharding(mesh, spec(w.full_axes, mesh)) for name, w in weights(architecture).items()}
 
 
+def named(architecture: Architecture, name: str, mesh: Mesh) -> NamedSharding:
+    """Of one weight; the low-rank parts A and B of an adapter lie as the map that they are added to."""
+    base, _, part = name.partition(".lora_")
+    axes = list(weights(architecture)[base].full_axes)
+    if part:
+        axes[-1 if part == "a" else -2] = "channels"
+    return NamedSharding(mesh, spec(axes, mesh))
+
+
 def rows(mesh: Mesh, n_axes: int, heads_at: int | None = None, rows_at: int = 0) -> NamedSharding:
     """Of an array with one axis over rows, and perhaps one over key-value heads."""
     parts: list[str | tuple[str, ...] | None] = [None] * n_axes

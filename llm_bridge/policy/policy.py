@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
+from llm_bridge.model.compute import Compute
 from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.ranges import require
 from llm_bridge.model.sharding import whole
@@ -96,6 +97,19 @@ class Policy(nnx.Module):
 
     __str__ = __repr__
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For `pickle`: weights come to the host, whole, and are read back onto the first device.
+
+        Devices are no part of a pickle. On a mesh of several processes all of them have to pickle, for each has some of
+        the weights. See `on` for the way back to a mesh.
+        """
+        d = self.decoder
+        return _unpickled, (d.architecture, d.compute, d.adapter_scale, sharding.gathered(self.arrays()), self.origin)
+
+    def __copy__(self) -> "Policy":
+        """Another object with the same weights, which are not copied; `copy` copies them."""
+        return Policy(self.decoder, self.arrays(), self.origin)
+
     @property
     def architecture(self) -> Architecture:
         """The architecture: sizes, and which operations the decoder has."""
@@ -118,6 +132,23 @@ class Policy(nnx.Module):
     def copy(self) -> "Policy":
         """The same policy in buffers of its own, which may be a magnet or a reference while this one is trained."""
         return Policy(self.decoder, jax.tree.map(jnp.copy, self.arrays()), self.origin)
+
+    def on(self, mesh: Mesh | None) -> "Policy":
+        """A copy of this policy on another mesh; None for the first device alone.
+
+        Args:
+            mesh: of all processes' devices if there are several processes.
+
+        Raises:
+            BridgeError: the mesh has an unknown axis, or the weights cannot be divided among its devices.
+        """
+        mesh = sharding.as_mesh(mesh)
+        sharding.check(self.architecture, mesh)
+        found = {
+            name: sharding.put(array, sharding.named(self.architecture, name, mesh))
+            for name, array in sharding.gathered(self.arrays()).items()
+        }
+        return Policy(replace(self.decoder, mesh=mesh), found, self.origin)
 
     def with_compute(self, **changes: Any) -> "Policy":
         """The same weights, not copied, with attributes of `Compute` changed, such as `dtype="bfloat16"`."""
@@ -297,6 +328,15 @@ class Policy(nnx.Module):
             return wanted
         n_rows = -(-tokens.shape[0] // sharding.n_row_shares(self.mesh))
         return scoring.chunk_length(n_rows, tokens.shape[1], self.architecture.vocabulary)
+
+
+def _unpickled(
+    architecture: Architecture, compute: Compute, scale: float, weights: dict[str, np.ndarray], origin: Origin
+) -> Policy:
+    """A policy that was pickled, on the first device."""
+    mesh = sharding.as_mesh(None)
+    placed = {name: sharding.put(array, whole(mesh)) for name, array in weights.items()}
+    return Policy(Decoder(architecture, compute, mesh, scale), placed, origin)
 
 
 def integers(tokens: Any) -> Any:

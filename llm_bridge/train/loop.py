@@ -16,8 +16,7 @@ method, so that one compiled program serves a sweep over them.
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields, replace
-from enum import StrEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +24,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, Key
 
-from llm_bridge.judges import OF_TRL, WANTED, Judge, NoAnswers, dry_run, name_of
+from llm_bridge.judges import OF_TRL, WANTED, Judge, JudgeError, NoAnswers, dry_run, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import RANGES, SettingError, require
@@ -35,14 +34,13 @@ from llm_bridge.train import rollout, train_state
 from llm_bridge.train.arena import Arena, Samples, Source
 from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
+from llm_bridge.train.result import SKIPS_IN_A_ROW, Metrics, Result, Status
 from llm_bridge.train.rollout import Rollout
 from llm_bridge.train.train_state import TrainState
 
-Metrics = dict[str, float]
 Schedule = Callable[[Int[Array, ""]], Any]
 Callback = Callable[[TrainState, Metrics], bool | None]
 
-SKIPS_IN_A_ROW = 5
 FIRST_MOMENT = ("float32", "bfloat16")
 SCHEDULED = ("eta", "alpha", "learning_rate")
 AT_THE_START = 1e-6  # of the last iterate's distance from the start: a magnet that goes no further shows no training
@@ -60,36 +58,6 @@ class JudgeWarning(UserWarning):
 
 class UntrainedWarning(UserWarning):
     """What is exported is not what was chosen, or shows nothing of the training."""
-
-
-class Status(StrEnum):
-    """How a run ended; the value is the sentence that is printed and written, and equals it."""
-
-    FINISHED = "finished"
-    STOPPED = "stopped by the callback"
-    NOT_FINITE = f"stopped: {SKIPS_IN_A_ROW} updates in a row were not finite, and none of them was made"
-    DIVERGED = "stopped: training has diverged, the policy's log-probabilities are not numbers any more"
-    SILENT = "stopped: the judge answered none of a round's pairs"
-    NO_ANSWERS = "stopped: the judge answered no comparison in any round"
-    MAGNET_STAYED = "stopped: the magnet, which was chosen, is still the start, so it shows nothing of the training"
-
-
-class Result(NamedTuple):
-    """What `fit` returns.
-
-    Attributes:
-        policy: the exported one.
-        state: after the last round; `fit` goes on from it.
-        history: metrics of each round.
-        status: how the run ended.
-        reason: the status as a sentence, with the name of the judge where the judge answered nothing.
-    """
-
-    policy: Policy
-    state: TrainState
-    history: list[Metrics]
-    status: Status
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -278,6 +246,7 @@ class Method:
         Raises:
             BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
                 pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
+            JudgeError: the judge raises an error in a round, which the message names; the error is its cause.
         """
         require("steps", steps)
         check_key(key)
@@ -301,6 +270,8 @@ class Method:
                 if number == 0:
                     raise  # the given policy's own
                 status = Status.DIVERGED
+            except JudgeError as error:
+                raise error.at(f"in round {number + 1}") from error.error
             else:
                 history.append(metrics)
                 status = method._reported(state, metrics, callback)

@@ -57,7 +57,7 @@ class Frame:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TrainState:
     """Where a training run stands after some rounds; a pytree. All weights in it are float32 except `base`.
 
@@ -85,6 +85,10 @@ class TrainState:
     key: UInt32[Array, " _"]
     counters: Counters
     frame: Frame = field(metadata={"static": True})
+
+    def __repr__(self) -> str:
+        trained, given = (sum(array.size for array in part.values()) for part in (self.weights, self.base))
+        return f"TrainState(after {self.round} rounds, {trained:,} trained weights, {given:,} others)"
 
     def whole(self, weights: Weights) -> Weights:
         """All weights of the decoder: the given trained ones, and the base."""

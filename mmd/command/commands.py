@@ -38,6 +38,7 @@ from mmd.game.policy import Policy
 from mmd.game.policy_files import PolicyError
 from mmd.host import doors, environment
 from mmd.host.command_line import rate_and_power
+from mmd.host.drawing import prepare_figure
 from mmd.host.files import OutputError
 from mmd.host.folder_lock import held
 from mmd.host.interruption import INTERRUPTED, INTERRUPTION
@@ -45,7 +46,6 @@ from mmd.host.progress import interruptible, progress
 from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.measure import run_directory
 from mmd.measure.certificate import certify
-from mmd.measure.figure import prepare_figure
 from mmd.measure.plot import plot_convergence
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status

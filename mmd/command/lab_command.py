@@ -12,13 +12,13 @@ from mmd.command.tables import columns
 from mmd.feedback import Exact, Feedback, NoisyJudge, Sampled
 from mmd.game.game import Game, HostPair
 from mmd.game.policy import labels_of
+from mmd.host.drawing import prepare_figure
 from mmd.host.files import prepare_folder
 from mmd.host.folder_lock import held
 from mmd.host.interruption import INTERRUPTION
 from mmd.lab import directory, laboratory
 from mmd.lab.figure import CORNERS, plot_laboratory
 from mmd.measure.equilibria import OptimalSet
-from mmd.measure.figure import prepare_figure
 
 LARGEST = 0.5 + 1e-9  # payoff that default settings are made for
 

@@ -8,9 +8,9 @@ import numpy as np
 from mmd.command.options import Qre, UsageError
 from mmd.command.tables import columns
 from mmd.game.game import Game
+from mmd.host.drawing import prepare_figure
 from mmd.host.files import prepare_file, replacing
 from mmd.lab.quantal import QuantalPath, qre_path
-from mmd.measure.figure import prepare_figure
 
 COLUMNS = ("alpha", "regularized_gap", "residual", "exploitability", "value", "iterations", "status")
 DECADES, PER_DECADE = 3, 4  # of the payoff range downwards, where no alphas are given

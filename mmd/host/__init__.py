@@ -2,5 +2,6 @@
 
 Nothing here knows a game, and nothing here imports another room of `mmd`; every room may import this one, and so may
 `llm_bridge`. Read `command_line.py` first: it says how a command ends.
-`doors.py` alone imports code from outside, for the names that a user gives; `notebook.py` makes tables.
+`doors.py` alone imports code from outside, for the names that a user gives; `notebook.py` makes tables, `drawing.py`
+figures.
 """

@@ -1,7 +1,8 @@
-"""One folder, one process: a lock file in a folder that results are written to.
+"""One folder, one process: a lock file in a folder that results are written to. A single file can be locked as well.
 
-`.lock` says which process works there: host, process id, when that process began. Its modification time is a heartbeat,
-renewed every 10 seconds by a thread. A process that comes later reads it and is refused, or takes the folder over:
+`.lock`, or `.lock.NAME` for the file NAME, says which process works there: host, process id, when that process began.
+Its modification time is a heartbeat, renewed every 10 seconds by a thread. A process that comes later reads it and is
+refused, or takes the folder over:
 
 * on the same host, if the process is gone. A process id that the system has given to another process meanwhile is told
   by the time at which that process began;
@@ -64,15 +65,20 @@ class Found(NamedTuple):
 
 
 class FolderLock:
-    """The lock of a folder, held from `acquire` to `release`.
+    """The lock of a folder, or of one file in it, held from `acquire` to `release`.
 
     Args:
         folder: which is there and can be written.
         shown: what it is called in messages; None for the same.
+        file: the name of the file; None for the folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], shown: str | os.PathLike[str] | None = None) -> None:
-        self._path, self._shown = Path(folder).absolute() / FILE, os.fspath(folder if shown is None else shown)
+    def __init__(
+        self, folder: str | os.PathLike[str], shown: str | os.PathLike[str] | None = None, file: str | None = None
+    ) -> None:
+        self._path = Path(folder).absolute() / (FILE if file is None else f"{FILE}.{file}")
+        self._shown = os.fspath(folder if shown is None else shown)
+        self._noun, self._where = ("folder", "in this folder") if file is None else ("file", "on this file")
         self._owner = {**_myself(), "key": uuid.uuid4().hex}
         self._stop, self._turn = threading.Event(), threading.Lock()
         self._lost = ""
@@ -95,9 +101,9 @@ class FolderLock:
             if not found.is_gone():
                 raise OutputError(self._refusal(found))
             if self._take_away(found):
-                said = f"{self._shown}: {found.name}, which worked in this folder, is gone; taking its place"
+                said = f"{self._shown}: {found.name}, which worked {self._where}, is gone; taking its place"
         else:
-            raise OutputError(f"{self._shown}: other processes begin to work in this folder; choose another one")
+            raise OutputError(f"{self._shown}: other processes begin to work {self._where}; choose another one")
         _held.add(self)
         threading.Thread(target=self._beat, name=f"lock of {self._shown}", daemon=True).start()
         return said
@@ -109,7 +115,7 @@ class FolderLock:
             OutputError: another process has taken the folder over.
         """
         if self._lost:
-            raise OutputError(f"{self._shown}: {self._lost} has taken this folder over; nothing more is written")
+            raise OutputError(f"{self._shown}: {self._lost} has taken this {self._noun} over; nothing more is written")
 
     def release(self) -> None:
         """Remove the lock, if it is this process's."""
@@ -125,12 +131,12 @@ class FolderLock:
         since = found.owner.get("since")
         begun = f" since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(since))}" if since else ""
         beat = f"heartbeat {max(0.0, found.age):.0f} s ago"
-        remedy = "wait for it, or choose another folder"
-        return f"{self._shown}: {found.name} works in this folder{begun} ({beat}); {remedy}"
+        remedy = f"wait for it, or choose another {self._noun}"
+        return f"{self._shown}: {found.name} works {self._where}{begun} ({beat}); {remedy}"
 
     def _create(self) -> bool:
         """Write the lock; False if there is one."""
-        part = self._path.with_name(f"{FILE}.{self._owner['key']}.part")
+        part = self._path.with_name(f"{self._path.name}.{self._owner['key']}.part")
         try:
             part.write_text(json.dumps(self._owner) + "\n", "utf-8")
             try:
@@ -153,7 +159,7 @@ class FolderLock:
 
     def _read(self) -> Found | None:
         """The lock that is there."""
-        now = self._path.with_name(f"{FILE}.{self._owner['key']}.now")
+        now = self._path.with_name(f"{self._path.name}.{self._owner['key']}.now")
         try:
             with self._path.open(
                 encoding="utf-8", errors="replace"
@@ -168,7 +174,7 @@ class FolderLock:
 
     def _take_away(self, gone: Found) -> bool:
         """Remove the lock of an owner who is gone, and no other one; whether that was done."""
-        aside = self._path.with_name(f"{FILE}.{self._owner['key']}.gone")
+        aside = self._path.with_name(f"{self._path.name}.{self._owner['key']}.gone")
         try:
             self._path.rename(aside)
         except FileNotFoundError:
@@ -225,13 +231,13 @@ def held(
         lock.release()
 
 
-def refuse_if_held(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder that another process works in, before anything is begun; `held` does it again.
+def refuse_if_held(folder: str | os.PathLike[str], file: str | None = None) -> None:
+    """Refuse a folder, or a file in it, that another process works in, before anything is begun.
 
     Raises:
         OutputError: another process works in it; the message names host and process.
     """
-    lock = FolderLock(folder)
+    lock = FolderLock(folder, None if file is None else Path(folder) / file, file)
     with suppress(OSError):  # no such folder, or one that cannot be written
         if (found := lock._read()) is not None and not found.is_gone():
             raise OutputError(lock._refusal(found))

@@ -7,6 +7,8 @@ from html import escape
 from itertools import islice
 from typing import Any
 
+import numpy as np
+
 MOST_ROWS = 12
 
 
@@ -30,6 +32,21 @@ def html_table(caption: str, rows: Iterable[Sequence[object]], header: Sequence[
         f"<table><caption>{escape(caption)}</caption>{f'<thead><tr>{head}</tr></thead>' if head else ''}"
         f"<tbody>{body}{left_out}</tbody></table>"
     )
+
+
+def html_columns(caption: str, columns: Mapping[str, np.ndarray], counts: Sequence[str] = ()) -> str:
+    """A table of at most `MOST_ROWS` rows of columns, from the first to the last, as `html_table` makes it.
+
+    Args:
+        caption: text above it.
+        columns: [n] numbers by name; those without a finite one are left out.
+        counts: names of the columns that hold whole numbers.
+    """
+    names = [name for name, column in columns.items() if np.isfinite(column).any()]
+    n = max(map(len, columns.values()), default=0)
+    at = np.unique(np.linspace(0, n - 1, MOST_ROWS).astype(int)) if n else []
+    rows = (tuple(int(columns[x][i]) if x in counts else float(columns[x][i]) for x in names) for i in at)
+    return html_table(caption, rows, names)
 
 
 def _text(cell: object) -> str:

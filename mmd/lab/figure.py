@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from mmd.host.drawing import COLORS, MARKERS, empty_figure, save_figure
 from mmd.lab.laboratory import Records
-from mmd.measure.figure import COLORS, MARKERS, empty_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

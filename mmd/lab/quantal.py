@@ -30,10 +30,10 @@ from jaxtyping import Array, Float, Int
 from mmd.algorithms._primal_dual import MAX_REFUSALS, STANDSTILL, next_step
 from mmd.game.game import Description, Game, GameError, Pair, as_game
 from mmd.game.policy import Policy, labels_of
+from mmd.host.drawing import COLORS, empty_figure, save_figure
 from mmd.magnets import Fixed
 from mmd.measure import metrics
 from mmd.measure.certificate import certify
-from mmd.measure.figure import COLORS, empty_figure, save_figure
 from mmd.measure.metrics import Profile
 
 if TYPE_CHECKING:

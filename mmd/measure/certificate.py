@@ -104,13 +104,15 @@ def certify(game: Game | Any, policy: Any) -> Certificate:
     found = _measured(game, policies)
     sizes = _gradients(game, found.plans, size=True)
     rounding, largest = _rounding(game, found, sizes)
-    scale, noise = _stake(game, _in_earnest(game, policies, found, sizes), found, sizes), rounding
+    earnest, noise = _in_earnest(game, policies, found, sizes), rounding
+    scale = _stake(game, earnest, found, sizes)
     if rounding > FINE * scale and game.payoff.n_stored * _depth(game) <= MOST_FRACTIONS:
         policies = tuple(_fractions(game, player, p) for player, p in enumerate(probabilities))
         found, noise = _measured(game, policies), 0.0
-        scale = _stake(game, _in_earnest(game, policies, found, sizes), found, sizes)
+        earnest = _in_earnest(game, policies, found, sizes)
+        scale = _stake(game, earnest, found, sizes)
     if scale <= noise:
-        scale = _least_at_stake(game, policies, found, rounding)
+        scale = _least_at_stake(game, earnest, found, (rounding, noise))
     if not min(found.gains) >= -ROUNDING * largest:
         raise RuntimeError(
             f"{game.name}: best responses gain {found.gains}, which cannot be negative; please report this"
@@ -167,20 +169,28 @@ def _spread(game: Game, x: Any, y: Any) -> Any:
     return np.sum(x[rows[first]] * np.abs(difference) * y[columns[first]])
 
 
-def _least_at_stake(game: Game, policies: tuple[Any, ...], found: "_Measured", rounding: float) -> float:
+def _least_at_stake(game: Game, earnest: tuple[Any, ...], found: "_Measured", limits: tuple[float, float]) -> float:
     """What is at stake where every payoff that is met is the value: the least that another action changes.
 
     An action that loses more than rounding can tell counts with its loss. Those that lose less, one player's at a time,
     count with the mean distance of the payoffs from the value when all of them are played alike.
+
+    Args:
+        game: the game.
+        earnest: the policies over the actions that they use in earnest.
+        found: what was measured.
+        limits: what rounding can tell of a loss, and of a mean distance.
     """
+    rounding, noise = limits
     losses = -np.concatenate([regrets[1:] for regrets in found.regrets])
     least = [float(loss) for loss in losses[losses > rounding]]
     if game.payoff.n_stored <= MOST_COMPARED and game.description.plays is not None:
-        for player, (treeplex, p, regret) in enumerate(zip(game.players, policies, found.regrets, strict=True)):
+        plans = [_plan(treeplex, p) for treeplex, p in zip(game.players, earnest, strict=True)]
+        for player, (treeplex, p, regret) in enumerate(zip(game.players, earnest, found.regrets, strict=True)):
             alike = _plan(treeplex, _scaled(treeplex, np.where(regret >= -rounding, 0 * p + 1, 0 * p), p))
-            x, y = (alike, found.plans[1]) if player == 0 else (found.plans[0], alike)
+            x, y = (alike, plans[1]) if player == 0 else (plans[0], alike)
             least.append(float(_spread(game, x, y)))
-    return min((one for one in least if one > 0), default=0.0)
+    return min((one for one in least if one > noise), default=0.0)
 
 
 def _like(plan: Any, values: Float[np.ndarray, " N"]) -> Any:
@@ -269,9 +279,12 @@ def default_tolerances(
     values = np.einsum("gm,gmn,gn->g", row.earnest, payoffs, column.earnest)
     stake = _spreads(payoffs, row.earnest, column.earnest)
     losses = np.concatenate([row.losses, column.losses], axis=1)
-    spreads = [_spreads(payoffs, row.alike(rounding), y), _spreads(payoffs, x, column.alike(rounding))]
-    least = np.concatenate([np.where(losses > rounding[:, None], losses, 0.0), np.stack(spreads, axis=1)], axis=1)
-    smallest = np.where(least > 0, least, np.inf).min(axis=1)
+    spreads = [
+        _spreads(payoffs, row.alike(rounding), column.earnest),
+        _spreads(payoffs, row.earnest, column.alike(rounding)),
+    ]
+    least = np.concatenate([losses, np.stack(spreads, axis=1)], axis=1)
+    smallest = np.where(least > rounding[:, None], least, np.inf).min(axis=1)
     scale = np.where(stake > rounding, stake, np.where(np.isfinite(smallest), smallest, 0.0))
     return _default_tolerance(scale, rounding, values)
 

@@ -1,88 +1,29 @@
 """Figures: how the exploitability of the policy fell, for one run or several.
 
-Colours are Okabe and Ito's, told apart by markers as well; line styles say which iterate a curve is about. Values below
-the rounding floor (float64 eps times the payoff range) are drawn on it: differences there mean nothing. matplotlib is
-imported when a figure is asked for.
+Line styles say which iterate a curve is about. Values below the rounding floor (float64 eps times the payoff range) are
+drawn on it: differences there mean nothing.
 """
 
 import itertools
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mmd.host.files import OutputError, prepare_file, replacing
+from mmd.host.drawing import COLORS, MARKERS, empty_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FORMATS = (".png", ".svg", ".pdf")
-BACKEND = "MPLBACKEND"  # environment variable of matplotlib
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
-MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
 BEST = "best so far"  # of an algorithm that returns the best policy it measured, be it a last iterate or an average
 STYLES = {"last": "-", "average": "--", "polished": "-", "interior": "-", BEST: (0, (6, 1, 1, 1))}
 X_AXES = {"iterations": "iteration", "gradient_evaluations": "gradient_evaluations", "seconds": "seconds"}
 X_LABELS = {"iterations": "iterations", "gradient_evaluations": "gradient evaluations", "seconds": "seconds"}
 
 X = Literal["iterations", "gradient_evaluations", "seconds"]
-
-
-def prepare_figure(path: Path) -> None:
-    """Make sure, before the work starts, that a figure can be drawn and written there.
-
-    Raises:
-        OutputError: it cannot; the message says why.
-    """
-    empty_figure()
-    prepare_file(path, FORMATS)
-
-
-def empty_figure(**arguments: Any) -> "Figure":
-    """A matplotlib figure that belongs to no window and no notebook, so no backend is asked for it.
-
-    `MPLBACKEND` may name one that is not installed: a command run from a notebook inherits the notebook's. matplotlib
-    then fails when it is imported, and is imported without.
-
-    Args:
-        arguments: of `matplotlib.figure.Figure`.
-
-    Raises:
-        OutputError: matplotlib cannot be imported.
-    """
-    try:
-        try:
-            from matplotlib.figure import Figure
-        except ValueError:
-            if BACKEND not in os.environ:
-                raise
-            backend = os.environ.pop(BACKEND)
-            try:
-                from matplotlib.figure import Figure
-            finally:
-                os.environ[BACKEND] = backend
-    except ModuleNotFoundError:
-        raise OutputError("figures need matplotlib: pip install 'magnetic-mirror[plot]'") from None
-    except (ImportError, ValueError) as error:
-        raise OutputError(f"figures need matplotlib, which cannot be imported here ({error})") from None
-    return Figure(**arguments)
-
-
-def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> None:
-    """Write a figure, whole, in the format that its name says.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    try:
-        with replacing(path) as part:
-            figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:].lower())
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 class Curve(NamedTuple):

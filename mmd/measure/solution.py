@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
-from mmd.host.notebook import MOST_ROWS, data_frame, html_table
+from mmd.host.notebook import MOST_ROWS, data_frame, html_columns, html_table
 from mmd.measure.certificate import Certificate
 from mmd.measure.figure import Curve, X, draw_convergence
 
@@ -85,10 +85,7 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """For notebooks: some checks, from the first to the last, and the columns that hold numbers."""
-        names = [name for name in self.columns if np.isfinite(self[name]).any()]
-        at = np.unique(np.linspace(0, len(self) - 1, MOST_ROWS).astype(int)) if len(self) else []
-        cells = (tuple(int(self[n][i]) if n in COUNTS else float(self[n][i]) for n in names) for i in at)
-        return html_table(f"trace of {len(self):,} checks", cells, names)
+        return html_columns(f"trace of {len(self):,} checks", self.columns, COUNTS)
 
     def to_pandas(self) -> Any:
         """The columns as a `pandas.DataFrame`, a row for each check.

@@ -6,17 +6,20 @@ and given policies by SHA-256, algorithm, numbers, precision). Its comment, the 
 bytes before.
 
 A new checkpoint is written beside the old one, synced and renamed over it, so a process that is killed at any instant
-leaves the last good one. Between two chunks of iterations a run is nothing but a `Reached`, and where chunks end
+leaves the last good one. While a run writes it, it is locked, so that two processes never write the same one in turns
+(`mmd.host.folder_lock`). Between two chunks of iterations a run is nothing but a `Reached`, and where chunks end
 influences no number; so a run that goes on from a checkpoint repeats bit for bit what it would have done, on the same
 machine with the same versions and devices.
 """
 
 import hashlib
 import json
+import logging
 import os
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -28,7 +31,10 @@ import numpy as np
 from mmd.algorithms.contract import Algorithm, Candidate, describe
 from mmd.game.game import Game, HostPair
 from mmd.game.policy import Policy
+from mmd.game.sharding import Placement
 from mmd.host.files import OutputError, discard_parts, prepare_file, replacing
+from mmd.host.folder_lock import FolderLock
+from mmd.host.interruption import INTERRUPTION
 from mmd.measure.certificate import certify
 from mmd.measure.solution import TRACE_COLUMNS, Certified
 
@@ -38,6 +44,7 @@ WRITING_SHARE = 0.01  # of the time that a run takes
 DIGEST_BYTES = 32
 BLOCK_BYTES = 1 << 20
 HASHED = "sha256:"
+LOGGER = logging.getLogger("mmd")
 
 Rows = list[dict[str, float]]  # each in the order of TRACE_COLUMNS
 
@@ -80,6 +87,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, of: str, identity: dict[str, Any]) -> None:
         self.path, self.of, self.identity = path, of, identity
+        self.lock = FolderLock(path.parent, path, path.name)
         self.saved_rows = 0
         self.due_at = time.monotonic() + SECONDS_BETWEEN
 
@@ -116,6 +124,29 @@ class Checkpoint:
             "check_every": check_every,
         }
         return cls(prepare_file(path, (".npz",)), f"{game.name} by {name}", json.loads(json.dumps(identity)))
+
+    @contextmanager
+    def held(self, place: Placement) -> Iterator[None]:
+        """Inside, the checkpoint is this run's alone; of several processes the first one holds it for all.
+
+        Raises:
+            OutputError: another process writes it; the message names host and process.
+        """
+        problem = None
+        if place.leads:
+            try:
+                if said := self.lock.acquire():
+                    LOGGER.info("%s", said)
+            except OutputError as error:  # the others wait for a word
+                problem = error
+        refused = any(place.of_all_processes(float(problem is not None)))
+        try:
+            if refused:
+                raise problem or OutputError(f"{self.path}: the first process was refused; what it says stands there")
+            with INTERRUPTION.leaving(self.lock.release):
+                yield
+        finally:
+            self.lock.release()
 
     def discard(self) -> None:
         """Remove the file, and what killed processes left of others."""
@@ -163,10 +194,11 @@ class Checkpoint:
             trace: rows of the trace, of which the first `reached.rows` are saved.
 
         Raises:
-            OutputError: the file cannot be written; the one before is untouched.
+            OutputError: the file cannot be written; the one before is untouched. Or another process has taken it over.
         """
         if reached.rows == self.saved_rows:
             return
+        self.lock.check()
         begun = time.monotonic()
         arrays = _named({"state": reached.state, "candidate": reached.candidate})
         arrays["trace"] = _table(trace[: reached.rows])
@@ -193,7 +225,8 @@ class Checkpoint:
             mine, its = self.identity.get(name), found.get(name)
             if mine != its:
                 hashed = HASHED in f"{mine}{its}"
-                raise self._refusal(run, f"the {name} differs" + ("" if hashed else f" ({its}, not {mine})"))
+                by = ", another version wrote it" if name == "layout" else ""
+                raise self._refusal(run, f"the {name} differs" + ("" if hashed else f" ({its}, not {mine}){by}"))
 
     def _check_arrays(self, run: dict[str, Any], found: dict[str, Any], expected: dict[str, Any]) -> None:
         """Refuse a state of another layout."""

@@ -9,6 +9,7 @@ from mmd.algorithms.contract import ITERATES, HostAlgorithm, Limits, describe
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
 from mmd.host.files import discard_parts, prepare_file
+from mmd.host.folder_lock import refuse_if_held
 from mmd.measure.certificate import certify
 from mmd.measure.solution import TRACE_COLUMNS, Certified, OnCheck, Solution, Status, Trace
 from mmd.solving.checkpoint import CheckpointError
@@ -29,7 +30,7 @@ def solve(
     Raises:
         GameError: the algorithm is not defined on this game, or breaks its contract.
         CheckpointError: resuming is asked for, and the checkpoint there is of another algorithm: this one writes none.
-        OutputError: the checkpoint of the run before cannot be removed.
+        OutputError: the checkpoint of the run before cannot be removed, or another process is writing it.
     """
     algorithm = algorithm.resolve(game)
     if checkpoint is not None:
@@ -45,6 +46,7 @@ def solve(
 def _start_anew(algorithm: HostAlgorithm, checkpoint: str | os.PathLike[str], *, resume: bool) -> None:
     """Remove what a run before left, unless there is a run to go on with: that one is of another algorithm."""
     path = prepare_file(checkpoint, (".npz",))
+    refuse_if_held(path.parent, path.name)
     if resume and path.exists():
         raise CheckpointError(
             f"{path}: cannot resume {algorithm.name}, which keeps no checkpoint: this one is of another algorithm; "

@@ -90,7 +90,8 @@ def solve(
         polish: also try the polish (`mmd.solving.polish`) from 1 % of the payoff range on, every half decade, as far as
             a model of its cost allows. If None, with `Restarted` only: it returns the best policy, others an iterate.
         check_every: iterations between two rows of the trace; beyond 40,000 rows twice as many after every 4,000.
-        checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on.
+        checkpoint: an .npz file that is replaced every few seconds and at the end by what the run needs to go on. It is
+            locked meanwhile: a second process that would write it is refused.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
             limits and `polish` may be others than before; iterations and seconds count from the first start.
         mesh: devices that share the payoffs and the sweeps (`mmd.game.sharding`), of all processes of `jax.distributed`
@@ -103,7 +104,7 @@ def solve(
 
     Raises:
         GameError: an argument is out of range or without use, or the algorithm is not defined on this game.
-        OutputError: the checkpoint cannot be written.
+        OutputError: the checkpoint cannot be written, or another process is writing it.
         CheckpointError: it is damaged, or of another game, algorithm, start or precision.
     """
     given = {name: value for name, value in locals().items() if name not in ("game", "algorithm")}
@@ -132,10 +133,12 @@ def solve(
     with jax.enable_x64(dtype == "float64"):
         place = Placement(np.dtype(dtype), None if mesh is None else flat(mesh))
         run = _Run(game, algorithm, limits, start, place, type(algorithm) is Restarted if polish is None else polish)
-        if checkpoint is not None:
-            kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
+        if checkpoint is None:
+            return run.until_done(on_check)
+        kept = Checkpoint.of_run(checkpoint, game, algorithm, start, dtype=dtype, check_every=check_every)
+        with kept.held(place):
             run.keep(kept, resume=resume)
-        return run.until_done(on_check)
+            return run.until_done(on_check)
 
 
 def _with_other_arguments(game: Game, given: dict[str, Any], algorithm: Algorithm, **others: Any) -> Solution:

@@ -238,6 +238,27 @@ def test_agreement_counts_ties_half_and_leaves_failures_out() -> None:
     assert agreement(lambda p, a, b: [float(x == "aa") for x in a], sour)["accuracy"] == 1
 
 
+def test_an_accuracy_is_as_sure_as_its_prompts_and_not_as_its_pairs() -> None:
+    """Every pair of 12 prompts ten times is the interval of 12 pairs; prompts count by their pairs."""
+    answers = [("good", "bad") if i % 3 else ("bad", "good") for i in range(12)]
+    once = [Row("", f"prompt {i}", *pair) for i, pair in enumerate(answers)]
+
+    def judge(_: Any, a: Any, b: Any) -> list[float]:
+        return [float(x == "good") for x in a]
+
+    alone, ten = agreement(judge, once), agreement(judge, once * 10)
+    keys = ("accuracy", "accuracy_low", "accuracy_high", "prompts")
+    assert [ten[key] for key in keys] == pytest.approx([alone[key] for key in keys], abs=1e-12)
+    assert (alone["accuracy"], alone["prompts"], ten["n"]) == (pytest.approx(2 / 3), 12, 120)
+    many = agreement(judge, [Row("", f"prompt {i}", *answers[i % 12]) for i in range(120)])
+    assert many["accuracy_high"] - many["accuracy_low"] < 0.5 * (ten["accuracy_high"] - ten["accuracy_low"])
+    # One prompt of nine pairs, all wrong, beside nine of one pair, all right: 1/2, and anything is possible.
+    uneven = agreement(judge, [Row("", "x", "bad", "good")] * 9 + [Row("", str(i), "good", "bad") for i in range(9)])
+    assert uneven["accuracy"] == pytest.approx(0.5)
+    assert uneven["accuracy_low"] < 0.25
+    assert uneven["accuracy_high"] > 0.85
+
+
 def test_wilsons_interval_holds_what_it_should() -> None:
     """The definition: the border is where the observed share is z standard errors away."""
     for share, n in ((0.5, 40), (0.9, 25), (0.0, 10), (1.0, 10)):

@@ -113,6 +113,23 @@ def test_a_policy_that_training_has_broken_ends_the_run_and_is_not_called_the_gi
     assert (result.status, result.history) == (bridge.Status.DIVERGED, [])
 
 
+def test_an_error_of_the_judge_is_the_cause_of_what_fit_raises_in_that_round() -> None:
+    class Tired(Exception):
+        pass
+
+    judge, asked = SumJudge(), []
+
+    def tired(prompts: Sequence, a: Sequence, b: Sequence) -> np.ndarray:
+        asked.append(len(prompts))
+        if len(asked) == 3:  # of which the first is the trial before the run
+            raise Tired
+        return judge(prompts, a, b)
+
+    with pytest.raises(bridge.JudgeError, match=r"tired: raised .*Tired at .*test_mpo.py:\d+ in round 2;") as failure:
+        dataclasses.replace(method(decay_rounds=4), judge=tired).fit(policy(), PROMPTS, steps=4, key=KEY)
+    assert isinstance(failure.value.__cause__, Tired)
+
+
 def test_a_first_moment_in_half_precision_is_rounded_after_it_has_been_used() -> None:
     """So the first step is that of float32, but for rounding, and the second is not."""
     kinds = {dtype: method(epochs=1, first_moment=dtype) for dtype in ("float32", "bfloat16")}

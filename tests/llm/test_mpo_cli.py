@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TINY = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
 CONFIG = config_of("llama") | TINY | {"vocab_size": 12, "num_key_value_heads": 1, "initializer_range": 0.3}
 JUDGE = """
+import os
 import pathlib
 import time
 import numpy as np
@@ -63,6 +64,12 @@ def down(prompts, a, b):
 
 def wrong(prompts, a, b):
     return shorter(prompts, a, b) if rounds() < 2 else ["a"] * len(a)
+
+def raising_later(prompts, a, b):
+    if rounds() < 2:
+        return shorter(prompts, a, b)
+    os.chdir("/")
+    return {}["the prompt"]
 
 def broken(prompts, a, b):
     return prompts["a"]
@@ -363,6 +370,27 @@ def test_what_is_done_is_kept_when_a_judge_goes_down_or_wrong(
     assert weights(work / "run" / "policy") == weights(work / "alone" / "policy")
 
 
+def test_a_judge_that_raises_in_a_later_round_is_named_in_a_sentence(model: Path, work: Path, capsys: Any) -> None:
+    """With its error and the round; the traceback is for its author. The run goes on once the judge is well again."""
+    assert train(model, "run", "--quiet", judge="raising_later") == 2
+    os.chdir(work)  # where the judge has left it
+    name = os.environ["JUDGES"]
+    line = (work / f"{name}.py").read_text().split("\n").index('    return {}["the prompt"]') + 1
+    saved, said = capsys.readouterr().err.splitlines()
+    assert saved == "mpo: rounds up to 2 are saved, --resume goes on"
+    assert re.fullmatch(
+        rf"mpo: judge raising_later: raised KeyError: 'the prompt' at \S*{name}\.py:{line} in round 3; "
+        r"what it cannot answer is None or NaN; its traceback is in run/judge_error\.txt",
+        said,
+    )
+    kept = (work / "run" / "judge_error.txt").read_text()
+    assert kept.startswith("Traceback (most recent call last):\n")
+    assert f"line {line}, in raising_later" in kept
+    assert kept.endswith("KeyError: 'the prompt'\n")
+    mended(work, "raising_later")
+    assert train(model, "run", "--quiet", "--resume", judge="raising_later") == 0
+
+
 def test_a_judge_cannot_end_the_process(model: Path, work: Path, capsys: Any) -> None:
     """Not in a round either; `BAD_TRAINING` has one that tries it before."""
     assert train(model, "run", "--quiet", judge="leaving_later") == 2
@@ -414,7 +442,8 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     size = ["--per-device-train-batch-size", "4", "--max-length", "64", "--learning-rate", "1e-2"]
     assert mpo("train-judge", *words, *size, "--output-dir", "judge", "--num-train-epochs", "2") == 0
     said = capsys.readouterr().out
-    assert re.search(r"accuracy 1.000 \[0.7.*\] on 12 pairs; by length alone", said)
+    assert (found := re.search(r"accuracy 1.000 \[(.*), 1.000\] on 12 pairs, distinct prompts: 1; by length", said))
+    assert float(found[1]) < 0.5  # one prompt shows little, however many pairs it has
     result = Path("judge/result.json").read_bytes()
     assert mpo("train-judge", *words[:4], *size, "--output-dir", "judge", "--num-train-epochs", "2", "--resume") == 0
     assert Path("judge/result.json").read_bytes() == result  # what was measured is not forgotten

@@ -271,6 +271,17 @@ def test_what_is_at_stake_in_games_worked_by_hand(payoffs: list, row: list, colu
     np.testing.assert_allclose(many, certificate.DEFAULT_TOLERANCE * stake, rtol=1e-14)
 
 
+@pytest.mark.parametrize("rest", [1e-18, 1e-24])
+def test_what_an_interior_iterate_leaves_beside_a_pure_equilibrium_is_not_at_stake(rest: float) -> None:
+    """Leaving [[5, 7], [2, 9]] at the first row and column loses 3 or 2. The tolerance fell to rounding."""
+    payoffs, x, y = np.array([[5.0, 7], [2, 9]]), np.array([1, rest]), np.array([1, 3 * rest])
+    found = certify(Game.from_matrix(payoffs), (np.concatenate([[1], x]), np.concatenate([[1], y])))
+    np.testing.assert_allclose(found.default_tolerance, certificate.DEFAULT_TOLERANCE * 2, rtol=1e-14)
+    there = np.ones((1, 2), bool)
+    (many,) = certificate.default_tolerances(payoffs[None], (there, there), (x[None], y[None]))
+    np.testing.assert_allclose(many, certificate.DEFAULT_TOLERANCE * 2, rtol=1e-14)
+
+
 def test_what_is_at_stake_on_a_tree() -> None:
     """Kuhn poker's equilibrium in which the first player never bets: 547 / 486, summed over the six deals by hand.
 

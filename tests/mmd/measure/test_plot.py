@@ -17,8 +17,8 @@ import mmd
 from mmd.command.cli import main
 from mmd.game.game import Game
 from mmd.game.policy import Policy
+from mmd.host.drawing import FORMATS
 from mmd.measure import run_directory
-from mmd.measure.figure import FORMATS
 from mmd.measure.plot import plot_convergence
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status, Trace

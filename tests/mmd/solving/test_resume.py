@@ -2,7 +2,10 @@
 
 import dataclasses
 import errno
+import logging
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -375,6 +378,39 @@ def test_a_fresh_start_replaces_what_is_there(path: Path) -> None:
     solve(RPS, algorithm=MMD, max_iterations=20, checkpoint=path)
     assert not part.exists()
     assert solve(RPS, algorithm=MMD, max_iterations=20, checkpoint=path, resume=True).iterations == 20
+
+
+def test_a_checkpoint_belongs_to_one_run_at_a_time(path: Path, eager: None) -> None:
+    """Another run is refused, whatever its method, and so is one that would remove it; other files are free."""
+    game, refused = RPS, []
+
+    def others(row: dict[str, float]) -> None:
+        if row["iteration"] == 20:
+            for arguments in ({"resume": True}, {}, {"algorithm": mmd.Interior()}, {"algorithm": None}):
+                with pytest.raises(OutputError) as refusal:
+                    solve(game, **{"algorithm": mmd.Restarted(), "checkpoint": path} | arguments)
+                refused.append(str(refusal.value))
+            solve(game, algorithm=mmd.Restarted(), checkpoint=path.with_name("other.npz"))
+
+    wanted = {"algorithm": mmd.Restarted(), "tolerance": 0.0, "polish": False, "max_iterations": 40}
+    found = solve(game, **wanted, checkpoint=path, on_check=others)
+    assert len(refused) == 4
+    assert all(text.startswith(f"{path}: process {os.getpid()} on ") for text in refused)
+    assert "works on this file" in refused[0]
+    assert refused[0].endswith("wait for it, or choose another file")
+    assert_same(solve(game, **wanted, checkpoint=path, resume=True), found)
+    assert {file.name for file in path.parent.iterdir()} == {path.name, "other.npz"}
+
+
+def test_a_checkpoint_of_a_process_that_is_gone_is_taken_over(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    code = "import sys; from mmd.host.folder_lock import FolderLock; FolderLock(*sys.argv[1:]).acquire(); print('held')"
+    words = [sys.executable, "-c", code, str(path.parent), str(path), path.name]
+    subprocess.run(words, check=True, capture_output=True, timeout=300)
+    assert [file.name for file in path.parent.iterdir()] == [f".lock.{path.name}"]
+    caplog.set_level(logging.INFO, logger="mmd")
+    solve(RPS, algorithm=mmd.Restarted(), checkpoint=path)
+    assert any("which worked on this file, is gone; taking its place" in text for text in caplog.messages)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_resuming_needs_to_know_from_where(path: Path) -> None:
