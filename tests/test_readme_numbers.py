@@ -113,7 +113,7 @@ def test_counts() -> None:
 
 
 def test_race() -> None:
-    score = result("race")["score_to_1e-06"]["auto"]
+    score = result("race")["score_to_1e-06"]["restarted"]
     assert score["games"] == 12
     assert f"| {score['fewer']} / {score['at_most_half']} |" in readme_row("twelve trees to 1e-6")
 

@@ -138,11 +138,11 @@ def first_order_seconds(game: Game, limits: Limits) -> float:
 
 def _finished(game: Game, limits: Limits, found: Solution) -> Solution:
     """What the polish and an exact vertex make of a policy that ended above the tolerance."""
+    if found.status in FINAL:
+        return found
     from mmd.measure import vertex  # SciPy's solvers: loaded when they are needed
     from mmd.solving.polish import affordable, polish, to_vertex
 
-    if found.status in FINAL:
-        return found
     policy, iterate, certificate = found.policy.probabilities, found.iterate, certify(game, found.policy)
     budget = affordable(game, found.gradient_evaluations, 0.0, limits.time_limit)
     if budget > 0:
