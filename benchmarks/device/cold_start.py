@@ -322,7 +322,9 @@ def page(stored: dict[str, Any]) -> str:
         group, kind, _ = key.split("/")
         groups.setdefault((group, kind), []).append(runs)
     return PAGE_TEXT.format(
-        jax=float(np.nanmedian([runs["first"]["seconds"].get("jax", np.nan) for runs in measured.values() if "first" in runs])),
+        jax=float(
+            np.nanmedian([runs["first"]["seconds"].get("jax", np.nan) for runs in measured.values() if "first" in runs])
+        ),
         converged=_converged(measured),
         highs=_highs(measured),
         before=_before(measured),
@@ -350,7 +352,11 @@ def _highs(measured: dict[str, Any]) -> str:
     slower = {key: ratio for key, ratio in ratios.items() if ratio > 1}
     trees = {key.split("/")[1]: ratio for key, ratio in ratios.items() if key.startswith("trees/")}
     beyond = [f"{name} ({ratio:.1f} times)" for name, ratio in trees.items() if ratio > WITHIN]
-    far = f"More than {WITHIN} times as long as HiGHS: {', '.join(beyond)}." if beyond else f"No tree takes {WITHIN} times."
+    far = (
+        f"More than {WITHIN} times as long as HiGHS: {', '.join(beyond)}."
+        if beyond
+        else f"No tree takes {WITHIN} times."
+    )
     faster = [name for name, ratio in trees.items() if ratio <= 1]
     return (
         f"**HiGHS is faster** in solving alone on {len(slower)} of these {len(ratios)} games, and on all trees of the race "
@@ -411,7 +417,11 @@ def _launch(run: dict[str, Any] | None) -> str:
         return ""
     if "not_reached_in" in run:
         return f"not reached in {run['not_reached_in']} s"
-    return _seconds(launch_seconds(run)) if run["converged"] else f"not reached, ended after {run['seconds']['solved']:.0f} s"
+    return (
+        _seconds(launch_seconds(run))
+        if run["converged"]
+        else f"not reached, ended after {run['seconds']['solved']:.0f} s"
+    )
 
 
 def _seconds(seconds: float) -> str:

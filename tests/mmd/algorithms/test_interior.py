@@ -178,7 +178,9 @@ def test_limits_are_heeded() -> None:
     assert 1e-4 < coarse.exploitability <= 1e-2
 
 
-@pytest.mark.parametrize(("limits", "status"), [({"max_iterations": 6}, "ITERATION_LIMIT"), ({"tolerance": 0.0}, "ENDED")])
+@pytest.mark.parametrize(
+    ("limits", "status"), [({"max_iterations": 6}, "ITERATION_LIMIT"), ({"tolerance": 0.0}, "ENDED")]
+)
 def test_a_game_that_is_rarely_certified_ends_with_its_last_point(
     limits: dict[str, Any], status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
