@@ -4,12 +4,12 @@
 
 One run gives both iterates of a method that has two; its better one counts. `restarted`, the same without its polish,
 and `anchored` run first, to 1e-9. A rival may take three times the gradient evaluations that `restarted` took to 1e-9
-without the polish (at least 3,000) and `--seconds` of solving; a dash means "not within that". `interior`, which is not
-mirror descent and computes one gradient an iteration, is what the default usually chooses. The polish solves sparse linear
-systems besides; the gradient evaluations that it takes are counted, the systems are in the seconds. Evaluations do not
-depend on the machine, seconds do, and compilation is not in them. HiGHS, on the sparse sequence form, is in its own
-column: it is exact, and for small games it is the tool to use. Games given are measured anew and the others kept:
-benchmarks/results/race.json.
+without the polish (at least 3,000) and `--seconds` of solving; a dash means "not within that". `interior`, which is
+not mirror descent and computes one gradient an iteration, is what the default usually chooses. It and the polish solve
+sparse linear systems besides; the gradient evaluations that they take are counted, the systems are in the seconds.
+Evaluations do not depend on the machine, seconds do, and compilation is not in them. HiGHS, on the sparse sequence
+form, is in its own column: it is exact, and for small games it is the tool to use. Games given are measured anew and
+the others kept: benchmarks/results/race.json.
 """
 
 import argparse

@@ -5,10 +5,11 @@
 Eleven trees of the race, the 200 random games of `random_games`, 54 matrices of seven kinds and 100 trees of five
 families with every payoff times a draw from (0.8, 1.2). Every tree of the race and one game of each other kind are
 launched: in a process of its own, with one thread for NumPy, the first time with no program kept on disk, the second
-("again") with what the first one kept. Processor seconds of all threads since the process began, imports, building and
-compiling included. HiGHS solves in the first process after ours: its launch is importing, building, and the attempts it
-takes to be certified to the same tolerance. The other games are solved one after the other in one process, by the
-default and by HiGHS: nothing is compiled for them, or they are launched as well.
+("again") with what the first one kept, unless that is nothing and the first took more than ten seconds. Processor
+seconds of all threads since the process began, imports, building and compiling included. HiGHS solves in the first
+process after ours: its launch is importing, building, and the attempts it takes to be certified to the same tolerance.
+The other games are solved one after the other in one process, by the default and by HiGHS: nothing is compiled for
+them, or they are launched as well.
 
 `--before` is a working tree of version 0.1.0 (`git worktree add --detach TREE 8910e38`): it is launched on the same
 games, with so many processor seconds at most; what it does not reach by then is "not reached".
@@ -47,6 +48,7 @@ COPIES, DRAWS = 20, 200
 SHAPES = ((100, 100), (60, 200))
 MOST_SECONDS = {"trees": 300, "perturbed": 60, "random": 60, "matrices": 60}  # of the processor, a launch
 FEW = 1  # games of a kind that are launched
+LONG = 10.0  # processor seconds of a launch that is not repeated if it keeps nothing
 NAMES = {"trees": "trees of the race", "perturbed": "perturbed trees", "random": "random games", "matrices": "matrices"}
 WITHIN, MOST_TIMES = 3, 2  # times HiGHS, times version 0.1.0 again: what is named on the page
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
@@ -189,7 +191,9 @@ def launches(case: Case, *, tree: Path, prefix: str = "") -> dict[str, Any]:
         arguments, highs = case.arguments(Path(name)), [] if prefix else ["--highs"]
         launch = partial(launched, kept=Path(name) / "programs", tree=tree, seconds=MOST_SECONDS[case.group])
         found = {f"{prefix}first": launch([*arguments, *highs])}
-        if "not_reached_in" not in found[f"{prefix}first"]:
+        first = found[f"{prefix}first"]
+        compiled = {first.get("method"), first.get("iterate")} != {"interior"}
+        if "not_reached_in" not in first and (compiled or first["seconds"]["solved"] <= LONG):
             found[f"{prefix}again"] = launch(arguments)
     return found
 
@@ -285,12 +289,13 @@ def _stored() -> dict[str, Any]:
 HEADER = ("first launch", "again", "0.1.0: first", "0.1.0: again", "HiGHS", "solving alone", "HiGHS alone")
 PAGE_TEXT = """# Cold start
 
-By `python -m benchmarks.device.cold_start`, from `benchmarks/results/cold_start.json`: processor seconds from launching
-Python to an exploitability of 1e-9, certified (1e-9 in payoff units, of matrices 1e-9 of the largest payoff), on one
-core that others used as well. Imports, building the game and compiling are in them; `import jax` is about {jax:.1f} s of
-each. The first launch finds no compiled program on disk, the second ("again") those that the first one kept. HiGHS is
-`scipy.optimize.linprog` on the sparse sequence form (`mmd.solve_exactly`), until an attempt is certified to the same
-tolerance, its launch with the same imports. Solving alone is the same once more in that process, without imports.
+By `python -m benchmarks.device.cold_start`, from `benchmarks/results/cold_start.json`: processor seconds from
+launching Python to an exploitability of 1e-9, certified (1e-9 in payoff units, of matrices 1e-9 of the largest
+payoff), on one core that others used as well. Imports, building the game and compiling are in them; `import jax` is
+about {jax:.1f} s of each. The first launch finds no compiled program on disk, the second ("again") those that the
+first one kept. HiGHS is `scipy.optimize.linprog` on the sparse sequence form (`mmd.solve_exactly`), until an
+attempt is certified to the same tolerance, its launch with the same imports. Solving alone is the same once more in
+that process, without imports.
 
 {converged}
 
@@ -359,8 +364,8 @@ def _highs(measured: dict[str, Any]) -> str:
     )
     faster = [name for name, ratio in trees.items() if ratio <= 1]
     return (
-        f"**HiGHS is faster** in solving alone on {len(slower)} of these {len(ratios)} games, and on all trees of the race "
-        f"but {', '.join(faster) or 'none'}. {far}"
+        f"**HiGHS is faster** in solving alone on {len(slower)} of these {len(ratios)} games, and on all trees of the "
+        f"race but {_list(faster)}. {far}"
     )
 
 
@@ -375,9 +380,9 @@ def _before(measured: dict[str, Any]) -> str:
     twice = [f"{key} ({ratio:.1f} times)" for key, ratio in again.items() if ratio > MOST_TIMES]
     unreached = [key for key, runs in both.items() if launch_seconds(runs["before_first"]) == np.inf]
     return (
-        f"**Version 0.1.0** was launched on {len(both)} of them. Slower than it on the first launch: "
-        f"{', '.join(slower) or 'none'}. More than {MOST_TIMES} times as long again: {', '.join(twice) or 'none'}. It did not "
-        f"reach 1e-9 on {len(unreached)}: {', '.join(unreached) or 'none'}."
+        f"**Version 0.1.0** was launched on {len(both)} of them. Slower than it on the first launch: {_list(slower)}. "
+        f"More than {MOST_TIMES} times as long again: {_list(twice)}. It did not reach 1e-9 on {len(unreached)}: "
+        f"{_list(unreached)}."
     )
 
 
@@ -422,6 +427,10 @@ def _launch(run: dict[str, Any] | None) -> str:
         if run["converged"]
         else f"not reached, ended after {run['seconds']['solved']:.0f} s"
     )
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(names) or "none"
 
 
 def _seconds(seconds: float) -> str:

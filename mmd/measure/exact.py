@@ -11,7 +11,7 @@ Games" (1996). Never imported by a solver: tests and reports compare with it.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,8 +30,7 @@ from mmd.measure.vertex import affordable, vertex
 HIGHS = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # the smallest that it takes
 # Those tolerances are absolute, and entries below 1e-9 are dropped. So payoffs (max |A| = 1) and plan are multiplied by
 # `units`, which buys as many digits; where HiGHS then gives up or is not exact enough, the next attempt is made.
-UNITS = 1e3
-ATTEMPTS = ((UNITS, "highs-ds"), (UNITS, "highs-ipm"), (1.0, "highs-ds"))
+ATTEMPTS = ((1e3, "highs-ds"), (1e3, "highs-ipm"), (1.0, "highs-ds"))
 EXACT = 1e-13  # of max |A|: NashConv that ends the attempts
 FACE = 1e-11  # of max |A|: how far below the value a plan still counts as optimal
 NEVER_PLAYED = 1e-7  # of max |A|: a sequence that costs more is in no optimal plan
@@ -101,19 +100,16 @@ def solve_exactly(game: Game) -> ExactSolution:
     return best
 
 
-def attempts(game: Game, methods: Sequence[str] = ()) -> Iterator[ExactSolution]:
+def attempts(game: Game) -> Iterator[ExactSolution]:
     """What HiGHS finds, attempt by attempt: the next is made once it is asked for.
 
     Args:
         game: as `solve_exactly`.
-        methods: names of `scipy.optimize.linprog` instead of the attempts that `solve_exactly` makes, such as
-            "highs-ipm".
 
     Raises:
         RuntimeError: as `solve_exactly`.
     """
-    tried = tuple((UNITS, method) for method in methods) or ATTEMPTS
-    return (_solution(game, optimum) for optimum in _Program.of(game, 0).optimal(tried))
+    return (_solution(game, optimum) for optimum in _Program.of(game, 0).optimal())
 
 
 def _good(certificate: Certificate) -> bool:
@@ -185,11 +181,11 @@ class _Program(NamedTuple):
         to_player.data = np.divide(to_player.data, scale)  # to_player / scale would multiply by 1 / scale: may overflow
         return cls(game.players[player], game.players[1 - player], to_player, scale)
 
-    def optimal(self, tried: Sequence[tuple[float, str]] = ATTEMPTS) -> Iterator[_Optimum]:
+    def optimal(self) -> Iterator[_Optimum]:
         """The optimum, once an attempt."""
         objective = np.zeros(self.own.n_sequences + 1 + self.opponent.n_infosets)
         objective[self.own.n_sequences] = -1.0
-        return self._attempts(objective, -np.inf, np.zeros(self.own.n_sequences, bool), tried)
+        return self._attempts(objective, -np.inf, np.zeros(self.own.n_sequences, bool))
 
     def extreme(self, sequence: int, sign: float, value: float, never: Bool[np.ndarray, " S"]) -> float:
         """The smallest (sign 1) or largest (sign -1) x_s over the plans of at least `value`, some sequences apart."""
@@ -199,18 +195,14 @@ class _Program(NamedTuple):
         return float(result.x[sequence]) / units
 
     def _attempts(
-        self,
-        objective: Float[np.ndarray, " X"],
-        value: float,
-        never: Bool[np.ndarray, " S"],
-        tried: Sequence[tuple[float, str]] = ATTEMPTS,
+        self, objective: Float[np.ndarray, " X"], value: float, never: Bool[np.ndarray, " S"]
     ) -> Iterator[_Optimum]:
         """Minima of an objective in (x, q) with q_0 at least `value`, and x_s 0 where s is never played.
 
         RuntimeError if there is none.
         """
         solved, message = False, ""
-        for units, method in tried:
+        for units, method in ATTEMPTS:
             lowest, highest = np.full(len(objective), -np.inf), np.full(len(objective), np.inf)
             lowest[: self.own.n_sequences], lowest[self.own.n_sequences] = 0.0, value * units**2
             highest[: self.own.n_sequences][never] = 0.0

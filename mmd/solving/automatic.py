@@ -36,8 +36,9 @@ from mmd.solving import host_run
 if TYPE_CHECKING:
     from mmd.algorithms.interior import Work
 
-# Seconds of the model, from one core of 2025, fitted on the trees of the race.
-PER_ENTRY, PER_OPERATION, ITERATIONS = 6e-8, 1.1e-9, 30  # of the interior point; of its factors, for each iteration
+# Seconds of the model, from one core of 2025, fitted on the trees of the race (`benchmarks.device.cost_model`).
+PER_ITERATION, PER_ENTRY, PER_OPERATION = 4e-3, 6e-8, 1.1e-9  # of the interior point, whose iterations are
+ITERATIONS, GROWTH = 1.75, 0.27  # the first times the number of sequences to the power of the second
 COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 2_000  # of the primal-dual steps; for each evaluation
 FEW = 200  # evaluations to a coarse tolerance
 DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: their number varies most
@@ -140,7 +141,8 @@ def interior_seconds(work: "Work") -> float:
     Args:
         work: what one factorisation takes.
     """
-    return ITERATIONS * (PER_ENTRY * work.entries + PER_OPERATION * work.operations)
+    iterations = ITERATIONS * work.sequences**GROWTH
+    return iterations * (PER_ITERATION + PER_ENTRY * work.entries + PER_OPERATION * work.operations)
 
 
 def first_order_seconds(game: Game, limits: Limits) -> float:
