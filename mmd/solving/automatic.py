@@ -36,12 +36,12 @@ from mmd.solving import host_run
 if TYPE_CHECKING:
     from mmd.algorithms.interior import Work
 
-# Seconds of the model, from one core of 2025, fitted on the trees of the race (`benchmarks.device.cost_model`).
-PER_ITERATION, PER_ENTRY, PER_OPERATION = 4e-3, 6e-8, 1.1e-9  # of the interior point, whose iterations are
+# Seconds of the model, of one core of 2025, beside measured ones: `python -m benchmarks.device.cost_model`.
+PER_ITERATION, PER_ENTRY, PER_OPERATION = 6e-3, 6e-8, 1.1e-9  # of the interior point, whose iterations are
 ITERATIONS, GROWTH = 1.75, 0.27  # the first times the number of sequences to the power of the second
-COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 2_000  # of the primal-dual steps; for each evaluation
+COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 5_000  # of the primal-dual steps; for each evaluation
 FEW = 200  # evaluations to a coarse tolerance
-DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: their number varies most
+DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: they were 40 to 34,000
 MOST_PAYOFFS = 3_000_000  # of a game for which an elimination order is looked for
 COARSE = 1e-3  # of the payoff range: where regret minimisation hands over
 ROUGH, MANY = 2.5e-5, 30_000  # of the payoff range, payoffs: from there on regret minimisation may do it alone

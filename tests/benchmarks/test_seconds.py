@@ -73,20 +73,6 @@ def test_what_a_start_by_regret_minimisation_is_worth_is_a_ratio_of_what_was_rea
     assert large_trees.gains(measured) == {"a": pytest.approx(4.5)}
 
 
-def test_the_fit_finds_the_numbers_that_made_the_runs() -> None:
-    rng = np.random.default_rng(0)
-    runs = []
-    for _ in range(12):
-        sequences, entries, operations = 10 ** rng.uniform([1, 3, 4], [5, 6, 8])
-        iterations = 2.0 * sequences**0.25
-        each = 3e-3 + 5e-8 * entries + 2e-9 * operations
-        work = {"entries": entries, "operations": operations}
-        runs.append({"sequences": [sequences], "work": work, "iterations": iterations, "seconds": each * iterations})
-    found = cost_model.fitted(runs)
-    expected = {"PER_ITERATION": 3e-3, "PER_ENTRY": 5e-8, "PER_OPERATION": 2e-9, "ITERATIONS": 2.0, "GROWTH": 0.25}
-    assert found == pytest.approx(expected, rel=1e-6)
-
-
 def test_the_model_of_cost_holds_within_a_factor_of_two_on_trees_it_was_not_fitted_on() -> None:
     games = stored("cost_model")["games"]
     held_out = [spec for spec in games if spec in cost_model.HELD_OUT]
