@@ -3,8 +3,9 @@
     python -m benchmarks.device.cost_model [--games leduc_poker ...]
 
 What the model predicts (`mmd.solving.automatic.interior_seconds`) is worked out before anything is factored: from the
-sizes of the game and from the pattern of its factors. Its numbers were chosen by hand so that it holds within a factor
-of two on the trees of the race; the other trees are held out. Seconds are of one thread, in a process for each game:
+sizes of the game and from the pattern of its factors. How many iterations it expects is a least squares fit of
+logarithms on the trees of the race, and what one takes was chosen by hand on them; the other trees are held out.
+Seconds are of one thread, in a process for each game:
 finding the order, and iterating to the default tolerance; the shortest of the repeats. Results:
 benchmarks/results/cost_model.json.
 """

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Seconds of the model, of one core of 2025, beside measured ones: `python -m benchmarks.device.cost_model`.
 PER_ITERATION, PER_ENTRY, PER_OPERATION = 6e-3, 6e-8, 1.1e-9  # of the interior point, whose iterations are
-ITERATIONS, GROWTH = 1.75, 0.27  # the first times the number of sequences to the power of the second
+ITERATIONS, GROWTH = 2.04, 0.235  # the first times the number of sequences to the power of the second
 COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 5_000  # of the primal-dual steps; for each evaluation
 FEW = 200  # evaluations to a coarse tolerance
 DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: they were 40 to 34,000
