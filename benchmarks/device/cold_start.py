@@ -249,7 +249,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.here:
         mmd.solve(games.load("kuhn_poker"), tolerance=TOLERANCE)  # so that no import counts
-    elif not (asked.page or asked.before):
+    elif not (asked.page or asked.before or asked.groups == ["trees"]):
         here = [sys.executable, "-m", "benchmarks.device.cold_start", "--here", *sys.argv[1:]]
         subprocess.run(here, check=True, env=os.environ | ONE_THREAD)
     for case in () if asked.page else cases():
