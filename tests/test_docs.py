@@ -4,18 +4,23 @@ On each page ```python blocks are executed in order in one namespace, ```console
 folder. Output shown below a command must be printed by it, with `...` for any text.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from mmd.measure import run_directory
+from mmd.measure.run_directory import load_result
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
@@ -147,3 +152,18 @@ def test_the_demo_reaches_its_tolerances(environment: dict[str, str], tmp_path: 
     assert "a 0.363636, b 0.272727, c 0.363636" in done.stdout  # (4, 3, 4) / 11
     for figure in ("leduc_poker.png", "leduc_poker.svg", "preference_cycle.png", "preference_cycle.svg"):
         assert (tmp_path / figure).stat().st_size > 10_000
+    assert {load_result(path.parent)["algorithm"]["name"] for path in tmp_path.glob("*/result.json")} <= IN_FRONT
+
+
+def test_the_methods_of_the_paper_stand_in_front(tmp_path: Path) -> None:
+    """README's first example and the gallery's figures show mirror descent, by what their results say of themselves."""
+    first = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
+    namespace: dict[str, Any] = {"__name__": "docs"}
+    run_python(ROOT / "README.md", first, namespace)
+    run_directory.save(namespace["solution"], tmp_path / "first")
+    assert load_result(tmp_path / "first")["algorithm"]["name"] in IN_FRONT
+    drawn = {"lotteries.svg": "lottery_study.json"}
+    assert {figure.name for figure in (ROOT / "docs" / "gallery").glob("*.svg")} == set(drawn)
+    for stored in drawn.values():
+        results = json.loads((ROOT / "benchmarks" / "results" / stored).read_text("utf-8"))["results"]
+        assert {result["algorithm"] for result in results} <= IN_FRONT

@@ -113,20 +113,19 @@ def test_counts() -> None:
 
 
 def test_race() -> None:
-    score = result("race")["score_to_1e-06"]["auto"]
+    score = result("race")["score_to_1e-06"]["restarted"]
     assert score["games"] == 12
     assert f"| {score['fewer']} / {score['at_most_half']} |" in readme_row("twelve trees to 1e-6")
 
 
 def test_seconds_against_the_linear_program() -> None:
     stored = result("lp_curve")
-    crossing = stored["faster_than_highs_from"]
-    assert crossing["leduc_poker, auto 1e-9"] == crossing["leduc_poker, auto without polish 1e-6"]
-    ranks = crossing["leduc_poker, auto 1e-9"].removeprefix("leduc_poker:ranks=")
-    assert f"faster from Leduc poker with {ranks} ranks on" in readme_row("seconds against HiGHS")
-    assert crossing["liars_dice, auto 1e-9"] is None
+    row, leduc = readme_row("seconds against HiGHS"), stored["faster_than_highs_from"]["leduc_poker"]
+    assert leduc is not None
+    assert f"faster from Leduc poker with {leduc.removeprefix('leduc_poker:ranks=')} ranks on" in row
+    assert stored["faster_than_highs_from"]["liars_dice"] is None
     largest = max(name for name in stored["games"] if name.startswith("liars_dice"))
-    assert f"liar's dice up to {largest.removeprefix('liars_dice:faces=')} faces" in readme_row("seconds against HiGHS")
+    assert f"slower on liar's dice up to {largest.removeprefix('liars_dice:faces=')} faces" in row
 
 
 def test_scale() -> None:
@@ -142,11 +141,17 @@ def test_scale() -> None:
 
 
 def test_startup() -> None:
-    leduc = result("startup")["games"]["leduc_poker"]
-    found = (
-        f"{leduc['again_median']:.2f} / {min(leduc['again']):.2f} s (`import jax`: {leduc['import_jax_median']:.2f} s)"
-    )
-    assert found in readme_row("`mmd solve leduc_poker --algorithm restarted` again")
+    kuhn, leduc = (result("startup")["games"][name]["times_import_jax"] for name in ("kuhn_poker", "leduc_poker"))
+    assert f"| {kuhn:.1f} / {leduc:.1f} |" in readme_row("a first `mmd solve` of Kuhn / Leduc poker")
+    assert kuhn <= 1.8
+    assert leduc <= 2.5
+
+
+def test_cold_starts() -> None:
+    games = result("cold_start")["games"]
+    solved = [runs.get("alone") or runs["first"] for runs in games.values()]
+    row = readme_row("cold starts to a certified 1e-9")
+    assert f"{sum(one['converged'] for one in solved)} of {len(solved)}" in row
 
 
 def test_claims() -> None:

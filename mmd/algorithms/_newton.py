@@ -46,10 +46,12 @@ class Work(NamedTuple):
     """What one factorisation takes, before it is done: an upper bound.
 
     Attributes:
+        sequences: S, of both players, which is known.
         entries: of both factors.
         operations: multiplications and additions.
     """
 
+    sequences: int
     entries: float
     operations: float
 
@@ -163,7 +165,7 @@ def _elimination_order(matrix: sparse.csr_array, constraints: sparse.csr_array) 
     weight = np.bincount(node)[np.argsort(factors.perm_c)].astype(np.float64)
     below = weight @ sparse.csc_array(factors.L != 0)  # rows at and below each node
     order = np.lexsort((np.arange(size) >= n_sequences, place))
-    return order, Work(2 * float(weight @ below), 2 * float(weight @ below**2))
+    return order, Work(n_sequences, 2 * float(weight @ below), 2 * float(weight @ below**2))
 
 
 def _nodes(constraints: sparse.csr_array) -> tuple[Int[np.ndarray, " S"], Int[np.ndarray, " N"]]:

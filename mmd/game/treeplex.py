@@ -429,3 +429,52 @@ class Treeplex:
     def _level_start(self, level: int) -> int:
         """First sequence of a level; the level above the first holds the empty sequence alone."""
         return 0 if level < 0 else self.levels[level][0].first_sequence
+
+
+class HostSweeps:
+    """The sweeps of one treeplex for a loop on the host: what they need is worked out once. Float64, not compiled."""
+
+    def __init__(self, treeplex: Treeplex) -> None:
+        parent, first, owner = (np.asarray(a) for a in (treeplex.parent, treeplex.first_sequence, treeplex.owner))
+        self.first, self.owner = first - 1, owner[1:]  # of arrays without the empty sequence
+        self.even = np.repeat(1.0 / treeplex.n_actions, treeplex.n_actions)
+        self.above = parent[owner] if len(parent) else owner
+        self.levels: list[tuple[slice, slice, Any, slice, Any]] = []
+        for infosets, sequences in in_spans(treeplex.blocks):
+            hangs = parent[infosets]
+            parents = slice(int(hangs.min()), int(hangs.max()) + 1)
+            self.levels.append((infosets, sequences, first[infosets] - sequences.start, parents, hangs - parents.start))
+
+    def plan(self, policy: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+        """`Treeplex.host_plan`."""
+        plan = np.array(policy)
+        plan[0] = 1.0
+        for _, sequences, *_ in self.levels:
+            plan[sequences] *= plan[self.above[sequences]]
+        return plan
+
+    def best(self, gradient: Float[np.ndarray, " S"]) -> float:
+        """`max_x <x, gradient>` over plans."""
+        q = np.array(gradient)
+        for _, sequences, starts, parents, hangs in reversed(self.levels):
+            worth = np.maximum.reduceat(q[sequences], starts)
+            q[parents] += np.bincount(hangs, worth, parents.stop - parents.start)
+        return float(q[0])
+
+    def regrets(self, gradient: Float[np.ndarray, " S"], policy: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+        """Counterfactual regret `q_ja - <policy_j, q_j>` of every action, q as `Treeplex.bottom_up` folds it."""
+        q, worth = np.array(gradient), np.empty(len(self.first))
+        for infosets, sequences, starts, parents, hangs in reversed(self.levels):
+            worth[infosets] = np.add.reduceat(policy[sequences] * q[sequences], starts)
+            q[parents] += np.bincount(hangs, worth[infosets], parents.stop - parents.start)
+        q[1:] -= worth[self.owner]
+        q[0] = 0.0
+        return q
+
+    def proportional(self, weights: Float[np.ndarray, " S"]) -> Float[np.ndarray, " S"]:
+        """Policy proportional to the positive part of the weights at every infoset; uniform where there is none."""
+        policy = np.maximum(weights, 0.0)
+        policy[0] = 1.0
+        total = np.add.reduceat(policy[1:], self.first)[self.owner] if len(self.first) else policy[1:]
+        policy[1:] = np.where(total > 0, policy[1:] / np.where(total > 0, total, 1.0), self.even)
+        return policy

@@ -7,7 +7,7 @@ convention). Best responses by backward induction over the sequence form (von St
 
 NumPy in float64, with its own sweep; it shares no code with the solvers that it checks, and reads nothing but the
 payoffs by coordinate and which infoset hangs from which sequence. Where one payoff is so large that rounding could
-decide, a game that is not large is checked in fractions, which round nothing.
+decide whether a policy is an equilibrium, a game that is not large is checked in fractions, which round nothing.
 
 Letters as in `mmd.game.treeplex`: I infosets, S sequences of a player; G matrix games in arrays of one shape, [m, n].
 """
@@ -29,6 +29,7 @@ SUM_TOLERANCE = 1e-6  # a probability vector written with seven digits still cou
 ROUNDING = 1e-12  # of the largest absolute payoff that a deviation can expect
 ROUNDINGS = 4 * np.finfo(np.float64).eps  # of |A| y: what a policy's own rounding and a sum leave of A y, usually
 FINE = 1e-12  # of the scale of play: rounding above it calls for fractions
+CLEAR = 1e3  # roundings: an exploitability above it cannot be the rounding's, and no tolerance is near it
 MOST_FRACTIONS = 20_000  # payoffs of a game that is checked in fractions
 MOST_COMPARED = 200_000  # payoffs of a game in which each is compared with the value
 DEFAULT_TOLERANCE = 1e-11  # of the scale of play: on ill-conditioned tables 1e-9 leaves five digits of the policy
@@ -106,7 +107,8 @@ def certify(game: Game | Any, policy: Any) -> Certificate:
     rounding, largest = _rounding(game, found, sizes)
     earnest, noise = _in_earnest(game, policies, found, sizes), rounding
     scale = _stake(game, earnest, found, sizes)
-    if rounding > FINE * scale and game.payoff.n_stored * _depth(game) <= MOST_FRACTIONS:
+    close = sum(found.gains) / 2 <= CLEAR * rounding
+    if close and rounding > FINE * scale and game.payoff.n_stored * _depth(game) <= MOST_FRACTIONS:
         policies = tuple(_fractions(game, player, p) for player, p in enumerate(probabilities))
         found, noise = _measured(game, policies), 0.0
         earnest = _in_earnest(game, policies, found, sizes)

@@ -85,20 +85,31 @@ def solve_exactly(game: Game) -> ExactSolution:
     Raises:
         RuntimeError: HiGHS failed at every attempt; the message is its own.
     """
-    program = _Program.of(game, 0)
+    scale = _Program.of(game, 0).scale
     best: ExactSolution | None = None
-    for optimum in program.optimal():
-        found = _solution(game, optimum)
+    for found in attempts(game):
         if best is None or found.certificate.nash_conv < best.certificate.nash_conv:
             best = found
-        if best.certificate.nash_conv <= EXACT * program.scale and _good(best.certificate):
+        if best.certificate.nash_conv <= EXACT * scale and _good(best.certificate):
             break
-    assert best is not None  # optimal() yields or raises
+    assert best is not None  # attempts() yields or raises
     if not _good(best.certificate) and affordable(game):
         probabilities = vertex(game, best.probabilities)
         row, column = (player.host_plan(p) for player, p in zip(game.players, probabilities, strict=True))
         return ExactSolution((row, column), probabilities, certify(game, probabilities), game)
     return best
+
+
+def attempts(game: Game) -> Iterator[ExactSolution]:
+    """What HiGHS finds, attempt by attempt: the next is made once it is asked for.
+
+    Args:
+        game: as `solve_exactly`.
+
+    Raises:
+        RuntimeError: as `solve_exactly`.
+    """
+    return (_solution(game, optimum) for optimum in _Program.of(game, 0).optimal())
 
 
 def _good(certificate: Certificate) -> bool:

@@ -1,9 +1,10 @@
 """What `auto` does: choose a method by what it costs, and say which one found the policy.
 
     the interior point, on the host     where a model of its factors' cost says that it is the quickest
-    restarted primal-dual steps         elsewhere, after some regret minimisation if the game is large; and wherever
-                                        JAX was asked for: another device, several, float32, a start, a polish, numbers
-                                        of the algorithm's own, a checkpoint to go on from
+    regret minimisation, on the host    of a large game of which little is asked
+    restarted primal-dual steps         elsewhere, after some regret minimisation; and wherever JAX was asked for:
+                                        another device, several, float32, a start, a polish, numbers of the algorithm's
+                                        own, a checkpoint to go on from
 
 Where the interior point ends above the tolerance, its policy is polished, a small game gets an exact vertex, and if
 that does not do either, the primal-dual steps follow, from the uniform policy. The best policy of all is returned.
@@ -21,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
+from mmd.algorithms._host_dcfr import HostDiscountedCFR
 from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import Limits
-from mmd.algorithms.dcfr import DiscountedCFR
 from mmd.algorithms.interior import Interior
 from mmd.algorithms.restarted import Restarted
 from mmd.game.game import Game
@@ -35,13 +36,16 @@ from mmd.solving import host_run
 if TYPE_CHECKING:
     from mmd.algorithms.interior import Work
 
-# Seconds of the model, from one core of 2025, fitted on the trees of the race.
-PER_ENTRY, PER_OPERATION, ITERATIONS = 6e-8, 1.1e-9, 30  # of the interior point; of its factors, for each iteration
-COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 2_000  # of the primal-dual steps; for each evaluation
+# Seconds of the model, of one core of 2025, beside measured ones: `python -m benchmarks.device.cost_model`.
+PER_ITERATION, PER_ENTRY, PER_OPERATION = 6e-3, 6e-8, 1.1e-9  # of the interior point, whose iterations are
+ITERATIONS, GROWTH = 2.04, 0.235  # the first times the number of sequences to the power of the second
+COMPILING, PER_PAYOFF, EVALUATIONS = 12.0, 1e-8, 5_000  # of the primal-dual steps; for each evaluation
 FEW = 200  # evaluations to a coarse tolerance
-DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: their number varies most
+DOUBT = 4.0  # how much longer than modelled primal-dual steps may well take to a fine one: they were 40 to 34,000
 MOST_PAYOFFS = 3_000_000  # of a game for which an elimination order is looked for
 COARSE = 1e-3  # of the payoff range: where regret minimisation hands over
+ROUGH, MANY = 2.5e-5, 30_000  # of the payoff range, payoffs: from there on regret minimisation may do it alone
+MOST_STEPS = 2_000  # of regret minimisation, which needs some hundred where it is of use
 SOON = 1e-3  # seconds: the time limit of a method whose time is up
 UNIFORM = 0.01  # share of uniform play in what it hands over
 FINAL = {Status.CONVERGED, Status.INTERRUPTED, Status.ITERATION_LIMIT, Status.TIME_LIMIT}
@@ -81,16 +85,27 @@ def solve(
     steps = Restarted(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
     if steps not in (Restarted(), Restarted().resolve(game)) or settings.ask_for_jax:
         return _named(engine(steps))
+    interior = None if is_rough(game, limits) else _affordable(game, limits)
+    given = settings, on_check, engine
+    if interior is not None:
+        return _named(_by_interior(game, interior, steps, limits, given))
+    return _named(_after_regret_minimization(game, steps, limits, given))
+
+
+def _by_interior(
+    game: Game,
+    interior: Interior,
+    steps: Restarted,
+    limits: Limits,
+    given: tuple[Settings, OnCheck | None, Engine],
+) -> Solution:
+    """The interior point, then what follows where it ends above the tolerance."""
+    settings, on_check, engine = given
     begun = time.perf_counter()
-    interior = _affordable(game, limits)
-    if interior is None:
-        return _named(_after_regret_minimization(game, steps, limits, engine))
     found = host_run.solve(game, interior, limits, on_check, checkpoint=settings.checkpoint, resume=settings.resume)
     found = _finished(game, limits, found)
     found = replace(found, seconds={"compile": 0.0, "solve": time.perf_counter() - begun})
-    if found.status in FINAL:
-        return _named(found)
-    return _named(_better(found, engine(steps, **_left(limits, found))))
+    return found if found.status in FINAL else _better(found, engine(steps, **_left(limits, found)))
 
 
 def _named(solution: Solution) -> Solution:
@@ -126,7 +141,8 @@ def interior_seconds(work: "Work") -> float:
     Args:
         work: what one factorisation takes.
     """
-    return ITERATIONS * (PER_ENTRY * work.entries + PER_OPERATION * work.operations)
+    iterations = ITERATIONS * work.sequences**GROWTH
+    return iterations * (PER_ITERATION + PER_ENTRY * work.entries + PER_OPERATION * work.operations)
 
 
 def first_order_seconds(game: Game, limits: Limits) -> float:
@@ -138,11 +154,11 @@ def first_order_seconds(game: Game, limits: Limits) -> float:
 
 def _finished(game: Game, limits: Limits, found: Solution) -> Solution:
     """What the polish and an exact vertex make of a policy that ended above the tolerance."""
+    if found.status in FINAL:
+        return found
     from mmd.measure import vertex  # SciPy's solvers: loaded when they are needed
     from mmd.solving.polish import affordable, polish, to_vertex
 
-    if found.status in FINAL:
-        return found
     policy, iterate, certificate = found.policy.probabilities, found.iterate, certify(game, found.policy)
     budget = affordable(game, found.gradient_evaluations, 0.0, limits.time_limit)
     if budget > 0:
@@ -166,19 +182,34 @@ def _finished(game: Game, limits: Limits, found: Solution) -> Solution:
     )
 
 
-def _after_regret_minimization(game: Game, steps: Restarted, limits: Limits, engine: Engine) -> Solution:
-    """Primal-dual steps that start where regret minimisation has become slow."""
+def is_rough(game: Game, limits: Limits) -> bool:
+    """Whether so little is asked, of so large a game, that regret minimisation is quicker than any factors."""
+    enough = limits.tolerance is not None and limits.tolerance >= ROUGH * game.description.payoff_range
+    return enough and game.payoff.n_stored > MANY
+
+
+def _after_regret_minimization(
+    game: Game, steps: Restarted, limits: Limits, given: tuple[Settings, OnCheck | None, Engine]
+) -> Solution:
+    """What regret minimisation reaches, and where it has become slow, the method that goes on."""
     coarse = COARSE * game.description.payoff_range
-    asked = coarse if limits.tolerance is None else max(limits.tolerance, coarse)
-    begun = engine(DiscountedCFR(), tolerance=asked, polish=False, checkpoint=None, resume=False)
+    rough = is_rough(game, limits)
+    asked = limits.tolerance if rough else coarse if limits.tolerance is None else max(limits.tolerance, coarse)
+    most = min(limits.max_iterations, MOST_STEPS)
+    begun = host_run.solve(game, HostDiscountedCFR(), replace(limits, tolerance=asked, max_iterations=most), given[1])
     certificate = certify(game, begun.policy)
-    if not begun.converged or limits.reached(certificate):
+    slow = begun.status is Status.ITERATION_LIMIT and most < limits.max_iterations
+    if limits.reached(certificate) or not (begun.converged or slow):
         return replace(begun, tolerance=limits.bound(certificate))
+    left = _left(limits, begun)
+    interior = _affordable(game, limits) if rough else None
+    if interior is not None:
+        return _joined(begun, _by_interior(game, interior, steps, replace(limits, **left), given))
     row, column = (
         (1 - UNIFORM) * p + UNIFORM * np.exp(player.uniform())
         for p, player in zip(begun.policy.probabilities, game.players, strict=True)
     )
-    return _joined(begun, engine(steps, start=Policy(game, (row, column)), **_left(limits, begun)))
+    return _joined(begun, given[2](steps, start=Policy(game, (row, column)), **left))
 
 
 def _joined(first: Solution, second: Solution) -> Solution:

@@ -18,6 +18,7 @@ import mmd
 from games import kuhn_poker, matrix
 from games.compile import CHANCE, TERMINAL
 from mmd import algorithms
+from mmd.algorithms._host_dcfr import HostDiscountedCFR
 from mmd.algorithms.contract import Algorithm
 from mmd.command.cli import main
 from mmd.game import treeplex
@@ -345,3 +346,26 @@ def test_compare_draws_them_beside_the_default(tmp_path) -> None:
     assert main([*line, "--out", str(tmp_path)]) == 0
     assert [load_result(tmp_path / name)["iterate"] for name in ("cfr+", "pcfr+")] == ["average", "average"]
     assert (tmp_path / "compare.png").is_file()
+
+
+@pytest.mark.parametrize("name", ["kuhn_poker", "leduc_poker"])
+def test_discounted_cfr_on_the_host_takes_the_compiled_steps(name: str) -> None:
+    """Policies after 25 iterations are those of `dcfr`, from which every other order or weight differs by 1e-3."""
+    game = games.load(name)
+    host = mmd.solve(game, HostDiscountedCFR(), tolerance=0.0, max_iterations=25, check_every=25)
+    compiled = mmd.solve(game, algorithms.load("dcfr")(), tolerance=0.0, max_iterations=25)
+    assert (host.iterations, host.gradient_evaluations, host.iterate) == (25, 25, "average")
+    assert host.status is mmd.Status.ITERATION_LIMIT
+    np.testing.assert_allclose(host.exploitability, compiled.exploitability, rtol=1e-9)
+    for mine, theirs in zip(host.policy.probabilities, compiled.policy.probabilities, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-9)
+
+
+def test_discounted_cfr_on_the_host_ends_when_it_may() -> None:
+    game = games.load("leduc_poker")
+    found = mmd.solve(game, HostDiscountedCFR(), tolerance=1e-2)
+    assert found.converged
+    assert 1e-3 < found.exploitability <= 1e-2
+    assert abs(found.value + 0.085606424078) <= 2e-2
+    stopped = mmd.solve(game, HostDiscountedCFR(), tolerance=1e-9, max_iterations=7)
+    assert (stopped.status, stopped.iterations) == (mmd.Status.ITERATION_LIMIT, 7)

@@ -1,5 +1,7 @@
 """The interior point: weak duality at every iterate, known values, its linear algebra against dense algebra."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -174,6 +176,31 @@ def test_limits_are_heeded() -> None:
     coarse = mmd.solve(game, Interior(), tolerance=1e-2)
     assert coarse.converged
     assert 1e-4 < coarse.exploitability <= 1e-2
+
+
+@pytest.mark.parametrize(
+    ("limits", "status"), [({"max_iterations": 6}, "ITERATION_LIMIT"), ({"tolerance": 0.0}, "ENDED")]
+)
+def test_a_game_that_is_rarely_certified_ends_with_its_last_point(
+    limits: dict[str, Any], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large game only some iterates are certified; the one at which it ends always is, with what it is worth."""
+    monkeypatch.setattr("mmd.algorithms.interior.LARGE", 0)
+    game = games.load("leduc_poker")
+    points = list(path(Prepared.of(game)))
+    solution = mmd.solve(game, Interior(), **limits)
+    last = limits.get("max_iterations", len(points) - 1)
+    assert len(solution.trace) < len(points)  # some were left out
+    assert solution.iterations == solution.trace["iteration"][-1] == last
+    assert solution.status is mmd.Status[status]
+    found = certify(game, solution.policy)
+    assert (solution.value, solution.nash_conv) == (found.value, found.nash_conv)
+    gap = points[last].gap * np.abs(game.payoff.entries().values).max()
+    assert found.nash_conv <= max(gap, 1e-13)  # weak duality at the very last point
+    assert abs(found.value - TREES["leduc_poker"]) <= found.nash_conv + 1e-10
+    for player, p in zip(game.players, solution.policy.probabilities, strict=True):
+        assert p.min() >= 0
+        np.testing.assert_allclose(np.bincount(player.owner[1:], p[1:]), 1.0, rtol=1e-12)
 
 
 def test_it_ends_by_itself_where_float64_ends() -> None:

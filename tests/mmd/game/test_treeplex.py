@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mmd.game import blocks
 from mmd.game import treeplex as treeplex_module
-from mmd.game.treeplex import Treeplex
+from mmd.game.treeplex import HostSweeps, Treeplex
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -138,6 +138,34 @@ def test_plans_and_best_responses_by_enumeration(seed: int) -> None:
     below = gradient.copy()
     np.add.at(below, treeplex.parent, values[1:])
     np.testing.assert_allclose(below[1:] - np.repeat(values[1:], treeplex.n_actions), regret[1:], rtol=0, atol=1e-12)
+
+
+@settings(max_examples=20)
+@given(SEEDS)
+def test_the_sweeps_of_a_host_loop_by_enumeration(seed: int) -> None:
+    """The regret of an action is what it would gain if play got there and the policy went on as it is."""
+    rng = np.random.default_rng(seed)
+    treeplex = random_treeplex(rng)
+    sweeps, policy = HostSweeps(treeplex), np.exp(random_policy(rng, treeplex))
+    gradient = rng.normal(size=treeplex.n_sequences)
+    plan = plan_of(treeplex, policy)
+    np.testing.assert_allclose(sweeps.plan(policy), plan, rtol=0, atol=1e-15)
+    assert abs(sweeps.best(gradient) - max(plan_of(treeplex, p) @ gradient for p in pure_policies(treeplex))) <= 1e-12
+    regrets = sweeps.regrets(gradient, policy)
+    for sequence in range(1, treeplex.n_sequences):
+        infoset = treeplex.owner[sequence]
+        instead = np.where(treeplex.owner == infoset, 0.0, policy)
+        instead[sequence] = 1.0
+        gained = (plan_of(treeplex, instead) - plan) @ gradient / plan[treeplex.parent[infoset]]
+        assert abs(regrets[sequence] - gained) <= 1e-9
+    weights = np.where(rng.random(treeplex.n_sequences) < 0.5, -1.0, rng.random(treeplex.n_sequences))
+    matched = sweeps.proportional(weights)
+    for infoset in range(treeplex.n_infosets):
+        own = np.flatnonzero(treeplex.owner == infoset)
+        own = own[own > 0]
+        positive = np.maximum(weights[own], 0.0)
+        positive = positive if positive.any() else np.ones_like(positive)
+        np.testing.assert_allclose(matched[own], positive / positive.sum(), rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("layout", ["padded", "scanned"])

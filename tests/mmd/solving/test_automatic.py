@@ -90,6 +90,25 @@ def test_a_large_game_begins_with_regret_minimisation(monkeypatch: pytest.Monkey
     assert coarse.tolerance == 2e-2
 
 
+def test_little_asked_of_a_large_game_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred payoffs count as large here: regret minimisation does it alone, or hands over to the interior point."""
+    monkeypatch.setattr(automatic, "MANY", 100)
+    monkeypatch.setattr("mmd.solving.solver._Run", None)
+    rough = mmd.solve(KUHN, tolerance=1e-3)
+    assert rough.converged
+    assert (rough.algorithm["name"], rough.algorithm["chosen_by"], rough.iterate) == ("dcfr", "auto", "average")
+    assert abs(rough.value - KUHN_VALUE) <= 1e-3
+    fine = mmd.solve(KUHN, tolerance=1e-6)
+    assert (fine.algorithm["name"], fine.status) == ("interior", mmd.Status.CONVERGED)
+    monkeypatch.setattr(automatic, "MOST_STEPS", 20)
+    slow = mmd.solve(KUHN, tolerance=1e-3)
+    assert slow.converged
+    assert (slow.algorithm["name"], slow.algorithm["start"]) == ("interior", "20 iterations of dcfr")
+    assert slow.iterations > 20
+    ended = mmd.solve(KUHN, tolerance=1e-3, max_iterations=10)
+    assert (ended.status, ended.iterations) == (mmd.Status.ITERATION_LIMIT, 10)
+
+
 def test_a_second_method_has_what_the_first_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(automatic, "MOST_PAYOFFS", 0)
     whole = mmd.solve(KUHN, tolerance=1e-10)
