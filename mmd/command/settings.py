@@ -161,7 +161,7 @@ def _value(name: str, parameter: inspect.Parameter, text: str) -> Any:
         return TRUE_OR_FALSE[text.lower()]
     if isinstance(parameter.default, str) or parameter.annotation is str:
         return text
-    for kind in (int, float):
+    for kind in (int, float) if isinstance(parameter.default, int) else (float,):
         try:
             return kind(text)
         except ValueError:

@@ -109,7 +109,7 @@ class _Reference(NamedTuple):
 
 def record(
     game: Game | Any,
-    algorithm: Algorithm,
+    algorithm: Algorithm | HostAlgorithm,
     iterations: int | None = None,
     *,
     to: Any = None,

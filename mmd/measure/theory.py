@@ -55,12 +55,12 @@ def proven_factor(game: Game, algorithm: Mapping[str, Any]) -> float | None:
         `contraction_factor`, where the theorem speaks of such a run: `mmd` with a magnet that stays, alpha > 0 and
         eta <= alpha / L^2. None elsewhere.
     """
-    magnet, numbers = algorithm.get("magnet"), [algorithm.get(name) for name in ("eta", "alpha")]
+    magnet, numbers = algorithm.get("magnet"), [algorithm.get(name, 0.0) for name in ("eta", "alpha")]
     if algorithm.get("name") != "mmd" or not isinstance(magnet, Mapping) or magnet.get("kind") != "Fixed":
         return None
     if not all(isinstance(number, int | float) and number > 0 for number in numbers):
         return None
-    eta, alpha = numbers
+    eta, alpha = map(float, numbers)
     return contraction_factor(eta, alpha) if eta <= largest_step(game, alpha) * (1 + ROUNDING) else None
 
 

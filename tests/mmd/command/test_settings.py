@@ -18,8 +18,8 @@ def test_settings_mean_what_python_means() -> None:
     found: Any = named(["mmd:alpha=1,magnet=fixed", "mmd:alpha=0.1,eta=2"], CYCLE)
     assert list(found) == ["mmd:alpha=1,eta=6.25", "mmd:alpha=0.1,eta=2"]  # alpha / L^2 = 1 / 0.4^2
     first, second = found.values()
-    assert first == mmd.MagneticMirrorDescent(alpha=1, magnet=mmd.Fixed("dilated")).resolve(CYCLE)
-    assert second == mmd.MagneticMirrorDescent(alpha=0.1, eta=2).resolve(CYCLE)
+    assert first == mmd.MagneticMirrorDescent(alpha=1.0, magnet=mmd.Fixed("dilated")).resolve(CYCLE)
+    assert second == mmd.MagneticMirrorDescent(alpha=0.1, eta=2.0).resolve(CYCLE)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_every_run_of_compare_has_its_label_and_folder(tmp_path: Path, capsys: p
     assert main([*line, "--algorithms", "mmd:alpha=1,magnet=fixed", "mmd:alpha=0.1"]) == 0
     printed = capsys.readouterr().out.splitlines()[2:]
     assert [row.split()[0] for row in printed] == ["mmd:alpha=1", "mmd:alpha=0.1"]
-    for label, alpha in (("mmd:alpha=1", 1), ("mmd:alpha=0.1", 0.1)):
+    for label, alpha in (("mmd:alpha=1", 1.0), ("mmd:alpha=0.1", 0.1)):
         result = json.loads((tmp_path / folder_of(label) / "result.json").read_text())
         assert result["algorithm"]["alpha"] == alpha
         assert result["proven_factor"] == pytest.approx(1 / (1 + (alpha / 0.4) ** 2), rel=1e-12)

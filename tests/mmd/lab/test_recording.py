@@ -20,7 +20,7 @@ def test_matching_pennies_have_a_closed_form(eta: float, alpha: float) -> None:
     """Near uniform play a step is (I + eta J) / (1 + eta alpha) with J a rotation, in log odds.
 
     So KL falls by (1 + eta^2) / (1 + eta alpha)^2. With eta = alpha / L^2 and L = 1 that is the theorem's
-    1 / (1 + eta alpha): the theorem is tight. A run with the opponent's sign turned would fall by 1 / (1 + eta alpha)^2.
+    1 / (1 + eta alpha): the theorem is tight.
     """
     run = mmd.record(PENNIES, mmd.MagneticMirrorDescent(eta=eta, alpha=alpha), start=START)
     rate = mmd.linear_rate(run)
