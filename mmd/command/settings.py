@@ -43,7 +43,7 @@ def named(words: Sequence[str] | str, game: Game, **given: Any) -> Named:
     if not typed:
         raise UsageError(f"expected names of algorithms, got none: try {', '.join(algorithms.names())}")
     made = [_made(name, numbers, given).resolve(game) for name, numbers in typed]
-    labels = _labels([(name, numbers, describe(one)) for (name, numbers), one in zip(typed, made, strict=True)])
+    labels = _labels([(one.name, numbers, describe(one)) for (_, numbers), one in zip(typed, made, strict=True)])
     if twice := [label for label, n in Counter(labels).items() if n > 1]:
         raise UsageError(f"expected every algorithm once, got {twice[0]!r} twice: their settings mean the same")
     return dict(zip(labels, made, strict=True))
@@ -183,7 +183,8 @@ def _labels(runs: Sequence[tuple[str, Mapping[str, str], Mapping[str, Any]]]) ->
             for key in dict.fromkeys(key for typed, _ in alike for key in typed)
             if any(_plain(held, key) != _plain(resolved, key) for _, held in alike)
         ]
-        said = ",".join(f"{key}={_said(key, numbers, resolved)}" for key in differ)
+        told = [key for key in differ if key in numbers or _plain(resolved, key) is not None]
+        said = ",".join(f"{key}={_said(key, numbers, resolved)}" for key in told)
         found.append(f"{name}:{said}" if said else name)
     return found
 

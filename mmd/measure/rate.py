@@ -204,7 +204,7 @@ def _fitted(
     Raises:
         RateError: as `linear_rate`.
     """
-    name = Y_LABELS.get(about[1], about[1])
+    name = Y_LABELS.get(about[1], about[1]).removesuffix(", in nats")
     finite = np.isfinite(values) & np.isfinite(work)
     least = FLOOR * np.max(values, where=finite, initial=0.0) if floor is None else floor
     seen = finite & (values > max(least, 0.0))

@@ -18,7 +18,7 @@ def test_the_measured_rate_is_beside_the_theorems(tmp_path: Path, capsys: pytest
     assert "it holds at every iteration" in printed
     found = json.loads((tmp_path / "run" / "rate.json").read_text())
     assert found["proven_factor"] == pytest.approx(1 / 1.04, rel=1e-12)
-    assert found["measured_factor"] == pytest.approx(1 / 1.04, rel=1e-4)
+    assert found["measured_factor"] == pytest.approx(1 / 1.04, rel=3e-4)
     assert found["bound_holds"] is True
     assert found["is_line"] is True
     assert (tmp_path / "rate.svg").is_file()
@@ -36,7 +36,8 @@ def test_too_long_steps_have_nothing_proven(tmp_path: Path, capsys: pytest.Captu
     assert "nothing: eta is above 0.2, the largest step of the theorem" in capsys.readouterr().out
     for more, message in (
         (["--iterations", "0"], "expected --iterations of at least 1, got 0"),
-        (["--iterations", "3"], "it falls by one of"),
+        (["--iterations", "3"], "expected at least 5 values of the KL(z*, z) above"),
+        (["--iterations", "20"], "it falls by one of"),
         (["--alpha", "0"], "expected --alpha above 0"),
     ):
         assert main([*words, *more]) == 2

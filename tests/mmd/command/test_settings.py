@@ -37,6 +37,7 @@ def test_settings_mean_what_python_means() -> None:
         ),
         (["mmd:center=uniform", "mmd"], ["mmd:center=uniform", "mmd:center=dilated"]),
         (["averaged", "mpo:magnet=refresh=50"], ["averaged", "mpo"]),
+        (["mpo", "mpo:alpha=0.2"], ["mpo", "mpo:alpha=0.2"]),
     ],
 )
 def test_labels_say_what_differs(words: list[str], labels: list[str]) -> None:
