@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from mmd.lab.quantal import QuantalResponse as QuantalResponse
     from mmd.lab.quantal import qre as qre
     from mmd.lab.quantal import qre_path as qre_path
+    from mmd.lab.recording import Recording as Recording
+    from mmd.lab.recording import record as record
     from mmd.magnets import Fixed as Fixed
     from mmd.magnets import Halpern as Halpern
     from mmd.magnets import Magnet as Magnet
@@ -63,6 +65,8 @@ if TYPE_CHECKING:
     from mmd.measure.exact import solve_exactly as solve_exactly
     from mmd.measure.metrics import exploitability as exploitability
     from mmd.measure.plot import plot_convergence as plot_convergence
+    from mmd.measure.rate import LinearRate as LinearRate
+    from mmd.measure.rate import linear_rate as linear_rate
     from mmd.measure.solution import Solution as Solution
     from mmd.measure.solution import Solutions as Solutions
     from mmd.measure.solution import Status as Status
@@ -104,6 +108,8 @@ _HOME = {
     "QuantalResponse": "mmd.lab.quantal",
     "qre": "mmd.lab.quantal",
     "qre_path": "mmd.lab.quantal",
+    "Recording": "mmd.lab.recording",
+    "record": "mmd.lab.recording",
     "Fixed": "mmd.magnets",
     "Halpern": "mmd.magnets",
     "Magnet": "mmd.magnets",
@@ -111,6 +117,8 @@ _HOME = {
     "Refresh": "mmd.magnets",
     "exploitability": "mmd.measure.metrics",
     "plot_convergence": "mmd.measure.plot",
+    "LinearRate": "mmd.measure.rate",
+    "linear_rate": "mmd.measure.rate",
     "Policy": "mmd.game.policy",
     "Solution": "mmd.measure.solution",
     "Solutions": "mmd.measure.solution",

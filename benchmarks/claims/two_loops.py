@@ -35,9 +35,9 @@ from benchmarks.claims.convergence import evaluations_to
 from benchmarks.claims.real_data import ARENA, BOTS, DATA, JUDGED
 from benchmarks.report import RESULTS, environment, print_table, store
 from mmd.algorithms._two_loops import TwoLoops, TwoLoopsState
+from mmd.host.drawing import COLORS, empty_figure
 from mmd.measure import metrics, theory
 from mmd.measure.exact import optimal_range, solve_exactly
-from mmd.measure.figure import COLORS, empty_figure
 
 MARKS = tuple(10.0**-k for k in range(2, 10))
 REAL = (

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import games
-from mmd import algorithms, magnets
+from mmd import algorithms
 from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import Algorithm, HostAlgorithm
 from mmd.command import tables
@@ -28,32 +28,34 @@ from mmd.command.options import (
     Limits,
     Plot,
     Qre,
+    Rate,
     Solve,
     UsageError,
     Verify,
 )
+from mmd.command.settings import folder_of, magnet_of, named
 from mmd.game import policy_files
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
 from mmd.game.policy_files import PolicyError
-from mmd.host import doors, environment
-from mmd.host.command_line import rate_and_power
+from mmd.host import environment
 from mmd.host.drawing import prepare_figure
 from mmd.host.files import OutputError
 from mmd.host.folder_lock import held
 from mmd.host.interruption import INTERRUPTED, INTERRUPTION
 from mmd.host.progress import interruptible, progress
-from mmd.magnets import Fixed, Halpern, Magnet, MovingAverage, Refresh
 from mmd.measure import run_directory
 from mmd.measure.certificate import certify
+from mmd.measure.figure import FigureError
 from mmd.measure.plot import plot_convergence
+from mmd.measure.rate import RateError
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status
 from mmd.solving.checkpoint import CheckpointError
 from mmd.solving.solver import solve
 
 DONE, NOT_REACHED = 0, 3
-REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError)
+REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError, FigureError, RateError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
 LAST_ITERATE = "--algorithm anchored"
 TUNED = {"alpha", "eta", "magnet"}
@@ -75,6 +77,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Compare: _compare,
         Lab: _lab,
         Qre: _qre,
+        Rate: _rate,
         Bootstrap: _bootstrap,
         Plot: _plot,
         Games: _games,
@@ -121,7 +124,7 @@ def _verify(options: Verify, argv: Sequence[str]) -> int:
 
 def _compare(options: Compare, argv: Sequence[str]) -> int:
     game = _game(options)
-    chosen = [algorithms.made(name.strip()).resolve(game) for name in options.algorithms.split(",")]
+    chosen = named(options.algorithms, game)
     _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
     for figure in figures:
@@ -136,11 +139,11 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 plot_convergence({_drawn(label, run): run for label, run in solutions.items()}, path=figure)
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
-        for algorithm in chosen:
-            solution = _run(game, algorithm, options)
-            solutions[algorithm.name] = solution
+        for label, algorithm in chosen.items():
+            solution = _run(game, algorithm, options, label=label)
+            solutions[label] = solution
             if options.out is not None:
-                run_directory.save(solution, options.out / algorithm.name, command=argv)
+                run_directory.save(solution, options.out / folder_of(label), command=argv)
             if solution.status is Status.INTERRUPTED:
                 break
     finish()
@@ -149,7 +152,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 
 def _drawn(label: str, run: Solution) -> str:
     """How a figure names a run: by the method, where another one was asked for."""
-    return label if label == run.algorithm["name"] else f"{label}: {run.method}"
+    return label if label.partition(":")[0] == run.algorithm["name"] else f"{label}: {run.method}"
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
@@ -166,6 +169,13 @@ def _qre(options: Qre, argv: Sequence[str]) -> int:
     return DONE if reached else NOT_REACHED
 
 
+def _rate(options: Rate, argv: Sequence[str]) -> int:
+    from mmd.command import rate_command
+
+    is_line = rate_command.run(_game(options), options, say=partial(_say, quiet=options.quiet))
+    return DONE if is_line else NOT_REACHED
+
+
 def _bootstrap(options: Bootstrap, argv: Sequence[str]) -> int:
     from mmd.command import bootstrap_command  # brings SciPy
 
@@ -179,7 +189,9 @@ def _plot(options: Plot, argv: Sequence[str]) -> int:
     prepare_figure(options.out)
     names = [path.resolve().name for path in options.runs]
     labels = names if len(set(names)) == len(names) else map(str, options.runs)
-    plot_convergence(dict(zip(labels, options.runs, strict=True)), options.x, options.out)
+    runs = dict(zip(labels, options.runs, strict=True))
+    look = {"y": options.y, "xscale": options.xscale, "style": None if options.style == "screen" else options.style}
+    plot_convergence(runs, options.x, options.out, **look)
     _say([f"wrote {options.out}"])
     return DONE
 
@@ -201,7 +213,7 @@ def _env(options: Env, argv: Sequence[str]) -> int:
     return DONE
 
 
-def _game(options: Solve | Verify | Compare | Lab | Qre | Bootstrap) -> Game:
+def _game(options: Solve | Verify | Compare | Lab | Qre | Rate | Bootstrap) -> Game:
     """The game that SPEC names, with what --missing says of its pairs."""
     if options.missing is None:
         return games.load(options.spec)
@@ -215,12 +227,13 @@ def _run(
     algorithm: Algorithm | HostAlgorithm,
     options: Limits,
     *,
+    label: str | None = None,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> Solution:
     start = None if options.seed is None else Policy.random(game, options.seed)
     before = "running" if _on_host(algorithm) or type(algorithm) is Auto else "compiling"
-    shown = progress(algorithm.name, options.max_iterations, before, quiet=options.quiet)
+    shown = progress(label or algorithm.name, options.max_iterations, before, quiet=options.quiet)
     with shown as show, interruptible(show) as on_check:
         return solve(
             game,
@@ -257,40 +270,13 @@ def _algorithm(options: Solve) -> Algorithm | HostAlgorithm:
     given: dict[str, Any] = {name: getattr(options, name) for name in ("alpha", "eta")}
     given = {name: value for name, value in given.items() if value is not None}
     if options.magnet is not None or options.center != "dilated":
-        given["magnet"] = _magnet(options.magnet or "fixed", options.center)
+        given["magnet"] = magnet_of(options.magnet or "fixed", options.center)
     known = set(signature(algorithm).parameters)
     takes_them = known >= set(given) if algorithms.is_outside(options.algorithm) else known >= TUNED
     if given and not takes_them:
         flags = " or ".join(f"--{name}" for name in sorted(given))
         raise UsageError(f"{options.algorithm} takes no {flags}: it chooses its own, try --algorithm mmd")
     return algorithms.made(options.algorithm, **given)
-
-
-def _magnet(text: str, center: str) -> Magnet:
-    """The magnet that `fixed`, `refresh`, `refresh=200`, `moving=0.05`, `halpern` or a name from outside means."""
-    kind, _, number = text.partition("=")
-    try:
-        match kind, number:
-            case "fixed", "":
-                return Fixed(center)
-            case "halpern", "":
-                return Halpern(center=center)
-            case "refresh", "":
-                return Refresh(center=center)
-            case "refresh", every if int(every) >= 1:
-                return Refresh(center=center, every=int(every))
-            case "moving", numbers:
-                rate, power = rate_and_power(numbers)
-                return MovingAverage(center=center, rate=rate, power=power)
-    except ValueError:
-        pass
-    if magnets.DOOR.is_outside(text):
-        return magnets.load(text, **({} if center == "dilated" else {"center": center}))
-    known = (
-        "fixed, refresh, refresh=200 (iterations >= 1), moving=0.05 or moving=0.05,power=4 (a rate in (0, 1], a power "
-        f">= 0), halpern or one from outside ({doors.FORMS})"
-    )
-    raise UsageError(f"expected --magnet to be {known}, got {text!r}")
 
 
 def _device(name: str | None) -> AbstractContextManager[Any]:

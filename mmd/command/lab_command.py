@@ -1,13 +1,12 @@
 """What `mmd lab` does: the methods of the field on one game, their figure and their numbers."""
 
 from collections.abc import Callable, Mapping
-from inspect import signature
 
 import numpy as np
 
-from mmd import algorithms
 from mmd.algorithms.contract import Algorithm
 from mmd.command.options import Lab, UsageError
+from mmd.command.settings import named
 from mmd.command.tables import columns
 from mmd.feedback import Exact, Feedback, NoisyJudge, Sampled
 from mmd.game.game import Game, HostPair
@@ -36,11 +35,9 @@ def run(game: Game, options: Lab, say: Callable[[list[str]], None]) -> bool:
     """
     if options.iterations < 1:
         raise UsageError(f"expected --iterations of at least 1, got {options.iterations}")
-    methods = _methods(options)
     if not game.is_matrix:
         raise UsageError(f"mmd lab works on matrix games, and {game.name} is a tree: use mmd compare")
-    for algorithm in methods.values():
-        laboratory.batchable(algorithm).resolve(game)
+    methods = _methods(options, game)
     start = _symmetric_start(options.start, game)
     prepare_folder(options.out)
     prepare_figure(options.out / "lab.png")
@@ -99,19 +96,14 @@ def _study(
         INTERRUPTION.patient = True
 
 
-def _methods(options: Lab) -> dict[str, Algorithm]:
-    """The methods by name, each under the feedback asked for."""
+def _methods(options: Lab, game: Game) -> dict[str, Algorithm]:
+    """The methods by label, each under the feedback asked for."""
     feedback = _feedback(options)
-    found: dict[str, Algorithm] = {}
-    for name in (options.methods or ",".join(laboratory.METHODS)).split(","):
-        kind = algorithms.load(name.strip())
-        if "feedback" in signature(kind).parameters:
-            found[name.strip()] = laboratory.batchable(algorithms.made(name.strip(), feedback=feedback))
-        elif isinstance(feedback, Exact):
-            found[name.strip()] = laboratory.batchable(algorithms.made(name.strip()))
-        else:
-            raise UsageError(f"{name.strip()} takes exact payoffs only: leave it out, or use --feedback exact")
-    return found
+    found = named(options.methods or laboratory.METHODS, game, feedback=feedback)
+    for label, method in found.items():
+        if not isinstance(feedback, Exact) and not hasattr(method, "feedback"):
+            raise UsageError(f"{label} takes exact payoffs only: leave it out, or use --feedback exact")
+    return {label: laboratory.batchable(method) for label, method in found.items()}
 
 
 def _feedback(options: Lab) -> Feedback:

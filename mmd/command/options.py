@@ -101,8 +101,9 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    algorithms: str = "mpo,anchored,mmd"
-    """Names as in `mmd solve --algorithm`, separated by commas."""
+    algorithms: Annotated[tuple[str, ...], arg(metavar="NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
+    """Names as in `mmd solve --algorithm`, separated by spaces or commas. Settings may stand behind a name, as in
+    mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +113,8 @@ class Lab:
     spec: Spec
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     missing: Missing = None
-    methods: Annotated[str | None, _optional("NAMES", "eight of them, one of each kind")] = None
-    """Names of algorithms, as in `mmd solve --algorithm`, separated by commas."""
+    methods: Annotated[tuple[str, ...], _optional("NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")] = ()
+    """Names of algorithms, as in `mmd solve --algorithm`, with settings as in `mmd compare --algorithms`."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
     order_bias: float = 0.0
@@ -158,6 +159,33 @@ class Qre:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rate:
+    """How fast magnetic mirror descent with a magnet that stays comes to its equilibrium, beside the theorem's rate."""
+
+    spec: Spec
+    """The game, as in `mmd solve`."""
+    missing: Missing = None
+    alpha: float = 0.1
+    """Regularisation towards the magnet, in payoff units."""
+    eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
+    """Step size, in 1 / payoff units; with a longer one than the theorem admits nothing is proven."""
+    center: Literal["dilated", "uniform"] = "dilated"
+    """Where the magnet stays; on trees the two are different magnets."""
+    seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
+    """Start from a random policy drawn with this seed."""
+    iterations: Annotated[int | None, _optional("INTEGER", "as many as the theorem needs, at most 100,000")] = None
+    """Iterations to record."""
+    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write rate.json, and recording.json and trace.csv, which mmd plot --y kl draws."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw KL, the line through it and the theorem's, as .png, .svg or .pdf."""
+    style: Literal["screen", "paper"] = "screen"
+    """paper: a column's width, in small print."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Bootstrap:
     """How sure a lottery of measured comparisons is: intervals of value and probabilities, and whether it is unique."""
 
@@ -186,6 +214,12 @@ class Plot:
     """Run directories, as `mmd solve --out` writes them."""
     x: Literal["iterations", "gradient_evaluations", "seconds"] = "gradient_evaluations"
     """The horizontal axis."""
+    y: str = "exploitability"
+    """The vertical axis: a column of trace.csv, such as nash_conv, regularized_gap, value, or kl of mmd rate --out."""
+    xscale: Literal["linear", "log"] = "linear"
+    """Scale of the horizontal axis."""
+    style: Literal["screen", "paper"] = "screen"
+    """paper: a column's width, in small print."""
     out: Path = Path("convergence.png")
     """The figure: .png, .svg or .pdf."""
 
@@ -206,6 +240,7 @@ Command = (
     | Annotated[Compare, subcommand(name="compare")]
     | Annotated[Lab, subcommand(name="lab")]
     | Annotated[Qre, subcommand(name="qre")]
+    | Annotated[Rate, subcommand(name="rate")]
     | Annotated[Bootstrap, subcommand(name="bootstrap")]
     | Annotated[Plot, subcommand(name="plot")]
     | Annotated[Games, subcommand(name="games")]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 BACKEND = "MPLBACKEND"  # environment variable of matplotlib
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+PLAIN = {"svg.fonttype": "none", "pdf.fonttype": 42, "ps.fonttype": 42}  # text stays text
 MARKERS = ("o", "s", "^", "v", "D", "P", "X", "*")
 
 
@@ -64,8 +65,10 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> Non
     Raises:
         OutputError: it cannot be written.
     """
+    from matplotlib import rc_context
+
     try:
-        with replacing(path) as part:
+        with replacing(path) as part, rc_context(PLAIN):
             figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:].lower())
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None

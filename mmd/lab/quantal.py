@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithms._primal_dual import MAX_REFUSALS, STANDSTILL, next_step
+from mmd.algorithms._primal_dual import Metric, Pull, judged, stepped
 from mmd.game.game import Description, Game, GameError, Pair, as_game
 from mmd.game.policy import Policy, labels_of
 from mmd.host.drawing import COLORS, empty_figure, save_figure
@@ -288,23 +288,15 @@ def _advance(
 
 def _step(game: Game, state: _State, log_magnet: Pair, alpha: Float[Array, ""]) -> _State:
     """One attempt: the step of the module docstring, taken if its length is admissible."""
-    (row, column), at, eta = game.players, state.iterate, state.eta
-    ones = tuple(jnp.ones(player.n_infosets) for player in game.players)
-    log_x = row.magnetic_step(at.log_policy[0], log_magnet[0], at.gradient[0], eta, alpha, ones[0])
-    x = row.top_down(log_x)
-    to_column = game.gradient(1, x)
-    ahead = 2 * to_column - at.gradient[1]
-    log_y = column.magnetic_step(at.log_policy[1], log_magnet[1], ahead, eta, alpha, ones[1])
-    y = column.top_down(log_y)
-    moved = Profile((log_x, log_y), (x, y), (game.gradient(0, y), to_column))
-    distance = row.bregman(x, log_x, at.log_policy[0]) + column.bregman(y, log_y, at.log_policy[1])
-    interaction = jnp.abs(jnp.dot(x - at.plan[0], moved.gradient[0] - at.gradient[0]))
-    bar = jnp.where(interaction > 0, distance / interaction, jnp.inf)
-    standstill = distance < STANDSTILL
-    accepted = (eta <= bar) | (state.refused >= MAX_REFUSALS) | standstill
+    unit = Metric(
+        tuple(jnp.ones(player.n_infosets) for player in game.players),
+        tuple(jnp.ones(player.n_sequences) for player in game.players),
+    )
+    moved = stepped(game, state.iterate, Pull(log_magnet, unit, alpha), state.eta)
+    accepted, eta = judged(moved, state.eta, state.steps, state.refused)
     return state._replace(
-        iterate=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved, at),
-        eta=jnp.where(standstill, eta, next_step(eta, bar, state.steps)),
+        iterate=jax.tree.map(lambda new, old: jnp.where(accepted, new, old), moved.profile, state.iterate),
+        eta=eta,
         steps=state.steps + 1,
         refused=jnp.where(accepted, 0, state.refused + 1),
     )

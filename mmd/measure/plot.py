@@ -3,55 +3,117 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
 
-from mmd.measure.figure import Curve, X, draw_convergence
-from mmd.measure.run_directory import RunError, load_result, load_trace
-from mmd.measure.solution import Solution
+from mmd.measure.figure import Curve, Look, Scale, Style, X, draw_convergence
+from mmd.measure.run_directory import RECORDING, RunError, load_result, load_trace
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Run = Solution | str | os.PathLike[str]
+
+@runtime_checkable
+class HasCurve(Protocol):
+    """A run in memory: a `mmd.Solution`, or a `mmd.Recording` of the laboratory."""
+
+    @property
+    def curve(self) -> Curve:
+        """What a figure needs of it."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """How a figure names it."""
+        ...
+
+
+Run = HasCurve | str | os.PathLike[str]
 Runs = Mapping[str, Run] | Sequence[Run] | Run
 
 
 def curve_of(run: Run) -> Curve:
-    """What a figure needs of a solution or a run directory.
+    """What a figure needs of a run in memory or of a run directory.
 
     Raises:
         RunError: the path is not a run directory.
     """
-    if isinstance(run, Solution):
+    if isinstance(run, HasCurve):
         return run.curve
-    known = load_result(run)
+    name = RECORDING if (Path(run) / RECORDING).is_file() else "result.json"
+    known, trace = load_result(run, name), load_trace(run).columns
     try:
-        return Curve(**{name: known[name] for name in Curve._fields[:-1]}, trace=load_trace(run).columns)
+        needed = {name: known[name] for name in Curve._fields if name not in ("trace", "proven")}
     except KeyError as error:
-        raise RunError(f"{run}: expected {error} in result.json, found none") from None
+        raise RunError(f"{run}: expected {error} in {name}, found none") from None
+    return Curve(**needed, trace=trace, proven=known.get("proven_factor"))
 
 
-def plot_convergence(runs: Runs, x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None) -> "Figure":
-    """Exploitability of the returned policy against work, on a logarithmic axis.
+@overload
+def plot_convergence(
+    runs: Runs,
+    x: X = ...,
+    path: str | os.PathLike[str] | None = ...,
+    *,
+    y: str = ...,
+    xscale: Scale = ...,
+    ax: None = ...,
+    style: Style | None = ...,
+) -> "Figure": ...
+@overload
+def plot_convergence(
+    runs: Runs,
+    x: X = ...,
+    path: str | os.PathLike[str] | None = ...,
+    *,
+    y: str = ...,
+    xscale: Scale = ...,
+    ax: "Axes",
+    style: Style | None = ...,
+) -> "Axes": ...
+def plot_convergence(
+    runs: Runs,
+    x: X = "gradient_evaluations",
+    path: str | os.PathLike[str] | None = None,
+    *,
+    y: str = "exploitability",
+    xscale: Scale = "linear",
+    ax: "Axes | None" = None,
+    style: Style | None = None,
+) -> "Figure | Axes":
+    """How far runs are from equilibrium against their work: by default the exploitability of the returned policy.
 
     Args:
-        runs: label -> solution or run directory; or a solution, a run directory, or several of them, which are then
-            labelled by algorithm and by folder.
+        runs: label -> run; or a run, or several of them, which are then labelled by algorithm and by folder. A run is a
+            `Solution`, a `Recording` or a run directory.
         x: the work: "iterations", "gradient_evaluations" or "seconds".
         path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
+        y: the column of the trace: "exploitability", "nash_conv", "regularized_gap", "value",
+            "average_exploitability", or "kl", which a `Recording` has and in which the line of the MMD paper's
+            Theorem 3.4 is drawn where it holds. Logarithmic, but for the value.
+        xscale: "linear" or "log", of the work.
+        ax: axes of a figure of your own to draw into.
+        style: "paper" for a figure of a column's width in small print; None for a screen.
+
+    Returns:
+        The axes that were given, or else the figure.
 
     Raises:
         RunError: a path is not a run directory.
+        FigureError: a run has no such column, or there is no such work, scale or style.
         OutputError: matplotlib cannot be imported, or the figure cannot be written.
     """
-    return draw_convergence({label: curve_of(run) for label, run in _labelled(runs).items()}, x, path)
+    curves = {label: curve_of(run) for label, run in _labelled(runs).items()}
+    if not curves:
+        raise RunError("expected at least one run to draw, got none")
+    return draw_convergence(curves, Look(x, y, xscale, style), path, ax)
 
 
 def _labelled(runs: Runs) -> Mapping[str, Run]:
     """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
         return dict(runs)
-    listed = [runs] if isinstance(runs, Solution | str | os.PathLike) else list(runs)
-    names = [run.method if isinstance(run, Solution) else Path(run).resolve().name for run in listed]
+    listed = [runs] if isinstance(runs, HasCurve | str | os.PathLike) else list(runs)
+    names = [run.method if isinstance(run, HasCurve) else Path(run).resolve().name for run in listed]
     labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
     return dict(zip(labels, listed, strict=True))

@@ -23,6 +23,8 @@ from mmd.measure.solution import COUNTS, TRACE_COLUMNS, Solution, Trace
 
 SCHEMA_VERSION = 1
 CHECKPOINT = "checkpoint.npz"
+RECORDING = "recording.json"  # in place of result.json, where the laboratory has recorded a run
+KL = "kl"  # a column that only a recording has
 NEVER_LEFT_OUT = TRACE_COLUMNS[:-1]
 
 
@@ -53,9 +55,9 @@ def save(solution: Solution, path: str | os.PathLike[str], *, command: Sequence[
     folder = prepare(path)
     solution.policy.save_npz(folder / "policy.npz")
     solution.policy.save_csv(folder / "policy.csv")
-    _write_trace(solution.trace, folder / "trace.csv")
-    _write_json(_environment(solution, command), folder / "environment.json")
-    _write_json(result(solution), folder / "result.json")
+    write_trace(solution.trace, folder / "trace.csv")
+    write_json(_environment(solution, command), folder / "environment.json")
+    write_json(result(solution), folder / "result.json")
 
 
 def result(solution: Solution) -> dict[str, Any]:
@@ -75,6 +77,7 @@ def result(solution: Solution) -> dict[str, Any]:
         "exploitability": solution.exploitability,
         "nash_conv": solution.nash_conv,
         "regularized_gap": solution.regularized_gap,
+        "proven_factor": solution.proven_factor,
         "policy": solution.policy.as_dict(),
         "seconds": solution.seconds,
         "dtype": solution.dtype,
@@ -82,17 +85,17 @@ def result(solution: Solution) -> dict[str, Any]:
     return content | ({"polish": solution.polish} if solution.polish is not None else {})
 
 
-def load_result(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """`result.json` of a run.
+def load_result(path: str | os.PathLike[str], name: str = "result.json") -> dict[str, Any]:
+    """`result.json` of a run, or `recording.json`.
 
     Raises:
         RunError: there is none, or it has another schema.
     """
-    file = Path(path) / "result.json"
+    file = Path(path) / name
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"{path}: expected a run directory, cannot read its result.json ({error.strerror})") from None
+        raise RunError(f"{path}: expected a run directory, cannot read its {name} ({error.strerror})") from None
     except ValueError as error:
         raise RunError(f"{file}: expected JSON ({error})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
@@ -102,7 +105,7 @@ def load_result(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_trace(path: str | os.PathLike[str]) -> Trace:
-    """`trace.csv` of a run; NaN where a cell is empty or a column absent.
+    """`trace.csv` of a run; NaN where a cell is empty or a column absent, and the column of a recording if it is there.
 
     Raises:
         RunError: there is none, or a line is not one of numbers.
@@ -111,7 +114,9 @@ def load_trace(path: str | os.PathLike[str]) -> Trace:
     columns: dict[str, list[float]] = {name: [] for name in TRACE_COLUMNS}
     try:
         with file.open(encoding="utf-8", newline="") as stream:
-            for line, row in enumerate(csv.DictReader(stream), start=2):
+            reader = csv.DictReader(stream)
+            columns |= {KL: []} if KL in (reader.fieldnames or ()) else {}
+            for line, row in enumerate(reader, start=2):
                 for name, values in columns.items():
                     values.append(_number(row.get(name), f"{file}:{line}"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -126,8 +131,9 @@ def _number(cell: str | None, place: str) -> float:
         raise RunError(f"{place}: expected a number, got {cell!r}") from None
 
 
-def _write_trace(trace: Trace, path: Path) -> None:
-    names = [name for name in TRACE_COLUMNS if name in NEVER_LEFT_OUT or np.isfinite(trace[name]).any()]
+def write_trace(trace: Trace, path: Path) -> None:
+    """Write `trace.csv`, a column for each of the trace that holds a number or is never left out."""
+    names = [name for name in trace.columns if name in NEVER_LEFT_OUT or np.isfinite(trace[name]).any()]
     columns = [_cells(name, trace[name]) for name in names]
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -158,7 +164,8 @@ def _environment(solution: Solution, command: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _write_json(content: dict[str, Any], path: Path) -> None:
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write a JSON file; null for numbers that JSON does not have."""
     with replacing(path) as part:
         text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
         part.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
 from mmd.host.notebook import MOST_ROWS, data_frame, html_columns, html_table
+from mmd.measure import theory
 from mmd.measure.certificate import Certificate
-from mmd.measure.figure import Curve, X, draw_convergence
+from mmd.measure.figure import Curve, Look, Scale, Style, X, draw_convergence
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -186,19 +188,52 @@ class Solution:
         """The run as a line of a figure: the exploitability of the returned policy against work."""
         about = self.game.description
         measured = (self.tolerance, self.iterate, self.exploitability, self.algorithm)
-        return Curve(about.name, about.payoff_range, *measured, self.trace.columns)
+        return Curve(about.name, about.payoff_range, *measured, self.trace.columns, self.proven_factor)
 
-    def plot(self, x: X = "gradient_evaluations", path: str | os.PathLike[str] | None = None) -> "Figure":
+    @property
+    def proven_factor(self) -> float | None:
+        """The factor by which KL to the regularised equilibrium is proven to fall in an iteration, None if by none."""
+        return theory.proven_factor(self.game, self.algorithm)
+
+    @overload
+    def plot(
+        self,
+        x: X = ...,
+        path: str | os.PathLike[str] | None = ...,
+        *,
+        y: str = ...,
+        xscale: Scale = ...,
+        ax: None = ...,
+        style: Style | None = ...,
+    ) -> "Figure": ...
+    @overload
+    def plot(
+        self,
+        x: X = ...,
+        path: str | os.PathLike[str] | None = ...,
+        *,
+        y: str = ...,
+        xscale: Scale = ...,
+        ax: "Axes",
+        style: Style | None = ...,
+    ) -> "Axes": ...
+    def plot(
+        self,
+        x: X = "gradient_evaluations",
+        path: str | os.PathLike[str] | None = None,
+        *,
+        y: str = "exploitability",
+        xscale: Scale = "linear",
+        ax: "Axes | None" = None,
+        style: Style | None = None,
+    ) -> "Figure | Axes":
         """Exploitability of the returned policy against work; `mmd.plot_convergence` draws several runs.
 
-        Args:
-            x: the work: "iterations", "gradient_evaluations" or "seconds".
-            path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
-
-        Raises:
-            OutputError: matplotlib cannot be imported, or the figure cannot be written.
+        Arguments, result and errors are those of `mmd.plot_convergence`: x "iterations", "gradient_evaluations" or
+        "seconds"; the file to write; y another column of the trace; xscale "linear" or "log"; axes to draw into;
+        style "paper".
         """
-        return draw_convergence({self.method: self.curve}, x, path)
+        return draw_convergence({self.method: self.curve}, Look(x, y, xscale, style), path, ax)
 
     def _repr_html_(self) -> str:
         """For notebooks: the summary, and the policy of a matrix game."""

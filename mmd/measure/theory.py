@@ -12,9 +12,14 @@ For extragradient and optimistic steps, whose averages and last iterates approac
 game, `operator_norm` is the constant that their step sizes are fractions of.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from mmd.game.game import Game
+
+ROUNDING = 1e-12  # of the largest step: what a step may be longer by
 
 
 def smoothness(game: Game) -> float:
@@ -37,6 +42,26 @@ def largest_step(game: Game, alpha: float) -> float:
 def contraction_factor(eta: float, alpha: float) -> float:
     """The factor by which `KL(z*, z_k)` shrinks at least in every step, `1 / (1 + eta alpha)`; 1 where alpha is 0."""
     return 1.0 / (1.0 + eta * alpha)
+
+
+def proven_factor(game: Game, algorithm: Mapping[str, Any]) -> float | None:
+    """The factor by which a run's KL(z*, z_k) to the regularised equilibrium is proven to fall in an iteration.
+
+    Args:
+        game: the game.
+        algorithm: name and resolved numbers, as a solution has them.
+
+    Returns:
+        `contraction_factor`, where the theorem speaks of such a run: `mmd` with a magnet that stays, alpha > 0 and
+        eta <= alpha / L^2. None elsewhere.
+    """
+    magnet, numbers = algorithm.get("magnet"), [algorithm.get(name, 0.0) for name in ("eta", "alpha")]
+    if algorithm.get("name") != "mmd" or not isinstance(magnet, Mapping) or magnet.get("kind") != "Fixed":
+        return None
+    if not all(isinstance(number, int | float) and number > 0 for number in numbers):
+        return None
+    eta, alpha = map(float, numbers)
+    return contraction_factor(eta, alpha) if eta <= largest_step(game, alpha) * (1 + ROUNDING) else None
 
 
 def operator_norm(game: Game) -> float:

@@ -19,6 +19,7 @@ from mmd.game.game import Game
 from mmd.game.policy import Policy
 from mmd.host.drawing import FORMATS
 from mmd.measure import run_directory
+from mmd.measure.figure import FigureError, Look, draw_convergence
 from mmd.measure.plot import plot_convergence
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status, Trace
@@ -116,9 +117,82 @@ def test_values_below_the_rounding_floor_are_drawn_on_the_floor_of_the_payoffs_s
 
 
 def test_the_tolerance_is_drawn_where_it_is_and_once():
-    figure = plot_convergence({"a": made([1.0], tolerance=3e-5), "b": made([0.5], tolerance=3e-5)})
+    figure = plot_convergence({"a": made([1.0, 1e-4], tolerance=3e-5), "b": made([0.5], tolerance=3e-5)})
     (drawn,) = [line for label, line in lines(figure).items() if label.startswith("tolerance")]
     np.testing.assert_allclose(y_of(drawn), [3e-5, 3e-5])
+    (twice,) = [
+        line
+        for label, line in lines(plot_convergence(made([1.0, 1e-4], tolerance=3e-5), y="nash_conv")).items()
+        if label.startswith("tolerance")
+    ]
+    np.testing.assert_allclose(y_of(twice), [6e-5, 6e-5])
+
+
+def test_no_decade_of_the_axis_is_empty():
+    """The tolerance is nine decades below the curve: it is left out, and the axis ends where the curve does."""
+    figure = plot_convergence(made([1.0, 1e-2], tolerance=1e-11))
+    assert set(lines(figure)) == {"made, last iterate"}
+    low, high = figure.axes[0].get_ylim()
+    assert 1e-3 < low < 1e-2
+    assert 1.0 < high < 10.0
+
+
+@pytest.mark.parametrize(
+    ("y", "expected", "scale"),
+    [("nash_conv", [2.0, 0.2], "log"), ("regularized_gap", [0.3, 0.1], "log"), ("value", [0.0, -1.0], "linear")],
+)
+def test_any_column_of_the_trace_can_be_drawn(y, expected, scale):
+    run = made([1.0, 0.1])
+    run.trace.columns.update(regularized_gap=np.array([0.3, 0.1]), value=np.array([0.0, -1.0]))
+    axes = plot_convergence(run, "iterations", y=y).axes[0]
+    np.testing.assert_allclose(y_of(axes.get_lines()[0]), expected)
+    assert axes.get_yscale() == scale
+
+
+def test_a_column_that_a_run_has_not_is_refused_with_those_it_has():
+    with pytest.raises(FigureError, match=r"made on rock.* recorded no 'kl': expected .* exploitability, nash_conv"):
+        plot_convergence(made([1.0, 0.1]), y="kl")
+    curves = {"made": made([1.0, 0.1]).curve}
+    for look, message in (
+        (("iterations", "exploitability", "linear", "print"), "expected style to be 'paper' or None, got 'print'"),
+        (("iterations", "exploitability", "square"), "xscale to be linear or log, got 'iterations' and 'square'"),
+        (("hours",), "expected x to be one of iterations, gradient_evaluations, seconds"),
+    ):
+        with pytest.raises(FigureError, match=message):
+            draw_convergence(curves, Look(*look), None)
+
+
+def test_a_logarithmic_axis_of_work_leaves_the_start_out_but_no_run():
+    axes = plot_convergence([made([1.0, 0.1, 0.01]), made([0.5])], "iterations", xscale="log").axes[0]
+    assert axes.get_xscale() == "log"
+    long, short = axes.get_lines()[:2]
+    np.testing.assert_allclose(x_of(long), [10, 20])
+    np.testing.assert_allclose(y_of(short), [0.5])
+
+
+def test_axes_of_a_figure_of_ones_own_are_drawn_into_and_returned(tmp_path):
+    left, right = Figure().subplots(1, 2)
+    assert plot_convergence(made([1.0, 0.1]), ax=right, path=tmp_path / "both.svg") is right
+    assert not left.get_lines()
+    assert lines(right.figure) == {}
+    assert len(right.get_lines()) >= 1
+    assert (tmp_path / "both.svg").is_file()
+    assert made([1.0, 0.1]).plot(ax=left, y="nash_conv") is left
+
+
+def test_curves_that_lie_on_each_other_are_both_seen():
+    """The one below is wider, and their markers stand at different checks."""
+    below, above = plot_convergence({name: made(np.geomspace(1, 0.1, 60)) for name in "ab"}).axes[0].get_lines()[:2]
+    assert below.get_linewidth() > above.get_linewidth()
+    assert below.get_markevery() != above.get_markevery()
+
+
+def test_a_figure_for_print_has_its_size_and_keeps_text(tmp_path):
+    figure = plot_convergence(made([1.0, 0.1]), path=tmp_path / "paper.svg", style="paper")
+    assert figure.get_size_inches()[0] == pytest.approx(3.4)
+    assert figure.axes[0].get_title() == ""
+    assert figure.axes[0].xaxis.label.get_fontsize() == 8
+    assert ">gradient evaluations</text>" in (tmp_path / "paper.svg").read_text("utf-8")
 
 
 def test_best_so_far_is_not_called_an_iterate():
