@@ -17,7 +17,7 @@ from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.drawing import stream, unlike_recommended
-from llm_bridge.command.judge_choice import judge_of, try_out
+from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
@@ -153,7 +153,7 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     if folder is not None:
         with replacing(folder / EVAL) as part:
             counts = {"prompts": len(prompts), "distinct_prompts": len(set(cases))}
-            content = found.as_dict() | {"judge": options.judge, **counts, "command": list(argv)}
+            content = found.as_dict() | judged_by(options) | {**counts, "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say([*repeats(cases), *found.lines()])
     return DONE

@@ -234,7 +234,7 @@ def _held_out(options: Train) -> data.Dataset | None:
     """The prompts of the win rate."""
     if options.eval_dataset_name is None:
         return None
-    if options.judge is None:
+    if not options.judge:
         raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
     return read(options, options.eval_dataset_name)
 
