@@ -23,7 +23,7 @@ from llm_bridge.judges.population import Population
 from llm_bridge.measure.intervals import wilson
 from llm_bridge.measure.judge_report import judge_report
 
-PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 100
+PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 60
 MOST_ALARMS, LEAST_POWER = 0.07, 0.9
 CYCLE = 0.7
 SHOWN = [f"prompt {x}" for x in range(PROMPTS)]

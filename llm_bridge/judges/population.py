@@ -46,7 +46,7 @@ class Population:
     """
 
     members: Sequence[Judge]
-    weights: Sequence[float] | None = None
+    weights: Sequence[float | int] | None = None
     names: Sequence[str] | None = None
     aggregation: str = "draw"
     seed: int = 0

@@ -330,7 +330,7 @@ def judge_report(
     )
 
 
-def paradox(weights: Sequence[float] | np.ndarray, *, seed: int = 0) -> float:
+def paradox(weights: Sequence[float | int] | np.ndarray, *, seed: int = 0) -> float:
     """How often three answers are a cycle for the weighted majority of members who rank them at random.
 
     1/18 for three equal members, 5/72 for five, and 0.0877 in the limit (Guilbaud 1952).
