@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import llm_bridge as bridge
+from llm_bridge.command.judge_choice import judge_of
+from llm_bridge.command.options import JudgeReport
 from llm_bridge.judges import NoAnswers, answers_of, ask, columns_for, dry_run, keyed
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.population import Population
@@ -138,6 +140,29 @@ def test_the_key_of_a_round_reaches_a_population_behind_every_wrapper() -> None:
     np.testing.assert_array_equal(keyed(shared, [4, 2])(*PAIRS), group.keyed((4, 2))(*PAIRS))
     np.testing.assert_array_equal(shared(*PAIRS), group(*PAIRS))
     assert keyed(SharedJudge(Termination().interrupting(constant(0.5))), [1])(["x"], ["a"], ["b"]) == [0.5]
+
+
+def test_criteria_and_endpoints_are_members() -> None:
+    """Every judge that is asked answers by every criterion; models and keys of endpoints are in their order."""
+    where = {"judge": ("http://h/v1", "operator:add", "http://i/v1"), "judge_criterion": ("kind?", "brief?")}
+    with pytest.raises(bridge.BridgeError, match="judge add: takes"):
+        judge_of(JudgeReport(**where, judge_model=("m",)))
+    where["judge"] = ("http://h/v1", "http://i/v1")
+    found = judge_of(
+        JudgeReport(**where, judge_model=("m", "n"), judge_key_variable=("K", "L"), judge_weights=(1.0, 2.0, 3.0, 4.0))
+    )
+    parts = [(one.endpoint, one.model, one.key_variable, one.criterion) for one in found.members]
+    assert parts == [
+        ("http://h/v1", "m", "K", "kind?"),
+        ("http://h/v1", "m", "K", "brief?"),
+        ("http://i/v1", "n", "L", "kind?"),
+        ("http://i/v1", "n", "L", "brief?"),
+    ]
+    assert found.names[1] == "m at http://h/v1: brief?"
+    np.testing.assert_allclose(found.weights, [0.1, 0.2, 0.3, 0.4], rtol=0, atol=1e-15)
+    one = judge_of(JudgeReport(**where | {"judge": ("http://h/v1",)}, judge_model=("m",), judge_aggregation="mean"))
+    assert (one.names, one.aggregation) == (("kind?", "brief?"), "mean")
+    assert [member.key_variable for member in one.members] == ["OPENAI_API_KEY"] * 2
 
 
 # -------------------------------------------------------------------- what a Python judge is told besides
