@@ -96,7 +96,7 @@ class Population:
     def drawn(self, prompts: Sequence[Prompt], a: Sequence[Response], b: Sequence[Response]) -> Int[np.ndarray, " n"]:
         """[n] which member answers each comparison; the same for both orders of a pair."""
         points = [_point(self.seed, self.key, *comparison) for comparison in zip(prompts, a, b, strict=True)]
-        index = np.searchsorted(np.cumsum(self.weights), points, side="right")
+        index = np.searchsorted(np.cumsum(np.asarray(self.weights)), points, side="right")
         return np.minimum(index, len(self.members) - 1)
 
     def __call__(

@@ -7,7 +7,7 @@ log-likelihoods is the likelihood ratio statistic G2, summed over prompts.
 Two things that textbooks take for granted do not hold here. The greatest likelihood of the scores need not exist: where
 some answers win against all others, always, their scores run away (Ford 1957, "Solution of a ranking problem from
 binary comparisons"). So scores are fitted with a ridge, which bounds them and changes G2 of a ranking of six answers
-from 0 to 0.15. And with one or two verdicts on a pair G2 is far from its chi-squared limit; its level comes from a
+from 0 to 0.25 at most. And with one or two verdicts on a pair G2 is far from its chi-squared limit; its level comes from a
 parametric bootstrap (Efron and Tibshirani 1993, chapter 16), in which verdicts are drawn from scores again and again.
 
 Which scores? Those of greatest likelihood are too far apart, because they take the luck of few verdicts for strength;
@@ -70,7 +70,7 @@ def scalar_test(wins: Wins, *, ties: float = 0.0, seed: int = 0, replicates: int
     random, n = np.random.default_rng(seed), wins.shape[1]
     counts = np.rint(wins + wins.swapaxes(1, 2)).astype(np.int64)
     spread, centre, root = _posterior(wins)
-    measured, found, cyclic = float(deviance(wins).sum()), np.zeros(0), np.zeros(0)
+    measured, p_value, found, cyclic = float(deviance(wins).sum()), 1.0, np.zeros(0), np.zeros(0)
     for size in _parts(replicates, wins.size):
         noise = random.standard_normal((size, *centre.shape))
         scores = (centre + np.einsum("kij,rkj->rki", root, noise)).reshape(-1, n)

@@ -133,8 +133,12 @@ class JudgeReport:
             noise = f"where noise alone makes {100 * self.test.cyclic:.1f} %"
             why = f"{answers} {explains} the verdicts (p = {self.test.p_value:.3f}); {cycles}, {noise}"
         nearly = self.test is None and self.cyclic.value > 0
-        words = {True: f"a scalar reward would {'nearly ' * nearly}do", False: "no scalar reward would do"}
-        return f"{words.get(self.scalar_would_do, 'it is open whether a scalar reward would do')}: {why}"
+        words = {
+            True: f"a scalar reward would {'nearly ' * nearly}do",
+            False: "no scalar reward would do",
+            None: "it is open whether a scalar reward would do",
+        }
+        return f"{words[self.scalar_would_do]}: {why}"
 
     def __repr__(self) -> str:
         return f"JudgeReport({self.prompts} prompts, {len(self.preference):,} pairs: {self.sentence})"
@@ -201,7 +205,7 @@ class JudgeReport:
         }
         if self.flipped is not None:
             rows["order"] = (
-                f"decides {self.flipped} of pairs; the first is preferred in {100 * self.first_preferred:.1f} %"
+                f"decides {self.flipped} of pairs; the first is preferred in {100 * (self.first_preferred or 0):.1f} %"
             )
         if self.disagreement is not None:
             rows["members"] = f"two of them name different winners in {self.disagreement} of pairs"
@@ -373,9 +377,9 @@ def _pairs(prompts: Sequence[Any], answers: Sequence[Sequence[Any]], cases: Sequ
 def _asked(member: Judge, pairs: _Pairs, repeats: int, seed: int) -> _Answers:
     """Put all pairs to a judge, several times, each time with other draws if it draws."""
     once, both = bool(getattr(member, "deterministic", False)), not getattr(member, "symmetric", False)
-    forth, back = [], []
+    forth, back, n = [], [], len(pairs.a)
     for repeat in range(1 if once else repeats):
-        asked, n = keyed(member, (seed, repeat)), len(pairs.a)
+        asked = keyed(member, (seed, repeat))
         if both:
             found = answers_of(asked, [*pairs.shown, *pairs.shown], [*pairs.a, *pairs.b], [*pairs.b, *pairs.a])
         else:
@@ -483,7 +487,8 @@ def _flipped(said: Sequence[_Answers], weights: np.ndarray, pairs: _Pairs) -> Sh
     asked = [(weight, _flips(one)) for weight, one in zip(weights.tolist(), said, strict=True) if one.both]
     if not asked:
         return None
-    return _share(sum(weight * flips for weight, flips in asked) / sum(weight for weight, _ in asked), pairs)
+    flips = np.asarray(sum(weight * of_one for weight, of_one in asked)) / sum(weight for weight, _ in asked)
+    return _share(flips, pairs)
 
 
 def _first_preferred(said: Sequence[_Answers], weights: np.ndarray) -> float | None:

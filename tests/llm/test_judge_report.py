@@ -56,8 +56,8 @@ def test_scores_that_made_the_shares_are_found() -> None:
 def test_answers_that_always_win_do_not_blow_up() -> None:
     """A ranking has no scores of greatest likelihood (Ford 1957), but its likelihood ratio is 0."""
     ranking = np.triu(np.ones((1, 6, 6)), 1)
-    assert 0 <= deviance(ranking)[0] < 0.2
-    assert 0 <= deviance(9 * ranking)[0] < 0.2
+    assert 0 <= deviance(ranking)[0] < 0.25
+    assert 0 <= deviance(9 * ranking)[0] < 0.25
     scores = scores_of(ranking)[0]
     assert np.isfinite(scores).all()
     assert (np.diff(scores) < -1).all()

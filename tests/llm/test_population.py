@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -40,9 +40,9 @@ def test_members_are_asked_as_often_as_their_weights_say() -> None:
     """The answers have the mean of the members' own, sum_m w_m P_m; 4,000 draws are within 4 standard errors of it."""
     weights = [5, 3, 2]
     found = Population([constant(1.0), constant(0.25), constant(0.5)], weights)
-    np.testing.assert_allclose(found.weights, [0.5, 0.3, 0.2], rtol=0, atol=1e-15)
+    np.testing.assert_allclose(np.asarray(found.weights), [0.5, 0.3, 0.2], rtol=0, atol=1e-15)
     shares = np.bincount(found.drawn(*PAIRS), minlength=3) / N
-    np.testing.assert_allclose(shares, found.weights, rtol=0, atol=4 * 0.5 / np.sqrt(N))
+    np.testing.assert_allclose(shares, np.asarray(found.weights), rtol=0, atol=4 * 0.5 / np.sqrt(N))
     mean = Population(found.members, weights, aggregation="mean")(*PAIRS)
     np.testing.assert_allclose(mean, 0.5 * 1 + 0.3 * 0.25 + 0.2 * 0.5, rtol=0, atol=1e-12)
     assert abs(found(*PAIRS).mean() - mean[0]) < 4 * 0.4 / np.sqrt(N)
@@ -144,7 +144,10 @@ def test_the_key_of_a_round_reaches_a_population_behind_every_wrapper() -> None:
 
 def test_criteria_and_endpoints_are_members() -> None:
     """Every judge that is asked answers by every criterion; models and keys of endpoints are in their order."""
-    where = {"judge": ("http://h/v1", "operator:add", "http://i/v1"), "judge_criterion": ("kind?", "brief?")}
+    where: dict[str, Any] = {
+        "judge": ("http://h/v1", "operator:add", "http://i/v1"),
+        "judge_criterion": ("kind?", "brief?"),
+    }
     with pytest.raises(bridge.BridgeError, match="judge add: takes"):
         judge_of(JudgeReport(**where, judge_model=("m",)))
     where["judge"] = ("http://h/v1", "http://i/v1")
@@ -159,8 +162,9 @@ def test_criteria_and_endpoints_are_members() -> None:
         ("http://i/v1", "n", "L", "brief?"),
     ]
     assert found.names[1] == "m at http://h/v1: brief?"
-    np.testing.assert_allclose(found.weights, [0.1, 0.2, 0.3, 0.4], rtol=0, atol=1e-15)
-    one = judge_of(JudgeReport(**where | {"judge": ("http://h/v1",)}, judge_model=("m",), judge_aggregation="mean"))
+    np.testing.assert_allclose(np.asarray(found.weights), [0.1, 0.2, 0.3, 0.4], rtol=0, atol=1e-15)
+    where["judge"] = ("http://h/v1",)
+    one = judge_of(JudgeReport(**where, judge_model=("m",), judge_aggregation="mean"))
     assert (one.names, one.aggregation) == (("kind?", "brief?"), "mean")
     assert [member.key_variable for member in one.members] == ["OPENAI_API_KEY"] * 2
 
@@ -190,7 +194,7 @@ def test_columns_and_messages_reach_a_judge_that_asks_for_them(rows: list[Any]) 
         seen.append((prompts, messages, level, other))
         return [0.5 if r is None else float(x == r) for x, r in zip(a, right, strict=True)]
 
-    judge = SharedJudge(Termination().interrupting(Population([by_reference])))
+    judge = SharedJudge(Termination().interrupting(Population([cast(Any, by_reference)])))
     dry_run(judge, rows)
     assert judge(rows, "aaa", "bbb").tolist() == [1.0, 0.0, 0.5]
     prompts, messages, level, other = seen[-1]
