@@ -7,8 +7,9 @@ log-likelihoods is the likelihood ratio statistic G2, summed over prompts.
 Two things that textbooks take for granted do not hold here. The greatest likelihood of the scores need not exist: where
 some answers win against all others, always, their scores run away (Ford 1957, "Solution of a ranking problem from
 binary comparisons"). So scores are fitted with a ridge, which bounds them and changes G2 of a ranking of six answers
-from 0 to 0.25 at most. And with one or two verdicts on a pair G2 is far from its chi-squared limit; its level comes from a
-parametric bootstrap (Efron and Tibshirani 1993, chapter 16), in which verdicts are drawn from scores again and again.
+from 0 to 0.25 at most. And with one or two verdicts on a pair G2 is far from its chi-squared limit; its level comes
+from a parametric bootstrap (Efron and Tibshirani 1993, chapter 16), in which verdicts are drawn from scores again and
+again.
 
 Which scores? Those of greatest likelihood are too far apart, because they take the luck of few verdicts for strength;
 verdicts drawn from them are too consistent, and the test would reject nearly every scalar judge. So scores are drawn

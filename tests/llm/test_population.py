@@ -204,7 +204,7 @@ def test_columns_and_messages_reach_a_judge_that_asks_for_them(rows: list[Any]) 
     assert (level, other) == (3, None)
     with pytest.raises(bridge.BridgeError, match="asks for the column 'right', and the data has no columns besides"):
         dry_run(by_reference, ["hi"])
-    assert answers_of(lambda prompts, a, b: [0.5] * len(a), rows, "aaa", "bbb").tolist() == [0.5] * 3
+    assert answers_of(lambda prompts, a, b: np.full(len(a), 0.5), rows, "aaa", "bbb").tolist() == [0.5] * 3
 
 
 def test_whoever_takes_everything_gets_every_column(rows: list[Any]) -> None:
