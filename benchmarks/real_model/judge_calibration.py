@@ -13,6 +13,7 @@ a cyclic one.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,8 +157,9 @@ def says_scalar(case: Case, seed: int, **settings: Any) -> bool | None:
     return judge_report(judge, SHOWN, GIVEN, seed=seed, **settings).scalar_would_do
 
 
-def measured(case: Case, experiments: int) -> dict[str, Any]:
+def measured(name: str, experiments: int = EXPERIMENTS) -> dict[str, Any]:
     """How often the report says that no scalar reward would do."""
+    case = CASES[name]
     said = [says_scalar(case, seed) for seed in range(experiments)]
     share = sum(one is False for one in said) / experiments
     low, high = wilson(share, experiments)
@@ -167,10 +169,8 @@ def measured(case: Case, experiments: int) -> dict[str, Any]:
 
 def main() -> None:
     """All cases; printed and stored."""
-    found = {}
-    for name, case in CASES.items():
-        found[name] = measured(case, EXPERIMENTS)
-        print(name, found[name], flush=True)
+    with ProcessPoolExecutor(2) as pool:
+        found = dict(zip(CASES, pool.map(measured, CASES), strict=True))
     rows = [
         [
             name,

@@ -17,8 +17,14 @@ from what the verdicts say of them: a normal prior whose spread is estimated on 
 likelihood, by Laplace's approximation), and then, for each replicate, from the posterior of each prompt's scores. What
 the level is worth is measured in `benchmarks/real_model/judge_calibration.py`.
 
-A verdict that is no certain win, a tie or a probability, varies less than a coin with the same mean. So the bootstrap
-draws as many ties as give its verdicts the same mean square from 1/2, wherever they fall.
+A tie is no verdict here: where ties follow Davidson's (1970) model, or come at random, the other verdicts follow
+scores. A verdict that is a probability varies less than a coin with the same mean. So the bootstrap draws as many ties
+as give its verdicts the same mean square from 1/2.
+
+The model says more than that answers are in order: how often the better one wins has to follow from one number each. A
+judge that errs at random, however far apart two answers are, is rejected in the end, although scores put its
+preferences in order. So the same replicates say how many triples are cyclic by noise alone, and `cyclic_p_value`
+whether the verdicts have more of them.
 """
 
 from collections.abc import Iterator
@@ -29,7 +35,7 @@ from jaxtyping import Float
 
 RIDGE = 1e-3  # precision of the prior with which G2 is computed: next to none
 SPREADS = np.array([0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0])  # of scores, that are tried
-REPLICATES, FIRST, CLEARLY_FINE = 199, 39, 0.25  # after the first ones a large p-value needs no more of them
+REPLICATES, FIRST, CLEARLY_FINE = 199, 39, 0.25  # after the first ones a large p-value of either needs no more
 AT_ONCE = 2_000_000  # numbers in an array
 STEPS, LONGEST_STEP, CLOSE = 30, 2.0, 1e-4  # of Newton's method; the longest and the last one, of a score
 
@@ -47,6 +53,7 @@ class ScalarTest(NamedTuple):
             one wins 73 % of verdicts or so.
         cyclic: share of triples that are cyclic in verdicts that follow scores: by noise alone.
         cyclic_high: its 95 % quantile over the replicates.
+        cyclic_p_value: how often it is at least as large as in the verdicts.
     """
 
     statistic: float
@@ -55,35 +62,36 @@ class ScalarTest(NamedTuple):
     spread: float
     cyclic: float
     cyclic_high: float
+    cyclic_p_value: float
 
 
 def scalar_test(wins: Wins, *, ties: float = 0.0, seed: int = 0, replicates: int = REPLICATES) -> ScalarTest:
     """Test whether scores explain verdicts.
 
     Args:
-        wins: [K, n, n] on K prompts, how many of the verdicts on answers i and j were for i, a tie as half of one;
-            nothing on the diagonal, and nothing for answers that are not there.
-        ties: share of the verdicts that are ties; of verdicts y that are probabilities, 1 - 4 times the mean of
-            (y - 1/2)^2.
+        wins: [K, n, n] on K prompts, how many of the verdicts on answers i and j were for i, without ties; nothing on
+            the diagonal, and nothing for answers that are not there.
+        ties: of verdicts y that are probabilities, 1 - 4 times the mean of (y - 1/2)^2; 0 where all are 0 and 1.
         seed: of the bootstrap.
         replicates: of it, at least one; fewer are drawn where the first 39 say that p is large.
     """
     random, n = np.random.default_rng(seed), wins.shape[1]
     counts = np.rint(wins + wins.swapaxes(1, 2)).astype(np.int64)
     spread, centre, root = _posterior(wins)
-    measured, p_value, found, cyclic = float(deviance(wins).sum()), 1.0, np.zeros(0), np.zeros(0)
+    measured = np.array([deviance(wins).sum(), _mean_of_known(_cyclic_share(wins)[None])[0]])
+    found, p_values = np.zeros((2, 0)), np.ones(2)
     for size in _parts(replicates, wins.size):
         noise = random.standard_normal((size, *centre.shape))
         scores = (centre + np.einsum("kij,rkj->rki", root, noise)).reshape(-1, n)
         drawn = _drawn(scores, np.tile(counts, (size, 1, 1)), ties, random)
-        found = np.append(found, deviance(drawn).reshape(size, -1).sum(axis=1))
-        cyclic = np.append(cyclic, _mean_of_known(_cyclic_share(drawn).reshape(size, -1)))
-        p_value = (1 + float(np.sum(found >= measured * (1 - 1e-9)))) / (1 + len(found))
-        if p_value > CLEARLY_FINE:
+        cyclic = _mean_of_known(_cyclic_share(drawn).reshape(size, -1))
+        found = np.append(found, [deviance(drawn).reshape(size, -1).sum(axis=1), cyclic], axis=1)
+        p_values = (1 + (found >= measured[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + found.shape[1])
+        if p_values.max() > CLEARLY_FINE:
             break
     degrees = int((counts > 0).sum() // 2 - np.maximum((counts.sum(axis=2) > 0).sum(axis=1) - 1, 0).sum())
-    high = float(np.quantile(cyclic, 0.95))
-    return ScalarTest(measured, degrees, p_value, spread, float(cyclic.mean()), high)
+    noise = float(found[1].mean()), float(np.quantile(found[1], 0.95))
+    return ScalarTest(float(measured[0]), degrees, float(p_values[0]), spread, *noise, float(p_values[1]))
 
 
 def deviance(wins: Wins) -> Float[np.ndarray, " K"]:

@@ -34,7 +34,7 @@ from mmd.host.notebook import data_frame, html_table
 
 TIE = 1e-4  # preferences that are no further from 1/2 are ties
 SAME = 1e-4  # answers that differ by no more are the same
-LEVEL = 0.05  # of the test
+LEVEL = 0.05  # of the tests
 NEARLY = 0.01  # share of cyclic triples up to which a scalar reward nearly does
 ENUMERATED = 50_000  # outcomes that are counted; more are drawn
 LONGEST_NAME = 40
@@ -129,9 +129,11 @@ class JudgeReport:
         elif self.deterministic is None and self.scalar_would_do:
             why = f"{cycles}, in one verdict on each pair"
         else:
-            explains = "explains" if self.scalar_would_do else "does not explain"
-            noise = f"where noise alone makes {100 * self.test.cyclic:.1f} %"
+            explains = "explains" if self.test.p_value > LEVEL else "does not explain"
+            noise = f"where noise alone makes {100 * self.test.cyclic:.1f} % (p = {self.test.cyclic_p_value:.3f})"
             why = f"{answers} {explains} the verdicts (p = {self.test.p_value:.3f}); {cycles}, {noise}"
+            if not self.scalar_would_do and self.test.cyclic_p_value > LEVEL:
+                why += ", so scores may still give the order"
         nearly = self.test is None and self.cyclic.value > 0
         words = {
             True: f"a scalar reward would {'nearly ' * nearly}do",
@@ -407,15 +409,15 @@ def _verdict(deterministic: bool | None, cyclic: Share, test: ScalarTest | None)
 def _test(said: Sequence[_Answers], weights: np.ndarray, pairs: _Pairs, seed: int) -> ScalarTest:
     """Of one score for each answer.
 
-    Each order of each repeat is a verdict, unless a member that varies was asked in one order only: then its answer
-    would count twice.
+    Each order of each repeat is a verdict, if it is no tie. Where a member that varies was asked in one order only its
+    answer would count twice: then each repeat is a verdict.
     """
     forth, back = (np.einsum("m,mrn->rn", weights, np.array([one[k] for one in said])) for k in (0, 1))
     apart = all(one.both or one.fixed for one in said)
     verdicts = np.concatenate([forth, back]) if apart else (forth + back) / 2
-    known = ~np.isnan(verdicts)
-    won, n = np.where(known, verdicts, 0).sum(axis=0), known.sum(axis=0)
-    ties = max(0.0, 1 - 4 * float(np.mean((verdicts[known] - 0.5) ** 2)))
+    decided = np.abs(np.nan_to_num(verdicts, nan=0.5) - 0.5) > TIE
+    won, n = np.where(decided, verdicts, 0).sum(axis=0), decided.sum(axis=0)
+    ties = 1 - 4 * float(np.mean((verdicts[decided] - 0.5) ** 2)) if decided.any() else 0.0
     return scalar_test(_square(won, n - won, pairs), ties=ties if ties > 1e-9 else 0.0, seed=seed)
 
 
