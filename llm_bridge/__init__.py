@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
     from llm_bridge.judges import JudgeError as JudgeError
+    from llm_bridge.judges.population import Population as Population
+    from llm_bridge.measure.judge_report import JudgeReport as JudgeReport
+    from llm_bridge.measure.judge_report import judge_report as judge_report
     from llm_bridge.measure.win_rate import WinRate as WinRate
     from llm_bridge.model import families as models
     from llm_bridge.model.architecture import Architecture as Architecture
@@ -102,6 +105,9 @@ _HOME = {
     "CollapseWarning": "llm_bridge.train.loop",
     "Arena": "llm_bridge.train.arena",
     "WinRate": "llm_bridge.measure.win_rate",
+    "JudgeReport": "llm_bridge.measure.judge_report",
+    "judge_report": "llm_bridge.measure.judge_report",
+    "Population": "llm_bridge.judges.population",
 }
 __all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -18,13 +18,25 @@ from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.drawing import stream, unlike_recommended
-from llm_bridge.command.judge_choice import judge_of, try_out
+from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
-from llm_bridge.command.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
+from llm_bridge.command.options import (
+    Command,
+    Env,
+    Eval,
+    Export,
+    Generate,
+    JudgeReport,
+    Run,
+    Sampling,
+    Train,
+    TrainJudge,
+)
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
 from llm_bridge.judges import JudgeError, preference_model
 from llm_bridge.measure.evaluation import tournament
 from llm_bridge.measure.intervals import repeats
+from llm_bridge.measure.judge_report import judge_report
 from llm_bridge.model import families as models
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import SettingError, flags
@@ -41,6 +53,7 @@ from mmd.host.folder_lock import held
 
 DONE = 0
 EVAL, TRACEBACK = "eval.json", "judge_error.txt"
+REPORT, ANSWERS, VERDICTS = "report.json", "answers", "verdicts.jsonl"
 OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -60,6 +73,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         TrainJudge: train_judge,
         Generate: _generate,
         Eval: _eval,
+        JudgeReport: _judge_report,
         Export: _export,
         Env: _env,
     }
@@ -169,10 +183,69 @@ def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
     if folder is not None:
         with replacing(folder / EVAL) as part:
             counts = {"prompts": len(prompts), "distinct_prompts": len(set(cases))}
-            content = found.as_dict() | {"judge": options.judge, **counts, "command": list(argv)}
+            content = found.as_dict() | judged_by(options) | {**counts, "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say([*repeats(cases), *found.lines()])
     return DONE
+
+
+def _judge_report(options: JudgeReport, argv: Sequence[str], say: Say) -> int:
+    folder = _check_report(options)
+    path = options.dataset_name if options.answers is None else options.answers
+    assert path is not None
+    dataset = read(options, path)
+    one = _answering(options.model, dataset, options) if options.model else _Answering(_given_answers(dataset), None)
+    judge, prompts = judge_of(options), [row.text for row in dataset.rows]
+    try_out(judge, prompts)
+    if one.folder is not None:
+        loading.check_weights(one.folder, dtype=options.dtype, family=_family(options, one.folder))
+    if folder is not None:
+        prepare_folder(folder)
+    with held(folder, "mpo"):
+        if one.folder is not None:
+            _say_of(one.folder, options.model or "", options, say)
+        answers = one.answer("")
+        if options.model and folder is not None:
+            _keep(folder, ANSWERS, [row.prompt for row in dataset.rows], answers)
+            say([f"wrote {sum(map(len, answers))} answers to {folder / ANSWERS}.jsonl"])
+        cases = [row.case for row in dataset.rows]
+        found = judge_report(judge, prompts, answers, repeats=options.repeats, cases=cases, seed=options.seed)
+        if folder is not None:
+            with replacing(folder / VERDICTS) as part:
+                part.write_text("".join(f"{json.dumps(row)}\n" for row in found.verdicts()), "utf-8")
+            with replacing(folder / REPORT) as part:
+                content = found.as_dict() | judged_by(options) | {"command": list(argv)}
+                part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    say(found.lines())
+    return DONE
+
+
+def _check_report(options: JudgeReport) -> Path | None:
+    """The folder, absolute because a judge may go elsewhere; refuse options that do not go together."""
+    if (options.answers is None) == (options.model is None):
+        got = "none of them" if options.model is None else "both"
+        raise UsageError(f"expected --answers FILE, or --model MODEL with --dataset-name FILE, got {got}")
+    if (options.dataset_name is None) != (options.model is None):
+        wanted = "needs --dataset-name, whose prompts the model answers" if options.model else ""
+        raise UsageError(
+            f"--model {wanted}" if wanted else "--dataset-name is for --model: --answers has its own prompts"
+        )
+    folder = options.output_dir
+    for name in filter(None, (REPORT, f"{ANSWERS}.jsonl" if options.model else "")):
+        if folder is not None and (folder / name).exists():
+            raise UsageError(
+                f"{folder}: holds {name}; choose another folder, or take --answers {folder}/{ANSWERS}.jsonl"
+            )
+    return None if folder is None else folder.absolute()
+
+
+def _given_answers(dataset: data.Dataset) -> Callable[[str], list[list[str]]]:
+    """The answers of a file, one a row."""
+    for row in dataset.rows:
+        if not isinstance(row.columns.get("response"), str):
+            raise UsageError(f"{row.where}: expected a text 'response' beside the prompt")
+    answers = [[row.columns["response"]] for row in dataset.rows]
+    return lambda _: answers
 
 
 def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
@@ -213,7 +286,7 @@ class _Answering(NamedTuple):
     folder: Path | None
 
 
-def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
+def _answering(model: str, dataset: data.Dataset, options: Eval | JudgeReport) -> _Answering:
     """A model's answers, from a file or drawn; whatever can be refused without reading weights is refused here."""
     if model.endswith(".jsonl"):
         known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
@@ -234,7 +307,7 @@ def _answering(model: str, dataset: data.Dataset, options: Eval) -> _Answering:
     return _Answering(answer, folder)
 
 
-def _family(options: Eval, place: str | Path) -> str | None:
+def _family(options: Eval | JudgeReport, place: str | Path) -> str | None:
     """The family from outside that is named, for a model whose `model_type` is not built in."""
     if options.family is None:
         return None

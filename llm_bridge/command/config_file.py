@@ -66,12 +66,13 @@ def _options(path: Path, command: str, typed: set[str]) -> Iterator[str]:
             raise UsageError(f"{path}:{line}: there is no option {name!r}{meant}")
         if value is None or value is False:
             continue
-        if spelled in KINDS and spelled not in typed and _is_outside(spelled, str(value)):
-            wanted = f"name it on the command line, --{spelled} {value}"
+        named = list(map(str, value if isinstance(value, list) else [value]))
+        if spelled in KINDS and spelled not in typed and any(_is_outside(spelled, one) for one in named):
+            wanted = f"name it on the command line, --{spelled} {' '.join(named)}"
             raise UsageError(f"{path}:{line}: {spelled} is code from outside, which no file brings in: {wanted}")
         yield f"--{spelled}"
         if value is not True:
-            yield from map(str, value if isinstance(value, list) else [value])
+            yield from named
 
 
 def _is_outside(option: str, value: str) -> bool:

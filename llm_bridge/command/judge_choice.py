@@ -1,12 +1,14 @@
-"""Which judge an option means, and whether it can do its work."""
+"""Which judge the options mean, or which group of judges, and whether it can do its work."""
 
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_bridge import judges
 from llm_bridge.checkpoint import loading
@@ -14,6 +16,7 @@ from llm_bridge.command.options import Judging
 from llm_bridge.judges import dry_run, preference_model
 from llm_bridge.judges.generative import CRITERION, GenerativeJudge
 from llm_bridge.judges.http import HttpJudge
+from llm_bridge.judges.population import Population
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.tensor_files import HUB_ID
 from llm_bridge.text.tokenizer import tokenizer_of
@@ -30,41 +33,113 @@ OF_HTTP = {
     "judge_timeout": "timeout",
     "judge_field": "reply_field",
     "judge_max_tokens": "max_tokens",
-    "judge_criterion": "criterion",
 }
-ONLY_OF_HTTP = ("judge_model", "judge_request_fields", *(name for name in OF_HTTP if name != "judge_criterion"))
+EACH = ("judge_model", "judge_key_variable")  # of which there may be one for each judge over HTTP
+ONLY_OF_HTTP = ("judge_model", "judge_request_fields", *OF_HTTP)
+OF_GROUPS = ("judge_weights", "judge_aggregation")
+SEVERAL = ("judge", "judge_model", "judge_criterion", "judge_key_variable", "judge_weights")
 # What version 0.1 wrote into every run's config.yaml, whatever the judge was; it is no news to any judge.
-ALWAYS_WRITTEN = {"judge_key_variable": "OPENAI_API_KEY", "judge_concurrency": 8, "judge_timeout": 60.0}
+ALWAYS_WRITTEN = {"judge_key_variable": ("OPENAI_API_KEY",), "judge_concurrency": 8, "judge_timeout": 60.0}
+
+
+class _Member(NamedTuple):
+    """A judge that has been found and not loaded yet.
+
+    Attributes:
+        name: in reports.
+        make: loads it.
+    """
+
+    name: str
+    make: Callable[[], Any]
 
 
 def named(options: Judging) -> list[str]:
     """The options about a judge that are given."""
-    names = ("judge", *ONLY_OF_HTTP, "judge_criterion")
-    return [name for name in names if getattr(options, name) not in (None, ALWAYS_WRITTEN.get(name))]
+    names = ("judge", *OF_GROUPS, *ONLY_OF_HTTP, "judge_criterion")
+    return [name for name in names if getattr(options, name) not in (None, (), ALWAYS_WRITTEN.get(name))]
+
+
+def recorded(options: Any) -> dict[str, Any]:
+    """The options about judges of which there may be several, as files have them: none is None, a single one itself."""
+    given = {name: getattr(options, name) for name in SEVERAL if hasattr(options, name)}
+    return {name: list(value) if len(value) > 1 else value[0] if value else None for name, value in given.items()}
+
+
+def judged_by(options: Judging) -> dict[str, Any]:
+    """The judge, or the judges with their weights, for a report."""
+    weights = {"judge_weights": list(options.judge_weights)} if options.judge_weights else {}
+    return {"judge": recorded(options)["judge"], **weights}
 
 
 def judge_of(options: Judging) -> Any:
-    """The judge that the options name, which compares texts; files and tokenizer are checked before weights are read.
+    """The judge that the options name, which compares texts; files and tokenizers are checked before weights are read.
+
+    Several judges, or several criteria of one that is asked, are a population.
 
     Raises:
         BridgeError: there is none of this name, it cannot be loaded, or an option would change nothing.
     """
-    name = options.judge
-    if name is None:
+    if not options.judge:
         raise BridgeError(f"--judge is needed: {KINDS}")
+    given, shown = named(options), " ".join(options.judge)
+    endpoints = [name for name in options.judge if "://" in name]
+    if not endpoints and (idle := [option for option in given if option in ONLY_OF_HTTP]):
+        raise BridgeError(f"{_flag(idle[0])} is for a judge over HTTP, expected --judge http(s)://host/v1, got {shown}")
+    for option in EACH:
+        if (n := len(getattr(options, option))) > 1 and n != len(endpoints):
+            wanted = f"one for all judges over HTTP or one for each of the {len(endpoints)}"
+            raise BridgeError(f"expected {_flag(option)} to have {wanted}, got {n}")
+    found = [member for i in range(len(options.judge)) for member in _members(i, options)]
+    if not any(is_asked for _, is_asked in found) and "judge_criterion" in given:
+        wanted = "http(s)://host/v1 or a model's folder"
+        raise BridgeError(f"--judge-criterion is for a judge that is asked, expected --judge {wanted}, got {shown}")
+    members = [member for member, _ in found]
+    if len(members) == 1 and (idle := [option for option in given if option in OF_GROUPS]):
+        raise BridgeError(f"{_flag(idle[0])} is for several judges, expected --judge with more than one, got {shown}")
+    if options.judge_weights and len(options.judge_weights) != len(members):
+        listed = ", ".join(member.name for member in members)
+        got = f"{len(options.judge_weights)} for {len(members)} ({listed})"
+        raise BridgeError(f"expected --judge-weights to have a number for each judge and criterion, got {got}")
+    return members[0].make() if len(members) == 1 else _group(members, options)
+
+
+def _group(members: Sequence[_Member], options: Judging) -> Population:
+    """All of them as one judge."""
+    return Population(
+        [member.make() for member in members],
+        options.judge_weights or None,
+        [member.name for member in members],
+        aggregation=options.judge_aggregation or "draw",
+        seed=getattr(options, "seed", 0),
+    )
+
+
+def _members(i: int, options: Judging) -> list[tuple[_Member, bool]]:
+    """The judges that a name means, and whether they are asked a question: one for each criterion then."""
+    name = options.judge[i]
     if "://" in name:
-        return _of_endpoint(name, options)
-    if idle := [option for option in named(options) if option in ONLY_OF_HTTP]:
-        raise BridgeError(f"{_flag(idle[0])} is for a judge over HTTP, expected --judge http(s)://host/v1, got {name}")
+        judge = _of_endpoint(i, options)
+        criteria = options.judge_criterion or (CRITERION,)
+        return [
+            (_Member(_label(judge.name, options, criterion), partial(replace, judge, criterion=criterion)), True)
+            for criterion in criteria
+        ]
     folders = (Path(name), Path(name) / "policy")  # the second one is that of a run of mpo train-judge
     trained = next((folder for folder in folders if (folder / preference_model.CONFIG).exists()), None)
-    function = trained is None and not Path(name).exists() and judges.DOOR.is_outside(name)
-    if options.judge_criterion is not None and (trained or function):
-        wanted = "http(s)://host/v1 or a model's folder"
-        raise BridgeError(f"--judge-criterion is for a judge that is asked, expected --judge {wanted}, got {name}")
     if trained:
-        return preference_model.load(trained)
-    return judges.load(name) if function else _of_model(name, options)
+        return [(_Member(name, partial(preference_model.load, trained)), False)]
+    if not Path(name).exists() and judges.DOOR.is_outside(name):
+        judge = judges.load(name)
+        return [(_Member(name, lambda: judge), False)]
+    return [(member, True) for member in _of_model(name, options)]
+
+
+def _label(name: str, options: Judging, criterion: str) -> str:
+    """What a judge that is asked is called in reports, where there may be several criteria or several judges."""
+    if len(options.judge_criterion) < 2:
+        return name
+    return criterion if len(options.judge) == 1 else f"{name}: {criterion}"
 
 
 def try_out(judge: Any, prompts: Sequence[str]) -> None:
@@ -80,13 +155,16 @@ def try_out(judge: Any, prompts: Sequence[str]) -> None:
         os.chdir(here)
 
 
-def _of_endpoint(endpoint: str, options: Judging) -> HttpJudge:
+def _of_endpoint(i: int, options: Judging) -> HttpJudge:
     if not options.judge_model:
         raise BridgeError("a judge over HTTP needs --judge-model, its name at the endpoint")
+    number = sum("://" in name for name in options.judge[:i])
+    models, keys = (getattr(options, name) for name in EACH)
     given = {attribute: getattr(options, name) for name, attribute in OF_HTTP.items()}
+    given["key_variable"] = keys[number if len(keys) > 1 else 0] if keys else None
     return HttpJudge(
-        endpoint,
-        options.judge_model,
+        options.judge[i],
+        models[number if len(models) > 1 else 0],
         fields=_request_fields(options.judge_request_fields),
         tell=lambda text: sys.stderr.write(f"mpo: {text}\n"),
         **{attribute: value for attribute, value in given.items() if value is not None},
@@ -106,14 +184,19 @@ def _request_fields(text: str | None) -> dict[str, Any]:
     return found
 
 
-def _of_model(name: str, options: Judging) -> GenerativeJudge:
-    """A model that is asked."""
+def _of_model(name: str, options: Judging) -> list[_Member]:
+    """A model that is asked, once for each criterion; its weights are read once."""
     if not Path(name).exists() and (not re.fullmatch(HUB_ID, name) or Path(name).parent.exists()):
         raise BridgeError(f"--judge {name}: there is no such judge, expected {KINDS}")
     folder, _ = loading.look(name)
     if (words := tokenizer_of(str(folder))) is None:
         raise BridgeError(f"--judge {name}: has no tokenizer, so it cannot be asked")
-    return GenerativeJudge(loading.load(name), words, options.judge_criterion or CRITERION)
+    policy = cache(lambda: loading.load(name))
+
+    def member(criterion: str) -> _Member:
+        return _Member(_label(name, options, criterion), lambda: GenerativeJudge(policy(), words, criterion))
+
+    return [member(criterion) for criterion in options.judge_criterion or (CRITERION,)]
 
 
 def _flag(option: str) -> str:

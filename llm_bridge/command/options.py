@@ -3,6 +3,7 @@
 Flags have the names of TRL where they mean the same, and others where they do not.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -47,23 +48,28 @@ class Model:
 class Judging:
     """Who compares answers."""
 
-    judge: Annotated[str | None, _optional("JUDGE", "none, which only sft can do with")] = None
+    judge: Annotated[tuple[str, ...], _optional("JUDGE...", "none, which only sft can do with")] = ()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
-    path.py:name."""
-    judge_model: Annotated[str | None, _optional("NAME", "none")] = None
-    """The model's name at an HTTP judge."""
+    path.py:name; several are a population, of which one member answers each comparison."""
+    judge_weights: Annotated[tuple[float, ...], _optional("NUMBER...", "equal")] = ()
+    """How often each member of a population of judges is asked, one number for each, in any unit."""
+    judge_aggregation: Annotated[Literal["draw", "mean"] | None, _optional("{draw,mean}", "draw")] = None
+    """A population answers by one member that is drawn by weight, or by the weighted mean of all."""
+    judge_model: Annotated[tuple[str, ...], _optional("NAME...", "none")] = ()
+    """The model's name at an HTTP judge; one for all of them, or one for each."""
     judge_criterion: Annotated[
-        str | None, _optional("TEXT", "the more helpful and accurate one, no longer than needed")
-    ] = None
-    """What a judge that is asked, over HTTP or a model's folder, compares by: a question."""
+        tuple[str, ...], _optional("TEXT...", "the more helpful and accurate one, no longer than needed")
+    ] = ()
+    """What a judge that is asked, over HTTP or a model's folder, compares by: a question. Several count as a judge
+    each."""
     judge_field: Annotated[str | None, _optional("NAME", "the reply is the verdict")] = None
     """An HTTP judge replies with a JSON object, whose field of this name is A, B or TIE."""
     judge_max_tokens: Annotated[int | None, _optional("NUMBER", "8")] = None
     """Most tokens of an HTTP judge's reply; one that reasons first needs hundreds or thousands."""
     judge_request_fields: Annotated[str | None, _optional("JSON", "none")] = None
     """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
-    judge_key_variable: Annotated[str | None, _optional("NAME", "OPENAI_API_KEY")] = None
-    """The environment variable that holds an HTTP judge's key, if it needs one."""
+    judge_key_variable: Annotated[tuple[str, ...], _optional("NAME...", "OPENAI_API_KEY")] = ()
+    """The environment variable that holds an HTTP judge's key, if it needs one; one for all, or one for each."""
     judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
     """Comparisons that an HTTP judge is asked at the same time."""
     judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None
@@ -218,9 +224,9 @@ class Generate(Sampling, Prompts, Model):
 class Eval(Sampling, Prompts, Judging):
     """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
 
-    judge: Annotated[str, arg(metavar="JUDGE")] = field()
+    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
-    path.py:name."""
+    path.py:name; several are a population, of which one member answers each comparison."""
     models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
     """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
@@ -230,6 +236,41 @@ class Eval(Sampling, Prompts, Judging):
     built in."""
     output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write eval.json, and the answers of every model that has drawn them now."""
+
+    def __post_init__(self) -> None:
+        """Models that are typed behind the judges are no judges."""
+        n = next((i for i, word in enumerate(self.judge) if re.match(r"\w[\w .+-]*=", word)), len(self.judge))
+        object.__setattr__(self, "models", (*self.judge[n:], *self.models))
+        object.__setattr__(self, "judge", self.judge[:n])
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeReport(Sampling, Judging):
+    """Look at a judge before training: cycles, order, length, and whether a scalar reward would do."""
+
+    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name; several are a population, of which one member answers each comparison."""
+    answers: Annotated[Path | None, _optional("FILE", "drawn by --model")] = None
+    """A .jsonl file of mpo generate, or of your own: a prompt and a response a line, several lines a prompt."""
+    model: Annotated[str | None, _optional("MODEL", "none")] = None
+    """What answers the prompts of --dataset-name: a folder, a hub id, or a run directory."""
+    dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Prompts for --model: a .jsonl, .jsonl.gz or .parquet file in one of TRL's dataset types."""
+    on_bad_row: Literal["abort", "skip"] = "abort"
+    """Stop at a row that cannot be used, or leave it out and count it."""
+    chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None
+    """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
+    num_generations: int = 6
+    """Answers to each prompt that are drawn."""
+    repeats: int = 2
+    """How often each pair is asked about; twice shows whether the judge repeats itself."""
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    """Precision of the model's weights."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name."""
+    output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write report.json, every verdict (verdicts.jsonl), and the answers if they are drawn (answers.jsonl)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +303,7 @@ Command = (
     | Annotated[TrainJudge, subcommand(name="train-judge")]
     | Annotated[Generate, subcommand(name="generate")]
     | Annotated[Eval, subcommand(name="eval")]
+    | Annotated[JudgeReport, subcommand(name="judge-report")]
     | Annotated[Export, subcommand(name="export")]
     | Annotated[Env, subcommand(name="env")]
 )
@@ -270,6 +312,7 @@ BY_NAME: dict[str, type] = {
     "train-judge": TrainJudge,
     "generate": Generate,
     "eval": Eval,
+    "judge-report": JudgeReport,
     "export": Export,
     "env": Env,
 }
@@ -281,6 +324,7 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "init_kl_coef": ("--alpha",),
     "lr": ("--learning-rate",),
     "model": ("--model-name-or-path",),
+    "model_name_or_path": ("--model",),
     "model_name": ("--model-name-or-path",),
     "model_path": ("--model-name-or-path",),
     "dataset": ("--dataset-name",),

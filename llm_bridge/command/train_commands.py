@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.method_choice import method_of
-from llm_bridge.command.options import Model, Prompts, Run, Train, TrainJudge
+from llm_bridge.command.options import JudgeReport, Model, Prompts, Run, Train, TrainJudge
 from llm_bridge.command.training_run import Keeper, finish, identity, record, working
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.measure.agreement import agreement
@@ -164,7 +164,9 @@ def _train_judge(
     return DONE
 
 
-def read(options: Prompts, path: Path, kind: Literal["prompts", "preferences"] = "prompts") -> data.Dataset:
+def read(
+    options: Prompts | JudgeReport, path: Path, kind: Literal["prompts", "preferences"] = "prompts"
+) -> data.Dataset:
     """A file of prompts or preferences with what their chat template is given.
 
     Raises:
@@ -234,7 +236,7 @@ def _held_out(options: Train) -> data.Dataset | None:
     """The prompts of the win rate."""
     if options.eval_dataset_name is None:
         return None
-    if options.judge is None:
+    if not options.judge:
         raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
     return read(options, options.eval_dataset_name)
 

@@ -26,6 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from llm_bridge.command.judge_choice import recorded
 from llm_bridge.command.options import Run
 from llm_bridge.measure.win_rate import WinRate
 from llm_bridge.policy.policy import Policy
@@ -88,7 +89,7 @@ def record(options: Run, argv: Sequence[str]) -> None:
     if jax.process_index() != 0:
         return
     folder = options.output_dir
-    plain = {name: _plain(value) for name, value in asdict(options).items()} | {"resume": False}
+    plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options) | {"resume": False}
     _replace(folder / CONFIG, yaml.safe_dump({k: v for k, v in plain.items() if v is not None}, sort_keys=False))
     known = {
         "versions": environment.versions(LIBRARIES),
@@ -103,7 +104,8 @@ def record(options: Run, argv: Sequence[str]) -> None:
 
 def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
     """What a run's numbers depend on: options, data, and the model it begins with."""
-    numbers = {name: _plain(value) for name, value in asdict(options).items() if name not in FREE}
+    plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options)
+    numbers = {name: value for name, value in plain.items() if name not in FREE}
     digest = hashlib.sha256(policy.origin.config.encode())
     for file in sorted(Path(policy.origin.folder or os.devnull).glob("*.safetensors")):
         digest.update(f"{file.name} {file.stat().st_size}".encode())

@@ -9,7 +9,12 @@ Judges favour a position (Zheng et al. 2023, "Judging LLM-as-a-Judge"), so `ask`
 averages; a judge that always takes the first says 1/2. One whose attribute `symmetric` is True answers P(b, a) =
 1 - P(a, b) by construction and is asked once.
 
-A prompt and a response are text, or, for a policy without a tokenizer, a tuple of token ids.
+A prompt and a response are text, or, for a policy without a tokenizer, a tuple of token ids. A judge that asks for more
+gets more: arguments by keyword behind the three lists are columns of the data, and `messages` are the prompts as
+conversations (`columns_for`).
+
+A judge that draws, such as a group of judges of which one answers (`population.py`), has a method `keyed(key)`: the
+same judge with the draws of another round. The loop of training calls it every round (`keyed`).
 
 Before a run generates anything, `dry_run` tries its judge on three pairs of short answers, so that a judge that cannot
 work costs nothing. A judge that counts or records its calls sees that call too; a method `dry_run(prompts)` of its own
@@ -17,7 +22,7 @@ replaces it.
 
 A judge from outside this package (`mmd.host.doors`) is found by `load`.
 
-This room may import `llm_bridge.checkpoint` and what lies below it. Read `callable.py` first.
+This room may import `llm_bridge.checkpoint` and what lies below it. Read `callable.py` first, then `population.py`.
 """
 
 import builtins
@@ -35,6 +40,7 @@ from mmd.host.doors import Door, error_of
 Prompt = str | tuple[int, ...]
 Response = str | tuple[int, ...]
 
+ENOUGH = 20  # pairs of which a judge that works answers at least one
 SHORT = (("Yes.", "No."), ("I do not know.", "It depends."), ("Blue.", "Blue, because air scatters blue light."))
 WANTED = (
     "expected a judge(prompts, a, b) that takes three lists and returns one number in [0, 1] for each i, "
@@ -52,8 +58,10 @@ DOOR = Door("judges", BridgeError, "a judge(prompts, a, b)")
 class Judge(Protocol):
     """Says which of two responses to a prompt is preferred: any function of three lists of equal length.
 
-    A judge may have two attributes: `symmetric`, True where P(b, a) = 1 - P(a, b) by construction, so that each pair is
-    asked in one order only; and `name`, which error messages use.
+    A judge may have three attributes: `symmetric`, True where P(b, a) = 1 - P(a, b) by construction, so that each pair
+    is asked in one order only; `name`, which error messages use; and `deterministic`, True where the same comparison
+    always has the same answer, so that `mpo judge-report` asks once. Further arguments by keyword are columns of the
+    data, see `columns_for`.
     """
 
     def __call__(
@@ -164,6 +172,65 @@ def load(name: str) -> Judge:
     return found
 
 
+def keyed(judge: Any, key: Sequence[int]) -> Any:
+    """The judge with the draws of a round; one that draws nothing, and so has no method `keyed`, is itself.
+
+    Args:
+        judge: any.
+        key: numbers that no other round has, the same after a resume.
+    """
+    own = getattr(judge, "keyed", None)
+    return judge if own is None else own(tuple(int(number) for number in key))
+
+
+def columns_for(function: Any, prompts: Sequence[Any]) -> dict[str, list[Any]]:
+    """What a function of lists, or of one pair, takes by keyword: columns of the data, a value for each prompt.
+
+    A parameter behind `*` gets the column of its name, None where a row has none; with a default it is left alone where
+    no row has one. `**columns` gets all columns that there are. `messages` is no column but the prompts as
+    conversations, tuples of messages, None where a prompt is text. Prompts of files bring them
+    (`llm_bridge.text.data.ShownPrompt`).
+    """
+    optional, required, rest, others = _by_keyword(function)
+    if not (optional or required or rest):
+        return {}
+    given = [getattr(prompt, "columns", {}) for prompt in prompts]
+    known = set().union(*given)
+    if any(getattr(prompt, "messages", None) is not None for prompt in prompts):
+        known |= {"messages"}
+    wanted = required | (known if rest else known & optional)
+    return {
+        name: [getattr(prompt, name, None) for prompt in prompts]
+        if name == "messages"
+        else [row.get(name) for row in given]
+        for name in sorted(wanted - others)
+    }
+
+
+def _by_keyword(function: Any) -> tuple[set[str], set[str], bool, set[str]]:
+    """Names behind `*` with a default and without, whether any other is taken, and names of what stands before."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some built-in functions have none
+        return set(), set(), False, set()
+    behind = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    rest = {p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD}
+    required = {name for name, default in behind.items() if default is inspect.Parameter.empty}
+    return set(behind) - required, required, bool(rest), {p.name for p in parameters} - set(behind) - rest
+
+
+def _check_columns(judge: Any, prompts: Sequence[Any]) -> None:
+    """That the data has what a judge asks for.
+
+    Raises:
+        BridgeError: it has not.
+    """
+    known = set().union(*(getattr(prompt, "columns", {}) for prompt in prompts))
+    for name in sorted(_by_keyword(judge)[1] - known - {"messages"}):
+        has = f"has the columns {', '.join(sorted(known))}" if known else "has no columns besides the prompt"
+        raise BridgeError(f"judge {name_of(judge)}: asks for the column {name!r}, and the data {has}")
+
+
 def dry_run(judge: Any, prompts: Sequence[Prompt]) -> None:
     """Try a judge on three pairs of short answers to these prompts; it is called once, in one order.
 
@@ -179,6 +246,7 @@ def dry_run(judge: Any, prompts: Sequence[Prompt]) -> None:
         own(prompts)
         return
     check_signature(judge)
+    _check_columns(judge, prompts)
     shown = [prompts[i % len(prompts)] for i in range(len(SHORT))]
     pairs = [SHORT[i] if isinstance(shown[i], str) else (shown[i], shown[i] * 2) for i in range(len(SHORT))]
     try:
@@ -195,7 +263,7 @@ def dry_run(judge: Any, prompts: Sequence[Prompt]) -> None:
 
 
 def check_signature(judge: Any) -> None:
-    """That a judge can be called with three lists, as far as can be known without calling it.
+    """That a judge can be called with three lists and columns, as far as can be known without calling it.
 
     Raises:
         BridgeError: it cannot, or it takes what a judge of TRL takes, whose answers mean something else.
@@ -212,7 +280,7 @@ def check_signature(judge: Any) -> None:
     of_trl = "completions" in signature.parameters
     optional = len(takes) > 2 and takes[2].default is not inspect.Parameter.empty
     try:
-        signature.bind([], [], [])
+        signature.bind([], [], [], **dict.fromkeys(_by_keyword(judge)[1]))
     except TypeError:
         fits = False
     else:
@@ -236,7 +304,7 @@ def answers_of(
     Raises:
         WrongAnswers: something else than as many probabilities and NaN.
     """
-    name, found = name_of(judge), judge(prompts, a, b)
+    name, found = name_of(judge), judge(prompts, a, b, **columns_for(judge, prompts))
     if found is None:
         raise WrongAnswers(
             f"judge {name}: expected {len(prompts)} numbers, P(a preferred) for each pair, got None for all of them; "

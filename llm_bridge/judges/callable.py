@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.judges import Prompt, Response, name_of, numbers
+from llm_bridge.judges import Prompt, Response, columns_for, name_of, numbers
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class PairFunction:
 
     Attributes:
         function: of a prompt and two responses; P(the first is preferred), True or False, or None for no answer.
+            Further arguments by keyword are what the prompt's row has in the columns of their names.
         symmetric: whether f(x, a, b) = 1 - f(x, b, a) for all pairs; then each pair is asked in one order only.
     """
 
@@ -40,5 +41,6 @@ class PairFunction:
         Raises:
             BridgeError: the function returns something else than numbers and None.
         """
-        answers = [self.function(*pair) for pair in zip(prompts, a, b, strict=True)]
+        columns, pairs = columns_for(self.function, prompts), enumerate(zip(prompts, a, b, strict=True))
+        answers = [self.function(*pair, **{name: values[i] for name, values in columns.items()}) for i, pair in pairs]
         return numbers(self.name, answers)

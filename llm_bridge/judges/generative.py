@@ -38,6 +38,7 @@ class GenerativeJudge:
     """
 
     symmetric: ClassVar[bool] = False  # asked in both orders
+    deterministic: ClassVar[bool] = True
 
     policy: Policy
     tokenizer: Tokenizer

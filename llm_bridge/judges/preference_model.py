@@ -91,6 +91,7 @@ class PreferenceModel:
     """
 
     symmetric: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
 
     policy: Policy
     head: Array

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from llm_bridge.judges import name_of, numbers
+from llm_bridge.judges import columns_for, name_of, numbers
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import require
 
@@ -24,7 +24,8 @@ class ScalarReward:
     """A judge that compares rewards.
 
     Attributes:
-        reward: of (prompts, responses), one number each, NaN where it fails.
+        reward: of (prompts, responses), one number each, NaN where it fails; by keyword it may take columns of the
+            data, as reward functions of TRL do.
         scale: difference of rewards at which the better answer wins with probability sigmoid(1) = 0.73.
     """
 
@@ -42,7 +43,8 @@ class ScalarReward:
         Raises:
             BridgeError: there is not one reward, a number, for each response.
         """
-        both = numbers(name_of(self.reward), self.reward([*prompts, *prompts], [*a, *b]))
+        twice = [*prompts, *prompts]
+        both = numbers(name_of(self.reward), self.reward(twice, [*a, *b], **columns_for(self.reward, twice)))
         if both.shape != (2 * len(prompts),):
             raise BridgeError(f"expected {2 * len(prompts)} rewards, got an array of shape {both.shape}")
         of_a, of_b = np.split(np.where(np.isfinite(both), both, np.nan), 2)

@@ -118,6 +118,7 @@ RANGES = {
     "max_tokens": COUNT,
     "patience": ANY,
     "scale": POSITIVE,
+    "repeats": COUNT,
     # drawing
     "temperature": ANY,
     "top_p": POSITIVE_SHARE,

@@ -5,6 +5,7 @@ The first process asks the judge and the others are told the answers, so a servi
 drawn at random is the same for all. A signal to any process stops all of them after the same round.
 """
 
+import copy
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jaxtyping import Float
 
-from llm_bridge.judges import answers_of, dry_run, name_of
+from llm_bridge.judges import answers_of, dry_run, keyed, name_of
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.run.termination import Terminated, Termination
 
@@ -82,6 +83,12 @@ class SharedJudge:
         if failed:
             raise BridgeError(FAILED_THERE)
         self._tried = True
+
+    def keyed(self, key: tuple[int, ...]) -> "SharedJudge":
+        """The judge with the draws of another round."""
+        found = copy.copy(self)
+        found._judge = None if self._judge is None else keyed(self._judge, key)
+        return found
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
         """[n] the first process's answers to n pairs, P(a[i] is preferred to b[i]), the same on every process.

@@ -25,7 +25,7 @@ from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
 
-from llm_bridge.judges import dry_run, name_of
+from llm_bridge.judges import columns_for, dry_run, keyed, name_of
 from llm_bridge.model.architecture import BridgeError
 from mmd.host import folder_lock
 
@@ -168,10 +168,14 @@ class _Interruptible:
         """Try the judge before the run; a signal needs no care here, for there is nothing to save yet."""
         dry_run(self._judge, prompts)
 
+    def keyed(self, key: tuple[int, ...]) -> "_Interruptible":
+        """The judge with the draws of another round."""
+        return _Interruptible(keyed(self._judge, key), self._termination)
+
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Any:
         try:
             with self._termination.at_once():
-                return self._judge(prompts, a, b)
+                return self._judge(prompts, a, b, **columns_for(self._judge, prompts))
         except (SystemExit, KeyboardInterrupt) as error:  # a signal would have raised Terminated
             raise BridgeError(
                 f"judge {self.name}: raised {type(error).__name__} instead of answering; what it cannot answer is NaN"

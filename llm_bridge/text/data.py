@@ -12,8 +12,9 @@ content in parts of text is joined. What the template knows besides messages may
 object. A `prompt` that is text beside conversations that repeat it stands for the conversation (TRL's rule).
 
 A preference row may say in `p_chosen` with which probability `chosen` is preferred (1 if it does not). Further columns
-are ignored, but for those that would change what a prompt means (`tools`, `images`) and those whose names differ from
-known ones in capitals or spaces only, which are refused. So is a row whose answers are the same.
+reach a judge that asks for them (`ShownPrompt`) and nothing else, but for those that would change what a prompt means
+(`tools`, `images`) and those whose names differ from known ones in capitals or spaces only, which are refused. So is a
+row whose answers are the same.
 
 Every complaint names file and line (row, in Parquet) and never repeats what the row says. Which rows a round takes is a
 function of the seed and of how many were taken before, so a run resumes where it was without any state.
@@ -58,6 +59,26 @@ class _BadRow(ValueError):
     """What is wrong with a row."""
 
 
+class ShownPrompt(str):
+    """A prompt as a judge reads it, one text, that also has what its row says besides.
+
+    Attributes:
+        messages: the conversation that the text shows; None where the prompt is text.
+        columns: further columns of the row by name, as they stand in the file.
+    """
+
+    messages: tuple[Message, ...] | None
+    columns: Mapping[str, Any]
+
+    def __new__(
+        cls, text: str, messages: tuple[Message, ...] | None = None, columns: Mapping[str, Any] | None = None
+    ) -> "ShownPrompt":
+        """The text, with what it brings."""
+        self = super().__new__(cls, text)
+        self.messages, self.columns = messages, columns or {}
+        return self
+
+
 @dataclass(frozen=True)
 class Row:
     """One prompt, perhaps with two answers of which one is preferred.
@@ -69,6 +90,7 @@ class Row:
             row.
         p_chosen: probability that `chosen` is preferred.
         chat_template_kwargs: what the chat template is given besides messages.
+        columns: further ones by name.
     """
 
     where: str
@@ -77,11 +99,13 @@ class Row:
     rejected: str | Message | None = None
     p_chosen: float = 1.0
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def text(self) -> str:
+    def text(self) -> ShownPrompt:
         """The prompt as a judge reads it; turns of a conversation begin with their roles, a single one does not."""
-        return shown(self.prompt) or ""
+        messages = None if isinstance(self.prompt, str) else self.prompt
+        return ShownPrompt(shown(self.prompt) or "", messages, self.columns)
 
     @property
     def case(self) -> str:
@@ -305,14 +329,15 @@ def _row(where: str, columns: Mapping[str, Any], kind: str) -> Row:
     if "prompt" not in given:
         raise _BadRow(f"expected a column 'prompt', got {_listed(columns)}")
     prompt, arguments = _prompt(_value(given["prompt"], "prompt")), _arguments(columns.get(KWARGS))
+    others = {name: value for name, value in columns.items() if name not in (*KNOWN, *REFUSED)}
     if kind == "prompts":
-        return Row(where, prompt, chat_template_kwargs=arguments)
+        return Row(where, prompt, chat_template_kwargs=arguments, columns=others)
     if missing := [name for name in ANSWERS if name not in given]:
         raise _BadRow(f"expected a column {missing[0]!r}, got {_listed(columns)}")
     answers = [_answer(_value(given[name], name), name, prompt) for name in ANSWERS]
     if answers[0] == answers[1]:
         raise _BadRow("'chosen' and 'rejected' are the same answer, of which none is preferred")
-    return Row(where, prompt, answers[0], answers[1], _probability(columns.get("p_chosen")), arguments)
+    return Row(where, prompt, answers[0], answers[1], _probability(columns.get("p_chosen")), arguments, others)
 
 
 def _value(value: Any, name: str) -> TextOrChat:

@@ -24,7 +24,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Int, Key
 
-from llm_bridge.judges import OF_TRL, WANTED, Judge, JudgeError, NoAnswers, dry_run, name_of
+from llm_bridge.judges import OF_TRL, WANTED, Judge, JudgeError, NoAnswers, dry_run, keyed, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import RANGES, SettingError, require
@@ -297,7 +297,8 @@ class Method:
         """
         if self.judge is None:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
-        arena = Rollout(questions, self.judge, state.frame.origin, self.max_new_tokens, self.opponents)
+        judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
+        arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents)
         state, metrics = self.play(state, arena)
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 

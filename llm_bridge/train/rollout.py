@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from llm_bridge.judges import Judge, NoAnswers, Prompt, Response, ask, name_of
+from llm_bridge.judges import ENOUGH, Judge, NoAnswers, Prompt, Response, ask, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.policy.generate import Generation, Shape, bucket, padded_left, run, stop_table
@@ -22,8 +22,6 @@ from llm_bridge.policy.policy import Origin, broken
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
 from llm_bridge.train.arena import Samples, Source
-
-ENOUGH = 20  # pairs of which a judge that works answers at least one
 
 
 class Question(NamedTuple):

@@ -44,6 +44,9 @@ import numpy as np
 def shorter(prompts, a, b):
     return 1 / (1 + np.exp(np.array([len(x) - len(y) for x, y in zip(a, b)]) / 3.0))
 
+def longer(prompts, a, b):
+    return 1 - shorter(prompts, a, b)
+
 def failing(prompts, a, b):
     return np.where(np.arange(len(a)) % (len(a) // 2) % 2, np.nan, 0.5)
 
@@ -73,6 +76,9 @@ def raising_later(prompts, a, b):
 
 def broken(prompts, a, b):
     return prompts["a"]
+
+def by_column(prompts, a, b, *, right):
+    return [0.5] * len(a)
 
 def of_trl(prompts, completions, shuffle_order=True):
     return [0] * len(prompts)
@@ -181,6 +187,33 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work:
     known = (work / "killed" / "config.yaml").read_bytes()
     assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
     assert (work / "killed" / "config.yaml").read_bytes() == known  # what is refused changes nothing
+
+
+def test_a_run_with_several_judges_goes_on_with_the_same_draws(
+    model: Path, work: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Who answers a comparison follows from the round's key; another population is another run."""
+    asked = [f"{os.environ['JUDGES']}:{name}" for name in ("shorter", "longer")]
+    several = ["--judge", *asked, "--judge-weights", 1, 2]
+    assert train(model, "alone", "--quiet", *several, steps=2) == 0
+    written = training_log.TrainingLog.write
+
+    def told_to_stop(log: Any, number: int, metrics: Any) -> None:
+        written(log, number, metrics)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training_log.TrainingLog, "write", told_to_stop)
+        assert train(model, "killed", "--quiet", *several, steps=2) == 143
+    known = yaml.safe_load((work / "killed" / "config.yaml").read_text())
+    assert (known["judge"], known["judge_weights"]) == (asked, [1.0, 2.0])
+    for others in ([*several[:-1], 3], ["--judge", *asked], [*several, "--judge-aggregation", "mean"]):
+        assert train(model, "killed", "--quiet", "--resume", *others, steps=2) == 2
+        assert "of another run, judge_" in capsys.readouterr().err
+    assert train(model, "killed", "--quiet", "--resume", *several, steps=2) == 0
+    assert weights(work / "killed" / "policy") == weights(work / "alone" / "policy")
+    assert mpo("train", "--config", "alone/config.yaml", "--resume") == 2
+    assert "judge is code from outside, which no file brings in: name it on the" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("moment", ["drawing", "learning"])
@@ -494,6 +527,9 @@ def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any
     (found,) = seen
     assert (found.eta, found.num_generations, found.learning_rate, found.alpha) == (3.0, 8, 1e-4, None)
     assert (found.resume, found.quiet, found.set, found.lora_alpha) == (True, False, ("b=1", "c=2"), 16.0)
+    assert found.judge == ("j",)
+    assert mpo("eval", "--judge", "j", "http://h/v1", "one=a", "two=b=c", "--dataset-name", "d") == 0
+    assert (seen[-1].judge, seen[-1].models) == (("j", "http://h/v1"), ("one=a", "two=b=c"))
 
 
 TRAIN_LINE = "train --model-name-or-path m --dataset-name prompts.jsonl --judge JUDGES:shorter --output-dir o"
@@ -506,7 +542,7 @@ BAD_INPUT = {
     "train --config": "--config needs the name of a YAML file",
     "train": "--model-name-or-path",
     "trian": "there is no command 'trian', perhaps you meant train",
-    "fine-tune": "there is no command 'fine-tune': expected train, train-judge, generate, eval, export, env",
+    "fine-tune": "there is no command 'fine-tune': expected train, train-judge, generate, eval, judge-report, ",
     f"{TRAIN_LINE} --beta 0.1": "train has no option --beta, which is --alpha here",
     f"{TRAIN_LINE} --per-device-train-batch-size 4": "which is --prompts-per-round here",
     f"{TRAIN_LINE} --num_train_epochs=3": "train has no option --num_train_epochs, which is --max-steps here",
@@ -588,6 +624,13 @@ BAD_TRAINING = {
     "--judge JUDGES:broken": "judge broken: raised TypeError: list indices must be integers or slices, not",
     "--judge JUDGES:of_trl": "judge of_trl: takes (prompts, completions, shuffle_order=True), expected",
     "--judge JUDGES:leaving": "judge leaving: raised SystemExit: 0 at judges_",
+    "--judge-weights 1": "--judge-weights is for several judges, expected --judge with more than one, got judges_",
+    "--judge-aggregation mean": "--judge-aggregation is for several judges",
+    "--judge JUDGES:shorter JUDGES:slow --judge-weights 1": "for each judge and criterion, got 1 for 2 (judges",
+    "--judge JUDGES:shorter JUDGES:slow --judge-weights 1 0": "members to be numbers > 0, got 0.0",
+    "--judge JUDGES:shorter http://h/v1 --judge-model a b": "one for all judges over HTTP or one for each of the 1",
+    "--judge JUDGES:shorter JUDGES:leaving": "judge leaving: raised SystemExit: 0 at judges_",
+    "--judge JUDGES:shorter JUDGES:by_column": "judge by_column: asks for the column 'right', and the",
     "--eta -1": "expected --eta > 0",
     "--seed -1": "expected --seed >= 0, got -1",
     "--save-steps 0": "expected --save-steps >= 1, got 0",
