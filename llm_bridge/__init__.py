@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.loading import init as init
     from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
+    from llm_bridge.measure.exploit import Exploitability as Exploitability
+    from llm_bridge.measure.exploit import exploit as exploit
     from llm_bridge.measure.win_rate import WinRate as WinRate
     from llm_bridge.model import families as models
     from llm_bridge.model.architecture import Architecture as Architecture
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from llm_bridge.text.tokenizer import Tokenizer as Tokenizer
     from llm_bridge.train import baselines
     from llm_bridge.train.arena import Arena as Arena
+    from llm_bridge.train.best_response import BestResponse as BestResponse
     from llm_bridge.train.loop import CollapseWarning as CollapseWarning
     from llm_bridge.train.loop import JudgeWarning as JudgeWarning
     from llm_bridge.train.loop import Method as Method
@@ -99,6 +102,9 @@ _HOME = {
     "JudgeWarning": "llm_bridge.train.loop",
     "CollapseWarning": "llm_bridge.train.loop",
     "Arena": "llm_bridge.train.arena",
+    "BestResponse": "llm_bridge.train.best_response",
+    "Exploitability": "llm_bridge.measure.exploit",
+    "exploit": "llm_bridge.measure.exploit",
     "WinRate": "llm_bridge.measure.win_rate",
 }
 __all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
