@@ -100,6 +100,9 @@ class BestResponse(Method):
             raise SettingError(f"expected {{opponent}} to have the vocabulary of {ours} tokens, got {its}")
         if theirs.mesh != policy.mesh:
             raise SettingError("expected {opponent} on the policy's mesh; load it with mesh=policy.mesh")
+        if isinstance(self.opponent, Policy) and {*self.opponent.origin.stop_tokens} != {*policy.origin.stop_tokens}:
+            ours, its = sorted(policy.origin.stop_tokens), sorted(self.opponent.origin.stop_tokens)
+            raise SettingError(f"expected {{opponent}} to end responses with the tokens {ours}, got {its}")
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
         """A round: both answer, and what is trained learns from meeting the other.
@@ -132,5 +135,3 @@ def centred(payoff: Float[Array, "N G"], share: Float[Array, "N G"] | None = Non
 
 def _weights(payoff: Float[Array, "N G"], share: Float[Array, "N G"] | None) -> Float[Array, "N G"] | float:
     return 1 / payoff.shape[1] if share is None else share
-
-
