@@ -55,8 +55,10 @@ FROM_MMD = {"mmd", "mmd.update", "mmd.host"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FUNCTION_LINES, MAX_PARAMETERS = 40, 6
-# Limits and settings are the surface of solve and generate; advance is traced, so each of its numbers is an argument.
+# Limits and settings are the surface of solve, generate and exploit; advance is traced, so each of its numbers is an
+# argument.
 MANY_PARAMETERS = {"mmd.solving.solver.solve", "mmd.solving.chunk.advance", "llm_bridge.policy.policy.generate"}
+MANY_PARAMETERS |= {"llm_bridge.measure.exploit.exploit"}
 
 
 def name_of(path: Path) -> str:
