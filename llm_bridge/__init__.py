@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from llm_bridge.judges import Judge as Judge
     from llm_bridge.judges import JudgeError as JudgeError
     from llm_bridge.judges.population import Population as Population
+    from llm_bridge.measure.exploit import Exploitability as Exploitability
+    from llm_bridge.measure.exploit import exploit as exploit
     from llm_bridge.measure.judge_report import JudgeReport as JudgeReport
     from llm_bridge.measure.judge_report import judge_report as judge_report
     from llm_bridge.measure.win_rate import WinRate as WinRate
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from llm_bridge.text.tokenizer import Tokenizer as Tokenizer
     from llm_bridge.train import baselines
     from llm_bridge.train.arena import Arena as Arena
+    from llm_bridge.train.best_response import BestResponse as BestResponse
     from llm_bridge.train.loop import CollapseWarning as CollapseWarning
     from llm_bridge.train.loop import JudgeWarning as JudgeWarning
     from llm_bridge.train.loop import Method as Method
@@ -104,6 +107,9 @@ _HOME = {
     "JudgeWarning": "llm_bridge.train.loop",
     "CollapseWarning": "llm_bridge.train.loop",
     "Arena": "llm_bridge.train.arena",
+    "BestResponse": "llm_bridge.train.best_response",
+    "Exploitability": "llm_bridge.measure.exploit",
+    "exploit": "llm_bridge.measure.exploit",
     "WinRate": "llm_bridge.measure.win_rate",
     "JudgeReport": "llm_bridge.measure.judge_report",
     "judge_report": "llm_bridge.measure.judge_report",

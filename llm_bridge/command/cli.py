@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.command.config_file import check_texts, expanded
-from llm_bridge.command.options import ELSEWHERE, Command, Run, Train, TrainJudge
+from llm_bridge.command.options import ELSEWHERE, Command, Exploit, Run, Train, TrainJudge
 from llm_bridge.model.ranges import complaints
 from mmd.host.command_line import UsageError, parse, run_process, status_of
 from mmd.host.doors import help_lines
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         for complaint in complaints(command):
             raise UsageError(complaint)
-        if isinstance(command, Train | TrainJudge) and not command.distributed:
+        if isinstance(command, Train | TrainJudge | Exploit) and not command.distributed:
             _refuse_a_folder_in_use(command)
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # it would say that torch is missing, which is true
         from llm_bridge.command import commands

@@ -2,7 +2,6 @@
 
 import json
 import platform
-import re
 import sys
 import traceback
 import warnings
@@ -10,41 +9,36 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
 from llm_bridge.checkpoint import adapters, export, loading
-from llm_bridge.command import training_run
+from llm_bridge.command import answering, exploit_command, training_run
 from llm_bridge.command.config_file import expanded
-from llm_bridge.command.drawing import stream, unlike_recommended
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import (
     Command,
     Env,
     Eval,
+    Exploit,
     Export,
     Generate,
     JudgeReport,
     Run,
-    Sampling,
     Train,
     TrainJudge,
 )
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
-from llm_bridge.judges import JudgeError, preference_model
-from llm_bridge.measure.evaluation import tournament
+from llm_bridge.judges import JudgeError
+from llm_bridge.measure.evaluation import Tournament, tournament
 from llm_bridge.measure.intervals import repeats
 from llm_bridge.measure.judge_report import judge_report
-from llm_bridge.model import families as models
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import SettingError, flags
-from llm_bridge.model.tensor_files import CONFIG, checkpoint_folder, read_json
-from llm_bridge.policy.policy import Policy
 from llm_bridge.run.run_state import RunState
 from llm_bridge.text import data, encoding
-from llm_bridge.text.tokenizer import tokenizer_of
 from llm_bridge.train.rollout import tokenizer
 from mmd.host import environment
 from mmd.host.command_line import UsageError, parse
@@ -74,6 +68,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Generate: _generate,
         Eval: _eval,
         JudgeReport: _judge_report,
+        Exploit: exploit_command.exploit,
         Export: _export,
         Env: _env,
     }
@@ -108,85 +103,71 @@ def _traceback_kept(error: JudgeError, folder: Path | None, shown: Path | None) 
 def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     prepare_file(options.output_file, (".jsonl",))
     dataset = read(options, options.dataset_name)
-    place = _place_of(options.model_name_or_path)
-    base = adapters.look(place) if _is_adapter(place) else place
+    place = answering.place_of(options.model_name_or_path)
+    base = adapters.look(place) if answering.is_adapter(place) else place
     policy = policy_of(replace(options, model_name_or_path=base))
     policy = policy if base == place else adapters.load_adapter(policy, place)
-    _say_of(policy.origin.folder, options.model_name_or_path, options, say)
+    answering.say_of(policy.origin.folder, options.model_name_or_path, options, say)
     longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
     say(encoding.preview(examples, words, 1))
-    answers = draw(policy, [example.ids for example in examples], options)
+    answers = answering.draw(policy, [example.ids for example in examples], options)
     with replacing(options.output_file) as part:
-        part.write_text("".join(_answer_lines([example.row.prompt for example in examples], answers)), "utf-8")
+        part.write_text("".join(answering.answer_lines([example.row.prompt for example in examples], answers)), "utf-8")
     left_out = f", {len(skipped)} prompts left out" if skipped else ""
     say([f"wrote {sum(map(len, answers))} answers to {options.output_file}{left_out}"])
     return DONE
 
 
-def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling, name: str = "") -> list[list[str]]:
-    """Answers to each prompt; they depend on the order of the prompts and how many are drawn at a time.
-
-    Args:
-        policy: what answers.
-        prompts: token ids.
-        options: among them the seed.
-        name: of the policy among others; see `llm_bridge.command.drawing`.
-    """
-    rows = [prompt for prompt in prompts for _ in range(options.num_generations)]
-    words, key, texts = tokenizer(policy.origin), stream(options.seed, policy, name), []
-    for begin in range(0, len(rows), options.batch_size):
-        found = policy.generate(
-            rows[begin : begin + options.batch_size],
-            key=jax.random.fold_in(key, begin),
-            max_new_tokens=options.max_new_tokens,
-            temperature=options.temperature,
-            top_k=options.top_k,
-            top_p=options.top_p,
-        )
-        tokens, mask = jax.device_get((found.tokens, found.mask))
-        texts += [words.decode(row[marked]) for row, marked in zip(tokens, mask, strict=True)]
-    n = options.num_generations
-    return [texts[i : i + n] for i in range(0, len(texts), n)]
-
-
 def _eval(options: Eval, argv: Sequence[str], say: Say) -> int:
-    named = [text.partition("=")[::2] for text in options.models]
+    named = [(name, model) for name, _, model in (text.partition("=") for text in options.models)]
     if len(named) < 2 or not all(model for _, model in named) or len({name for name, _ in named}) < len(named):
         raise UsageError("expected at least two models to compare, each as NAME=MODEL with a name of its own")
-    if odd := [name for name, _ in named if not re.fullmatch(r"\w[\w .+-]*", name)]:
-        raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
+    answering.check_names([name for name, _ in named])
+    exploit_command.check_table(options)
     if options.output_dir is not None:
         _check_nothing_is_replaced(options.output_dir, [name for name, model in named if not model.endswith(".jsonl")])
     dataset = read(options, options.dataset_name)
-    answering = {name: _answering(model, dataset, options) for name, model in named}
-    judge, prompts = judge_of(options), [row.text for row in dataset.rows]
-    cases = [row.case for row in dataset.rows]
-    try_out(judge, prompts)
-    for folder in filter(None, dict.fromkeys(one.folder for one in answering.values())):
-        loading.check_weights(folder, dtype=options.dtype, family=_family(options, folder))
+    given = {name: answering.answering(model, dataset, options) for name, model in named}
+    judge = judge_of(options)
+    try_out(judge, [row.text for row in dataset.rows])
+    for folder in filter(None, dict.fromkeys(one.folder for one in given.values())):
+        loading.check_weights(folder, dtype=options.dtype, family=answering.family_of(options, folder))
     if options.output_dir is not None:
         prepare_folder(options.output_dir)
-    answers: dict[str, list[list[str]]] = {}
-    drawn: list[str] = []
-    with held(options.output_dir, "mpo"), _saying_what_is_kept(drawn, options.output_dir):
-        for name, one in answering.items():
-            if one.folder is not None:
-                _say_of(one.folder, name, options, say)
-            answers[name] = one.answer(name)
-            say([f"{name}: {sum(map(len, answers[name]))} answers"])
-            if one.folder is not None:
-                _keep(options.output_dir, name, [row.prompt for row in dataset.rows], answers[name])
-                drawn.append(name)
-        folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
-        found = tournament(judge, prompts, answers, cases=cases)
+    folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
+    with held(options.output_dir, "mpo"):
+        status, exploits = exploit_command.of_table(options, dict(named), say)
+        if status != DONE:
+            return status
+        found = replace(_compared(options, given, (judge, dataset), say), exploits=exploits)
+    cases = [row.case for row in dataset.rows]
     if folder is not None:
         with replacing(folder / EVAL) as part:
-            counts = {"prompts": len(prompts), "distinct_prompts": len(set(cases))}
+            counts = {"prompts": len(cases), "distinct_prompts": len(set(cases))}
             content = found.as_dict() | judged_by(options) | {**counts, "command": list(argv)}
             part.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     say([*repeats(cases), *found.lines()])
     return DONE
+
+
+def _compared(
+    options: Eval, given: Mapping[str, answering.Answering], asked: tuple[Any, data.Dataset], say: Say
+) -> Tournament:
+    """Have the models answer, one after the other, and the judge compare."""
+    judge, rows = asked[0], asked[1].rows
+    answers: dict[str, list[list[str]]] = {}
+    drawn: list[str] = []
+    with _saying_what_is_kept(drawn, options.output_dir):
+        for name, one in given.items():
+            if one.folder is not None:
+                answering.say_of(one.folder, name, options, say)
+            answers[name] = one.answer(name)
+            say([f"{name}: {sum(map(len, answers[name]))} answers"])
+            if one.folder is not None:
+                answering.keep(options.output_dir, name, [row.prompt for row in rows], answers[name])
+                drawn.append(name)
+        return tournament(judge, [row.text for row in rows], answers, cases=[row.case for row in rows])
 
 
 def _judge_report(options: JudgeReport, argv: Sequence[str], say: Say) -> int:
@@ -194,19 +175,23 @@ def _judge_report(options: JudgeReport, argv: Sequence[str], say: Say) -> int:
     path = options.dataset_name if options.answers is None else options.answers
     assert path is not None
     dataset = read(options, path)
-    one = _answering(options.model, dataset, options) if options.model else _Answering(_given_answers(dataset), None)
+    one = (
+        answering.answering(options.model, dataset, options)
+        if options.model
+        else answering.Answering(_given_answers(dataset), None)
+    )
     judge, prompts = judge_of(options), [row.text for row in dataset.rows]
     try_out(judge, prompts)
     if one.folder is not None:
-        loading.check_weights(one.folder, dtype=options.dtype, family=_family(options, one.folder))
+        loading.check_weights(one.folder, dtype=options.dtype, family=answering.family_of(options, one.folder))
     if folder is not None:
         prepare_folder(folder)
     with held(folder, "mpo"):
         if one.folder is not None:
-            _say_of(one.folder, options.model or "", options, say)
+            answering.say_of(one.folder, options.model or "", options, say)
         answers = one.answer("")
         if options.model and folder is not None:
-            _keep(folder, ANSWERS, [row.prompt for row in dataset.rows], answers)
+            answering.keep(folder, ANSWERS, [row.prompt for row in dataset.rows], answers)
             say([f"wrote {sum(map(len, answers))} answers to {folder / ANSWERS}.jsonl"])
         cases = [row.case for row in dataset.rows]
         found = judge_report(judge, prompts, answers, repeats=options.repeats, cases=cases, seed=options.seed)
@@ -258,13 +243,6 @@ def _check_nothing_is_replaced(folder: Path, drawn: Iterable[str]) -> None:
             raise UsageError(f"{path}: holds answers already; take them as {name}={path}, or choose another folder")
 
 
-def _keep(folder: Path | None, name: str, prompts: Sequence[data.TextOrChat], answers: Sequence[Sequence[str]]) -> None:
-    """Write a model's answers, if they are to be written."""
-    if folder is not None:
-        with replacing(folder / f"{name}.jsonl") as part:
-            part.write_text("".join(_answer_lines(prompts, answers)), "utf-8")
-
-
 @contextmanager
 def _saying_what_is_kept(drawn: Sequence[str], folder: Path | None) -> Iterator[None]:
     """Where something fails inside, say what becomes of the answers that have been drawn by then."""
@@ -277,105 +255,6 @@ def _saying_what_is_kept(drawn: Sequence[str], folder: Path | None) -> Iterator[
             lost = "are lost; with --output-dir FOLDER they would have been kept"
             sys.stderr.write(f"mpo: the answers of {', '.join(drawn)} {lost if folder is None else kept}\n")
         raise
-
-
-class _Answering(NamedTuple):
-    """What gives a model's answers under its name; the folder of its weights, None if they are from a file."""
-
-    answer: Callable[[str], list[list[str]]]
-    folder: Path | None
-
-
-def _answering(model: str, dataset: data.Dataset, options: Eval | JudgeReport) -> _Answering:
-    """A model's answers, from a file or drawn; whatever can be refused without reading weights is refused here."""
-    if model.endswith(".jsonl"):
-        known = _read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
-        return _Answering(lambda _: known, None)
-    place = _place_of(model)
-    adapted = _is_adapter(place)
-    base = adapters.look(place) if adapted else place
-    folder, architecture = loading.look(base, dtype=options.dtype, family=_family(options, base))
-    if (words := tokenizer_of(str(folder.absolute()))) is None:
-        raise UsageError(f"{model}: has no tokenizer, expected tokenizer.json")
-    examples = encoding.prompts(dataset, words, longest=room(architecture, options.max_new_tokens)).examples
-    prompts = [example.ids for example in examples]
-
-    def answer(name: str) -> list[list[str]]:
-        policy = loading.load(folder, dtype=options.dtype, family=_family(options, folder))
-        return draw(adapters.load_adapter(policy, place) if adapted else policy, prompts, options, name)
-
-    return _Answering(answer, folder)
-
-
-def _family(options: Eval | JudgeReport, place: str | Path) -> str | None:
-    """The family from outside that is named, for a model whose `model_type` is not built in."""
-    if options.family is None:
-        return None
-    config = checkpoint_folder(place, loading.FILES) / CONFIG
-    built_in = config.exists() and read_json(config).get("model_type") in models.names()
-    return None if built_in else options.family
-
-
-def _say_of(folder: str | Path | None, name: str, options: Sampling, say: Say) -> None:
-    """Say where the checkpoint recommends other draws than those that are made."""
-    if (remark := unlike_recommended(folder, options)) is not None:
-        say([f"{name}: {remark}"])
-
-
-def _place_of(model: str) -> str:
-    """The folder, or the hub id, of a model that answers.
-
-    Raises:
-        UsageError: it is a run that has none yet, or a judge.
-    """
-    path = Path(model)
-    if (path / training_run.CONFIG).exists():
-        path /= "policy"
-        if not path.exists():
-            raise UsageError(
-                f"{model}: the run is not finished, so it has no policy yet; "
-                f"mpo export {model} --output-dir FOLDER writes what it has reached"
-            )
-    if (path / preference_model.CONFIG).exists():
-        raise UsageError(f"{model}: holds a judge, which answers no prompts")
-    return str(path) if path.exists() else model
-
-
-def _is_adapter(place: str) -> bool:
-    return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
-
-
-def _answer_lines(prompts: Sequence[data.TextOrChat], answers: Sequence[Sequence[str]]) -> Iterator[str]:
-    for prompt, texts in zip(prompts, answers, strict=True):
-        for i, text in enumerate(texts):
-            yield json.dumps({"prompt": prompt, "response": text, "sample": i}) + "\n"
-
-
-def _read_answers(path: Path, prompts: Sequence[str], n: int) -> list[list[str]]:
-    """The first n answers to each prompt, from a file of `mpo generate`."""
-    found: dict[str, list[str]] = {}
-    try:
-        for number, line in enumerate(path.read_text("utf-8").rstrip("\n").split("\n"), 1):
-            row = json.loads(line)
-            prompt = data.shown(row.get("prompt")) if isinstance(row, Mapping) else None
-            if prompt is None or not isinstance(row.get("response"), str):
-                raise UsageError(f"{path}:{number}: expected a 'prompt', text or messages, and a text 'response'")
-            found.setdefault(prompt, []).append(row["response"])
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(f"{path}: expected JSON Lines in UTF-8") from None
-    taken: dict[str, int] = {}  # a prompt that stands in several rows has answers of its own in each
-    answers = []
-    for prompt in prompts:
-        first = taken.get(prompt, 0)
-        answers.append(found.get(prompt, [])[first : first + n])
-        taken[prompt] = first + n
-    if short := sum(len(texts) < n for texts in answers):
-        raise UsageError(f"{path}: {short} of {len(prompts)} prompts have fewer than {n} answers in it")
-    return answers
 
 
 def _export(options: Export, argv: Sequence[str], say: Say) -> int:

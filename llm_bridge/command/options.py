@@ -236,12 +236,61 @@ class Eval(Sampling, Prompts, Judging):
     built in."""
     output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write eval.json, and the answers of every model that has drawn them now."""
+    exploit: bool = False
+    """Look for what beats each model, as mpo exploit does; the other models are adversaries too. Needs --output-dir."""
+    exploit_from: Annotated[str | None, _optional("MODEL", "none")] = None
+    """The model that their training began with, from which adversaries are trained as well."""
+    exploit_config: Annotated[Path | None, _optional("FILE", "none")] = None
+    """Further options of mpo exploit, in YAML."""
 
     def __post_init__(self) -> None:
         """Models that are typed behind the judges are no judges."""
         n = next((i for i, word in enumerate(self.judge) if re.match(r"\w[\w .+-]*=", word)), len(self.judge))
         object.__setattr__(self, "models", (*self.judge[n:], *self.models))
         object.__setattr__(self, "judge", self.judge[:n])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exploit(Run, Prompts, Judging, Model):
+    """Look for what beats a model: trained adversaries bound its exploitability from below."""
+
+    model_name_or_path: Annotated[Positional[str], arg(metavar="MODEL")]
+    """The model that is looked at: a folder, a hub id, a run's directory, or an adapter."""
+    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
+    """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
+    path.py:name; several are a population, of which one member answers each comparison."""
+    start: Annotated[str | None, arg(name="from", metavar="MODEL", help_behavior_hint="(default: none)")] = None
+    """The model that MODEL's own training began with: a second adversary begins there."""
+    against: Annotated[tuple[str, ...], _optional("NAME=MODEL...", "none")] = ()
+    """Other models, or .jsonl files of their answers, that are adversaries as they are."""
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "half of --dataset-name")] = None
+    """Prompts on which the best adversary is reported; adversaries are trained and selected on all others."""
+    max_steps: int = 100
+    """Rounds of each adversary's training."""
+    prompts_per_round: int = 16
+    """Prompts in a round."""
+    num_generations: int = 16
+    """Answers of an adversary to each prompt of a round."""
+    opponents: Annotated[int | None, _optional("NUMBER", "8")] = None
+    """Answers of MODEL that each of them meets; drawn anew in every round."""
+    max_prompt_length: int = 512
+    """Most tokens of a prompt."""
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    eta: Annotated[float | None, _optional("NUMBER", "--max-new-tokens")] = None
+    """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
+    num_iterations: int = 4
+    """Optimizer steps in a round."""
+    gradient_accumulation_steps: int = 1
+    """Parts in which a round's prompts go through the model."""
+    learning_rate: Annotated[float | None, _optional("NUMBER", "1 / sqrt(number of trained weights), at most 1e-3")] = (
+        None
+    )
+    """Of Adam; falls linearly to 0."""
+    answers: int = 4
+    """Answers of each model to each prompt on which adversaries are selected or reported; all pairs are compared."""
+    batch_size: int = 32
+    """Answers that are drawn at a time then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +353,7 @@ Command = (
     | Annotated[Generate, subcommand(name="generate")]
     | Annotated[Eval, subcommand(name="eval")]
     | Annotated[JudgeReport, subcommand(name="judge-report")]
+    | Annotated[Exploit, subcommand(name="exploit")]
     | Annotated[Export, subcommand(name="export")]
     | Annotated[Env, subcommand(name="env")]
 )
@@ -313,6 +363,7 @@ BY_NAME: dict[str, type] = {
     "generate": Generate,
     "eval": Eval,
     "judge-report": JudgeReport,
+    "exploit": Exploit,
     "export": Export,
     "env": Env,
 }

@@ -36,7 +36,7 @@ from llm_bridge.run.run_state import FOLDER, RunState, RunStateError
 from llm_bridge.run.termination import Termination
 from llm_bridge.run.training_log import TrainingLog
 from mmd.host import environment
-from mmd.host.command_line import UsageError
+from mmd.host.command_line import UsageError, options_of
 from mmd.host.files import OutputError, prepare_folder, replacing
 from mmd.host.folder_lock import FolderLock, held
 
@@ -89,7 +89,8 @@ def record(options: Run, argv: Sequence[str]) -> None:
     if jax.process_index() != 0:
         return
     folder = options.output_dir
-    plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options) | {"resume": False}
+    named = options_of(type(options)).items()
+    plain = {typed: _plain(getattr(options, name)) for typed, name in named} | recorded(options) | {"resume": False}
     _replace(folder / CONFIG, yaml.safe_dump({k: v for k, v in plain.items() if v is not None}, sort_keys=False))
     known = {
         "versions": environment.versions(LIBRARIES),

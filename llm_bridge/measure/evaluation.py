@@ -15,7 +15,7 @@ counts as similar can be chosen, see `matched`.
 import itertools
 import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class Tournament:
         lottery_low, lottery_high: the 95 % interval of each probability.
         exploitability_low, exploitability_high: the 95 % interval of how much more than half of its comparisons with
             the lottery the best model wins.
+        exploits: of models that adversaries were trained against, the lower bound of the model's own exploitability, as
+            `llm_bridge.measure.exploit.Exploitability.as_dict` has it.
     """
 
     names: tuple[str, ...]
@@ -84,6 +86,7 @@ class Tournament:
     lottery_high: Mapping[str, float]
     exploitability_low: float
     exploitability_high: float
+    exploits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         most = sorted(self.lottery.items(), key=lambda item: -item[1])[:SHOWN]
@@ -100,7 +103,9 @@ class Tournament:
         """For JSON; what is not a number is None."""
         tables = {name: getattr(self, name) for name in TABLES}
         plain = {name: [[None if x != x else x for x in row] for row in t.tolist()] for name, t in tables.items()}
-        return {"schema_version": 1, **plain, **{name: getattr(self, name) for name in NUMBERS}}
+        return {"schema_version": 1, **plain, **{name: getattr(self, name) for name in NUMBERS}} | (
+            {"exploits": dict(self.exploits)} if self.exploits else {}
+        )
 
     def _repr_html_(self) -> str:
         """For notebooks: the win rates in % with their intervals, and the lottery with its own."""
@@ -176,6 +181,7 @@ class Tournament:
             "Wilson's 95 % interval over prompts, which bounds their variance from above",
             "",
             *self._lottery_lines(),
+            *self._exploit_lines(),
             f"judge: {self.failed_frac:.1%} failed, {self.order_flip_frac:.1%} flipped with the order",
         ]
 
@@ -203,6 +209,15 @@ class Tournament:
         certified = f", in the measured table {self.exploitability:.1e}" if any_apart else ""
         lines.append(f"exploitability of the lottery {bounds} if the prompts were drawn again{certified}")
         return [*lines, *self._doubts()]
+
+    def _exploit_lines(self) -> list[str]:
+        """How far each model is beaten by what was trained against it, if anything was."""
+        lines, width = [], max(map(len, self.names))
+        for name, one in self.exploits.items():
+            bounds = f"[{one['exploitability_low']:.3f}, {one['exploitability_high']:.3f}]"
+            bound = f"exploitability at least {one['exploitability']:.3f} {bounds}"
+            lines.append(f"{name.ljust(width)}  {bound}, by the adversary '{one['adversary']}'")
+        return [*lines, "these are lower bounds: better adversaries may have been missed"] if lines else []
 
     def _doubts(self) -> list[str]:
         """Which models the data do not tell apart, in words."""

@@ -124,6 +124,7 @@ RANGES = {
     "top_p": POSITIVE_SHARE,
     "top_k": COUNT,
     "batch_size": COUNT,
+    "answers": COUNT,
 }
 IN_PYTHON = {
     "num_generations": "group_size",

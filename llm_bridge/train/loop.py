@@ -111,6 +111,7 @@ class Method:
     has_magnet: ClassVar[bool] = True
     smallest_group: ClassVar[int] = 2
     unused: ClassVar[tuple[str, ...]] = ()  # settings that change nothing
+    ends_pure: ClassVar[bool] = False  # whether always giving one response is what it looks for, and no collapse
 
     def __init_subclass__(cls) -> None:
         jax.tree_util.register_pytree_node_class(cls)
@@ -352,7 +353,7 @@ class Method:
 
     def _reported(self, state: TrainState, metrics: Metrics, callback: Callback | None) -> Status:
         """After a round: warnings, the callback, and whether the run goes on."""
-        if self.group_size > 1:  # answers that are given may well be learned by heart
+        if self.group_size > 1 and not self.ends_pure:  # answers that are given may well be learned by heart
             _name_collapse(state, metrics, self.group_size)
         if _unanswered(metrics):
             text = f"round {int(state.round)}: the judge {name_of(self.judge)} answered no comparison"

@@ -177,7 +177,7 @@ class PolicyGradient(Objective):
         `log_probs`, `to_magnet` and, with `proximal`, `to_policy`.
         """
         to_policy = seen.to_policy if self.proximal else (seen.log_probs - seen.before) ** 2 / 2
-        to_magnet = seen.to_magnet
+        to_magnet = jnp.zeros_like(seen.log_probs) if self.magnet is None else seen.to_magnet
         assert to_magnet is not None  # `magnet` asks for it
         assert to_policy is not None  # `proximal` does
         ratio, advantage = jnp.exp(seen.log_probs - seen.before), seen.by_token(judged.payoff)

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
@@ -80,13 +80,20 @@ def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapp
             raise UsageError(f"{argv[0]} has no option {name}{said} (try --help)")
 
 
-def options_of(command: type) -> list[str]:
-    """Names of a command's options, as its dataclass has them; what is given by its place is none."""
-    hints = get_type_hints(command, include_extras=True)
-    return [field.name for field in fields(command) if Positional not in get_args(hints[field.name])]
+def options_of(command: type) -> dict[str, str]:
+    """A command's options, as they are typed but with _ for -, and their names in its dataclass.
+
+    What is given by its place is none. The two names differ where the first is no name in Python, as `from` is none.
+    """
+    found, hints = {}, get_type_hints(command, include_extras=True)
+    for field in fields(command):
+        settings = get_args(hints[field.name])[1:]
+        if Positional not in settings:
+            found[next(filter(None, (getattr(one, "name", None) for one in settings)), field.name)] = field.name
+    return found
 
 
-def hint(name: str, known: Sequence[str], elsewhere: Mapping[str, Sequence[str]] = NONE) -> str:
+def hint(name: str, known: Iterable[str], elsewhere: Mapping[str, Sequence[str]] = NONE) -> str:
     """What was probably meant by an option that does not exist; "" if nothing is near.
 
     Args:

@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import llm_bridge as bridge
-from llm_bridge.command import commands
+from llm_bridge.command import answering, commands
 from llm_bridge.command.cli import main
 from llm_bridge.command.drawing import unlike_recommended
 from llm_bridge.command.options import Sampling
@@ -75,7 +75,7 @@ def folders(model: Path, work: Path) -> Path:
 def test_what_cannot_answer_is_refused_before_another_model_answers(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
+    monkeypatch.setattr(answering, "draw", lambda *_: pytest.fail("a model answered"))
     for words, reason in REFUSED.items():
         line = f"eval one=good {words} --dataset-name prompts.jsonl --num-generations 2 --output-dir out"
         judge = "" if "--judge" in words else f"--judge {os.environ['JUDGES']}:shorter"
@@ -91,7 +91,7 @@ def test_whatever_eval_takes_answers_prompts_of_generate_as_well(
 ) -> None:
     """A run's directory stands for its policy, an adapter brings its base."""
     seen: list[bridge.Policy] = []
-    monkeypatch.setattr(commands, "draw", lambda policy, prompts, *_: seen.append(policy) or [["b"]] * len(prompts))
+    monkeypatch.setattr(answering, "draw", lambda policy, prompts, *_: seen.append(policy) or [["b"]] * len(prompts))
     for name, status in {"good": 0, "adapter": 0, "judged": 2, "begun": 2}.items():
         line = f"generate --model-name-or-path {name} --dataset-name prompts.jsonl --output-file {name}.jsonl"
         assert main([*line.split(), "--max-new-tokens", "4"]) == status
@@ -118,7 +118,7 @@ def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
     """The one answers nothing that could be used, the other raises; both did well in the dry run, of three pairs."""
     (folders / f"later_{os.environ['JUDGES']}.py").write_text(FAILING_LATER)
     line = f"eval one=good two=good --dataset-name prompts.jsonl --judge later_{os.environ['JUDGES']}:{judge}"
-    monkeypatch.setattr(commands, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
+    monkeypatch.setattr(answering, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
     for more in ([], ["--output-dir", "out"]):
         assert main([*line.split(), *more]) == 2
         said = capsys.readouterr().err.splitlines()
@@ -133,14 +133,14 @@ def test_drawn_answers_outlive_a_judge_that_fails_if_there_is_a_place_for_them(
             )
             assert where in said[1]
     assert (folders / "out" / "judge_error.txt").exists() == (judge == "raising")
-    monkeypatch.setattr(commands, "draw", lambda *_: pytest.fail("a model answered"))
+    monkeypatch.setattr(answering, "draw", lambda *_: pytest.fail("a model answered"))
     again = "eval one=out/one.jsonl two=out/two.jsonl --dataset-name prompts.jsonl --judge"
     assert main([*again.split(), f"{os.environ['JUDGES']}:shorter"]) == 0
 
 
 def test_what_an_eval_has_written_is_not_replaced(folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """Answers of an eval that was not finished can be taken in their own folder, beside new ones; then it is full."""
-    monkeypatch.setattr(commands, "draw", lambda *_: [["b"]] * 5)
+    monkeypatch.setattr(answering, "draw", lambda *_: [["b"]] * 5)
     line = f"--dataset-name prompts.jsonl --judge {os.environ['JUDGES']}:shorter --output-dir out".split()
     (folders / "out").mkdir()
     rows = [json.loads(row) | {"response": "c"} for row in (folders / "prompts.jsonl").read_text().splitlines()]
@@ -177,7 +177,7 @@ SETTINGS = Sampling(max_new_tokens=1, num_generations=40, batch_size=400)
 
 def first_tokens(policy: bridge.Policy, options: Sampling = SETTINGS, name: str = "") -> list[str]:
     """Four hundred answers of one token to the same prompt."""
-    return [text for given in commands.draw(policy, [[1, 5]] * 10, options, name) for text in given]
+    return [text for given in answering.draw(policy, [[1, 5]] * 10, options, name) for text in given]
 
 
 def test_two_models_never_share_their_noise(policy: bridge.Policy) -> None:
@@ -217,7 +217,7 @@ def test_a_models_answers_do_not_depend_on_the_models_beside_it(folders: Path, c
 
 def test_what_a_checkpoint_recommends_and_what_is_used_is_said(folders: Path, capsys: Any, monkeypatch: Any) -> None:
     """B11: once for each model whose recommendation is not followed, before it answers; nothing if it is."""
-    monkeypatch.setattr(commands, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
+    monkeypatch.setattr(answering, "draw", lambda _, prompts, *__: [["b"]] * len(prompts))
     wanted = {"temperature": 0.6, "top_p": 0.9, "top_k": 0, "eos_token_id": 2}
     (folders / "good" / "generation_config.json").write_text(json.dumps(wanted))
     remark = "generation_config.json recommends temperature 0.6, top_p 0.9; answers are drawn with temperature "
