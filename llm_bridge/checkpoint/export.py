@@ -28,6 +28,7 @@ from llm_bridge.model.names import Piece, pieces
 from llm_bridge.model.tensor_files import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, read_json
 from llm_bridge.policy.policy import Origin, Policy
 
+CARD = "README.md"
 SHARD_BYTES = 5_000_000_000
 BESIDE_WEIGHTS = (
     GENERATION_CONFIG,
@@ -44,7 +45,9 @@ LAST = (CONFIG, ADAPTER_CONFIG)  # what a folder is known by
 Group = list[Piece]  # the pieces of one tensor, side by side
 
 
-def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES) -> Path:
+def save(
+    policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES, card: str | None = None
+) -> Path:
     """Write a policy as a folder that `load`, transformers and vLLM read.
 
     Every process of a mesh has to call it; the first one writes.
@@ -53,6 +56,7 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
         policy: without adapters.
         folder: must not exist, or be empty.
         shard_bytes: above which weights are split into several files.
+        card: the text of a model card, `README.md`; None for none.
 
     Raises:
         BridgeError: the policy has adapters, or the folder cannot be written.
@@ -65,6 +69,8 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
     with new_folder(folder, writes) as part:
         if writes:
             _write_rest(policy, part)
+            if card is not None:
+                (part / CARD).write_text(card, "utf-8")
         _write_weights(policy, part, shard_bytes, writes)
     return Path(folder)
 

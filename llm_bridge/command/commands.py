@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 
 from llm_bridge.checkpoint import adapters, export, loading
-from llm_bridge.command import training_run
+from llm_bridge.command import model_card, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.drawing import stream, unlike_recommended
 from llm_bridge.command.judge_choice import judge_of, try_out
@@ -312,10 +312,10 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
         raise UsageError(f"{options.run}: has no checkpoint yet")
     found = method.export(replace(saved.state, base=begun.base), policy)
     adapted = any(".lora_" in name for name in found.weights)
-    if adapted and not options.merge:
-        adapters.save_adapter(found, options.output_dir)
-    else:
-        export.save(adapters.merge(found) if adapted else found, options.output_dir)
+    merged, known = adapted and options.merge, replace(trained, output_dir=options.run)  # wherever the run is now
+    card = model_card.text(known, method, found, saved.step, merged=merged, measured=options.weights is None)
+    save = adapters.save_adapter if adapted and not merged else export.save
+    save(adapters.merge(found) if merged else found, options.output_dir, card=card)
     say([f"wrote the policy after {saved.step} rounds to {options.output_dir}"])
     return DONE
 

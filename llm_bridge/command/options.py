@@ -20,6 +20,7 @@ def _optional(metavar: str, default: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+RATE = "1 / sqrt(number of trained weights), at most 1e-3"
 WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
 
 
@@ -28,7 +29,7 @@ class Model:
     """A model, and where and how precisely it computes."""
 
     model_name_or_path: str
-    """A folder with config.json and safetensors, or a model's id on the Hugging Face hub."""
+    """A folder with config.json and safetensors, a model's id on the Hugging Face hub, or a folder with an adapter."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
     """Precision of the weights as they are loaded; what is trained is float32."""
     compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
@@ -110,6 +111,8 @@ class Run:
     """Rank of an adapter that is trained instead of the weights; 0 for none."""
     lora_alpha: float = 16.0
     """alpha / rank is the adapter's factor."""
+    lora_target_modules: Annotated[tuple[str, ...], _optional("NAME...", "all-linear")] = ()
+    """Linear maps that the adapter is on, by their names in the checkpoint, as q_proj v_proj."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -121,10 +124,13 @@ class Train(Run, Prompts, Judging, Model):
     method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
-    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "a share of the prompts")] = None
     """Prompts on which the win rate against the start is measured, as the judge sees it."""
+    eval_share: float = 0.1
+    """Share of the prompts that is held out for the win rate where no --eval-dataset-name is given, at most 128 of
+    them, the same in every run; 0 for none and no win rate."""
     eval_steps: int = 25
-    """Rounds from one win rate to the next."""
+    """Rounds from one win rate to the next; it is also measured before the first round and after the last."""
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
     num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
@@ -150,8 +156,14 @@ class Train(Run, Prompts, Judging, Model):
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
-    learning_rate: float = 1e-5
-    """Of Adam; falls linearly to 0."""
+    learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
+    """Of Adam; falls to 0 over the run."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls."""
+    warmup_steps: int = 0
+    """Rounds over which the learning rate rises first."""
+    weight_decay: float = 0.0
+    """Of AdamW; norms and biases do not decay."""
     adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
     """Take 0 with --num-iterations 1."""
     adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
@@ -313,6 +325,11 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "torch_dtype": ("--dtype",),
     "use_peft": ("--lora-r 8",),
     "lora_rank": ("--lora-r",),
+    "target_modules": ("--lora-target-modules",),
+    "warmup_ratio": ("--warmup-steps",),
+    "lr_scheduler": ("--lr-scheduler-type",),
+    "adapter": ("--model-name-or-path",),
+    "adapter_name_or_path": ("--model-name-or-path",),
     "ref_model": ("--magnet fixed",),
     "sync_ref_model": ("--magnet refresh=40",),
     "ref_model_sync_steps": ("--magnet refresh=ROUNDS",),
