@@ -342,3 +342,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "output": ("--output-dir", "--output-file"),
     "tensor_parallel_size": ("--mesh tensor=NUMBER",),
 }
+# What `mpo train` has not, and why.
+CUT = (
+    "mpo train draws from the policy that it trains, and {} would draw from another one, in which the tokens that are "
+    "left out have the probability 0; mpo generate and mpo eval have it"
+)
+REFUSED = {name: CUT.format(f"--{name.replace('_', '-')}") for name in ("top_p", "top_k", "min_p")}

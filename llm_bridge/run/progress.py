@@ -101,22 +101,26 @@ class Reporter:
         return f", {pace:.3g} s a round{left}"
 
     def _tick(self) -> None:
-        """By a thread of its own: say what is going on."""
+        """By a thread of its own."""
         while not self._over.wait(1.0):
-            doing = self._phases.doing()
-            with self._writing:
-                if self._over.is_set():
-                    return
-                if self._bar is not None:
-                    self._bar.update(self._bar.task_ids[0], report=f"{doing}  {self._report}".strip())
-                    continue
-                if self._compiling and doing.compiling is None:
-                    self.say(f"compiling the {self._compiling} is done")
-                    self._compiling = None
-                if str(doing) and time.monotonic() - self._said >= self._silence:
-                    self.say(f"round {min(self._behind + 1, self._total)} of {self._total}, {doing}")
-                    self._silence = min(2 * self._silence, LONGEST_SILENCE)
-                    self._compiling = doing.phase if doing.compiling is not None else None
+            self._tick_once()
+
+    def _tick_once(self) -> None:
+        """Say what is going on, where it is time to."""
+        doing = self._phases.doing()
+        with self._writing:
+            if self._over.is_set():
+                return
+            if self._bar is not None:
+                self._bar.update(self._bar.task_ids[0], report=f"{doing}  {self._report}".strip())
+                return
+            if self._compiling and doing.compiling is None:
+                self.say(f"compiling the {self._compiling} is done")
+                self._compiling = None
+            if str(doing) and time.monotonic() - self._said >= self._silence:
+                self.say(f"round {min(self._behind + 1, self._total)} of {self._total}, {doing}")
+                self._silence = min(2 * self._silence, LONGEST_SILENCE)
+                self._compiling = doing.phase if doing.compiling is not None else None
 
     def _made(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn())
