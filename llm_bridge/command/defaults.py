@@ -14,12 +14,13 @@ alpha           eta alpha = 0.2, as in that search.
 magnet          a period of T rounds with T eta alpha = 1.6, and a rate h with eta alpha / h = 1.6
                 (`llm_bridge.train.mpo`): refresh=8 for adapters, moving=0.125 for whole weights.
 
-A method that has numbers of its own keeps them.
+A method that has numbers of its own keeps them, and a run that is resumed keeps those with which it began.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 from llm_bridge.command.options import Train
@@ -30,6 +31,9 @@ from llm_bridge.train.mpo import MPO
 
 MOST_RATE, PULL = 1e-3, 0.2
 REFRESH, MOVING = "refresh=8", "moving=0.125"
+HELD_OUT_SHARE = 0.1
+NUMBERS = ("learning_rate", "eta", "alpha", "magnet")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def n_trained(policy: Policy) -> int:
@@ -43,8 +47,25 @@ def is_adapted(policy: Policy) -> bool:
     return any(".lora_" in name for name in policy.weights)
 
 
-def resolved(options: Train, policy: Policy) -> Train:
-    """The options with the numbers that were not given."""
+def share_of(options: Train, begun: Mapping[str, Any]) -> Train:
+    """The options with the share of the prompts that is held out; a run of version 0.1 held out none.
+
+    Args:
+        options: of the run.
+        begun: what it began with, if it goes on (`RunState.begun_as`).
+    """
+    share = begun.get("eval_share", 0.0) if begun else HELD_OUT_SHARE
+    return replace(options, eval_share=share) if options.eval_share is None else options
+
+
+def resolved(options: Train, policy: Policy, begun: Mapping[str, Any] = NOTHING) -> Train:
+    """The options with the numbers that were not given.
+
+    Args:
+        options: of the run.
+        policy: where it begins.
+        begun: as in `share_of`.
+    """
     kind = baselines.load(options.method)
     found: dict[str, Any] = {"learning_rate": min(MOST_RATE, 1 / math.sqrt(n_trained(policy)))}
     if _is_general(kind, "eta"):
@@ -53,6 +74,7 @@ def resolved(options: Train, policy: Policy) -> Train:
             found["alpha"] = PULL / (options.eta or found["eta"])
     if kind is MPO:
         found["magnet"] = REFRESH if is_adapted(policy) else MOVING
+    found |= {name: begun[name] for name in NUMBERS if name in begun}
     return replace(options, **{name: value for name, value in found.items() if getattr(options, name) is None})
 
 

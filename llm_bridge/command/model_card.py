@@ -11,7 +11,6 @@ from llm_bridge.command.training_run import HELD_OUT, LIBRARIES
 from llm_bridge.measure.win_rate import newest_win_rate
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import training_log
-from llm_bridge.text.data import shown
 from llm_bridge.train.loop import Method
 from llm_bridge.train.mpo import MPO
 from mmd.host import environment
@@ -123,4 +122,4 @@ def _win_rate(options: Train, rounds: int) -> str:
 
 
 def _cell(value: str) -> str:
-    return " ".join((shown(value) or "").replace("|", "\\|").split())
+    return " ".join(value.replace("|", "\\|").split())

@@ -126,7 +126,7 @@ class Train(Run, Prompts, Judging, Model):
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
     eval_dataset_name: Annotated[Path | None, _optional("FILE", "a share of the prompts")] = None
     """Prompts on which the win rate against the start is measured, as the judge sees it."""
-    eval_share: float = 0.1
+    eval_share: Annotated[float | None, _optional("NUMBER", "0.1")] = None
     """Share of the prompts that is held out for the win rate where no --eval-dataset-name is given, at most 128 of
     them, the same in every run; 0 for none and no win rate."""
     eval_steps: int = 25

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
-from llm_bridge.command.defaults import is_adapted, lines, resolved
+from llm_bridge.command.defaults import NOTHING, is_adapted, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Model, Prompts, Run, Train, TrainJudge
@@ -53,34 +53,39 @@ class _Guard(NamedTuple):
         place: the run's directory, absolute, because a judge may change the current folder.
         termination: whether the run was told to stop.
         lock: of the directory; None where another process holds it.
+        begun: what the run began with, if it goes on.
     """
 
     place: Path
     termination: Termination
     lock: FolderLock | None
+    begun: Mapping[str, Any] = NOTHING
 
 
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
+    begun = RunState(place, None).begun_as() if options.resume else {}
+    options = share_of(options, begun)
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
-    parts = _held_out(options, read(options, options.dataset_name, kind), say)
+    parts = _held_out(options, read(options, options.dataset_name, kind))
     if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
         try_out(method.judge, [row.text for row in parts.rest.rows])
     with working(options, place, termination) as lock:
-        return _train(options, method, parts, _Guard(place, termination, lock), argv, say)
+        guard = _Guard(place, termination, lock, begun)
+        return _train(options, method, parts, guard, argv, say)
 
 
 def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Sequence[str], say: Say) -> int:
     """Inside the run's directory."""
     policy = policy_of(options, lora=options)
-    options = resolved(options, policy)
+    options = resolved(options, policy, guard.begun)
     method = replace(method_of(options), judge=method.judge)
-    say(lines(options, method, policy))
+    say([*lines(options, method, policy), *_held_out_lines(options, parts)])
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
@@ -252,7 +257,7 @@ def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> t
     return found, max(len(one.ids) for one in examples)
 
 
-def _held_out(options: Train, dataset: data.Dataset, say: Say) -> Split:
+def _held_out(options: Train, dataset: data.Dataset) -> Split:
     """What is learned from, and the prompts of the win rate."""
     if options.eval_dataset_name is not None:
         if options.judge is None:
@@ -260,15 +265,19 @@ def _held_out(options: Train, dataset: data.Dataset, say: Say) -> Split:
         return Split(dataset, read(options, options.eval_dataset_name))
     if options.judge is None or not options.eval_share:
         return Split(dataset, None)
-    parts = split(dataset, options.eval_share)
-    n = len({row.text for row in dataset.rows})
+    return split(dataset, options.eval_share)
+
+
+def _held_out_lines(options: Train, parts: Split) -> list[str]:
+    """What is said of the prompts that are held out, or why none are."""
+    if options.eval_dataset_name is not None or options.judge is None or not options.eval_share:
+        return []
+    n = len({row.text for part in parts if part is not None for row in part.rows})
     if parts.held_out is None:
         few = f"{options.eval_share:g} of {n} prompts is fewer than {FEWEST}"
-        say([f"no win rate is measured: {few}; --eval-dataset-name FILE or a larger --eval-share gives it prompts"])
-    else:
-        kept = f"they are in {options.output_dir / HELD_OUT}"
-        say([f"{len(parts.held_out)} of {n} prompts are held out, for the win rate against the start; {kept}"])
-    return parts
+        return [f"no win rate is measured: {few}; --eval-dataset-name FILE or a larger --eval-share gives it prompts"]
+    kept = f"they are in {options.output_dir / HELD_OUT}"
+    return [f"{len(parts.held_out)} of {n} prompts are held out, for the win rate against the start; {kept}"]
 
 
 def _win_rate(

@@ -129,7 +129,6 @@ RANGES = {
 IN_PYTHON = {
     "num_generations": "group_size",
     "num_iterations": "epochs",
-    "lr_scheduler_type": "schedule",
     "warmup_steps": "warmup_rounds",
     "adam_beta1": "b1",
     "adam_beta2": "b2",
@@ -140,7 +139,10 @@ IN_PYTHON = {
     "lora_r": "rank",
 }
 OF_MAGNETS = ("every", "rate", "power", "strength")
-OPTION = {name: option for option, name in IN_PYTHON.items()} | {"exports": "weights"}
+OPTION = {name: option for option, name in IN_PYTHON.items()} | {
+    "exports": "weights",
+    "schedule": "lr_scheduler_type",
+}
 
 
 def require(name: str, value: Any, *, optional: bool = False) -> None:

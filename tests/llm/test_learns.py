@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 import llm_bridge as bridge
 import mmd
 from llm_bridge.checkpoint import adapters
-from llm_bridge.command import defaults, training_run
+from llm_bridge.command import defaults, train_commands, training_run
 from llm_bridge.command.options import Train
 from llm_bridge.run import phases, picture, progress, termination, training_log
 from llm_bridge.run.phases import COMPILED, LOWERED, Doing, Phases
@@ -139,16 +139,15 @@ def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     lines(run.folder.parent / "few.jsonl", *({"prompt": text} for text in TEXTS[:5]))
     few = [word.replace("prompts.jsonl", "few.jsonl").replace("/run", "/few") for word in run.words]
     assert mpo(*few, "--eta", "-1") == 2  # refused before anything is loaded
-    from llm_bridge.command.train_commands import _held_out
-
-    said: list[str] = []
     five = data.load(run.folder.parent / "few.jsonl")
-    options = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge="j:f")
-    assert _held_out(options, five, said.extend) == held_out.Split(five, None)
-    (line,) = said
+    given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge="j:f")
+    options = defaults.share_of(given, {})
+    assert train_commands._held_out(options, five) == (parts := held_out.Split(five, None))
+    (line,) = train_commands._held_out_lines(options, parts)
     assert line.startswith("no win rate is measured: 0.1 of 5 prompts is fewer than 8; --eval-dataset-name FILE or a")
-    assert _held_out(replace(options, eval_share=0.0), five, said.extend).held_out is None
-    assert len(said) == 1
+    off = replace(options, eval_share=0.0)
+    assert train_commands._held_out(off, data.load(run.folder.parent / "prompts.jsonl")).held_out is None
+    assert train_commands._held_out_lines(off, parts) == []
 
 
 def test_answers_are_shown(run: Done) -> None:
@@ -388,6 +387,10 @@ def test_numbers_that_are_not_given_follow_from_what_is_trained(run: Done) -> No
     found = defaults.resolved(given, small)
     assert (found.eta, found.alpha, found.learning_rate, found.magnet) == (4.0, 0.05, 1e-5, "fixed")
     assert defaults.resolved(replace(options, method="sft"), small).eta is None
+    old = {"learning_rate": 1e-5, "eta": None, "alpha": None, "magnet": None}  # what a run of version 0.1 began with
+    again = defaults.resolved(options, small, old)
+    assert (again.learning_rate, again.eta, again.alpha, again.magnet) == (1e-5, None, None, None)
+    assert [defaults.share_of(options, begun).eval_share for begun in ({}, old, {"eval_share": 0.3})] == [0.1, 0, 0.3]
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     stored = load_file(run.folder / "policy" / "adapter_model.safetensors")
     assert config["magnet"] == "refresh=8"
@@ -501,3 +504,24 @@ def test_bad_numbers_are_refused_in_one_sentence(words: str, said: str, run: Don
     found = capsys.readouterr().err
     assert found.count("\n") == 1
     assert said in found
+
+
+# -------------------------------------------------------------------- the page
+
+
+def test_the_commands_of_the_page_are_commands(monkeypatch: Any) -> None:
+    """Each line that begins with mpo, and each option that is named, is one of the command's."""
+    from llm_bridge.command import commands
+    from llm_bridge.command.options import BY_NAME
+    from mmd.host.command_line import options_of
+
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "train-on-preferences.md").read_text("utf-8")
+    seen: list[Any] = []
+    monkeypatch.setattr(commands, "run", lambda command, argv: seen.append(command) or 0)
+    typed = [line.removeprefix("mpo ").split() for line in page.splitlines() if line.startswith("mpo ")]
+    for words in typed:
+        assert "--config" in words or mpo(*words) == 0
+    assert len(seen) >= 6
+    known = {f"--{name.replace('_', '-')}" for kind in BY_NAME.values() for name in options_of(kind)}
+    named = set(re.findall(r"(?<!hf download ID )(--[a-z][a-z-]*[a-z])", page))
+    assert named - known <= {"--config", "--repo-type"}

@@ -490,7 +490,7 @@ BAD_INPUT = {
     f"{TRAIN_LINE} --bf16": "which is --compute-dtype bfloat16 here",
     "eval a=b c=d --bf16": "eval has no option --bf16, which is --dtype bfloat16 here",
     "train-judge --max-steps 3": "train-judge has no option --max-steps, which is --num-train-epochs here",
-    f"{TRAIN_LINE} --weight-decay 1": "train has no option --weight-decay; mpo train-judge has it",
+    "train-judge --top-p 1": "train-judge has no option --top-p; mpo generate and mpo eval have it",
     f"{TRAIN_LINE} --optim adamw": "train has no option --optim (try --help)",
     f"{TRAIN_LINE} --eta much": "--eta",
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",
