@@ -142,7 +142,8 @@ def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     five = data.load(run.folder.parent / "few.jsonl")
     given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge="j:f")
     options = defaults.share_of(given, {})
-    assert train_commands._held_out(options, five) == (parts := held_out.Split(five, None))
+    parts = held_out.Split(five, None)
+    assert train_commands._held_out(options, five) == parts
     (line,) = train_commands._held_out_lines(options, parts)
     assert line.startswith("no win rate is measured: 0.1 of 5 prompts is fewer than 8; --eval-dataset-name FILE or a")
     off = replace(options, eval_share=0.0)
