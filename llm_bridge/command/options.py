@@ -252,6 +252,20 @@ class Export:
     """Add an adapter to its base instead of writing it alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Write a model of another format as a Hugging Face folder."""
+
+    format: Annotated[Positional[Literal["gguf"]], arg(metavar="gguf")]
+    """The format, that of llama.cpp, quantised or not; needs the extra gguf."""
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """A .gguf file of the architecture llama."""
+    output_dir: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The folder; must not exist, or be empty."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights as they are written."""
+
+
 @dataclass(frozen=True)
 class Env:
     """Print versions and devices, for bug reports."""
@@ -263,6 +277,7 @@ Command = (
     | Annotated[Generate, subcommand(name="generate")]
     | Annotated[Eval, subcommand(name="eval")]
     | Annotated[Export, subcommand(name="export")]
+    | Annotated[Import, subcommand(name="import")]
     | Annotated[Env, subcommand(name="env")]
 )
 BY_NAME: dict[str, type] = {
@@ -271,6 +286,7 @@ BY_NAME: dict[str, type] = {
     "generate": Generate,
     "eval": Eval,
     "export": Export,
+    "import": Import,
     "env": Env,
 }
 # Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is
