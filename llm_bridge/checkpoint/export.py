@@ -113,14 +113,15 @@ def _write_rest(policy: Policy, part: Path) -> None:
         shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")
-    write_beside(origin, part)
+    write_beside(origin, part, policy.decoder.temperature)
 
 
-def write_beside(origin: Origin, part: Path) -> None:
+def write_beside(origin: Origin, part: Path, temperature: float) -> None:
     """Write the tokenizer's files, and generation settings that name every token which has ended rows.
 
     Both are copied as they are. Where the settings, or without them the configuration, leave out an end token, the
-    settings are written with all of them: readers of the folder know the end of an answer from nowhere else.
+    settings are written with all of them: readers of the folder know the end of an answer from nowhere else. So it is
+    with the temperature of a policy that has another one than 1.
     """
     source = Path(origin.folder) if origin.folder else None
     found = {path for pattern in BESIDE_WEIGHTS for path in (source.glob(pattern) if source else ())}
@@ -129,12 +130,16 @@ def write_beside(origin: Origin, part: Path) -> None:
     config, path = json.loads(origin.config), part / GENERATION_CONFIG
     settings = read_json(path) if path.exists() else {}
     told = end_tokens(settings if "eos_token_id" in settings else config, str(path))
+    added: dict[str, object] = {}
     if not set(origin.stop_tokens) <= set(told):
+        added["eos_token_id"] = list(origin.stop_tokens)
+    if temperature != 1:
+        added |= {"do_sample": True, "temperature": temperature}
+    if added:
         if not path.exists():
-            names = ("bos_token_id", "pad_token_id")
+            names = ("bos_token_id", "eos_token_id", "pad_token_id")
             settings = {name: config[name] for name in names if config.get(name) is not None}
-        ends = list(origin.stop_tokens)
-        path.write_text(json.dumps(settings | {"eos_token_id": ends}, indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(settings | added, indent=2) + "\n", "utf-8")
 
 
 def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -> None:
