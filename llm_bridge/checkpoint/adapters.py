@@ -182,7 +182,7 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str], *, card: str | 
         }
         if writes:
             save_file(tensors, part / FILE, {"format": "pt"})
-            write_beside(policy.origin, part)
+            write_beside(policy.origin, part, policy.decoder.temperature)
             (part / CARD).write_text(card or _card(config), "utf-8")
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return Path(folder)

@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from llm_bridge.checkpoint import adapters, export, loading
+from llm_bridge.checkpoint import adapters, export, gguf_files, loading
 from llm_bridge.command import model_card, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.drawing import stream, unlike_recommended
 from llm_bridge.command.judge_choice import judge_of, try_out
 from llm_bridge.command.method_choice import method_of
-from llm_bridge.command.options import Command, Env, Eval, Export, Generate, Run, Sampling, Train, TrainJudge
+from llm_bridge.command.options import Command, Env, Eval, Export, Generate, Import, Run, Sampling, Train, TrainJudge
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
 from llm_bridge.judges import preference_model
 from llm_bridge.measure.evaluation import tournament
@@ -40,7 +40,7 @@ from mmd.host.folder_lock import held
 
 DONE = 0
 EVAL = "eval.json"
-OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
+OPTIONAL_LIBRARIES = ("gguf", "httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
 
@@ -60,6 +60,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Generate: _generate,
         Eval: _eval,
         Export: _export,
+        Import: _import,
         Env: _env,
     }
     quiet = isinstance(command, Run) and command.quiet
@@ -305,7 +306,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
         others = tuple(text for text in trained.set if not text.startswith("exports="))
         trained = replace(trained, set=others, weights="last" if options.weights == "policy" else options.weights)
     method = method_of(trained)
-    policy = policy_of(trained, lora=trained)
+    policy = policy_of(trained, lora=trained).with_temperature(trained.temperature)
     begun = method.init(policy, jax.random.key(trained.seed))
     saved = RunState(options.run, None).restore(training_run.slim(begun))
     if saved is None:
@@ -317,6 +318,12 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     save = adapters.save_adapter if adapted and not merged else export.save
     save(adapters.merge(found) if merged else found, options.output_dir, card=card)
     say([f"wrote the policy after {saved.step} rounds to {options.output_dir}"])
+    return DONE
+
+
+def _import(options: Import, argv: Sequence[str], say: Say) -> int:
+    folder = gguf_files.import_gguf(options.file, options.output_dir, dtype=options.dtype)
+    say([f"wrote the model of {options.file} to {folder}"])
     return DONE
 
 

@@ -95,5 +95,8 @@ def lines(options: Train, method: Method, policy: Policy) -> Iterable[str]:
     shown = [f"{name} {value:.3g}" for name, value in used.items() if name not in method.unused]
     shown += [f"magnet {options.magnet}"] if options.magnet else []
     drawn = f"{method.prompts_per_round} prompts a round"
-    drawn += f", {method.group_size} answers each, of at most {method.max_new_tokens} tokens" * (method.group_size > 1)
+    warm = f" at temperature {options.temperature:g}" * (options.temperature != 1)
+    drawn += f", {method.group_size} answers each, of at most {method.max_new_tokens} tokens{warm}" * (
+        method.group_size > 1
+    )
     yield "; ".join([", ".join(shown), drawn] if shown else [drawn])

@@ -64,6 +64,8 @@ def method_of(options: Train) -> Method:
         given["exports"] = _exports(options, kind)
     if idle := [name for name in kind.unused if given[name] is not None]:
         raise SettingError(f"{options.method} takes no {{{idle[0]}}}, which would change nothing")
+    if not options.temperature:
+        raise SettingError("expected {temperature} > 0, got 0: a policy without chance has nothing to compare")
     if options.warmup_steps >= options.max_steps:
         raise UsageError(f"expected --warmup-steps < --max-steps = {options.max_steps}, got {options.warmup_steps}")
     further = _further(options, kind, set(given))

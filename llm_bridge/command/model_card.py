@@ -88,6 +88,7 @@ def _facts(options: Train, method: Method, policy: Policy) -> Iterator[tuple[str
     numbers = {"eta": method.eta, "alpha": method.alpha}
     used = [f"{name} {value:.4g}" for name, value in numbers.items() if name not in method.unused]
     used += [f"learning rate {method.learning_rate:.4g}", options.lr_scheduler_type]
+    used += [f"temperature {options.temperature:g}, a part of the policy"] if options.temperature != 1 else []
     used += [f"{options.warmup_steps} rounds of warm-up"] if options.warmup_steps else []
     used += [f"weight decay {options.weight_decay:g}"] if options.weight_decay else []
     yield "numbers", ", ".join([*used, f"{method.epochs} optimizer steps a round", f"seed {options.seed}"])

@@ -141,13 +141,15 @@ class Train(Run, Prompts, Judging, Model):
     """Most tokens of a prompt."""
     max_new_tokens: int = 128
     """Most tokens of an answer."""
-    eta: Annotated[float | None, _optional("NUMBER", "the method's, 0.4 for mpo")] = None
+    temperature: float = 1.0
+    """What the policy's logits are divided by wherever it is met: drawn from, trained, compared, exported."""
+    eta: Annotated[float | None, _optional("NUMBER", "the most tokens of an answer")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
-    alpha: Annotated[float | None, _optional("NUMBER", "the method's, 0.1 for mpo")] = None
+    alpha: Annotated[float | None, _optional("NUMBER", "0.2 / eta")] = None
     """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
-    magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
-        None
-    )
+    magnet: Annotated[
+        str | None, _optional("MAGNET", "the method's; for mpo moving=0.125, with an adapter refresh=8")
+    ] = None
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
     a magnet from outside (module:name, path.py:name)."""
     weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
@@ -264,6 +266,20 @@ class Export:
     """Add an adapter to its base instead of writing it alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Write a model of another format as a Hugging Face folder."""
+
+    format: Annotated[Positional[Literal["gguf"]], arg(metavar="gguf")]
+    """The format, that of llama.cpp, quantised or not; needs the extra gguf."""
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """A .gguf file of the architecture llama."""
+    output_dir: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The folder; must not exist, or be empty."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights as they are written."""
+
+
 @dataclass(frozen=True)
 class Env:
     """Print versions and devices, for bug reports."""
@@ -275,6 +291,7 @@ Command = (
     | Annotated[Generate, subcommand(name="generate")]
     | Annotated[Eval, subcommand(name="eval")]
     | Annotated[Export, subcommand(name="export")]
+    | Annotated[Import, subcommand(name="import")]
     | Annotated[Env, subcommand(name="env")]
 )
 BY_NAME: dict[str, type] = {
@@ -283,6 +300,7 @@ BY_NAME: dict[str, type] = {
     "generate": Generate,
     "eval": Eval,
     "export": Export,
+    "import": Import,
     "env": Env,
 }
 # Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is

@@ -28,6 +28,7 @@ from llm_bridge.measure.win_rate import WinRate, newest_win_rate, win_rate_lines
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.sharding import AXES
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import memory, picture, processes, training_log
 from llm_bridge.run.processes import SharedJudge, SharedTermination
@@ -82,7 +83,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
 
 def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Sequence[str], say: Say) -> int:
     """Inside the run's directory."""
-    policy = policy_of(options, lora=options)
+    policy = policy_of(options, lora=options).with_temperature(options.temperature)
     options = resolved(options, policy, guard.begun)
     method = replace(method_of(options), judge=method.judge)
     say([*lines(options, method, policy), *_held_out_lines(options, parts)])
@@ -340,7 +341,7 @@ def _release(policy: Policy) -> None:
 def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
-    rows = memory.Rows(longest, learned, drawn)
+    rows = memory.Rows(longest, learned, drawn, bucket(method.max_new_tokens, 1) if drawn else None)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
     budget = memory.training(policy, rows, copies, moments, kept=kept)
     say(budget.lines())

@@ -58,6 +58,7 @@ SINCE = {
     "warmup_steps": 0,
     "weight_decay": 0.0,
     "lora_target_modules": [],
+    "temperature": 1.0,
 }
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for

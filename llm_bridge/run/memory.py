@@ -66,11 +66,13 @@ class Rows:
         length: T, most tokens of a prompt with its answer.
         learned: rows whose gradient is computed at once.
         generated: rows that are drawn at once.
+        answers: last tokens of a row that logits are made for; None for all but the first.
     """
 
     length: int
     learned: int
     generated: int
+    answers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     learning = {
         "gradient": (1 + accumulated) * trained,
         "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
-        "logits": (_logits(a, learned, rows.length, times) + times.tables * a.vocabulary * a.width * wide) // n_tensor,
+        "logits": (
+            _logits(a, learned, rows.answers or rows.length - 1, times) + times.tables * a.vocabulary * a.width * wide
+        )
+        // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
@@ -216,8 +221,8 @@ def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int
             return a.n_layers * tokens * kept + inside
 
 
-def _logits(a: Architecture, n_rows: int, length: int, times: Arrays) -> int:
+def _logits(a: Architecture, n_rows: int, n_targets: int, times: Arrays) -> int:
     """Bytes of the logits of a chunk, of two models, with their softmax and its gradient."""
-    chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
-    n_arrays = times.logits_of_chunk if chunk < length - 1 else times.logits
+    chunk = chunk_length(n_rows, n_targets, a.vocabulary)
+    n_arrays = times.logits_of_chunk if chunk < n_targets else times.logits
     return n_arrays * FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

@@ -363,7 +363,8 @@ class Method:
             The state with what was trained, and the metrics of `Learner.steps`.
         """
         rate, trained = self._rate(state), (state.weights, state.optimizer, state.counters)
-        steps = sharding.program(Learner.steps, self.learner(state), trained)
+        learner, samples = replace(self.learner(state), answers=samples.answers), samples._replace(answers=None)
+        steps = sharding.program(Learner.steps, learner, trained)
         others = (state.base, state.magnet, state.initial)
         trained, metrics = steps(trained, samples, judged, self.numbers(state), rate, others)
         new = dict(zip(("weights", "optimizer", "counters"), trained, strict=True))
