@@ -21,6 +21,7 @@ def _optional(metavar: str, default: str) -> object:
 
 
 RATE = "1 / sqrt(number of trained weights), at most 1e-3"
+MAGNET = "the method's; for mpo moving=0.125, with an adapter refresh=8"
 WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
 
 
@@ -147,9 +148,7 @@ class Train(Run, Prompts, Judging, Model):
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
     alpha: Annotated[float | None, _optional("NUMBER", "0.2 / eta")] = None
     """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
-    magnet: Annotated[
-        str | None, _optional("MAGNET", "the method's; for mpo moving=0.125, with an adapter refresh=8")
-    ] = None
+    magnet: Annotated[str | None, _optional("MAGNET", MAGNET)] = None
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
     a magnet from outside (module:name, path.py:name)."""
     weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None

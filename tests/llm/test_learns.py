@@ -139,6 +139,7 @@ def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     lines(run.folder.parent / "few.jsonl", *({"prompt": text} for text in TEXTS[:5]))
     few = [word.replace("prompts.jsonl", "few.jsonl").replace("/run", "/few") for word in run.words]
     assert mpo(*few, "--eta", "-1") == 2  # refused before anything is loaded
+    assert "expected --eta > 0" in capsys.readouterr().err
     five = data.load(run.folder.parent / "few.jsonl")
     given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge="j:f")
     options = defaults.share_of(given, {})
@@ -492,6 +493,7 @@ def test_what_takes_longer_than_may_be_waited_for_is_not_waited_for(monkeypatch:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("--temperature 0", "expected --temperature > 0, got 0"),
         ("--top-p 0.9", "mpo train draws from the policy that it trains, and --top-p would draw from another one"),
         ("--warmup-steps 4", "expected --warmup-steps < --max-steps = 4, got 4"),
         ("--warmup-steps -1", "expected --warmup-steps >= 0, got -1"),
