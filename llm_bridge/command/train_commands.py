@@ -120,7 +120,7 @@ def _finish(options: Train, method: Method, result: Result, place: Path, say: Sa
     finish(place, known, lambda folder: save(result.policy, folder, card=card))
     said = win_rate_lines(measured)
     if jax.process_index() == 0:
-        said += [f"{line}" for line in picture.draw(measured, place, options.output_dir)]
+        said += picture.draw(measured, place, options.output_dir)
     say([*said, f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 

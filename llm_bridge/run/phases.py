@@ -6,10 +6,10 @@ that tokens per second are those of a program that is there.
 """
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -57,7 +57,7 @@ class Phases:
     """The clock of a run; a context manager, inside which compilation is heard of."""
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)
         self._tokens: Counter[str] = Counter()
         self._usual: dict[str, float] = {}
         self._phase: str | None = None
@@ -121,13 +121,13 @@ class Phases:
             self._seconds[self._phase] += now - self._counted
         self._counted = now
 
-    def _hear(self, event: str, seconds: float, **_: Any) -> None:
+    def _hear(self, event: str, duration_secs: float, **kwargs: str | int) -> None:
         """What JAX says has just ended."""
         if event == LOWERED:
             self._compiling = time.monotonic()
         elif event == COMPILED:
             self._compiling = None
             if self._phase is not None:
-                self._seconds[COMPILATION] += seconds
-                self._seconds[self._phase] -= seconds
-                self._compiling_here += seconds
+                self._seconds[COMPILATION] += duration_secs
+                self._seconds[self._phase] -= duration_secs
+                self._compiling_here += duration_secs

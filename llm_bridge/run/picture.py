@@ -79,7 +79,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Any:
             curve = known[name]
             shown = {"color": color, "marker": marker, "markersize": 4, "markevery": max(1, len(curve.rounds) // 20)}
             axes.plot(curve.rounds, curve.values, label=LABELS[name], **shown)
-            if curve.low is not None:
+            if curve.low is not None and curve.high is not None:
                 axes.fill_between(curve.rounds, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
         if WIN_RATE in names:
             axes.axhline(0.5, color="0.4", linestyle=":", linewidth=1.0)

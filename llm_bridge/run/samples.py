@@ -65,7 +65,7 @@ class SampleTable(NamedTuple):
 
 def table(number: int, samples: Sequence[Sample]) -> SampleTable:
     """The first samples of a round as a table, long texts cut."""
-    cells = [(*map(_cut, sample[:3]), sample.verdict) for sample in samples[:SHOWN]]
+    cells = [(_cut(one.prompt), _cut(one.start), _cut(one.now), one.verdict) for one in samples[:SHOWN]]
     return SampleTable(f"answers after {number} rounds" if number else "answers before the first round", cells)
 
 

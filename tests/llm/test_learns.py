@@ -402,6 +402,21 @@ def test_numbers_that_are_not_given_follow_from_what_is_trained(run: Done) -> No
     assert "eta 2, alpha 0.1, magnet refresh=8; 2 prompts a round, 4 answers each, of at most 2 tokens" in run.said
 
 
+def test_a_temperature_is_the_policys(run: Done, tmp_path: Path, monkeypatch: Any) -> None:
+    """Of the one that everything in a run is made of: draws, updates, magnet, start, win rates, export."""
+
+    class Seen(BaseException):
+        pass
+
+    def seen(options: Any, given: bridge.Policy, begun: Any) -> None:
+        raise Seen(given.decoder.temperature)
+
+    monkeypatch.setattr(train_commands, "resolved", seen)
+    words = [word.replace(str(run.folder), str(tmp_path / "warm")) for word in run.words]
+    with pytest.raises(Seen, match=r"^1\.5$"):
+        mpo(*words, "--temperature", "1.5")
+
+
 # -------------------------------------------------------------------- going on from an adapter
 
 
