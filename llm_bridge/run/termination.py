@@ -156,13 +156,8 @@ class Termination:
             return  # the main thread leaves the judge
         limit, doing, name = LIMIT.get(signal.Signals(number)), self.doing(), signal.Signals(number).name
         latest = f", in {limit:.0f} seconds at the latest" if limit else ""
-        known = doing is not None and doing.phase is not None
-        when = (
-            f"{doing}; the run stops when the {doing.phase} is done"
-            if known
-            else "the run stops when the round is done"
-        )
-        _say(f"{name}: {when}{latest}; a second signal ends it at once")
+        now, until = ("", "round") if doing is None or doing.phase is None else (f"{doing}; ", doing.phase)
+        _say(f"{name}: {now}the run stops when the {until} is done{latest}; a second signal ends it at once")
 
     def _rescue(self, number: int) -> None:
         rounds = None
