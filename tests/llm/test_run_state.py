@@ -23,7 +23,7 @@ from llm_bridge.judges import ask
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.run import run_state, training_log
 from llm_bridge.run.run_state import RunState, RunStateError, RunStateWarning
-from llm_bridge.run.termination import Terminated, Termination
+from llm_bridge.run.termination import APART, Terminated, Termination
 from llm_bridge.run.training_log import TrainingLog
 from tests.llm.test_mpo_cli import model as model  # fixtures
 from tests.llm.test_mpo_cli import mpo, train
@@ -298,6 +298,7 @@ def test_signals_are_heard_while_the_main_thread_is_in_one_long_call(known: tupl
             if rounds is None:
                 assert said == f"mpo: {WAITS}\n"
                 if kept is None:
+                    time.sleep(APART)  # what comes sooner is the same one again
                     process.terminate()
                 said = process.stderr.readline()
             assert process.wait(10) == 143
