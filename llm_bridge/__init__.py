@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.adapters import merge as merge
     from llm_bridge.checkpoint.adapters import save_adapter as save_adapter
     from llm_bridge.checkpoint.export import save as save
+    from llm_bridge.checkpoint.gguf_files import import_gguf as import_gguf
     from llm_bridge.checkpoint.loading import init as init
     from llm_bridge.checkpoint.loading import load as load
     from llm_bridge.judges import Judge as Judge
@@ -88,6 +89,7 @@ _HOME = {
     "Judged": "llm_bridge.train.objective",
     "Numbers": "llm_bridge.train.objective",
     "Objective": "llm_bridge.train.objective",
+    "import_gguf": "llm_bridge.checkpoint.gguf_files",
     "init": "llm_bridge.checkpoint.loading",
     "load": "llm_bridge.checkpoint.loading",
     "Compute": "llm_bridge.model.compute",

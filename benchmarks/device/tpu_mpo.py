@@ -109,7 +109,7 @@ class Described:
     def log_probs(self) -> Any:
         """Rows of a part of the prompts."""
         n_rows, length = PROMPTS_AT_A_TIME * GROUP, PROMPT_LENGTH + NEW_TOKENS
-        n_at_once = scoring.chunk_length(n_rows // sharding.n_row_shares(self.mesh), length, self.vocabulary)
+        n_at_once = scoring.chunk_length(n_rows // sharding.n_row_shares(self.mesh), length - 1, self.vocabulary)
         tokens, mask = self.rows(n_rows, length, jnp.int32), self.rows(n_rows, length, jnp.bool_)
         return scoring.log_probs.lower(self.decoder, self.weights, tokens, mask, n_at_once)
 
@@ -141,7 +141,7 @@ class Described:
     ) -> Any:
         at_a_time, first_moment = way
         optimizer = learning.adam(0.9, 0.999, 1e-5, 1.0, first_moment)
-        learner = learning.Learner(decoder, PolicyGradient(), optimizer, 4, at_a_time)
+        learner = learning.Learner(decoder, PolicyGradient(), optimizer, 4, at_a_time, NEW_TOKENS)
         state = jax.eval_shape(optimizer.init, trained_weights)
 
         def placed(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:

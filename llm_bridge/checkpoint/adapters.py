@@ -24,7 +24,7 @@ from jaxtyping import Array, Key
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from llm_bridge.checkpoint.export import new_folder, on_host, write_beside
+from llm_bridge.checkpoint.export import CARD, new_folder, on_host, write_beside
 from llm_bridge.model import families, sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.config import is_integer, is_number, raise_all
@@ -34,8 +34,9 @@ from llm_bridge.model.tensor_files import CONFIG as MODEL_CONFIG
 from llm_bridge.model.weights import Weight, weights
 from llm_bridge.policy.policy import Policy
 
-CONFIG, FILE, CARD = ADAPTER_CONFIG, "adapter_model.safetensors", "README.md"
+CONFIG, FILE = ADAPTER_CONFIG, "adapter_model.safetensors"
 DEFAULT_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
+ALL_LINEAR = "all-linear"
 LOW_RANK = "base_model.model."
 # What would change the mathematics, and the only values that are followed; null is one everywhere but in the first.
 ONLY: dict[str, tuple[Any, ...]] = {
@@ -108,6 +109,27 @@ def add_adapter(
     return _with(policy, added, alpha / rank)
 
 
+def targets_of(policy: Policy, names: Sequence[str] = ()) -> tuple[str, ...]:
+    """The maps that are meant by names of a checkpoint's modules, such as "q_proj", or by our own.
+
+    Args:
+        policy: whose family it is.
+        names: of the maps; none, or "all-linear" as PEFT calls them, for all.
+
+    Raises:
+        BridgeError: the family has no such map.
+    """
+    family, known = families.load(policy.origin.model_type, policy.origin.family), weights(policy.architecture)
+    there = [target for target in DEFAULT_TARGETS if f"layers.{target}" in known]
+    by_name = {_module(family, target).rpartition(".")[2]: target for target in there} | {one: one for one in there}
+    if not names or tuple(names) == (ALL_LINEAR,):
+        return DEFAULT_TARGETS
+    if unknown := [name for name in names if name not in by_name]:
+        wanted = ", ".join(name for name in by_name if name not in there)
+        raise SettingError(f"expected {{lora_target_modules}} among {wanted}, or {ALL_LINEAR}, got {unknown[0]!r}")
+    return tuple(dict.fromkeys(by_name[name] for name in names))
+
+
 def merge(policy: Policy) -> Policy:
     """The same policy with W + (alpha / rank) A B in place of the adapter; products are made in float32."""
     arrays, scale = policy.arrays(), policy.decoder.adapter_scale
@@ -121,7 +143,7 @@ def merge(policy: Policy) -> Policy:
     return Policy(replace(policy.decoder, adapter_scale=0.0), merged, policy.origin)
 
 
-def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
+def save_adapter(policy: Policy, folder: str | os.PathLike[str], *, card: str | None = None) -> Path:
     """Write an adapter as PEFT and vLLM read it.
 
     Beside `adapter_config.json` and `adapter_model.safetensors` the folder has the tokenizer of the base, as far as the
@@ -130,6 +152,7 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
     Args:
         policy: with an adapter.
         folder: must not exist, or be empty.
+        card: the text of the model card; None for one that says what the adapter is.
 
     Raises:
         BridgeError: the policy has no adapter, or the folder is in use or cannot be written.
@@ -159,8 +182,8 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Path:
         }
         if writes:
             save_file(tensors, part / FILE, {"format": "pt"})
-            write_beside(policy.origin, part)
-            (part / CARD).write_text(_card(config), "utf-8")
+            write_beside(policy.origin, part, policy.decoder.temperature)
+            (part / CARD).write_text(card or _card(config), "utf-8")
             (part / CONFIG).write_text(json.dumps(config, indent=2) + "\n", "utf-8")
     return Path(folder)
 

@@ -9,7 +9,7 @@ when it is complete.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from llm_bridge.model.names import Piece, pieces
 from llm_bridge.model.tensor_files import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, read_json
 from llm_bridge.policy.policy import Origin, Policy
 
+CARD = "README.md"
 SHARD_BYTES = 5_000_000_000
 BESIDE_WEIGHTS = (
     GENERATION_CONFIG,
@@ -44,7 +45,9 @@ LAST = (CONFIG, ADAPTER_CONFIG)  # what a folder is known by
 Group = list[Piece]  # the pieces of one tensor, side by side
 
 
-def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES) -> Path:
+def save(
+    policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES, card: str | None = None
+) -> Path:
     """Write a policy as a folder that `load`, transformers and vLLM read.
 
     Every process of a mesh has to call it; the first one writes.
@@ -53,6 +56,7 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
         policy: without adapters.
         folder: must not exist, or be empty.
         shard_bytes: above which weights are split into several files.
+        card: the text of a model card, `README.md`; None for none.
 
     Raises:
         BridgeError: the policy has adapters, or the folder cannot be written.
@@ -65,6 +69,8 @@ def save(policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = S
     with new_folder(folder, writes) as part:
         if writes:
             _write_rest(policy, part)
+            if card is not None:
+                (part / CARD).write_text(card, "utf-8")
         _write_weights(policy, part, shard_bytes, writes)
     return Path(folder)
 
@@ -113,14 +119,15 @@ def _write_rest(policy: Policy, part: Path) -> None:
         shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")
-    write_beside(origin, part)
+    write_beside(origin, part, policy.decoder.temperature)
 
 
-def write_beside(origin: Origin, part: Path) -> None:
+def write_beside(origin: Origin, part: Path, temperature: float) -> None:
     """Write the tokenizer's files, and generation settings that name every token which has ended rows.
 
     Both are copied as they are. Where the settings, or without them the configuration, leave out an end token, the
-    settings are written with all of them: readers of the folder know the end of an answer from nowhere else.
+    settings are written with all of them: readers of the folder know the end of an answer from nowhere else. So it is
+    with the temperature of a policy that has another one than 1.
     """
     source = Path(origin.folder) if origin.folder else None
     found = {path for pattern in BESIDE_WEIGHTS for path in (source.glob(pattern) if source else ())}
@@ -129,12 +136,16 @@ def write_beside(origin: Origin, part: Path) -> None:
     config, path = json.loads(origin.config), part / GENERATION_CONFIG
     settings = read_json(path) if path.exists() else {}
     told = end_tokens(settings if "eos_token_id" in settings else config, str(path))
+    added: dict[str, object] = {}
     if not set(origin.stop_tokens) <= set(told):
+        added["eos_token_id"] = list(origin.stop_tokens)
+    if temperature != 1:
+        added |= {"do_sample": True, "temperature": temperature}
+    if added:
         if not path.exists():
-            names = ("bos_token_id", "pad_token_id")
+            names = ("bos_token_id", "eos_token_id", "pad_token_id")
             settings = {name: config[name] for name in names if config.get(name) is not None}
-        ends = list(origin.stop_tokens)
-        path.write_text(json.dumps(settings | {"eos_token_id": ends}, indent=2) + "\n", "utf-8")
+        path.write_text(json.dumps(settings | added, indent=2) + "\n", "utf-8")
 
 
 def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -> None:
@@ -143,26 +154,40 @@ def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -
     for piece in pieces(policy.architecture, family.TENSORS, family.PREFIX):
         groups.setdefault(piece.tensor, []).append(piece)
     item = arrays["embedding"].dtype.itemsize
-    shards = list(_shards(groups, shard_bytes, item))
+    sizes = {name: item * int(np.prod(group[0].stored_shape)) for name, group in groups.items()}
+    write_tensors(part, sizes, lambda name: _tensor(arrays, groups[name], writes), shard_bytes, writes=writes)
+
+
+def write_tensors(
+    part: Path, sizes: Mapping[str, int], made: Callable[[str], np.ndarray], shard_bytes: int, *, writes: bool = True
+) -> None:
+    """Write safetensors, in one file or in several with an index, one file's tensors in memory at a time.
+
+    Args:
+        part: the folder.
+        sizes: bytes of each tensor, by name.
+        made: gives a tensor; called on every process, as some have to be gathered.
+        shard_bytes: above which weights are split into several files.
+        writes: whether this process does.
+    """
+    shards = list(_shards(sizes, shard_bytes))
     weight_map = {}
     for i, names in enumerate(shards):
         file = SINGLE if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {name: _tensor(arrays, groups[name], writes) for name in names}
+        tensors = {name: made(name) for name in names}
         weight_map |= dict.fromkeys(names, file)
         if writes:
             save_file(tensors, part / file, {"format": "pt"})
     if writes and len(shards) > 1:
-        total = sum(item * int(np.prod(group[0].stored_shape)) for group in groups.values())
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+        index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": dict(sorted(weight_map.items()))}
         (part / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
 
 
-def _shards(groups: dict[str, Group], shard_bytes: int, item: int) -> Iterator[list[str]]:
+def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
     """Names of tensors, file by file; a file is larger than asked for only if one tensor is."""
     names: list[str] = []
     size = 0
-    for name, group in groups.items():
-        n_bytes = item * int(np.prod(group[0].stored_shape))
+    for name, n_bytes in sizes.items():
         if names and size + n_bytes > shard_bytes:
             yield names
             names, size = [], 0

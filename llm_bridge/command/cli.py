@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.command.config_file import check_texts, expanded
-from llm_bridge.command.options import ELSEWHERE, Command, Exploit, Run, Train, TrainJudge
+from llm_bridge.command.options import ELSEWHERE, REFUSED, Command, Exploit, Run, Train, TrainJudge
 from llm_bridge.model.ranges import complaints
 from mmd.host.command_line import UsageError, parse, run_process, status_of
 from mmd.host.doors import help_lines
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
         )
         words = expanded(argv)
         check_texts(words)
+        _refuse_another_policy(words)
         command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
         if command is None:
             sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
@@ -54,6 +55,13 @@ def _refuse_a_folder_in_use(run: Run) -> None:
         refuse_if_held(run.output_dir)
     except OutputError as error:
         raise UsageError(str(error)) from None
+
+
+def _refuse_another_policy(words: Sequence[str]) -> None:
+    """Say why training has no top-p and the like."""
+    names = [word.partition("=")[0].removeprefix("--").replace("-", "_") for word in words[1:] if word[:2] == "--"]
+    if words and words[0] == "train" and (refused := [name for name in names if name in REFUSED]):
+        raise UsageError(REFUSED[refused[0]])
 
 
 def entry() -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from llm_bridge.checkpoint import adapters, export, loading
-from llm_bridge.command import answering, exploit_command, training_run
+from llm_bridge.checkpoint import adapters, export, gguf_files, loading
+from llm_bridge.command import answering, exploit_command, model_card, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
@@ -25,6 +25,7 @@ from llm_bridge.command.options import (
     Exploit,
     Export,
     Generate,
+    Import,
     JudgeReport,
     Run,
     Train,
@@ -48,7 +49,7 @@ from mmd.host.folder_lock import held
 DONE = 0
 EVAL, TRACEBACK = "eval.json", "judge_error.txt"
 REPORT, ANSWERS, VERDICTS = "report.json", "answers", "verdicts.jsonl"
-OPTIONAL_LIBRARIES = ("httpx2", "pyarrow", "tensorboardX", "wandb")
+OPTIONAL_LIBRARIES = ("gguf", "httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
 
@@ -70,6 +71,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         JudgeReport: _judge_report,
         Exploit: exploit_command.exploit,
         Export: _export,
+        Import: _import,
         Env: _env,
     }
     quiet = isinstance(command, Run) and command.quiet
@@ -273,18 +275,24 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
         others = tuple(text for text in trained.set if not text.startswith("exports="))
         trained = replace(trained, set=others, weights="last" if options.weights == "policy" else options.weights)
     method = method_of(trained)
-    policy = policy_of(trained, lora=trained)
+    policy = policy_of(trained, lora=trained).with_temperature(trained.temperature)
     begun = method.init(policy, jax.random.key(trained.seed))
     saved = RunState(options.run, None).restore(training_run.slim(begun))
     if saved is None:
         raise UsageError(f"{options.run}: has no checkpoint yet")
     found = method.export(replace(saved.state, base=begun.base), policy)
     adapted = any(".lora_" in name for name in found.weights)
-    if adapted and not options.merge:
-        adapters.save_adapter(found, options.output_dir)
-    else:
-        export.save(adapters.merge(found) if adapted else found, options.output_dir)
+    merged, known = adapted and options.merge, replace(trained, output_dir=options.run)  # wherever the run is now
+    card = model_card.text(known, method, found, saved.step, merged=merged, measured=options.weights is None)
+    save = adapters.save_adapter if adapted and not merged else export.save
+    save(adapters.merge(found) if merged else found, options.output_dir, card=card)
     say([f"wrote the policy after {saved.step} rounds to {options.output_dir}"])
+    return DONE
+
+
+def _import(options: Import, argv: Sequence[str], say: Say) -> int:
+    folder = gguf_files.import_gguf(options.file, options.output_dir, dtype=options.dtype)
+    say([f"wrote the model of {options.file} to {folder}"])
     return DONE
 
 

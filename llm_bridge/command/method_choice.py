@@ -49,7 +49,10 @@ def method_of(options: Train) -> Method:
         "max_new_tokens": options.max_new_tokens,
         "epochs": options.num_iterations,
         "learning_rate": options.learning_rate,
+        "schedule": options.lr_scheduler_type,
         "decay_rounds": options.max_steps,
+        "warmup_rounds": options.warmup_steps,
+        "weight_decay": options.weight_decay,
         "b1": options.adam_beta1,
         "b2": options.adam_beta2,
         "eps": options.adam_epsilon,
@@ -61,6 +64,10 @@ def method_of(options: Train) -> Method:
         given["exports"] = _exports(options, kind)
     if idle := [name for name in kind.unused if given[name] is not None]:
         raise SettingError(f"{options.method} takes no {{{idle[0]}}}, which would change nothing")
+    if not options.temperature:
+        raise SettingError("expected {temperature} > 0, got 0: a policy without chance has nothing to compare")
+    if options.warmup_steps >= options.max_steps:
+        raise UsageError(f"expected --warmup-steps < --max-steps = {options.max_steps}, got {options.warmup_steps}")
     further = _further(options, kind, set(given))
     method = kind(**{name: value for name, value in given.items() if value is not None}, **further)
     method.check_settings()

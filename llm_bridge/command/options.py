@@ -21,6 +21,8 @@ def _optional(metavar: str, default: str) -> object:
     return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
+RATE = "1 / sqrt(number of trained weights), at most 1e-3"
+MAGNET = "the method's; for mpo moving=0.125, with an adapter refresh=8"
 WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
 
 
@@ -29,7 +31,7 @@ class Model:
     """A model, and where and how precisely it computes."""
 
     model_name_or_path: str
-    """A folder with config.json and safetensors, or a model's id on the Hugging Face hub."""
+    """A folder with config.json and safetensors, a model's id on the Hugging Face hub, or a folder with an adapter."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
     """Precision of the weights as they are loaded; what is trained is float32."""
     compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
@@ -116,6 +118,8 @@ class Run:
     """Rank of an adapter that is trained instead of the weights; 0 for none."""
     lora_alpha: float = 16.0
     """alpha / rank is the adapter's factor."""
+    lora_target_modules: Annotated[tuple[str, ...], _optional("NAME...", "all-linear")] = ()
+    """Linear maps that the adapter is on, by their names in the checkpoint, as q_proj v_proj."""
     quiet: bool = False
     """Print nothing but errors."""
 
@@ -127,10 +131,13 @@ class Train(Run, Prompts, Judging, Model):
     method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
-    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    eval_dataset_name: Annotated[Path | None, _optional("FILE", "a share of the prompts")] = None
     """Prompts on which the win rate against the start is measured, as the judge sees it."""
+    eval_share: Annotated[float | None, _optional("NUMBER", "0.1")] = None
+    """Share of the prompts that is held out for the win rate where no --eval-dataset-name is given, at most 128 of
+    them, the same in every run; 0 for none and no win rate."""
     eval_steps: int = 25
-    """Rounds from one win rate to the next."""
+    """Rounds from one win rate to the next; it is also measured before the first round and after the last."""
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
     num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
@@ -141,13 +148,13 @@ class Train(Run, Prompts, Judging, Model):
     """Most tokens of a prompt."""
     max_new_tokens: int = 128
     """Most tokens of an answer."""
-    eta: Annotated[float | None, _optional("NUMBER", "the method's, 0.4 for mpo")] = None
+    temperature: float = 1.0
+    """What the policy's logits are divided by wherever it is met: drawn from, trained, compared, exported."""
+    eta: Annotated[float | None, _optional("NUMBER", "the most tokens of an answer")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
-    alpha: Annotated[float | None, _optional("NUMBER", "the method's, 0.1 for mpo")] = None
+    alpha: Annotated[float | None, _optional("NUMBER", "0.2 / eta")] = None
     """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
-    magnet: Annotated[str | None, _optional("MAGNET", "the method's; for mpo moving=0.025, with LoRA refresh=40")] = (
-        None
-    )
+    magnet: Annotated[str | None, _optional("MAGNET", MAGNET)] = None
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
     a magnet from outside (module:name, path.py:name)."""
     weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
@@ -156,8 +163,14 @@ class Train(Run, Prompts, Judging, Model):
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
-    learning_rate: float = 1e-5
-    """Of Adam; falls linearly to 0."""
+    learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
+    """Of Adam; falls to 0 over the run."""
+    lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls."""
+    warmup_steps: int = 0
+    """Rounds over which the learning rate rises first."""
+    weight_decay: float = 0.0
+    """Of AdamW; norms and biases do not decay."""
     adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
     """Take 0 with --num-iterations 1."""
     adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
@@ -342,6 +355,20 @@ class Export:
     """Add an adapter to its base instead of writing it alone."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Write a model of another format as a Hugging Face folder."""
+
+    format: Annotated[Positional[Literal["gguf"]], arg(metavar="gguf")]
+    """The format, that of llama.cpp, quantised or not; needs the extra gguf."""
+    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    """A .gguf file of the architecture llama."""
+    output_dir: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    """The folder; must not exist, or be empty."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights as they are written."""
+
+
 @dataclass(frozen=True)
 class Env:
     """Print versions and devices, for bug reports."""
@@ -355,6 +382,7 @@ Command = (
     | Annotated[JudgeReport, subcommand(name="judge-report")]
     | Annotated[Exploit, subcommand(name="exploit")]
     | Annotated[Export, subcommand(name="export")]
+    | Annotated[Import, subcommand(name="import")]
     | Annotated[Env, subcommand(name="env")]
 )
 BY_NAME: dict[str, type] = {
@@ -365,6 +393,7 @@ BY_NAME: dict[str, type] = {
     "judge-report": JudgeReport,
     "exploit": Exploit,
     "export": Export,
+    "import": Import,
     "env": Env,
 }
 # Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is
@@ -408,6 +437,11 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "torch_dtype": ("--dtype",),
     "use_peft": ("--lora-r 8",),
     "lora_rank": ("--lora-r",),
+    "target_modules": ("--lora-target-modules",),
+    "warmup_ratio": ("--warmup-steps",),
+    "lr_scheduler": ("--lr-scheduler-type",),
+    "adapter": ("--model-name-or-path",),
+    "adapter_name_or_path": ("--model-name-or-path",),
     "ref_model": ("--magnet fixed",),
     "sync_ref_model": ("--magnet refresh=40",),
     "ref_model_sync_steps": ("--magnet refresh=ROUNDS",),
@@ -420,3 +454,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "output": ("--output-dir", "--output-file"),
     "tensor_parallel_size": ("--mesh tensor=NUMBER",),
 }
+# What `mpo train` has not, and why.
+CUT = (
+    "mpo train draws from the policy that it trains, and {} would draw from another one, in which the tokens that are "
+    "left out have the probability 0; mpo generate and mpo eval have it"
+)
+REFUSED = {name: CUT.format(f"--{name.replace('_', '-')}") for name in ("top_p", "top_k", "min_p")}

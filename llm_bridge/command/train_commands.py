@@ -4,7 +4,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,26 +15,31 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, export, loading
+from llm_bridge.command import model_card
+from llm_bridge.command.defaults import NOTHING, is_adapted, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import JudgeReport, Model, Prompts, Run, Train, TrainJudge
-from llm_bridge.command.training_run import Keeper, finish, identity, record, working
+from llm_bridge.command.training_run import HELD_OUT, MODEL, Keeper, finish, identity, record, working
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.measure.agreement import agreement
 from llm_bridge.measure.intervals import repeats
-from llm_bridge.measure.win_rate import WinRate
+from llm_bridge.measure.win_rate import WinRate, newest_win_rate, win_rate_lines
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.sharding import AXES
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
-from llm_bridge.run import memory, processes
+from llm_bridge.run import memory, picture, processes, training_log
 from llm_bridge.run.processes import SharedJudge, SharedTermination
 from llm_bridge.run.run_state import RunState
 from llm_bridge.run.termination import Terminated, Termination, what_is_kept
 from llm_bridge.text import data, encoding
+from llm_bridge.text.held_out import FEWEST, Split, split
 from llm_bridge.train.baselines.sft import SFT
-from llm_bridge.train.loop import SKIPS_IN_A_ROW, Method, Status
+from llm_bridge.train.loop import SKIPS_IN_A_ROW, Method, Result, Status
 from llm_bridge.train.rollout import Question, tokenizer
+from llm_bridge.train.watch import UPDATE
 from mmd.host.command_line import UsageError
 from mmd.host.folder_lock import FolderLock
 
@@ -49,53 +54,53 @@ class _Guard(NamedTuple):
         place: the run's directory, absolute, because a judge may change the current folder.
         termination: whether the run was told to stop.
         lock: of the directory; None where another process holds it.
+        begun: what the run began with, if it goes on.
     """
 
     place: Path
     termination: Termination
     lock: FolderLock | None
+    begun: Mapping[str, Any] = NOTHING
 
 
 def train(options: Train, argv: Sequence[str], say: Say) -> int:
     """`mpo train`; the exit status."""
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
+    begun = RunState(place, None).begun_as() if options.resume else {}
+    options = share_of(options, begun)
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
-    dataset = read(options, options.dataset_name, kind)
-    held_out = _held_out(options)
+    parts = _held_out(options, read(options, options.dataset_name, kind))
     if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
-        try_out(method.judge, [row.text for row in dataset.rows])
+        try_out(method.judge, [row.text for row in parts.rest.rows])
     with working(options, place, termination) as lock:
-        return _train(options, method, (dataset, held_out), _Guard(place, termination, lock), argv, say)
+        guard = _Guard(place, termination, lock, begun)
+        return _train(options, method, parts, guard, argv, say)
 
 
-def _train(
-    options: Train,
-    method: Method,
-    datasets: tuple[data.Dataset, data.Dataset | None],
-    guard: _Guard,
-    argv: Sequence[str],
-    say: Say,
-) -> int:
+def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Sequence[str], say: Say) -> int:
     """Inside the run's directory."""
-    place, (dataset, held_out) = guard.place, datasets
-    policy = policy_of(options, lora=options)
-    given, longest = _given(options, policy, dataset, say)
+    policy = policy_of(options, lora=options).with_temperature(options.temperature)
+    options = resolved(options, policy, guard.begun)
+    method = replace(method_of(options), judge=method.judge)
+    say([*lines(options, method, policy), *_held_out_lines(options, parts)])
+    given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
-    kept = options.lora_r > 0 or held_out is not None
-    _budget(policy, method, longest, kept, say)
-    win_rate, key = _win_rate(options, method, policy, held_out, say), jax.random.key(options.seed)
-    states, written = _states(options, policy), replace(options, output_dir=place)
+    _budget(policy, method, longest, is_adapted(policy), say)
+    win_rate, key = _win_rate(options, method, policy, parts.held_out, say), jax.random.key(options.seed)
+    states, written = _states(options, policy), replace(options, output_dir=guard.place)
     keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
     try:
         state = keeper.resume(method.init(policy, key))
-        if not kept:
+        if win_rate is not None:
+            win_rate.draw_start()
+        if not is_adapted(policy):
             _release(policy)
-        record(options, argv)
+        record(options, argv, None if options.eval_dataset_name else parts.held_out)
         with keeper.logging(options.method, options.max_steps):
             result = method.fit(policy, given, steps=options.max_steps, key=key, state=state, callback=keeper)
     except Terminated as stop:
@@ -103,11 +108,20 @@ def _train(
     if result.status is not Status.FINISHED:
         return _stopped(keeper.reason or result.reason, keeper)
     keeper.save()
-    rounds = int(result.state.round)
-    save = adapters.save_adapter if options.lora_r > 0 else export.save
-    known = {"status": Status.FINISHED, "rounds": rounds, "method": options.method}
-    finish(place, known, lambda folder: save(result.policy, folder))
-    say([f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    return _finish(options, method, result, guard.place, say)
+
+
+def _finish(options: Train, method: Method, result: Result, place: Path, say: Say) -> int:
+    """Write what a run has reached, with its picture, and say how far it came."""
+    rounds, save = int(result.state.round), adapters.save_adapter if is_adapted(result.policy) else export.save
+    measured = training_log.rows(place / training_log.FILE) if jax.process_index() == 0 else []
+    card = model_card.text(replace(options, output_dir=place), method, result.policy, rounds)
+    known = {"status": Status.FINISHED, "rounds": rounds, "method": options.method, **newest_win_rate(measured)}
+    finish(place, known, lambda folder: save(result.policy, folder, card=card))
+    said = win_rate_lines(measured)
+    if jax.process_index() == 0:
+        said += picture.draw(measured, place, options.output_dir)
+    say([*said, f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
     return DONE
 
 
@@ -148,6 +162,7 @@ def _train_judge(
         record(options, argv)
         with keeper.logging("judge", steps):
             while (step := int(state.round)) < steps:
+                keeper.watch.begin(UPDATE)
                 rows = dataset.batch(options.seed, step * n_rows, n_rows)
                 state, metrics = training.round(state, [row.comparison for row in rows])
                 if keeper(state, metrics) or metrics["skipped"] >= SKIPS_IN_A_ROW:
@@ -184,23 +199,36 @@ def read(
 
 
 def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
-    """The model, with a fresh adapter where one is to be trained.
+    """The model, with its adapter where it is one, or a fresh one where one is to be trained.
 
     Raises:
         BridgeError: it cannot be loaded.
+        UsageError: it is an adapter, and another one is to be trained.
     """
+    place = options.model_name_or_path
+    adapter = place if is_adapter(place) else None
+    if adapter and lora is not None and (lora.lora_r or lora.lora_target_modules):
+        raise UsageError(f"{place}: holds an adapter, which is trained further: leave --lora-r and its like out")
     compute = Compute(options.compute_dtype, "layer" if options.gradient_checkpointing else "none")
     policy = loading.load(
-        options.model_name_or_path,
+        adapters.look(place) if adapter else place,
         mesh=_mesh(options.mesh),
         dtype=options.dtype,
         compute=compute,
         family=options.family,
     )
+    if adapter:
+        return adapters.load_adapter(policy, adapter)
     if lora is None or lora.lora_r == 0:
         return policy
     key = jax.random.fold_in(jax.random.key(lora.seed), 1)
-    return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha)
+    targets = adapters.targets_of(policy, lora.lora_target_modules)
+    return adapters.add_adapter(policy, key, rank=lora.lora_r, alpha=lora.lora_alpha, targets=targets)
+
+
+def is_adapter(place: str) -> bool:
+    """Whether a model's folder holds an adapter and no whole model."""
+    return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / MODEL).exists()
 
 
 def room(architecture: Architecture, max_new_tokens: int) -> int:
@@ -232,13 +260,27 @@ def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> t
     return found, max(len(one.ids) for one in examples)
 
 
-def _held_out(options: Train) -> data.Dataset | None:
-    """The prompts of the win rate."""
-    if options.eval_dataset_name is None:
-        return None
-    if not options.judge:
-        raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
-    return read(options, options.eval_dataset_name)
+def _held_out(options: Train, dataset: data.Dataset) -> Split:
+    """What is learned from, and the prompts of the win rate."""
+    if options.eval_dataset_name is not None:
+        if not options.judge:
+            raise UsageError("--eval-dataset-name needs a --judge, who says which answers win")
+        return Split(dataset, read(options, options.eval_dataset_name))
+    if not options.judge or not options.eval_share:
+        return Split(dataset, None)
+    return split(dataset, options.eval_share)
+
+
+def _held_out_lines(options: Train, parts: Split) -> list[str]:
+    """What is said of the prompts that are held out, or why none are."""
+    if options.eval_dataset_name is not None or not options.judge or not options.eval_share:
+        return []
+    n = len({row.text for part in parts if part is not None for row in part.rows})
+    if parts.held_out is None:
+        few = f"{options.eval_share:g} of {n} prompts is fewer than {FEWEST}"
+        return [f"no win rate is measured: {few}; --eval-dataset-name FILE or a larger --eval-share gives it prompts"]
+    kept = f"they are in {options.output_dir / HELD_OUT}"
+    return [f"{len(parts.held_out)} of {n} prompts are held out, for the win rate against the start; {kept}"]
 
 
 def _win_rate(
@@ -254,7 +296,7 @@ def _win_rate(
     prompts = [Question(one.ids, one.row.text) for one in examples]
     say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
-    return WinRate(method, policy, prompts, every=options.eval_steps, key=key)
+    return WinRate(method, policy, prompts, every=options.eval_steps, key=key, last=options.max_steps)
 
 
 def _mesh(text: str | None) -> Mesh | None:
@@ -284,8 +326,9 @@ def _states(options: Run, policy: Policy) -> RunState:
 def _lengths(options: Run) -> dict[str, str]:
     """Why a run cannot be made longer or shorter, and what can be done."""
     why = "a run keeps its length, over which the learning rate falls to 0"
-    export = f"mpo export {options.output_dir} --output-dir FOLDER{' --merge' if options.lora_r else ''}"
+    export = f"mpo export {options.output_dir} --output-dir FOLDER"
     return {
+        "eval_share": "which prompts are held out stays as it was: give --eval-share and --eval-dataset-name as before",
         "max_steps": f"{why}: to go further, {export} and begin a new run with --model-name-or-path FOLDER",
         "num_train_epochs": f"{why}: begin a new one in another folder",
     }
@@ -300,7 +343,7 @@ def _release(policy: Policy) -> None:
 def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
-    rows = memory.Rows(longest, learned, drawn)
+    rows = memory.Rows(longest, learned, drawn, bucket(method.max_new_tokens, 1) if drawn else None)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
     budget = memory.training(policy, rows, copies, moments, kept=kept)
     say(budget.lines())

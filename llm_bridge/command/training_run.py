@@ -3,9 +3,12 @@
 .lock             while a process works in it, see `mmd.host.folder_lock`
 config.yaml       every option; `mpo train --config` repeats the run
 environment.json  versions, device, commit, command
-metrics.jsonl     a line a round
+held_out.jsonl    the prompts that were held out, if any were
+metrics.jsonl     a line a round; round 0 is before the first
+samples.jsonl     the answers that each win rate is made of
 checkpoints/      see `llm_bridge.run.run_state`
 policy/           the result, when the run is done
+training.png      win rate, divergence and lengths along the rounds
 result.json       status and rounds; written last
 """
 
@@ -18,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,26 +29,38 @@ from typing import Any
 import jax
 import numpy as np
 
+from llm_bridge.checkpoint.adapters import FILE as ADAPTER
 from llm_bridge.command.judge_choice import recorded
 from llm_bridge.command.options import Run
 from llm_bridge.measure.win_rate import WinRate
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import training_log
+from llm_bridge.run.phases import CHECKPOINT, EVAL
 from llm_bridge.run.processes import on_first, told, wait_for_all
 from llm_bridge.run.run_state import FOLDER, RunState, RunStateError
 from llm_bridge.run.termination import Termination
 from llm_bridge.run.training_log import TrainingLog
+from llm_bridge.text.data import KWARGS, Dataset
 from mmd.host import environment
 from mmd.host.command_line import UsageError, options_of
 from mmd.host.files import OutputError, prepare_folder, replacing
 from mmd.host.folder_lock import FolderLock, held
 
-CONFIG, RESULT, MODEL = "config.yaml", "result.json", "config.json"
+CONFIG, RESULT, MODEL, HELD_OUT = "config.yaml", "result.json", "config.json", "held_out.jsonl"
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
 FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_minutes", "save_total_limit")
 FREE += ("mesh", "distributed")
 FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps", "weights")
+# Options that version 0.1 had not, with what it did; so one of its runs goes on where nothing else is asked for.
+SINCE = {
+    "eval_share": 0.0,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "weight_decay": 0.0,
+    "lora_target_modules": [],
+    "temperature": 1.0,
+}
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for
 WRITING_SHARE = 0.1  # of the time, at most, for checkpoints of single rounds
@@ -82,8 +97,14 @@ def working(options: Run, place: Path, termination: Termination) -> Iterator[Fol
         yield lock
 
 
-def record(options: Run, argv: Sequence[str]) -> None:
-    """Write what is known of a run that begins or goes on; one that is refused leaves what was written before."""
+def record(options: Run, argv: Sequence[str], held_out: Dataset | None = None) -> None:
+    """Write what is known of a run that begins or goes on; one that is refused leaves what was written before.
+
+    Args:
+        options: of the run, with the numbers that were not given.
+        argv: the command line.
+        held_out: the prompts that were held out; None for none.
+    """
     import yaml
 
     if jax.process_index() != 0:
@@ -101,15 +122,25 @@ def record(options: Run, argv: Sequence[str]) -> None:
         "command": list(argv),
     }
     _replace(folder / "environment.json", json.dumps(known, indent=2) + "\n")
+    if held_out is not None:
+        rows = ({"prompt": row.prompt, KWARGS: dict(row.chat_template_kwargs)} for row in held_out.rows)
+        lines = (json.dumps({name: value for name, value in row.items() if value}) + "\n" for row in rows)
+        _replace(folder / HELD_OUT, "".join(lines))
 
 
 def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
     """What a run's numbers depend on: options, data, and the model it begins with."""
     plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options)
     numbers = {name: value for name, value in plain.items() if name not in FREE}
+    if getattr(options, "eval_dataset_name", None) is not None or not getattr(options, "judge", ()):
+        numbers.pop("eval_share", None)  # then nothing is held out
+    numbers = {name: value for name, value in numbers.items() if name not in SINCE or value != SINCE[name]}
     digest = hashlib.sha256(policy.origin.config.encode())
     for file in sorted(Path(policy.origin.folder or os.devnull).glob("*.safetensors")):
         digest.update(f"{file.name} {file.stat().st_size}".encode())
+    adapter = Path(getattr(options, "model_name_or_path", "")) / ADAPTER
+    if adapter.exists():
+        digest.update(hashlib.sha256(adapter.read_bytes()).digest())
     return {**numbers, "data": hashlib.sha256(data.read_bytes()).hexdigest(), "model": digest.hexdigest()}
 
 
@@ -174,13 +205,15 @@ class Keeper:
     def logging(self, label: str, total: int) -> Iterator[None]:
         """Inside, rounds are logged; those behind the newest state are kept.
 
-        A win rate whose measurement was interrupted is missing in the newest of them, and is made up for.
+        A win rate that is due before the first round, or whose measurement was interrupted and which is missing in the
+        newest round that is kept, is measured first.
         """
         o, done, unfinished = self._options, int(self._newest.round), self._unfinished()
-        kept = done - 1 if unfinished else done
+        kept = done if unfinished is None else done - 1
         with TrainingLog(o.output_dir, label, total, done=kept, trackers=o.report_to, quiet=o.quiet) as log:
             self._log = log
-            if unfinished:
+            self._termination.doing = log.phases.doing
+            if unfinished is not None:
                 self._write(done, unfinished)
             self._termination.check()
             self._termination.kept, self._termination.rescue = self._kept, self._saved_aside
@@ -192,22 +225,55 @@ class Keeper:
                 raise
             self._log = None
 
-    def _unfinished(self) -> dict[str, float]:
-        """The metrics of the newest state's round if a win rate was to be among them and is not."""
+    def _unfinished(self) -> dict[str, float] | None:
+        """The metrics of the newest state's round if a win rate was to be among them and is not; None otherwise."""
         path, state = self._options.output_dir / training_log.FILE, self._newest
-        if self._win_rate is None or not path.exists() or not int(state.round) or not self._win_rate.due(state):
-            return {}
-        row = next((row for row in training_log.rows(path) if row["round"] == int(state.round)), {})
+        if self._win_rate is None or not self._win_rate.due(state):
+            return None
+        number = int(state.round)
+        row = next((row for row in (training_log.rows(path) if path.exists() else []) if row["round"] == number), None)
+        if row is None:
+            return {} if number == 0 else None
         known = {name: float("nan") if value is None else value for name, value in row.items() if name != "round"}
-        return {} if "eval/win_rate" in known else known
+        return None if "eval/win_rate" in known else known
+
+    @property
+    def watch(self) -> "Keeper":
+        """Who is told what a round is doing; see `llm_bridge.train.watch.Watch`."""
+        return self
+
+    def begin(self, phase: str) -> None:
+        """A phase of a round begins: a safe place to end the run, where the state of before the round is still there.
+
+        Raises:
+            Terminated: it was told to stop; the round is lost and nothing else.
+        """
+        if self._log is not None:
+            self._log.phases.begin(phase)
+        if not _is_used_up(self._newest):
+            self._termination.check()
+
+    def count(self, phase: str, tokens: int) -> None:
+        """So many tokens more go through a phase."""
+        if self._log is not None:
+            self._log.phases.count(phase, tokens)
+
+    @contextmanager
+    def _during(self, phase: str) -> Iterator[None]:
+        """Inside is a phase between rounds."""
+        with nullcontext() if self._log is None else self._log.phases.during(phase):
+            yield
 
     def _write(self, number: int, metrics: Mapping[str, float]) -> None:
         """Log a round with its win rate, or without where measuring that is interrupted."""
         measured: dict[str, float] = {}
         self._unlogged = (number, metrics)
         try:
-            if self._win_rate is not None:
-                self._win_rate(self._newest, measured)
+            if self._win_rate is not None and self._win_rate.due(self._newest):
+                with self._during(EVAL):
+                    self._win_rate(self._newest, measured)
+                if self._log is not None:
+                    self._log.write_samples(number, self._win_rate.samples)
         finally:
             self._log_once(measured)
 
@@ -215,7 +281,7 @@ class Keeper:
         with self._saving:
             if self._log is not None and self._unlogged is not None:
                 number, metrics = self._unlogged
-                self._log.write(number, {**metrics, **measured})
+                self._log.write(number, {**metrics, **measured, **self._log.phases.lap()})
             self._unlogged = None
 
     def __call__(self, state: Any, metrics: Mapping[str, float]) -> bool:
@@ -227,13 +293,16 @@ class Keeper:
             OutputError: another process has taken the run's directory over.
         """
         self._termination.rounds = None
+        if self._log is not None:
+            self._log.phases.begin(None)
         with self._saving:
             self._newest, number = state, int(state.round)
         self._failed.append(metrics.get("judge/failed_frac", 0.0))
         self._heard = self._heard or self._failed[-1] < 1
         self._write(number, metrics)
         if self._is_due(number):
-            self.save()
+            with self._during(CHECKPOINT):
+                self.save()
         self._round_began = time.monotonic()
         if len(self._failed) == FAILED_OVER and np.mean(self._failed) > FAILED_FRAC:
             share = f"{np.mean(self._failed):.0%} of the judge's comparisons failed over {FAILED_OVER} rounds"

@@ -5,7 +5,7 @@ random numbers equal policies would always tie, and in an intransitive game the 
 rate. Prompts are the cases of the intervals, each one once however many rows have it (`llm_bridge.measure.intervals`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import require
 from llm_bridge.policy.policy import Policy
+from llm_bridge.run.samples import Sample
 from llm_bridge.train.arena import Samples, Source
 from llm_bridge.train.loop import Method
 from llm_bridge.train.rollout import Question, Rollout
@@ -35,23 +36,43 @@ class WinRate:
         method: with a judge, its `max_new_tokens`, and what it exports.
         policy: the one that training began with, the opponent.
         prompts: as in `fit`.
-        every: rounds from one measurement to the next.
+        every: rounds from one measurement to the next; the first is before round 1.
         key: of the draws.
+        last: a round after which it is measured as well; None for none.
+
+    Attributes:
+        samples: what the newest measurement is made of, a sample for each row.
 
     Raises:
         BridgeError: there is no judge, or a prompt cannot be read.
     """
 
-    def __init__(self, method: Method, policy: Policy, prompts: Any, *, every: int, key: Key[Array, ""]):
+    def __init__(
+        self,
+        method: Method,
+        policy: Policy,
+        prompts: Any,
+        *,
+        every: int,
+        key: Key[Array, ""],
+        last: int | None = None,
+    ):
         if method.judge is None:
             raise BridgeError("a win rate needs a judge")
         require("every", every)
-        self._method, self._policy, self._every = method, policy, every
+        self._method, self._policy, self._every, self._last = method, policy, every, last
         self._key, self._key_of_start = jax.random.split(key)
         questions, n = Method.read(method, policy, prompts), method.prompts_per_round * method.group_size
         self._parts = [questions[i : i + n] for i in range(0, len(questions), n)]
         self._case = cases_of([(question.tokens, str(question.shown)) for question in questions])
         self._start: list[Samples] = []
+        self.samples: list[Sample] = []
+
+    def draw_start(self) -> None:
+        """Draw the start's answers now; afterwards the weights of the given policy are not needed any more."""
+        start = Source(self._policy.decoder, self._policy.arrays())
+        keys = [jax.random.fold_in(self._key_of_start, i) for i in range(len(self._parts))]
+        self._start = [self._arena(p).draw(start, 1, k) for p, k in zip(self._parts, keys, strict=True)]
 
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> None:
         """Add the metrics of a measurement to those of a round, if one is due after it."""
@@ -59,18 +80,18 @@ class WinRate:
             metrics.update(self.measure(state))
 
     def due(self, state: TrainState) -> bool:
-        """Whether there is something to be measured after this round."""
-        return int(state.round) % self._every == 0 and self._method.has_result(int(state.round))
+        """Whether there is something to be measured after this round; before the first there always is."""
+        number = int(state.round)
+        wanted = number % self._every == 0 or number == self._last
+        return wanted and (number == 0 or self._method.has_result(number))
 
     def measure(self, state: TrainState) -> dict[str, float]:
         """Draw one answer to each prompt, ask the judge, and return the metrics by name, whether due or not."""
         source = Source(state.frame.decoder, state.whole(self._method.result(state, self._policy)))
         key = jax.random.fold_in(self._key, int(state.round))
         if not self._start:
-            start = Source(self._policy.decoder, self._policy.arrays())
-            keys = [jax.random.fold_in(self._key_of_start, i) for i in range(len(self._parts))]
-            self._start = [self._arena(p).draw(start, 1, k) for p, k in zip(self._parts, keys, strict=True)]
-        won, lengths = [], []
+            self.draw_start()
+        won, lengths, samples = [], [], []
         for i, part in enumerate(self._parts):
             arena = self._arena(part)
             ours = arena.draw(source, 1, jax.random.fold_in(key, i))
@@ -79,9 +100,25 @@ class WinRate:
             except NoAnswers:
                 won.append(np.full(len(part), np.nan))
             lengths.append(sharding.gathered(ours.response).sum(axis=1))
+            samples += self._samples(part, self._start[i], ours, won[-1])
+        self.samples = samples
         return _summary(np.concatenate(won), self._case) | {
             "eval/response_length": float(np.mean(np.concatenate(lengths)))
         }
+
+    def _samples(
+        self, part: Sequence[Question], start: Samples, now: Samples, won: Float[np.ndarray, " n"]
+    ) -> list[Sample]:
+        words = self._policy.tokenizer
+
+        def texts(drawn: Samples) -> list[str]:
+            tokens, response = sharding.gathered((drawn.tokens, drawn.response))
+            ids = [row[marked].tolist() for row, marked in zip(tokens, response, strict=True)]
+            return [" ".join(map(str, row)) if words is None else words.decode(row) for row in ids]
+
+        known = [None if np.isnan(share) else float(share) for share in won]
+        rows = zip((str(question.shown) for question in part), texts(start), texts(now), known, strict=True)
+        return [Sample(*row) for row in rows]
 
     def _arena(self, part: Sequence[Question]) -> Rollout:
         assert self._method.judge is not None
@@ -102,3 +139,40 @@ def _summary(won: Float[np.ndarray, " n"], case: Int[np.ndarray, " n"]) -> dict[
         "eval/win_rate_wilson_high": wilson_high,
         "eval/failed_frac": float(np.isnan(won).mean()),
     }
+
+
+def newest_win_rate(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The win rate of the newest round that has one, with its interval, without the prefix; {} if no round has.
+
+    Args:
+        rows: of `metrics.jsonl`.
+    """
+    measured = [row for row in rows if row.get("eval/win_rate") is not None]
+    names = ("win_rate", "win_rate_low", "win_rate_high")
+    return {name: measured[-1][f"eval/{name}"] for name in names} if measured else {}
+
+
+def win_rate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line that says what a run has won: the first and the newest win rate, with intervals.
+
+    Before the first round both sides are one policy, so the first is 1/2 but for chance; where the interval does not
+    hold it, which chance does in one run of twenty, the line says so.
+
+    Args:
+        rows: of `metrics.jsonl`.
+    """
+    measured = [row for row in rows if row.get("eval/win_rate") is not None]
+    if not measured:
+        return []
+    first, newest = measured[0], measured[-1]
+    said = f"win rate against the start: {_shown(newest)} after {newest['round']:.0f} rounds"
+    if first["round"] == 0 and newest is not first:
+        said += f", {_shown(first)} before the first"
+    if first["round"] == 0 and not first["eval/win_rate_low"] <= 0.5 <= first["eval/win_rate_high"]:
+        said += "; equal policies differ as much in one run of twenty, so take the later ones with care"
+    return [said]
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    rate, low, high = (100 * row[f"eval/win_rate{side}"] for side in ("", "_low", "_high"))
+    return f"{rate:.1f} % [{low:.1f}, {high:.1f}]"

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 Apart = dict[str, Array | tuple[Array, ...]]  # weights of the layers as arrays of their own
 Store = Callable[[Array, Array], tuple[Array, Array]]
 Block = Callable[[Any, Array, Store], Array]
-FEW_LAYERS = 16  # up to which a step on a CPU is not scanned
+FEW_LAYERS = 64  # up to which a step on a CPU is not scanned
 FEW_ROWS, LARGE_MATRIX = 64, 2**17  # numbers of rows and of entries between which XLA's products on a CPU are slow
 
 

@@ -64,12 +64,14 @@ class Decoder:
         compute: how.
         mesh: where; its axes are those of `llm_bridge.model.sharding`.
         adapter_scale: factor of low-rank adapters, alpha / rank.
+        temperature: what the head's logits are divided by; a part of the policy, so of all that is made of it.
     """
 
     architecture: Architecture
     compute: Compute
     mesh: Mesh
     adapter_scale: float = 0.0
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         """That the mesh has what `compute` asks for."""
@@ -91,8 +93,49 @@ class Decoder:
 
         return self._final_norm(weights, self._scan(block, x, self._layers(weights)))
 
+    def answers(
+        self,
+        weights: Weights,
+        prompts: tuple[Int[Array, "N P"], Bool[Array, "N P"]],
+        answers: tuple[Int[Array, "B R"], Bool[Array, "B R"]],
+    ) -> Float[Array, "B R D"]:
+        """Normalised activations that predict each token of answers, G = B / N of which follow each prompt.
+
+        The prompt goes through the model once for all of its answers, which see its keys and values: the same
+        activations as those of rows that hold prompt and answer, where rotations do not depend on a row's length.
+
+        Args:
+            weights: of the decoder.
+            prompts: tokens and which of them are no padding, all of it on the left.
+            answers: the same, prompt by prompt, padding on the right.
+        """
+        (tokens, real), (own, mask), g = prompts, answers, answers[0].shape[0] // prompts[0].shape[0]
+        lengths, after = jnp.sum(real, axis=1, dtype=jnp.int32), jnp.cumsum(mask, axis=1, dtype=jnp.int32)
+        at = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
+        x, view = self._begin(weights, tokens, at, lengths, visible(at, at, real))
+        before, shared = jnp.repeat(lengths, g)[:, None], jnp.repeat(real, g, axis=0)
+        own_at = jnp.maximum(before + after - 1, 0)
+        keys_at = jnp.concatenate([jnp.repeat(at, g, axis=0), own_at], axis=1)
+        seen = visible(own_at, keys_at, jnp.concatenate([shared, mask], axis=1))
+        y, own_view = self._begin(weights, own, own_at, before[:, 0] + after[:, -1], seen, keys_at)
+
+        def block(x: tuple[Array, Array], layer: Weights) -> tuple[tuple[Array, Array], None]:
+            (prompt, answer), (query, key, value) = x, self._qkv(layer, x[0], view)
+            key, value = _by_head(key), _by_head(value)
+            prompt = self._finish(layer, prompt, self._attend(layer, query, key, value, view))
+            query, *new = self._qkv(layer, answer, own_view)
+            key, value = (
+                jnp.concatenate([jnp.repeat(old, g, axis=0), _by_head(fresh)], axis=2)
+                for old, fresh in zip((key, value), new, strict=True)
+            )
+            return (prompt, self._finish(layer, answer, self._attend(layer, query, key, value, own_view))), None
+
+        x, y = self._scan(block, (x, y), self._layers(weights))
+        first = jnp.repeat(self._final_norm(weights, x[:, -1:]), g, axis=0)
+        return jnp.concatenate([first, self._final_norm(weights, y[:, :-1])], axis=1)
+
     def prefill(
-        self, weights: Weights, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+        self, weights: Weights, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
     ) -> tuple[Float[Array, "B D"], Cache]:
         """Read prompts that are padded on the left.
 
@@ -101,6 +144,7 @@ class Decoder:
             tokens: the prompts.
             padding: how many of a row's first tokens are none.
             n_slots: S, of the cache.
+            copies: how many rows each prompt then has, one after another: B = N times as many.
 
         Returns:
             Activations of the last token, and the cache, filled up to slot P - 1.
@@ -117,8 +161,9 @@ class Decoder:
 
         x, filled = jax.lax.scan(block, x, self._layers(weights), unroll=self.compute.unroll)
         room = ((0, 0), (0, 0), (0, 0), (0, n_slots - length), (0, 0))
-        keys, values = (self._place_cache(jnp.pad(part, room)) for part in filled)
-        return self._final_norm(weights, x[:, -1:])[:, 0], Cache(keys, values, padding)
+        keys, values = (self._place_cache(jnp.pad(jnp.repeat(part, copies, axis=1), room)) for part in filled)
+        hidden = jnp.repeat(self._final_norm(weights, x[:, -1:])[:, 0], copies, axis=0)
+        return hidden, Cache(keys, values, jnp.repeat(padding, copies))
 
     def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | cpu_steps.Apart, Cache]:
         """Weights and cache for `step` where that is fastest: on a CPU, if there are few layers, each by itself."""
@@ -165,7 +210,7 @@ class Decoder:
         return x, self._place_cache(keys), self._place_cache(values)
 
     def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
-        """Float32 logits, soft cap included."""
+        """Float32 logits, soft cap and temperature included."""
         if "head" not in weights:
             flat, matrix = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
             logits = jnp.matmul(flat, matrix.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
@@ -175,7 +220,7 @@ class Decoder:
         logits = logits.astype(jnp.float32)
         if (cap := self.architecture.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
-        return logits
+        return logits if self.temperature == 1 else logits / self.temperature
 
     def cache_shape(self, n_rows: int, n_slots: int) -> tuple[int, ...]:
         """[L, B, K, S, C]: of the keys, and of the values."""
@@ -221,7 +266,7 @@ class Decoder:
             layers["scale"] = jnp.asarray(a.score_scale, jnp.float32)
         return layers
 
-    def _scan(self, block, x: Array, layers: Weights) -> Array:
+    def _scan(self, block, x: Any, layers: Weights) -> Any:
         match self.compute.remat:
             case "layer":
                 block = jax.checkpoint(block, prevent_cse=False)

@@ -84,6 +84,8 @@ RANGES = {
     "epochs": COUNT,
     "learning_rate": POSITIVE,
     "decay_rounds": COUNT,
+    "warmup_rounds": Range(0, whole=True),
+    "weight_decay": ANY,
     "b1": DECAY,
     "b2": DECAY,
     "eps": POSITIVE,
@@ -99,6 +101,7 @@ RANGES = {
     "max_steps": COUNT,
     "steps": Range(0, whole=True),  # of `fit`, rounds that are behind included
     "eval_steps": COUNT,
+    "eval_share": Range(0, 1, below=True),
     "save_steps": COUNT,
     "save_minutes": ANY,
     "save_total_limit": COUNT,
@@ -110,7 +113,6 @@ RANGES = {
     # judges
     "num_train_epochs": POSITIVE,
     "per_device_train_batch_size": COUNT,
-    "weight_decay": ANY,
     "max_length": COUNT,
     "clip": POSITIVE,
     "concurrency": COUNT,
@@ -129,6 +131,7 @@ RANGES = {
 IN_PYTHON = {
     "num_generations": "group_size",
     "num_iterations": "epochs",
+    "warmup_steps": "warmup_rounds",
     "adam_beta1": "b1",
     "adam_beta2": "b2",
     "adam_epsilon": "eps",
@@ -138,7 +141,10 @@ IN_PYTHON = {
     "lora_r": "rank",
 }
 OF_MAGNETS = ("every", "rate", "power", "strength")
-OPTION = {name: option for option, name in IN_PYTHON.items()} | {"exports": "weights"}
+OPTION = {name: option for option, name in IN_PYTHON.items()} | {
+    "exports": "weights",
+    "schedule": "lr_scheduler_type",
+}
 
 
 def require(name: str, value: Any, *, optional: bool = False) -> None:

@@ -159,9 +159,8 @@ def checkpoint_folder(path: str | os.PathLike[str], patterns: Sequence[str], *, 
 def of_gguf(file: Path) -> BridgeError:
     """What is said of weights in GGUF, with what to do instead."""
     return BridgeError(
-        f"{file}: weights in GGUF are not read here: take the model's folder with safetensors, or write one with "
-        f"transformers and torch: AutoModelForCausalLM.from_pretrained({str(file.parent)!r}, gguf_file={file.name!r})"
-        ".save_pretrained(FOLDER), and AutoTokenizer likewise"
+        f"{file}: weights in GGUF are not read as they stand: mpo import gguf {file} FOLDER writes a folder that is; "
+        "or take the model's own, with safetensors"
     )
 
 

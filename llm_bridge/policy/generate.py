@@ -1,13 +1,16 @@
 """Generation: prompts are read once, then one compiled loop appends a token to every row until all have ended.
 
+Answers to one prompt share its reading: its keys and values are copied for each of them.
+
 Prompts are padded on the left to a length of a few sizes, and so is the cache, so another prompt length rarely compiles
 again. Settings are arguments of the compiled loop, not constants of it.
 
-Two log-probabilities are returned for each token. `log_probs` is that of `Policy.log_probs`: the whole vocabulary at
-temperature 1. It is what training compares, however the token was drawn. `sampling_log_probs` belongs to the
-distribution that it was drawn from, after temperature, top-k and top-p; it is 0 for greedy choices.
+Two log-probabilities are returned for each token. `log_probs` is that of `Policy.log_probs`: the whole vocabulary, at
+the policy's own temperature. It is what training compares, however the token was drawn. `sampling_log_probs` belongs to
+the distribution that it was drawn from, after the call's temperature, top-k and top-p; it is 0 for greedy choices.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -43,9 +46,12 @@ class Steps(Protocol):
         ...
 
     def prefill(
-        self, weights: Any, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+        self, weights: Any, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
     ) -> tuple[Float[Array, "B D"], Any]:
-        """Read prompts padded on the left: activations [B, D] of the last token, and a cache with room for n_slots."""
+        """Read prompts padded on the left: activations [B, D] of the last token, and a cache with room for n_slots.
+
+        Each prompt has so many rows of both as there are copies, one after another.
+        """
         ...
 
     def apart(self, weights: Any, cache: Any) -> tuple[Any, Any]:
@@ -69,7 +75,7 @@ class Generation(NamedTuple):
     Attributes:
         tokens: padded at the end of each row.
         mask: which of them were generated; the token that ended a row is one of them.
-        log_probs: under the whole distribution at temperature 1; 0 at padding.
+        log_probs: under the policy's whole distribution, as of `Policy.log_probs`; 0 at padding.
         sampling_log_probs: under the distribution that was drawn from; 0 at padding.
     """
 
@@ -88,6 +94,7 @@ class Shape(NamedTuple):
         truncates: it applies top-k and top-p.
         pad_token: what fills the rest of a row.
         generator: of the key, as `jax.random.key_impl` names it.
+        copies: rows of each prompt, one after another.
     """
 
     n_new: int
@@ -95,6 +102,7 @@ class Shape(NamedTuple):
     truncates: bool
     pad_token: int
     generator: str
+    copies: int = 1
 
 
 class State(NamedTuple):
@@ -122,7 +130,7 @@ def run(
     decoder: Steps,
     shape: Shape,
     weights: Any,
-    prompts: tuple[Int[Array, "B P"], Int[Array, " B"]],
+    prompts: tuple[Int[Array, "N P"], Int[Array, " N"]],
     settings: Settings,
 ) -> Generation:
     """Continue prompts.
@@ -136,12 +144,13 @@ def run(
         settings: key, temperature, truncation and stop sequences, which change without compiling again.
     """
     tokens, padding = prompts
-    n_rows, length = tokens.shape
-    hidden, cache = decoder.prefill(weights, tokens, padding, length + shape.n_new)
+    n_rows, length = tokens.shape[0] * shape.copies, tokens.shape[1]
+    hidden, cache = decoder.prefill(weights, tokens, padding, length + shape.n_new, shape.copies)
+    newest, empty = (jnp.repeat(part, shape.copies) for part in (tokens[:, -1], padding == length))
     blank = jnp.zeros((n_rows, shape.n_new), jnp.float32)
     out = Generation(jnp.full(blank.shape, shape.pad_token, jnp.int32), jnp.zeros(blank.shape, bool), blank, blank)
     recent = jnp.full((n_rows, settings.stop.shape[1]), -2, jnp.int32)
-    start = State(jnp.zeros((), jnp.int32), tokens[:, -1], recent, padding == length, cache, out)
+    start = State(jnp.zeros((), jnp.int32), newest, recent, empty, cache, out)
     state = _append(decoder, shape, weights, hidden, start, settings)
 
     def goes_on(state: State) -> Array:
@@ -203,9 +212,21 @@ def bucket(n: int, smallest: int = SMALLEST_BUCKET) -> int:
     return size
 
 
+def copies_of(prompts: TokenPrompts, n_shares: int) -> int:
+    """How many rows in a row have the same prompt, as far as the prompts are divided evenly over the devices' shares.
+
+    Args:
+        prompts: of each row.
+        n_shares: among which rows are divided.
+    """
+    changes = [i for i in range(1, len(prompts)) if not np.array_equal(prompts[i - 1], prompts[i])]
+    copies = math.gcd(len(prompts), *changes)
+    return copies if n_shares == 1 or len(prompts) // copies % n_shares == 0 else 1
+
+
 def padded_left(
     prompts: TokenPrompts, n_rows: int, pad_token: int
-) -> tuple[Int[np.ndarray, "B P"], Int[np.ndarray, " B"]]:
+) -> tuple[Int[np.ndarray, "N P"], Int[np.ndarray, " N"]]:
     """Prompts of one bucket's length, rows that are none appended; tokens, and the padding of each row."""
     length = bucket(max(len(prompt) for prompt in prompts))
     tokens = np.full((n_rows, length), pad_token, np.int32)

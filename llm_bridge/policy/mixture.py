@@ -43,10 +43,16 @@ class Mixture:
         return self.decoder.mesh
 
     def prefill(
-        self, weights: tuple[Weights, Weights], tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+        self,
+        weights: tuple[Weights, Weights],
+        tokens: Int[Array, "N P"],
+        padding: Int[Array, " N"],
+        n_slots: int,
+        copies: int = 1,
     ) -> tuple[Float[Array, "B V"], tuple[Cache, Cache]]:
         """Read left-padded prompts with both: the mixture's logits [B, V] after the last token, and two caches."""
-        hidden, caches = zip(*(self.decoder.prefill(each, tokens, padding, n_slots) for each in weights), strict=True)
+        both = (self.decoder.prefill(each, tokens, padding, n_slots, copies) for each in weights)
+        hidden, caches = zip(*both, strict=True)
         return self._mixed(weights, hidden), caches
 
     def apart(self, weights: tuple[Weights, Weights], cache: tuple[Cache, Cache]) -> tuple[Any, Any]:

@@ -22,10 +22,10 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.decoder import Decoder
-from llm_bridge.model.ranges import require
+from llm_bridge.model.ranges import POSITIVE, SettingError, require
 from llm_bridge.model.sharding import whole
 from llm_bridge.policy import scoring
-from llm_bridge.policy.generate import Generation, Shape, bucket, padded_left, run, stop_table
+from llm_bridge.policy.generate import Generation, Shape, bucket, copies_of, padded_left, run, stop_table
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.policy.scoring import Comparison
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
@@ -104,7 +104,8 @@ class Policy(nnx.Module):
         the weights. See `on` for the way back to a mesh.
         """
         d = self.decoder
-        return _unpickled, (d.architecture, d.compute, d.adapter_scale, sharding.gathered(self.arrays()), self.origin)
+        settings = {"adapter_scale": d.adapter_scale, "temperature": d.temperature}
+        return _unpickled, (d.architecture, d.compute, settings, sharding.gathered(self.arrays()), self.origin)
 
     def __copy__(self) -> "Policy":
         """Another object with the same weights, which are not copied; `copy` copies them."""
@@ -149,6 +150,22 @@ class Policy(nnx.Module):
             for name, array in sharding.gathered(self.arrays()).items()
         }
         return Policy(replace(self.decoder, mesh=mesh), found, self.origin)
+
+    def with_temperature(self, temperature: float) -> "Policy":
+        """The policy whose logits are divided by a temperature; the weights are not copied.
+
+        It is another policy: its log-probabilities, what it draws, the magnet and the start of a run that begins with
+        it, and what `save` writes are all those of the divided logits.
+
+        Args:
+            temperature: of the weights' own logits, not of this policy's.
+
+        Raises:
+            BridgeError: it is not above 0.
+        """
+        if complaint := POSITIVE.complaint("temperature", temperature):
+            raise SettingError(complaint)
+        return Policy(replace(self.decoder, temperature=float(temperature)), self.arrays(), self.origin)
 
     def with_compute(self, **changes: Any) -> "Policy":
         """The same weights, not copied, with attributes of `Compute` changed, such as `dtype="bfloat16"`."""
@@ -226,7 +243,7 @@ class Policy(nnx.Module):
             key: of all draws, one of `jax.random`; a row's draws depend on it and the row's number only. Not needed if
                 greedy.
             max_new_tokens: the most that is appended.
-            temperature: what logits are divided by; 0 takes the likeliest token.
+            temperature: what the policy's logits are divided by; 0 takes the likeliest token.
             top_k: draw from the k likeliest only.
             top_p: draw from the fewest tokens only that have this probability together.
             stop: token ids, or sequences of them, that end a row; None for those of the checkpoint, () for none.
@@ -238,7 +255,8 @@ class Policy(nnx.Module):
         a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
         self.check_prompts(prompts, max_new_tokens)
         check_sampling(temperature, top_k, top_p, key)
-        origin, n_rows = self.origin, -(-len(prompts) // n_shares) * n_shares
+        origin, copies = self.origin, copies_of(prompts, n_shares)
+        n_rows = -(-len(prompts) // copies // n_shares) * n_shares
         key = jax.random.key(0) if key is None else key
         numbers: Any = (
             np.asarray(jax.random.key_data(key)),
@@ -251,9 +269,9 @@ class Policy(nnx.Module):
         settings = Settings(*numbers)
         truncates = top_k is not None or (top_p is not None and bool(top_p < 1))
         greedy, generator = bool(temperature == 0), str(jax.random.key_impl(key))
-        shape = Shape(bucket(max_new_tokens), greedy, truncates, origin.pad_token, generator)
+        shape = Shape(bucket(max_new_tokens), greedy, truncates, origin.pad_token, generator, copies)
         place = sharding.rows(self.mesh, 1)
-        batch = jax.device_put(padded_left(prompts, n_rows, origin.pad_token), place)
+        batch = jax.device_put(padded_left(prompts[::copies], n_rows, origin.pad_token), place)
         found = run(self.decoder, shape, self.arrays(), batch, settings)
         self._numbers(found.log_probs)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
@@ -327,16 +345,20 @@ class Policy(nnx.Module):
                 raise BridgeError(f"expected chunk to be a number of tokens >= 1, got {wanted!r}")
             return wanted
         n_rows = -(-tokens.shape[0] // sharding.n_row_shares(self.mesh))
-        return scoring.chunk_length(n_rows, tokens.shape[1], self.architecture.vocabulary)
+        return scoring.chunk_length(n_rows, tokens.shape[1] - 1, self.architecture.vocabulary)
 
 
 def _unpickled(
-    architecture: Architecture, compute: Compute, scale: float, weights: dict[str, np.ndarray], origin: Origin
+    architecture: Architecture,
+    compute: Compute,
+    settings: dict[str, float],
+    weights: dict[str, np.ndarray],
+    origin: Origin,
 ) -> Policy:
     """A policy that was pickled, on the first device."""
     mesh = sharding.as_mesh(None)
     placed = {name: sharding.put(array, whole(mesh)) for name, array in weights.items()}
-    return Policy(Decoder(architecture, compute, mesh, scale), placed, origin)
+    return Policy(Decoder(architecture, compute, mesh, **settings), placed, origin)
 
 
 def integers(tokens: Any) -> Any:

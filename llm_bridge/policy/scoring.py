@@ -2,7 +2,7 @@
 
 Entry (b, t) of every result concerns token t of row b given the tokens before it; it is 0 where there is nothing to
 predict: at a row's first token and at padding. Everything is float32, whatever the weights are, and from one softmax
-over the whole vocabulary at temperature 1.
+over the whole vocabulary, at the policy's temperature.
 
 Logits are made for a chunk of tokens at a time, and made again in the backward pass (Chen et al. 2016), so memory is
 that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is 0, rounding apart.
@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from llm_bridge.model import sharding
 from llm_bridge.model.decoder import Decoder, Weights
 
 LOGITS_AT_A_TIME = 2**24  # float32 logits of a chunk on each share of the rows: 64 MiB
@@ -38,36 +39,54 @@ class Comparison(NamedTuple):
 Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
 
 
+def activations(
+    decoder: Decoder, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
+) -> Float[Array, "B R D"]:
+    """What the last R tokens of every row are predicted from.
+
+    Args:
+        decoder, weights: of a policy.
+        batch: tokens, and which of them are no padding.
+        answers: R; None for all tokens but the first, R = T - 1.
+        group: so many rows, one after another, begin with the same T - R tokens, padded on the left, which then go
+            through the model once for all of them.
+    """
+    tokens, mask = batch
+    (n_rows, length), a = tokens.shape, decoder.architecture
+    before = length - (length - 1 if answers is None else answers)
+    even = n_rows // group % sharding.n_row_shares(decoder.mesh) == 0
+    if group == 1 or not even or any(rotary.depends_on_length for rotary in a.rotaries):
+        return decoder.hidden(weights, tokens, mask)[:, before - 1 : -1]
+    prompts, own = ((part[::group, :before], part[:, before:]) for part in batch)
+    return decoder.answers(weights, *zip(prompts, own, strict=True))
+
+
 def visit(
-    policies: Sequence[tuple[Decoder, Weights]],
-    batch: Batch,
+    heads: Sequence[tuple[Decoder, Weights]],
+    hidden: Sequence[Float[Array, "B R D"]],
+    targets: Int[Array, "B R"],
     of_chunk: Callable[..., Any],
-    *arrays: Float[Array, "B T"],
     chunk: int,
 ) -> Any:
     """Call a function of whole distributions for some tokens of every row at a time.
 
     Args:
-        policies: whose distributions are wanted.
-        batch: tokens, and which of them are no padding.
-        of_chunk: of the log-probabilities [B, t, V] of each policy, as a tuple, the tokens [B, t] that they predict,
-            and the same tokens of further arrays; returns arrays [B, t].
-        arrays: these further ones.
+        heads: of the policies whose distributions are wanted.
+        hidden: what each of them predicts the tokens from, as `activations` gives it.
+        targets: the tokens.
+        of_chunk: of the log-probabilities [B, t, V] of each policy, as a tuple, and the tokens [B, t] that they
+            predict; returns arrays [B, t].
         chunk: how many tokens at a time.
 
     Returns:
-        What `of_chunk` returns, for all tokens; 0 where there is nothing to predict.
+        What `of_chunk` returns, for all tokens, also where there is nothing to predict.
     """
-    tokens, mask = batch
-    hidden = tuple(decoder.hidden(weights, tokens, mask)[:, :-1] for decoder, weights in policies)
 
     def of_hidden(*parts: Array) -> Any:
-        n = len(policies)
-        logits = (decoder.logits(w, part) for (decoder, w), part in zip(policies, parts[:n], strict=True))
-        return of_chunk(tuple(map(jax.nn.log_softmax, logits)), *parts[n:])
+        logits = (decoder.logits(w, part) for (decoder, w), part in zip(heads, parts[:-1], strict=True))
+        return of_chunk(tuple(map(jax.nn.log_softmax, logits)), parts[-1])
 
-    found = _by_chunks(of_hidden, (*hidden, tokens[:, 1:], *(array[:, 1:] for array in arrays)), chunk)
-    return jax.tree.map(lambda part: _where_predicted(part, mask), found)
+    return _by_chunks(of_hidden, (*hidden, targets), chunk)
 
 
 @partial(jax.jit, static_argnames=("decoder", "chunk"))
@@ -75,12 +94,19 @@ def log_probs(
     decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
 ) -> Float[Array, "B T"]:
     """Log-probability of each token given those before it."""
+    hidden = activations(decoder, weights, (tokens, mask))
+    return _where_predicted(scores(decoder, weights, hidden, tokens[:, 1:], chunk), mask)
+
+
+def scores(
+    decoder: Decoder, weights: Weights, hidden: Float[Array, "B R D"], targets: Int[Array, "B R"], chunk: int
+) -> Float[Array, "B R"]:
+    """Log-probability of each target, from what it is predicted from."""
 
     def of_chunk(hidden: Array, targets: Array) -> Array:
         return target_log_probs(decoder.logits(weights, hidden), targets)
 
-    hidden = decoder.hidden(weights, tokens, mask)
-    return _where_predicted(_by_chunks(of_chunk, (hidden[:, :-1], tokens[:, 1:]), chunk), mask)
+    return _by_chunks(of_chunk, (hidden, targets), chunk)
 
 
 @partial(jax.jit, static_argnames=("decoder", "magnet_decoder", "chunk"))
@@ -97,18 +123,21 @@ def compare(
     def of_chunk(logs: tuple[Array, Array], targets: Array) -> Comparison:
         return Comparison(at(logs[0], targets), at(logs[1], targets), kl_divergence(*logs))
 
-    return visit([(decoder, weights), (magnet_decoder, magnet_weights)], batch, of_chunk, chunk=chunk)
+    heads = [(decoder, weights), (magnet_decoder, magnet_weights)]
+    hidden = [activations(*each, batch) for each in heads]
+    found = visit(heads, hidden, batch[0][:, 1:], of_chunk, chunk)
+    return jax.tree.map(lambda part: _where_predicted(part, batch[1]), found)
 
 
-def chunk_length(n_rows: int, length: int, vocabulary: int) -> int:
+def chunk_length(n_rows: int, n_targets: int, vocabulary: int) -> int:
     """How many tokens of every row have their logits made at a time.
 
     Args:
         n_rows: rows of a device's share.
-        length: T.
+        n_targets: R, tokens of a row that are predicted.
         vocabulary: V.
     """
-    return max(1, min(length - 1, LOGITS_AT_A_TIME // (n_rows * vocabulary)))
+    return max(1, min(n_targets, LOGITS_AT_A_TIME // (n_rows * vocabulary)))
 
 
 def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: int) -> Any:

@@ -63,11 +63,13 @@ class Rows:
         length: T, most tokens of a prompt with its answer.
         learned: rows whose gradient is computed at once.
         generated: rows that are drawn at once.
+        answers: last tokens of a row that logits are made for; None for all but the first.
     """
 
     length: int
     learned: int
     generated: int
+    answers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,10 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     learning = {
         "gradient": (times.gradients + accumulated) * trained,
         "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
-        "logits": (times.logits * _logits(a, learned, rows.length) + times.tables * a.vocabulary * a.width * wide)
+        "logits": (
+            times.logits * _logits(a, learned, rows.answers or rows.length - 1)
+            + times.tables * a.vocabulary * a.width * wide
+        )
         // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
@@ -213,7 +218,7 @@ def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int
             return a.n_layers * tokens * kept + inside
 
 
-def _logits(a: Architecture, n_rows: int, length: int) -> int:
+def _logits(a: Architecture, n_rows: int, n_targets: int) -> int:
     """Bytes of one array of logits, of a chunk where there are chunks."""
-    chunk = chunk_length(n_rows, length, a.vocabulary) if length > 1 else 1
+    chunk = chunk_length(n_rows, n_targets, a.vocabulary)
     return FLOAT * min(n_rows * chunk * a.vocabulary, max(LOGITS_AT_A_TIME, n_rows * a.vocabulary))

@@ -19,6 +19,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,13 @@ class RunState:
         """Steps of which there is a checkpoint, whole or not, the newest last."""
         names = (NAME.fullmatch(path.name) for path in self.folder.glob("step_*"))
         return sorted(int(name[1]) for name in names if name)
+
+    def begun_as(self) -> dict[str, Any]:
+        """The identity of the run that the newest checkpoint is of; {} where there is none that says it."""
+        for step in reversed(self.steps()):
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                return dict(json.loads((self._path(step) / POSITION).read_text("utf-8"))["identity"])
+        return {}
 
     def discard(self) -> None:
         """Remove every checkpoint."""

@@ -1,11 +1,12 @@
-"""Being told to stop (SIGTERM, Ctrl-C): at once while a judge is asked, otherwise when the round is done, or soon.
+"""Being told to stop (SIGTERM, Ctrl-C): at once while a judge is asked, otherwise at the next safe place, or soon.
 
 A cloud machine that is taken away sends SIGTERM and waits for half a minute. A judge may take minutes and changes
 nothing, so it is left in the middle. Anything else in a round is one call into XLA, which compiles, draws or learns,
-and Python hears signals between two bytecodes only. So a thread hears them as well and looks at its watch (seconds
-after the first signal):
+and Python hears signals between two bytecodes only. Between two calls, until the update begins, the round is given up
+(`check`). A thread hears signals as well, and looks at its watch (seconds after the first signal):
 
-    0           nothing was done since the newest checkpoint: the thread ends the process
+    0           nothing was done since the newest checkpoint: the thread ends the process. Otherwise it says what is
+                waited for; and where that took longer than may be waited when it was done before, nothing is waited for
     1 or 10     (Ctrl-C, SIGTERM) the round is not done: the thread has the state before the round written and ends the
                 process. An update overwrites the state that it starts from; while it runs there is nothing to write
     25          (SIGTERM) the thread ends the process with the checkpoints that there are
@@ -27,9 +28,11 @@ from typing import Any, NoReturn
 
 from llm_bridge.judges import columns_for, dry_run, keyed, name_of
 from llm_bridge.model.architecture import BridgeError
+from llm_bridge.run.phases import Doing
 from mmd.host import folder_lock
 
 APART = 1.0  # seconds between two signals; what comes sooner, as from GNU timeout, is the same one again
+SOON = 0.25  # seconds in which a run may stop without a word of what it waits for
 PATIENCE = {signal.SIGINT: APART, signal.SIGTERM: 10.0}  # seconds in which a round may still come to its end
 LIMIT = {signal.SIGTERM: 25.0}  # seconds after which the process ends in any case
 
@@ -51,12 +54,14 @@ class Termination:
         kept: the rounds of the newest checkpoint.
         rescue: called by another thread than the main one: writes a checkpoint of the rounds that are done and returns
             their number; None where that is not possible now.
+        doing: what the run is doing; None where nobody knows.
     """
 
     def __init__(self) -> None:
         self.rounds: int | None = None
         self.kept: Callable[[], int] = lambda: 0
         self.rescue: Callable[[], int | None] = lambda: None
+        self.doing: Callable[[], Doing | None] = lambda: None
         self._number: int | None = None
         self._at_once = False
 
@@ -133,18 +138,26 @@ class Termination:
     def _plan(self, number: int) -> list[tuple[float, Callable[[int], None]]]:
         """What the thread does, in seconds after the first signal."""
         patience, limit = PATIENCE[signal.Signals(number)], LIMIT.get(signal.Signals(number))
-        plan = [(0.0, self._leave_if_nothing_was_done), (APART, self._say_what_is_waited_for), (patience, self._rescue)]
+        at_once = [(0.0, self._leave_if_nothing_was_done), (0.0, self._rescue_if_it_is_long)]
+        plan = [*at_once, (SOON, self._say_what_is_waited_for), (patience, self._rescue)]
         return plan if limit is None else [*plan, (limit, self._give_up)]
 
     def _leave_if_nothing_was_done(self, number: int) -> None:
         if self.rounds is not None and not self._at_once:
             _leave(number, f"told to stop by {signal.Signals(number).name}, {what_is_kept(self.rounds)}")
 
+    def _rescue_if_it_is_long(self, number: int) -> None:
+        doing, patience = self.doing(), PATIENCE[signal.Signals(number)]
+        if doing is not None and doing.left is not None and doing.left > patience and not self._at_once:
+            self._rescue(number)
+
     def _say_what_is_waited_for(self, number: int) -> None:
-        limit = LIMIT.get(signal.Signals(number))
+        if self._at_once:
+            return  # the main thread leaves the judge
+        limit, doing, name = LIMIT.get(signal.Signals(number)), self.doing(), signal.Signals(number).name
         latest = f", in {limit:.0f} seconds at the latest" if limit else ""
-        name = signal.Signals(number).name
-        _say(f"{name}: the run stops when the round is done{latest}; a second signal ends it at once")
+        now, until = ("", "round") if doing is None or doing.phase is None else (f"{doing}; ", doing.phase)
+        _say(f"{name}: {now}the run stops when the {until} is done{latest}; a second signal ends it at once")
 
     def _rescue(self, number: int) -> None:
         rounds = None

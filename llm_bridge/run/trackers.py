@@ -1,7 +1,7 @@
 """Where metrics go besides `metrics.jsonl`: TensorBoard files, Weights & Biases.
 
-A tracker has `feed(number, metrics)` and `close()`. Whatever one of them raises ends the tracker and not the run; that
-is the business of `llm_bridge.run.training_log`.
+A tracker has `feed(number, metrics)`, `feed_samples(number, samples)` and `close()`. Whatever one of them raises ends
+the tracker and not the run; that is the business of `llm_bridge.run.training_log`.
 """
 
 import importlib
@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
+
+from llm_bridge.run.samples import COLUMNS, SampleTable
 
 NAMES = {"tensorboard": "TensorBoard", "wandb": "Weights & Biases"}
 
@@ -26,6 +28,9 @@ class Tracker(Protocol):
             metrics: name -> value, finite ones only.
         """
 
+    def feed_samples(self, number: int, samples: SampleTable) -> None:
+        """Take answers after a round; 0 for those before the first."""
+
     def close(self) -> None:
         """The run is over."""
 
@@ -41,6 +46,11 @@ class TensorBoard:
         """Write each metric as a scalar at step `number`, and flush."""
         for name, value in metrics.items():
             self._writer.add_scalar(name, value, number)
+        self._writer.flush()
+
+    def feed_samples(self, number: int, samples: SampleTable) -> None:
+        """Write the answers as a text, `samples`."""
+        self._writer.add_text("samples", samples.markdown(), number)
         self._writer.flush()
 
     def close(self) -> None:
@@ -63,11 +73,17 @@ class Wandb:
         if not (done and file.exists()):
             file.write_text(uuid.uuid4().hex)
         config = yaml.safe_load(options.read_text("utf-8")) if options.exists() else None
+        self._module = module
         self._run = module.init(dir=str(folder), id=file.read_text(), resume="allow", config=config)
 
     def feed(self, number: int, metrics: Mapping[str, float]) -> None:
         """Log the metrics as step `number` of the wandb run."""
         self._run.log(dict(metrics), step=number)
+
+    def feed_samples(self, number: int, samples: SampleTable) -> None:
+        """Log the answers as a table, `samples`."""
+        shown = self._module.Table(columns=list(COLUMNS), data=[list(row) for row in samples.rows])
+        self._run.log({"samples": shown}, step=number)
 
     def close(self) -> None:
         """Finish the wandb run."""

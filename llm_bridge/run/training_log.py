@@ -1,32 +1,30 @@
-"""What a run says of itself: `metrics.jsonl`, trackers, progress on stderr.
+"""What a run says of itself: `metrics.jsonl`, `samples.jsonl`, trackers, progress on stderr.
 
 `metrics.jsonl` has one JSON object a round, written when the round is done and never changed. A run that resumes first
 drops the rounds after its checkpoint, which it is going to repeat, and half a line that a killed process may have left;
-so each round stands there once. What is not a number is null. A tracker that fails is left out with a warning, and the
-run goes on. Only the first process writes.
+so each round stands there once. What is not a number is null. Round 0 is what was measured before the first one.
+`samples.jsonl` has in the same way the answers that a win rate is made of. A tracker that fails is left out with a
+warning, and the run goes on. Only the first process writes.
 """
 
 import json
 import math
 import os
-import sys
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TextIO
 
 import jax
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from llm_bridge.model.architecture import BridgeError
+from llm_bridge.run.phases import Phases, is_of_a_clock
+from llm_bridge.run.progress import Reporter
+from llm_bridge.run.samples import Sample, table
 from llm_bridge.run.trackers import NAMES, Tracker, tracker
 
-FILE = "metrics.jsonl"
-SECONDS_BETWEEN_LINES = 10.0
-SHOWN = ("loss", "kl/magnet", "entropy", "response_length", "judge/failed_frac", "accuracy", "skipped", "eval/win_rate")
+FILE, SAMPLES = "metrics.jsonl", "samples.jsonl"
 
 
 class TrainingLog:
@@ -39,6 +37,10 @@ class TrainingLog:
         done: rounds that are behind; what was logged of later ones is dropped.
         trackers: which of `llm_bridge.run.trackers` are fed besides the file.
         quiet: show no progress.
+
+    Attributes:
+        phases: the run's clock.
+        reporter: says how far the run is.
     """
 
     def __init__(
@@ -51,19 +53,22 @@ class TrainingLog:
         trackers: tuple[str, ...] = (),
         quiet: bool = False,
     ):
-        self._folder, self._label, self._total, self._done = folder, label, total, done
-        self._names, self._quiet = trackers, quiet
-        self._stack, self._file, self._bar = ExitStack(), None, None
+        self._folder, self._done, self._names = folder, done, trackers
+        self._stack, self._file, self._samples = ExitStack(), None, None
         self._trackers: dict[str, Tracker] = {}
-        self._began = self._said = time.monotonic()
+        self.phases = Phases()
+        first = jax.process_index() == 0
+        self.reporter = Reporter(label, total, done, self.phases, quiet=quiet or not first)
 
     def __enter__(self) -> "TrainingLog":
+        self._stack.enter_context(self.phases)
         if jax.process_index() == 0:
             self._file = self._stack.enter_context(continued(self._folder / FILE, self._done))
+            if (self._folder / SAMPLES).exists():
+                self._samples = self._stack.enter_context(continued(self._folder / SAMPLES, self._done))
             made = {name: tracker(name, self._folder, self._done) for name in self._names}
             self._trackers = {name: one for name, one in made.items() if one is not None}
-            if sys.stderr.isatty() and not self._quiet:
-                self._bar = self._stack.enter_context(self._progress())
+        self._stack.enter_context(self.reporter)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,15 +86,33 @@ class TrainingLog:
             return
         row = {"round": number} | {name: float(value) for name, value in metrics.items()}
         finite = {name: value if math.isfinite(value) else None for name, value in row.items()}
-        try:
-            self._file.write(json.dumps(finite) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise BridgeError(f"{self._folder / FILE}: cannot be written ({error.strerror})") from None
+        self._append(self._file, FILE, [finite])
         told = {name: value for name, value in metrics.items() if math.isfinite(value)}
         for name in [*self._trackers]:
             self._tracked(name, self._trackers[name].feed, number, told)
-        self._show(number, metrics)
+        self.reporter.round(number, metrics)
+
+    def write_samples(self, number: int, samples: Sequence[Sample]) -> None:
+        """Log the answers that a round's win rate is made of; a few of them are shown.
+
+        Raises:
+            BridgeError: the file cannot be written.
+        """
+        if self._file is None or not samples:
+            return
+        self._samples = self._samples or self._stack.enter_context(continued(self._folder / SAMPLES, self._done))
+        self._append(self._samples, SAMPLES, [{"round": number} | sample._asdict() for sample in samples])
+        shown = table(number, samples)
+        for name in [*self._trackers]:
+            self._tracked(name, self._trackers[name].feed_samples, number, shown)
+        self.reporter.say(shown.rich())
+
+    def _append(self, file: TextIO, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        try:
+            file.writelines(f"{json.dumps(row)}\n" for row in rows)
+            file.flush()
+        except OSError as error:
+            raise BridgeError(f"{self._folder / name}: cannot be written ({error.strerror})") from None
 
     def _tracked(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
         """Do something with a tracker, which may fail."""
@@ -99,28 +122,17 @@ class TrainingLog:
             del self._trackers[name]
             warnings.warn(f"{NAMES[name]} is no longer fed ({error})", stacklevel=3)
 
-    def _show(self, number: int, metrics: Mapping[str, float]) -> None:
-        report = ", ".join(f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics)
-        now = time.monotonic()
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=number, report=report)
-        elif not self._quiet and (now - self._said >= SECONDS_BETWEEN_LINES or number == self._total):
-            self._said = now
-            pace = (now - self._began) / max(1, number - self._done)
-            sys.stderr.write(f"{self._label}: round {number} of {self._total}, {report}, {pace:.3g} s a round\n")
-            sys.stderr.flush()
 
-    def _progress(self) -> Progress:
-        columns = (TextColumn("{task.description}"), BarColumn(12), MofNCompleteColumn(), TimeRemainingColumn())
-        bar = Progress(*columns, TextColumn("{task.fields[report]}"), console=Console(stderr=True), transient=True)
-        bar.add_task(self._label, total=self._total, completed=self._done, report="compiling")
-        return bar
+def rows(path: str | os.PathLike[str], *, times: bool = True) -> list[dict[str, Any]]:
+    """The rounds of a `metrics.jsonl`; what a killed process left behind the last line end is none.
 
-
-def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The rounds of a `metrics.jsonl`; what a killed process left behind the last line end is none."""
+    Args:
+        path: the file.
+        times: with what a clock says; without, a run that is repeated has the same rows.
+    """
     lines = Path(path).read_bytes().split(b"\n")[:-1]
-    return [json.loads(line) for line in lines]
+    found = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if times or not is_of_a_clock(k)} for row in found]
 
 
 def continued(path: Path, done: int) -> TextIO:

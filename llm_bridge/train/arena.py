@@ -34,6 +34,9 @@ class Samples(NamedTuple):
         log_probs: of those, by the sampler; 0 elsewhere.
         share: probability of each response in its group's expectation, where all responses are enumerated; None for
             draws, which count 1 / G each.
+        answers: how many columns, the last ones, hold the responses; the columns before them hold the prompt, the same
+            for all rows of a group, padded on the left. None where prompts and responses may be anywhere. It is no
+            array, so `Method.learn` takes it out before anything is traced.
     """
 
     tokens: Int[Array, "B T"]
@@ -41,6 +44,7 @@ class Samples(NamedTuple):
     response: Bool[Array, "B T"]
     log_probs: Float[Array, "B T"]
     share: Float[Array, "N G"] | None = None
+    answers: int | None = None
 
 
 @runtime_checkable

@@ -4,6 +4,10 @@
     gradient  =  of objective(seen, judged, numbers)
     weights   =  weights - learning rate * Adam's direction                 E times, on the same rows
 
+What does not change in a round is computed once: what the magnet, pi_k and the start predict each token from, or their
+log-probabilities where these are enough. Where responses are the last columns (`Samples.answers`), logits are made for
+these alone, and a prompt goes through the model once for its whole group.
+
 Gradients may be accumulated over parts of the prompts; a part holds whole groups, because some objectives compare the
 responses of a group. A step whose loss, gradient or learning rate is not finite does not happen, is counted, and leaves
 every weight and moment as it was, bit for bit. Adam's direction is bounded, so these three decide it before anything
@@ -11,18 +15,18 @@ new is made.
 
 What is trained and the optimizer's state are donated: their buffers become those of the result.
 
-Letters: as in `llm_bridge.train.arena`; V vocabulary, t tokens of a chunk.
+Letters: as in `llm_bridge.train.arena`; R last tokens of a row, among which its response is; V vocabulary, D width.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
 from llm_bridge.model.decoder import Decoder, Weights
@@ -43,6 +47,46 @@ def adam(
     return optax.chain(clip, optax.scale_by_adam(b1=b1, b2=b2, eps=eps, mu_dtype=dtype))
 
 
+class Once(NamedTuple):
+    """What is computed once a round.
+
+    Attributes:
+        hidden: what the magnet, pi_k and the start predict each token from, those of them whose whole distributions are
+            compared, in this order.
+        magnet, initial: log-probabilities of the tokens by the magnet and by the start, where these are enough.
+    """
+
+    hidden: tuple[Float[Array, "B R D"], ...]
+    magnet: Float[Array, "B R"] | None
+    initial: Float[Array, "B R"] | None
+
+
+class RoundRows(NamedTuple):
+    """A round's rows, or those of some of its prompts.
+
+    Attributes:
+        tokens, mask: as in `Samples`.
+        response: which of the last R tokens are the responses'.
+        share: each response's weight in the round's mean.
+        judged: what the judge says of them.
+        once: what is computed once a round; None before that.
+        before: log-probabilities by pi_k, `UNKNOWN` before the first step.
+    """
+
+    tokens: Int[Array, "B T"]
+    mask: Bool[Array, "B T"]
+    response: Bool[Array, "B R"]
+    share: Float[Array, "N G"]
+    judged: Judged
+    once: Once | None
+    before: Float[Array, "B R"]
+
+    @property
+    def targets(self) -> Int[Array, "B R"]:
+        """The last R tokens."""
+        return self.tokens[:, -self.response.shape[1] :]
+
+
 @dataclass(frozen=True)
 class Learner:
     """How a round's rows are learned from; hashable, so that equal learners share a compiled program.
@@ -53,6 +97,7 @@ class Learner:
         optimizer: gives the direction of a step; the learning rate is multiplied afterwards.
         epochs: E, steps.
         prompts_at_a_time: whose gradient is computed at once; None for all.
+        answers: as of `Samples`.
     """
 
     decoder: Decoder
@@ -60,6 +105,7 @@ class Learner:
     optimizer: optax.GradientTransformation
     epochs: int
     prompts_at_a_time: int | None
+    answers: int | None = None
 
     def steps(
         self, trained: Any, samples: Samples, judged: Judged, numbers: Numbers, rate: Array, others: Any
@@ -81,21 +127,24 @@ class Learner:
             divergence at each sampled prefix where the objective visits the magnet's whole distributions, otherwise
             the log-ratio of the sampled tokens, which may be negative.
         """
-        rows, policies, to_initial = self._once(trained[0], samples, judged, others)
-        sampled, n_prompts = samples.share is None, judged.payoff.shape[0]
-        loss = partial(self.loss, policies=policies, numbers=numbers, sampled=sampled)
+        base, magnet, initial = others
+        n_prompts = judged.payoff.shape[0]
         n_parts = n_prompts // (self.prompts_at_a_time or n_prompts)
-        loss_and_gradient = _by_parts(jax.value_and_grad(loss, has_aux=True), n_parts)
+        heads = self._heads(base, magnet, trained[0], initial)
+        rows = self._rows(samples, judged)
+        rows = rows._replace(once=_by_parts(partial(self._once, heads, base, magnet, initial), n_parts)(rows))
+        loss = partial(self.loss, base=base, heads=heads, numbers=numbers, sampled=samples.share is None)
+        loss_and_gradient = _summed_by_parts(jax.value_and_grad(loss, has_aux=True), n_parts)
+        log_probs = samples.log_probs[:, -rows.response.shape[1] :]
 
         def step(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], dict[str, Array]]:
             (weights, optimizer, counters), before = carry
-            (value, seen), gradient = loss_and_gradient(weights, (*rows, before))
+            (value, (seen, to_initial)), gradient = loss_and_gradient(weights, rows._replace(before=before))
             new, norm = self._updated((weights, optimizer, counters), value, gradient, rate)
-            metrics = {"loss": value, "grad_norm": norm} | _metrics(seen, samples.log_probs, to_initial)
+            metrics = {"loss": value, "grad_norm": norm} | _metrics(seen, log_probs, to_initial)
             return (new, seen.before), metrics
 
-        begin = (trained, jnp.full(samples.tokens.shape, UNKNOWN, jnp.float32))
-        ((weights, optimizer, after), _), found = jax.lax.scan(step, begin, length=self.epochs)
+        ((weights, optimizer, after), _), found = jax.lax.scan(step, (trained, rows.before), length=self.epochs)
         metrics = {name: values[0] for name, values in found.items()} | {"kl/step": found["kl/step"][-1]}
         counters = trained[2]
         metrics["skipped"] = (after.skipped - counters.skipped).astype(jnp.float32)
@@ -103,55 +152,76 @@ class Learner:
         return (weights, optimizer, after._replace(first_entropy=first)), metrics
 
     def loss(
-        self, weights: Weights, rows: Any, policies: tuple[Weights, ...], numbers: Numbers, sampled: bool
-    ) -> tuple[Float[Array, ""], Seen]:
+        self,
+        weights: Weights,
+        rows: RoundRows,
+        base: Weights,
+        heads: tuple[Weights, ...],
+        numbers: Numbers,
+        sampled: bool,
+    ) -> tuple[Float[Array, ""], tuple[Seen, Float[Array, "B R"] | None]]:
         """The loss of some prompts' rows, to be added to that of the others, and what the forward pass showed.
 
         Args:
             weights: which are trained.
-            rows: samples, `share` being each response's weight in the round's mean; judged; log-probabilities [B, T] of
-                the tokens by the magnet or None; and by pi_k, `UNKNOWN` before the first step.
-            policies: the base, and all weights of what else is visited: the magnet ("whole"), pi_k (`proximal`).
+            rows: the rows.
+            base: all other weights.
+            heads: weights of those whose whole distributions are compared, as `Once.hidden`.
             numbers: eta and alpha.
             sampled: whether the responses are draws.
-        """
-        samples, judged, magnet, before = rows
-        base, *others = policies
-        both = [(self.decoder, each) for each in (base | weights, *others)]
-        chunk = self._chunk(samples.tokens.shape)
-        found = scoring.visit(both, samples[:2], _of_distributions, chunk=chunk)
-        log_probs, spread, *divergences = (jnp.where(samples.response, each, 0) for each in found)
-        before = jnp.where(before == UNKNOWN, jax.lax.stop_gradient(log_probs), before)
-        to_policy = divergences.pop() if self.objective.proximal else None
-        to_magnet = divergences.pop() if self.objective.magnet == "whole" else None
-        known = (samples.response, samples.share, log_probs, before, magnet)
-        seen = Seen(*known, spread, to_magnet, to_policy, sampled)
-        return self.objective(seen, judged, numbers), seen._replace(sampled=None)
 
-    def _once(self, weights: Weights, samples: Samples, judged: Judged, others: Any) -> tuple[Any, Any, Array | None]:
-        """What is computed once a round: rows and policies of `loss`, and what estimates the divergence from the start.
-
-        That is of the round's first policy, token by token, as the divergence from the magnet is estimated.
+        Returns:
+            The loss; what is seen, and what estimates the divergence from the start, token by token.
         """
-        base, magnet, initial = others
+        once = rows.once
+        assert once is not None
+        hidden = self._activations(base | weights, rows)
+        both = [(self.decoder, each) for each in (base | weights, *heads)]
+        found = scoring.visit(both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows))
+        log_probs, spread, *divergences = (jnp.where(rows.response, each, 0) for each in found)
+        before = jnp.where(rows.before == UNKNOWN, jax.lax.stop_gradient(log_probs), rows.before)
+        to_magnet = divergences.pop(0) if self.objective.magnet == "whole" else None
+        to_policy = divergences.pop(0) if self.objective.proximal else None
+        to_initial = divergences.pop() if divergences else None if once.initial is None else log_probs - once.initial
+        seen = Seen(rows.response, rows.share, log_probs, before, once.magnet, spread, to_magnet, to_policy, sampled)
+        seen_of_all = (seen._replace(sampled=None), jax.lax.stop_gradient(to_initial))
+        return self.objective(seen, rows.judged, numbers), seen_of_all
+
+    def _rows(self, samples: Samples, judged: Judged) -> RoundRows:
+        """The rows of a round, without what is computed once; only tokens that follow another one are responses'."""
+        n, g = judged.payoff.shape
+        n_rows, length = samples.tokens.shape
+        share = jnp.full((n, g), 1 / g, jnp.float32) if samples.share is None else samples.share
+        first = length - (length - 1 if self.answers is None else self.answers)
+        response = samples.response[:, first:] & samples.mask[:, first:] & samples.mask[:, first - 1 : -1]
+        unknown = jnp.full((n_rows, length - first), UNKNOWN, jnp.float32)
+        return RoundRows(samples.tokens, samples.mask, response, share / n, judged, None, unknown)
+
+    def _heads(self, base: Weights, magnet: Weights, weights: Weights, initial: Weights) -> tuple[Weights, ...]:
+        """Weights of those whose whole distributions are compared, in the order of `Once.hidden`."""
+        whole = self.objective.magnet == "whole"
+        wanted = ((magnet, whole), (weights, self.objective.proximal), (initial, whole and bool(initial)))
+        return tuple(base | each for each, there in wanted if there)
+
+    def _once(
+        self, heads: tuple[Weights, ...], base: Weights, magnet: Weights, initial: Weights, rows: RoundRows
+    ) -> Once:
+        """What is computed once a round."""
         whole = self.objective.magnet == "whole"
 
-        def seen(of_chunk: Callable[..., Array], *policies: Weights) -> Float[Array, "B T"]:
-            decoded, chunk = [(self.decoder, base | each) for each in policies], self._chunk(samples.tokens.shape)
-            return jnp.where(samples.response, scoring.visit(decoded, samples[:2], of_chunk, chunk=chunk), 0)
+        def scored(weights: Weights) -> Float[Array, "B R"]:
+            everything = base | weights
+            hidden = self._activations(everything, rows)
+            found = scoring.scores(self.decoder, everything, hidden, rows.targets, self._chunk(rows))
+            return jnp.where(rows.response, found, 0)
 
-        def log_ratio(logs: tuple[Array, Array], targets: Array) -> Array:
-            return scoring.at(logs[0], targets) - scoring.at(logs[1], targets)
+        hidden = tuple(self._activations(each, rows) for each in heads)
+        by_magnet = scored(magnet) if self.objective.magnet == "sampled" and magnet else None
+        return Once(hidden, by_magnet, scored(initial) if initial and not whole else None)
 
-        divergence = (lambda logs, _: scoring.kl_divergence(*logs)) if whole else log_ratio
-        to_initial = seen(divergence, weights, initial) if initial else None
-        by_magnet = self.objective.magnet == "sampled" and magnet
-        magnet_log_probs = seen(lambda logs, targets: scoring.at(logs[0], targets), magnet) if by_magnet else None
-        visited = [*([base | magnet] if whole else []), *([base | weights] if self.objective.proximal else [])]
-        n, g = judged.payoff.shape
-        share = jnp.full((n, g), 1 / g, jnp.float32) if samples.share is None else samples.share
-        rows = (samples._replace(share=share / n), judged, magnet_log_probs)
-        return rows, (base, *visited), to_initial
+    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "B R D"]:
+        group = 1 if self.answers is None else rows.share.shape[1]
+        return scoring.activations(self.decoder, weights, rows[:2], rows.response.shape[1], group)
 
     def _updated(self, trained: Any, loss: Array, gradient: Weights, rate: Array) -> tuple[Any, Array]:
         """What is trained after a step, and the gradient's norm; only counted where something is not finite."""
@@ -166,9 +236,10 @@ class Learner:
         in_a_row = (counters.skipped_in_a_row + bad) * bad
         return (weights, state, counters._replace(skipped=counters.skipped + bad, skipped_in_a_row=in_a_row)), norm
 
-    def _chunk(self, shape: tuple[int, ...]) -> int:
-        n_rows = -(-shape[0] // sharding.n_row_shares(self.decoder.mesh))
-        return scoring.chunk_length(n_rows, shape[1], self.decoder.architecture.vocabulary)
+    def _chunk(self, rows: RoundRows) -> int:
+        n_rows, n_targets = rows.response.shape
+        n_rows = -(-n_rows // sharding.n_row_shares(self.decoder.mesh))
+        return scoring.chunk_length(n_rows, n_targets, self.decoder.architecture.vocabulary)
 
 
 def _of_distributions(logs: tuple[Float[Array, "B t V"], ...], targets: Array) -> tuple[Float[Array, "B t"], ...]:
@@ -177,29 +248,42 @@ def _of_distributions(logs: tuple[Float[Array, "B t V"], ...], targets: Array) -
     return scoring.at(ours, targets), scoring.entropy(ours), *(scoring.kl_divergence(ours, each) for each in others)
 
 
-def _by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Callable[..., Any]:
+def _by_parts(function: Callable[[RoundRows], Any], n_parts: int) -> Callable[[RoundRows], Any]:
+    """The same of all prompts' rows, computed for one part of them after another."""
+    return function if n_parts == 1 else lambda rows: _joined(jax.lax.map(function, _divided(rows, n_parts)))
+
+
+def _summed_by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Callable[..., Any]:
     """The same of all prompts, computed for one part of them after another: sums, and all that was seen."""
     if n_parts == 1:
         return loss_and_gradient
 
-    def of_all(weights: Weights, rows: Any) -> Any:
-        split = jax.tree.map(lambda a: a.reshape(n_parts, a.shape[0] // n_parts, *a.shape[1:]), rows)
-
-        def add(total: tuple[Array, Weights], part: Any) -> tuple[tuple[Array, Weights], Seen]:
+    def of_all(weights: Weights, rows: RoundRows) -> Any:
+        def add(total: tuple[Array, Weights], part: Any) -> tuple[tuple[Array, Weights], Any]:
             (loss, seen), gradient = loss_and_gradient(weights, part)
             return (total[0] + loss, jax.tree.map(jnp.add, total[1], gradient)), seen
 
         nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, weights))
-        (loss, gradient), seen = jax.lax.scan(add, nothing, split)
-        return (loss, jax.tree.map(lambda a: a.reshape(-1, a.shape[-1]), seen)), gradient
+        (loss, gradient), seen = jax.lax.scan(add, nothing, _divided(rows, n_parts))
+        return (loss, _joined(seen)), gradient
 
     return of_all
 
 
-def _metrics(seen: Seen, log_probs: Float[Array, "B T"], to_initial: Float[Array, "B T"] | None) -> dict[str, Array]:
+def _divided(rows: RoundRows, n_parts: int) -> Any:
+    """Arrays with an axis of parts before that of rows or prompts."""
+    return jax.tree.map(lambda a: a.reshape(n_parts, a.shape[0] // n_parts, *a.shape[1:]), rows)
+
+
+def _joined(parts: Any) -> Any:
+    """The inverse of `_divided`."""
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts)
+
+
+def _metrics(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array, "B R"] | None) -> dict[str, Array]:
     """Before a step; `log_probs` are the sampler's."""
 
-    def mean(values: Float[Array, "B T"]) -> Array:
+    def mean(values: Float[Array, "B R"]) -> Array:
         return jnp.sum(seen.weight * seen.by_response(values))
 
     ratio = seen.before - seen.log_probs

@@ -30,13 +30,14 @@ from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import RANGES, SettingError, require
 from llm_bridge.policy.policy import NotNumbersError, Policy, check_key
 from llm_bridge.text.data import take
-from llm_bridge.train import rollout, train_state
+from llm_bridge.train import rollout, schedule, train_state
 from llm_bridge.train.arena import Arena, Samples, Source
 from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.train.result import SKIPS_IN_A_ROW, Metrics, Result, Status
 from llm_bridge.train.rollout import Rollout
 from llm_bridge.train.train_state import TrainState
+from llm_bridge.train.watch import Watch, WatchedArena
 
 Schedule = Callable[[Int[Array, ""]], Any]
 Callback = Callable[[TrainState, Metrics], bool | None]
@@ -75,8 +76,12 @@ class Method:
         max_new_tokens: of a response.
         epochs: E, optimizer steps a round, each on all of its rows.
         learning_rate: of Adam.
-        decay_rounds: rounds over which the learning rate falls linearly to 0; None for those of `fit`, and no decay
-            where rounds are called one by one.
+        schedule: how the learning rate falls to 0, "linear" or "cosine", or "constant" where it does not; see
+            `llm_bridge.train.schedule`.
+        decay_rounds: rounds over which it falls; None for those of `fit`, and no decay where rounds are called one by
+            one.
+        warmup_rounds: rounds over which it rises first.
+        weight_decay: of AdamW; norms and biases do not decay.
         b1, b2: decay of Adam's moments. 0.9 for E >= 4; with E = 1 take b1 = 0.
         eps: Adam's; None for 0.16 / sqrt(number of trained weights), the size of each entry of a gradient of norm 0.16
             that is spread evenly. Near an equilibrium gradients are mostly noise, and a smaller eps amplifies the
@@ -98,7 +103,10 @@ class Method:
     max_new_tokens: int = 128
     epochs: int = 4
     learning_rate: float | Schedule = 1e-5
+    schedule: str = "linear"
     decay_rounds: int | None = None
+    warmup_rounds: int = 0
+    weight_decay: float = 0.0
     b1: float = 0.9
     b2: float = 0.999
     eps: float | None = None
@@ -153,9 +161,9 @@ class Method:
             raise SettingError(f"expected {{judge}} to be callable, got {self.judge!r}; {WANTED}{hint}")
         if not isinstance(self.watch_start, bool):
             raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
-        if self.first_moment not in FIRST_MOMENT:
-            wanted = " or ".join(map(repr, FIRST_MOMENT))
-            raise SettingError(f"expected {{first_moment}} to be {wanted}, got {self.first_moment!r}")
+        for name, known in (("first_moment", FIRST_MOMENT), ("schedule", schedule.SHAPES)):
+            if (word := getattr(self, name)) not in known:
+                raise SettingError(f"expected {{{name}}} to be {' or '.join(map(repr, known))}, got {word!r}")
         if self.group_size < self.smallest_group:
             raise SettingError(f"expected {{group_size}} >= {self.smallest_group}, got {self.group_size}")
         if self.opponents is not None and self.opponents >= self.group_size:
@@ -236,7 +244,8 @@ class Method:
             steps: rounds in all, those that a given state has done included.
             key: of all draws and of the order of prompts.
             state: where to go on; it is used up.
-            callback: is told state and metrics after each round; the run ends when it returns True.
+            callback: is told state and metrics after each round; the run ends when it returns True. Its attribute
+                `watch`, if it has one, is told what each round is doing (`llm_bridge.train.watch.Watch`).
 
         Returns:
             The result, whose `status` says how the run ended. A run may stop early: the callback returned True, five
@@ -260,11 +269,12 @@ class Method:
         _try_judge(self.judge, questions)
         state = method.init(policy, key) if state is None else state
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
+        watched = [watch] if (watch := getattr(callback, "watch", None)) is not None else []
         history, status, reason = [], Status.FINISHED, None
         for number in range(int(state.round), steps):
             batch = [questions[i] for i in take(len(questions), seed, number * size, size)]
             try:
-                state, metrics = method.round(state, batch)  # draw, judge, learn, move the magnet
+                state, metrics = method.round(state, batch, *watched)  # draw, judge, learn, move the magnet
             except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
                 status, reason = Status.SILENT, f"stopped: {silence}"
             except NotNumbersError:
@@ -281,12 +291,15 @@ class Method:
         status = method._success(state, history, policy) if status is Status.FINISHED else status
         return Result(method._exported(state, policy), state, history, status, reason or status.value)
 
-    def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
+    def round(
+        self, state: TrainState, questions: Sequence[Any], watch: Watch | None = None
+    ) -> tuple[TrainState, Metrics]:
         """One round on these prompts: `play`, in an arena made of them.
 
         Args:
             state: of the round before; it is used up, its buffers are overwritten.
             questions: the N prompts, as `read` gives them.
+            watch: is told what the round is doing.
 
         Returns:
             The state after the round, and its metrics: those of `play` and those of `Rollout.metrics`.
@@ -300,7 +313,7 @@ class Method:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
         arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents)
-        state, metrics = self.play(state, arena)
+        state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, self.epochs))
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
@@ -323,7 +336,8 @@ class Method:
             The state with what was trained, and the metrics of `Learner.steps`.
         """
         rate, trained = self._rate(state), (state.weights, state.optimizer, state.counters)
-        steps = sharding.program(Learner.steps, self.learner(state), trained)
+        learner, samples = replace(self.learner(state), answers=samples.answers), samples._replace(answers=None)
+        steps = sharding.program(Learner.steps, learner, trained)
         others = (state.base, state.magnet, state.initial)
         trained, metrics = steps(trained, samples, judged, self.numbers(state), rate, others)
         new = dict(zip(("weights", "optimizer", "counters"), trained, strict=True))
@@ -342,14 +356,12 @@ class Method:
         n_weights = sum(array.size for array in state.weights.values())
         eps = 0.16 / n_weights**0.5 if self.eps is None else self.eps
         optimizer = adam(self.b1, self.b2, eps, self.max_grad_norm, self.first_moment)
+        optimizer = schedule.with_decay(optimizer, self.weight_decay)
         return Learner(state.frame.decoder, self.objective(), optimizer, self.epochs, self.prompts_at_a_time)
 
     def _rate(self, state: TrainState) -> Array:
-        rate = _at(self.learning_rate, state.round)
-        if self.decay_rounds is None:
-            return rate
-        left = 1 - state.round.astype(jnp.float32) / self.decay_rounds
-        return rate * jnp.maximum(left, 0)
+        by_round = schedule.factor(self.schedule, state.round, self.warmup_rounds, self.decay_rounds)
+        return _at(self.learning_rate, state.round) * by_round
 
     def _reported(self, state: TrainState, metrics: Metrics, callback: Callback | None) -> Status:
         """After a round: warnings, the callback, and whether the run goes on."""

@@ -54,6 +54,8 @@ class Judged(NamedTuple):
 class Seen(NamedTuple):
     """What a forward pass shows of some prompts' responses, token by token; 0 beside the responses. Nats.
 
+    The last R tokens of the rows are there, among which the responses are.
+
     Attributes:
         response: which tokens are the responses'.
         weight: of each response in the round's mean; all of a round's sum to 1.
@@ -67,21 +69,21 @@ class Seen(NamedTuple):
             objective, because it is no array.
     """
 
-    response: Bool[Array, "B T"]
+    response: Bool[Array, "B R"]
     weight: Float[Array, "N G"]
-    log_probs: Float[Array, "B T"]
-    before: Float[Array, "B T"]
-    magnet: Float[Array, "B T"] | None
-    entropy: Float[Array, "B T"]
-    to_magnet: Float[Array, "B T"] | None
-    to_policy: Float[Array, "B T"] | None
+    log_probs: Float[Array, "B R"]
+    before: Float[Array, "B R"]
+    magnet: Float[Array, "B R"] | None
+    entropy: Float[Array, "B R"]
+    to_magnet: Float[Array, "B R"] | None
+    to_policy: Float[Array, "B R"] | None
     sampled: bool | None
 
-    def by_token(self, values: Float[Array, "N G"]) -> Float[Array, "B T"]:
+    def by_token(self, values: Float[Array, "N G"]) -> Float[Array, "B R"]:
         """A value of each response, at each of its tokens."""
         return jnp.where(self.response, values.reshape(-1, 1), 0)
 
-    def by_response(self, values: Float[Array, "B T"]) -> Float[Array, "N G"]:
+    def by_response(self, values: Float[Array, "B R"]) -> Float[Array, "N G"]:
         """Sums over the tokens of each response."""
         return jnp.sum(jnp.where(self.response, values, 0), axis=1).reshape(self.weight.shape)
 

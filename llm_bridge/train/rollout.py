@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 from llm_bridge.judges import ENOUGH, Judge, NoAnswers, Prompt, Response, ask, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
-from llm_bridge.policy.generate import Generation, Shape, bucket, padded_left, run, stop_table
+from llm_bridge.policy.generate import Generation, Shape, bucket, copies_of, padded_left, run, stop_table
 from llm_bridge.policy.policy import Origin, broken
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
@@ -123,7 +123,7 @@ class Rollout:
         mesh = source.decoder.mesh
         even = len(prompts) % sharding.n_row_shares(mesh) == 0
         place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)
-        return Samples(*(sharding.put(part, place) for part in rows[:4]))
+        return Samples(*(sharding.put(part, place) for part in rows[:4]), answers=rows.answers)
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
         """Ask the judge about the pairs of each prompt, in one batch: P(our response is preferred to theirs).
@@ -168,7 +168,9 @@ class Rollout:
     def _generated(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Generation:
         mesh, origin = source.decoder.mesh, self._origin
         n_shares = sharding.n_row_shares(mesh)
-        batch = padded_left(prompts, -(-len(prompts) // n_shares) * n_shares, origin.pad_token)
+        copies = copies_of(prompts, n_shares)
+        n_rows = -(-len(prompts) // copies // n_shares) * n_shares
+        batch = padded_left(prompts[::copies], n_rows, origin.pad_token)
         numbers: Any = (
             np.asarray(jax.random.key_data(key)),
             np.int32(self._max_new_tokens),
@@ -177,7 +179,8 @@ class Rollout:
             np.float32(1),
             stop_table(origin.stop_tokens, source.decoder.architecture.vocabulary),
         )
-        shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, str(jax.random.key_impl(key)))
+        generator = str(jax.random.key_impl(key))
+        shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies)
         batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
         return run(source.decoder, shape, source.weights, batch, Settings(*numbers))
 
@@ -215,4 +218,4 @@ def _rows(prompts: Sequence[Sequence[int]], found: Generation, pad_token: int) -
         row[i, before - len(prompt) : before], real[i, before - len(prompt) : before] = prompt, True
     row[:, before:], real[:, before:] = tokens[:, :after], mask[:, :after]
     response[:, before:], scores[:, before:] = mask[:, :after], log_probs[:, :after]
-    return Samples(row, real, response, scores)  # pyright: ignore[reportArgumentType]
+    return Samples(row, real, response, scores, answers=after)  # pyright: ignore[reportArgumentType]

@@ -332,7 +332,7 @@ def test_weights_in_gguf_are_named_with_what_to_do(folder: Path, tmp_path: Path)
     (tmp_path / "only" / "small.gguf").write_bytes(b"GGUF")
     for path in (tmp_path / "only", tmp_path / "only" / "small.gguf"):
         with pytest.raises(
-            bridge.BridgeError, match=r"small\.gguf: weights in GGUF are not read .*gguf_file='small\.gguf'"
+            bridge.BridgeError, match=r"small\.gguf: weights in GGUF .*: mpo import gguf \S+small\.gguf "
         ):
             bridge.load(path)
     (folder / "model.safetensors").rename(folder / "model.gguf")

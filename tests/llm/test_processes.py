@@ -79,7 +79,7 @@ def test_two_processes_train_as_one_device_and_stop_as_one(model: Path, tmp_path
     losses = [np.load(tmp_path / f"losses-{process}.npy") for process in range(2)]
     np.testing.assert_array_equal(losses[0], losses[1])
     np.testing.assert_allclose(losses[0], expected, rtol=0, atol=1e-5)
-    assert (tmp_path / "told/metrics.jsonl").read_bytes() == (tmp_path / "alone/metrics.jsonl").read_bytes()
+    assert rows(tmp_path / "told/metrics.jsonl", times=False) == rows(tmp_path / "alone/metrics.jsonl", times=False)
     assert len(rows(tmp_path / "alone/metrics.jsonl")) == 4
     ours, theirs = (bridge.load(tmp_path / name / "policy").arrays() for name in ("told", "alone"))
     for name, array in ours.items():

@@ -23,7 +23,7 @@ from llm_bridge.judges import ask
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.run import run_state, training_log
 from llm_bridge.run.run_state import RunState, RunStateError, RunStateWarning
-from llm_bridge.run.termination import Terminated, Termination
+from llm_bridge.run.termination import APART, Terminated, Termination
 from llm_bridge.run.training_log import TrainingLog
 from tests.llm.test_mpo_cli import model as model  # fixtures
 from tests.llm.test_mpo_cli import mpo, train
@@ -298,6 +298,7 @@ def test_signals_are_heard_while_the_main_thread_is_in_one_long_call(known: tupl
             if rounds is None:
                 assert said == f"mpo: {WAITS}\n"
                 if kept is None:
+                    time.sleep(APART)  # what comes sooner is the same one again
                     process.terminate()
                 said = process.stderr.readline()
             assert process.wait(10) == 143
@@ -365,7 +366,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(tmp_path: Path, mon
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_run_keeps_its_length_and_a_new_one_goes_further(rank: int, model: Path, work: Path, capsys: Any) -> None:
     """Its learning rate falls to 0 over it: a longer one differs from the first round's step on."""
-    more, merge = ("--quiet", "--lora-r", rank), " --merge" if rank else ""
+    more, onward = ("--quiet", "--lora-r", rank), () if rank else ("--lora-r", rank)  # an adapter is trained further
     assert train(model, "run", *more, steps=2) == 0
     known = {path: path.read_bytes() for path in sorted(Path("run").rglob("*")) if path.is_file()}
     capsys.readouterr()
@@ -374,11 +375,11 @@ def test_a_run_keeps_its_length_and_a_new_one_goes_further(rank: int, model: Pat
         assert capsys.readouterr().err == (
             f"mpo: run/checkpoints/step_00000002: of another run, max_steps is {steps} and was 2; "
             "a run keeps its length, over which the learning rate falls to 0: to go further, "
-            f"mpo export run --output-dir FOLDER{merge} and begin a new run with --model-name-or-path FOLDER\n"
+            "mpo export run --output-dir FOLDER and begin a new run with --model-name-or-path FOLDER\n"
         )
     assert known == {path: path.read_bytes() for path in sorted(Path("run").rglob("*")) if path.is_file()}
-    assert mpo(*f"export run --output-dir reached{merge}".split()) == 0
-    assert train(Path("reached"), "further", *more, steps=1) == 0
+    assert mpo(*["export", "run", "--output-dir", "reached"]) == 0
+    assert train(Path("reached"), "further", "--quiet", *onward, steps=1) == 0
     assert train(model, "longer", *more, steps=3) == 0
     rows = {out: training_log.rows(f"{out}/metrics.jsonl") for out in ("run", "longer")}
     rates = {out: [row["learning_rate"] for row in found] for out, found in rows.items()}

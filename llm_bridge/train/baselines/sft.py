@@ -22,6 +22,7 @@ from llm_bridge.train.loop import Method, Metrics
 from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
 from llm_bridge.train.rollout import tokenizer
 from llm_bridge.train.train_state import TrainState
+from llm_bridge.train.watch import UPDATE, Watch, n_marked
 
 
 class Demonstration(NamedTuple):
@@ -68,9 +69,14 @@ class SFT(Method):
         policy.check_prompts([one.prompt + one.answer[:-1] for one in found], 1)
         return found
 
-    def round(self, state: TrainState, questions: Sequence[Any]) -> tuple[TrainState, Metrics]:
+    def round(
+        self, state: TrainState, questions: Sequence[Any], watch: Watch | None = None
+    ) -> tuple[TrainState, Metrics]:
         """One step on these rows. The given state is used up."""
         samples = _rows(questions, state)
+        if watch is not None:
+            watch.begin(UPDATE)
+            watch.count(UPDATE, self.epochs * n_marked(samples.mask))
         n_tokens = jnp.sum(samples.response) / len(questions)
         payoff = jnp.full((len(questions), 1), 1 / n_tokens, jnp.float32)
         state, metrics = self.learn(state, samples, Judged(payoff, jnp.full((len(questions), 1, 1), 0.5, jnp.float32)))

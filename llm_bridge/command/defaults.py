@@ -1,0 +1,102 @@
+"""The numbers of `mpo train` that are not given, by what is trained and how long answers are.
+
+Reasons, measured or known:
+
+learning rate   1 / sqrt(n) of n trained weights, at most 1e-3. Adam moves each weight by about the learning rate, so a
+                step has the length 1 whatever is trained. It is 6.4e-4 for an adapter of rank 8 on SmolLM2-135M (1e-3
+                was used where it learned, and 1e-5 moved nothing), 2e-4 for one on a model of 7 billion (what PEFT's
+                users take), 9.7e-4 for all weights of the demonstration's Llama (1e-3 there), 1.2e-5 for all of 7
+                billion.
+eta             the most tokens of an answer. The pull to the round's first policy is 1 / eta per nat of a *whole*
+                answer, so a token may move by a nat for each unit of win rate. 0.4, the methods' own, was measured on
+                answers of a few tokens; with answers of 48 the demonstration's search found 3 too small, and 100 best.
+alpha           eta alpha = 0.2, as in that search.
+magnet          a period of T rounds with T eta alpha = 1.6, and a rate h with eta alpha / h = 1.6
+                (`llm_bridge.train.mpo`): refresh=8 for adapters, moving=0.125 for whole weights.
+
+A method that has numbers of its own keeps them, and a run that is resumed keeps those with which it began.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from llm_bridge.command.options import Train
+from llm_bridge.policy.policy import Policy
+from llm_bridge.train import baselines
+from llm_bridge.train.loop import Method
+from llm_bridge.train.mpo import MPO
+
+MOST_RATE, PULL = 1e-3, 0.2
+REFRESH, MOVING = "refresh=8", "moving=0.125"
+HELD_OUT_SHARE = 0.1
+NUMBERS = ("learning_rate", "eta", "alpha", "magnet")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def n_trained(policy: Policy) -> int:
+    """How many weights are trained: those of the adapter if there is one."""
+    sizes = {name: array.size for name, array in policy.arrays().items()}
+    return sum(size for name, size in sizes.items() if ".lora_" in name) or sum(sizes.values())
+
+
+def is_adapted(policy: Policy) -> bool:
+    """Whether it has an adapter, which then is what is trained."""
+    return any(".lora_" in name for name in policy.weights)
+
+
+def share_of(options: Train, begun: Mapping[str, Any]) -> Train:
+    """The options with the share of the prompts that is held out; a run of version 0.1 held out none.
+
+    Args:
+        options: of the run.
+        begun: what it began with, if it goes on (`RunState.begun_as`).
+    """
+    share = begun.get("eval_share", 0.0) if begun else HELD_OUT_SHARE
+    return replace(options, eval_share=share) if options.eval_share is None else options
+
+
+def resolved(options: Train, policy: Policy, begun: Mapping[str, Any] = NOTHING) -> Train:
+    """The options with the numbers that were not given.
+
+    Args:
+        options: of the run.
+        policy: where it begins.
+        begun: as in `share_of`.
+    """
+    kind = baselines.load(options.method)
+    found: dict[str, Any] = {"learning_rate": min(MOST_RATE, 1 / math.sqrt(n_trained(policy)))}
+    if _is_general(kind, "eta"):
+        found["eta"] = float(options.max_new_tokens)
+        if _is_general(kind, "alpha"):
+            found["alpha"] = PULL / (options.eta or found["eta"])
+    if kind is MPO:
+        found["magnet"] = REFRESH if is_adapted(policy) else MOVING
+    found |= {name: begun[name] for name in NUMBERS if name in begun}
+    return replace(options, **{name: value for name, value in found.items() if getattr(options, name) is None})
+
+
+def _is_general(kind: type[Method], name: str) -> bool:
+    """Whether a method uses a number, and has no default of its own for it."""
+    return name not in kind.unused and getattr(kind, name, None) == getattr(Method, name)
+
+
+def lines(options: Train, method: Method, policy: Policy) -> Iterable[str]:
+    """What is trained and how, in numbers, for the beginning of a run."""
+    n = n_trained(policy)
+    what = f"an adapter of {n:,} weights" if is_adapted(policy) else f"all {n:,} weights"
+    rate = f"learning rate {options.learning_rate:.3g}, {options.lr_scheduler_type}"
+    rise = f" after {options.warmup_steps} rounds of warm-up" if options.warmup_steps else ""
+    decay = f", weight decay {options.weight_decay:g}" if options.weight_decay else ""
+    yield f"{options.method} trains {what}; {rate}{rise}{decay}, {method.epochs} steps a round"
+    used = {"eta": method.eta, "alpha": method.alpha}
+    shown = [f"{name} {value:.3g}" for name, value in used.items() if name not in method.unused]
+    shown += [f"magnet {options.magnet}"] if options.magnet else []
+    drawn = f"{method.prompts_per_round} prompts a round"
+    warm = f" at temperature {options.temperature:g}" * (options.temperature != 1)
+    drawn += f", {method.group_size} answers each, of at most {method.max_new_tokens} tokens{warm}" * (
+        method.group_size > 1
+    )
+    yield "; ".join([", ".join(shown), drawn] if shown else [drawn])
