@@ -157,14 +157,14 @@ def _reference(game: Game, algorithm: Algorithm, to: Any) -> _Reference:
     Raises:
         GameError: there is no such thing.
     """
-    stays = isinstance(algorithm, MagneticMirrorDescent) and algorithm.magnet.regularizes
-    stays = stays and not algorithm.magnet.travels and algorithm.alpha > 0
-    to = (REGULARIZED if stays else NASH) if to is None else to
+    descent = algorithm if isinstance(algorithm, MagneticMirrorDescent) and algorithm.alpha > 0 else None
+    if descent is not None and (descent.magnet.travels or not descent.magnet.regularizes):
+        descent = None
+    to = (NASH if descent is None else REGULARIZED) if to is None else to
     if not isinstance(to, str):
         return _Reference("the given policy", fitting(game, to, "policy that KL is measured from"))
-    if to == REGULARIZED and stays:
-        assert isinstance(algorithm, MagneticMirrorDescent)
-        return _Reference(REGULARIZED_NAME, _regularized(game, algorithm))
+    if to == REGULARIZED and descent is not None:
+        return _Reference(REGULARIZED_NAME, _regularized(game, descent))
     if to == NASH:
         sets = tuple(OptimalSet.of(game, player) for player in (0, 1)) if game.is_matrix else ()
         if sets and not all(one.unique for one in sets):
