@@ -103,8 +103,9 @@ REASONS = (
     ("solve_lab", ".*/feedback/kind", ANY, "mmd.Judge is called NoisyJudge; the old name stays"),
     ("train_refused", "/refused/0", ANY, "code from outside has one door, which says what failed"),
     ("train_answers", ".*/eval.json/converged", ANY, "a tournament says whether its lottery is converged"),
+    ("train_answers", ".*/eval.json/(lottery|exploitability).*", 1e-11, "auto ends an interior point at its tolerance"),
     (
-        "train_.*",
+        "train_(?!answers|refused).*",
         ".*",
         ROUNDING,
         "the loss calls mmd.update.sampled_objective since 170241c: sums in another order, in float32",
@@ -116,7 +117,7 @@ AS_BEFORE = (
         "solve_batch",
         "/default/nash_conv",
         1e-15,
-        "rounding: games of a method that is named are batched in other groups",
+        "rounding: games of a named method are batched in other groups",
     ),
 )
 METHODS = ("mpo", "egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sppo")
