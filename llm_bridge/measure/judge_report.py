@@ -391,14 +391,15 @@ def _asked(member: Judge, pairs: _Pairs, repeats: int, seed: int) -> _Answers:
         said.append(np.array([found[:n], 1 - found[n:]]))
         if repeat == 1 and (fixed := _same(said)):
             break  # asked again it would say the same
-    answers = np.array(said if fixed is False else [said[0]] * repeats)
+    first = np.where(np.isnan(said[0]), said[-1], said[0])
+    answers = np.array(said if fixed is False else [first] * repeats)
     return _Answers(answers[:, 0], answers[:, 1], both, fixed)
 
 
 def _same(said: Sequence[np.ndarray]) -> bool:
     """Whether two times the answers were the same, as far as there are any."""
     known = ~np.isnan(said[0] + said[1])
-    return bool((np.abs(said[0] - said[1])[known] <= SAME).all())
+    return bool(known.any() and (np.abs(said[0] - said[1])[known] <= SAME).all())
 
 
 def _verdict(deterministic: bool | None, cyclic: Share, test: ScalarTest | None) -> bool | None:
