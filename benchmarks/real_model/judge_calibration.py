@@ -1,10 +1,10 @@
 """What `mpo judge-report` is worth: how often it blames a scalar judge, and how often it finds a cycle.
 
-Every experiment has 40 prompts with 6 answers each, a judge of its own, and the defaults of the command: two verdicts
-on each pair. Scalar judges draw their verdicts from scores, whose shape and spread a case says; some have a preferred
-place besides, or say TIE. They are asked in both orders or, where a case says so, in one. Cyclic judges prefer with
-probability 0.7 one of three classes of answers to the next, in a circle, or know one such triple among six answers.
-Groups are annotators whose rankings rotate, and annotators who all follow scores.
+Every experiment has 40 prompts with 6 answers each, a judge of its own, and the defaults of the command: three verdicts
+on each pair in each order. Scalar judges draw their verdicts from scores, whose shape and spread a case says; some
+favour the answer that is shown first, or say TIE at random. They are asked in both orders or, where a case says so, in
+one. Cyclic judges prefer with probability 0.7 one of three classes of answers to the next, in a circle, or have one
+such triple among six answers. A group of three annotators has rankings that rotate.
 
 A false alarm is a scalar judge of whom the report says that no scalar reward would do. Power is how often it says so of
 a cyclic one.
@@ -24,7 +24,7 @@ from llm_bridge.judges.population import Population
 from llm_bridge.measure.intervals import wilson
 from llm_bridge.measure.judge_report import judge_report
 
-PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 60
+PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 100
 MOST_ALARMS, LEAST_POWER = 0.07, 0.9
 CYCLE = 0.7
 SHOWN = [f"prompt {x}" for x in range(PROMPTS)]
@@ -170,7 +170,10 @@ def measured(name: str, experiments: int = EXPERIMENTS) -> dict[str, Any]:
 def main() -> None:
     """All cases; printed and stored."""
     with ProcessPoolExecutor(2) as pool:
-        found = dict(zip(CASES, pool.map(measured, CASES), strict=True))
+        found = {}
+        for name, one in zip(CASES, pool.map(measured, CASES), strict=True):
+            found[name] = one
+            print(name, one, flush=True)
     rows = [
         [
             name,

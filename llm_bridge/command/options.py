@@ -325,8 +325,8 @@ class JudgeReport(Sampling, Judging):
     """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
     num_generations: int = 6
     """Answers to each prompt that are drawn."""
-    repeats: int = 2
-    """How often each pair is asked about; twice shows whether the judge repeats itself."""
+    repeats: int = 3
+    """How often each pair is asked about; a judge that says the same the second time is not asked again."""
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
     """Precision of the model's weights."""
     family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None

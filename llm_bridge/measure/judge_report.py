@@ -64,7 +64,7 @@ class JudgeReport:
 
     Attributes:
         prompts: how many there are with two different answers or more.
-        repeats: how often each pair was asked about.
+        repeats: how often each pair was asked about, unless the second time showed that the judge repeats itself.
         deterministic: whether the same comparison always had the same answer; None if it was asked once.
         scalar_would_do: whether a scalar reward would give the same preferences, as far as these verdicts show; None
             if they leave that open. A deterministic judge may have one cyclic triple in a hundred. `sentence` says why.
@@ -195,8 +195,8 @@ class JudgeReport:
 
     def _numbers(self) -> list[str]:
         """A line for each, its name in front."""
-        again = {True: "the same every time", False: "not the same every time", None: "asked once"}[self.deterministic]
-        again = f"{again} of {self.repeats}" if self.repeats > 1 else again
+        often = f"asked {self.repeats} times, not always with the same answer"
+        again = {True: "always with the same answer", False: often, None: "asked once"}[self.deterministic]
         rows = {
             "asked": f"{len(self.preference):,} pairs of answers to {self.prompts} prompts: {again}",
             "no answer": f"{100 * self.failed_frac:.1f} %; no winner {100 * self.tied:.1f} %",
@@ -276,7 +276,7 @@ def judge_report(
     prompts: Sequence[Any],
     answers: Sequence[Sequence[Any]],
     *,
-    repeats: int = 2,
+    repeats: int = 3,
     cases: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> JudgeReport:
@@ -287,7 +287,8 @@ def judge_report(
         prompts: as the judge reads them.
         answers: to each prompt; those that are equal count once.
         repeats: how often each pair is asked about, in both orders unless the judge is symmetric. With 2 or more the
-            report knows whether the judge repeats itself. One whose attribute `deterministic` is True is asked once.
+            report knows whether the judge repeats itself; one that does is asked twice, and one whose attribute
+            `deterministic` is True once.
         cases: what tells prompts apart, equal for those that are the same one; None for the prompts as shown.
         seed: of the bootstrap, and of the draws of a judge that draws.
 
@@ -379,7 +380,7 @@ def _pairs(prompts: Sequence[Any], answers: Sequence[Sequence[Any]], cases: Sequ
 def _asked(member: Judge, pairs: _Pairs, repeats: int, seed: int) -> _Answers:
     """Put all pairs to a judge, several times, each time with other draws if it draws."""
     once, both = bool(getattr(member, "deterministic", False)), not getattr(member, "symmetric", False)
-    forth, back, n = [], [], len(pairs.a)
+    n, said, fixed = len(pairs.a), [], True if once else None
     for repeat in range(1 if once else repeats):
         asked = keyed(member, (seed, repeat))
         if both:
@@ -387,14 +388,18 @@ def _asked(member: Judge, pairs: _Pairs, repeats: int, seed: int) -> _Answers:
         else:
             found = np.tile(answers_of(asked, pairs.shown, pairs.a, pairs.b), 2)
             found[n:] = 1 - found[n:]
-        forth.append(found[:n])
-        back.append(1 - found[n:])
-    answers = np.array([forth, back])
-    with np.errstate(invalid="ignore"):
-        same = np.nanmax(np.abs(answers - answers[:, :1]), initial=0.0) <= SAME
-    fixed = True if once else None if repeats == 1 else bool(same)
-    whole = np.broadcast_to(answers, (2, repeats, n)) if once else answers
-    return _Answers(whole[0], whole[1], both, fixed)
+        said.append(np.array([found[:n], 1 - found[n:]]))
+        if repeat == 1 and (fixed := _same(said)):
+            break  # asked again it would say the same
+    first = np.where(np.isnan(said[0]), said[-1], said[0])
+    answers = np.array(said if fixed is False else [first] * repeats)
+    return _Answers(answers[:, 0], answers[:, 1], both, fixed)
+
+
+def _same(said: Sequence[np.ndarray]) -> bool:
+    """Whether two times the answers were the same, as far as there are any."""
+    known = ~np.isnan(said[0] + said[1])
+    return bool(known.any() and (np.abs(said[0] - said[1])[known] <= SAME).all())
 
 
 def _verdict(deterministic: bool | None, cyclic: Share, test: ScalarTest | None) -> bool | None:

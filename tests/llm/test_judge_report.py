@@ -200,6 +200,7 @@ def test_a_judge_that_is_asked_once_leaves_open_what_is_noise() -> None:
     random = np.random.default_rng(1)
     table = preferences(0.3 * random.normal(size=(40, 6)))
     once, twice = (judge_report(noisy(table), SHOWN, GIVEN, repeats=n) for n in (1, 2))
+    assert "asked 2 times, not always with the same answer" in twice.lines()[0]
     assert once.cyclic.value > 0.01
     assert (once.deterministic, once.scalar_would_do) == (None, None)
     assert "it is open whether a scalar reward would do" in once.sentence
