@@ -81,7 +81,7 @@ def step(
     return x, tuple(keys), tuple(values)
 
 
-def is_slow(flat: Float[Array, "R D"], matrix: Float[Array, "D F"]) -> bool:
+def is_slow(flat: Float[Array, "R D"], matrix: Float[Array, "M N"]) -> bool:
     """Whether XLA's own product of these is, and `product` is to take its place."""
     return flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX
 
