@@ -1,12 +1,13 @@
 """Generation on a CPU: the decoder's arithmetic in the order of memory in which XLA for CPUs is fast.
 
-    apart      up to `FEW_LAYERS` layers each get weights and caches of their own
+    apart      layers each get weights and caches of their own, where there are few of them or many tokens to come
     step       appends a token with them: the layers one after another, without a scan
     product    X W for few rows
+    by_table   X E^T for few rows, E the embedding
 
-A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them. Keys
-and a tied head are kept transposed, as products with few rows read them. Nothing here changes the mathematics, and
-`llm_bridge.model.decoder` is the only caller.
+A scan copies a layer's weights and cache out of their stacks at every token, which takes as long as using them; a
+program without one takes about half a second a layer longer to compile. Keys are kept transposed, as products with few
+rows read them. Nothing here changes the mathematics, and `llm_bridge.model.decoder` is the only caller.
 
 Letters: L layers, B rows, K key-value heads, S slots of the cache, C channels of a head, D width, V vocabulary.
 """
@@ -21,22 +22,24 @@ from jaxtyping import Array, Float, Int
 Apart = dict[str, Array | tuple[Array, ...]]  # weights of the layers as arrays of their own
 Store = Callable[[Array, Array], tuple[Array, Array]]
 Block = Callable[[Any, Array, Store], Array]
-FEW_LAYERS = 64  # up to which a step on a CPU is not scanned
+FEW_LAYERS = 16  # up to which a step on a CPU is never scanned
+MANY_LAYERS, MANY_TOKENS = 64, 32  # up to how many layers it is not for so many tokens
 FEW_ROWS, LARGE_MATRIX = 64, 2**17  # numbers of rows and of entries between which XLA's products on a CPU are slow
 
 
-def apart(weights: dict[str, Array], layers: str, *, tied: bool) -> Apart:
+def pays(n_layers: int, n_tokens: int) -> bool:
+    """Whether taking the layers apart does, for so many tokens."""
+    return n_layers <= FEW_LAYERS or (n_layers <= MANY_LAYERS and n_tokens >= MANY_TOKENS)
+
+
+def apart(weights: dict[str, Array], layers: str) -> Apart:
     """Weights for `step`.
 
     Args:
         weights: by name.
         layers: what names of stacked weights begin with; those are [L, ...].
-        tied: whether the head is the embedding [V, D]; a transposed copy of it is then the head.
     """
-    found: Apart = {name: tuple(array) if name.startswith(layers) else array for name, array in weights.items()}
-    if tied:
-        found["head"] = jax.lax.optimization_barrier(weights["embedding"].T)
-    return found
+    return {name: tuple(array) if name.startswith(layers) else array for name, array in weights.items()}
 
 
 def caches_apart(
@@ -78,7 +81,7 @@ def step(
     return x, tuple(keys), tuple(values)
 
 
-def is_slow(flat: Float[Array, "R D"], matrix: Float[Array, "D F"]) -> bool:
+def is_slow(flat: Float[Array, "R D"], matrix: Float[Array, "M N"]) -> bool:
     """Whether XLA's own product of these is, and `product` is to take its place."""
     return flat.shape[0] <= FEW_ROWS and matrix.size >= LARGE_MATRIX
 
@@ -95,3 +98,8 @@ def product(flat: Float[Array, "R D"], matrix: Float[Array, "D F"], precision: A
     turned = jax.lax.optimization_barrier(flat.T)
     contracted = (((0,), (0,)), ((), ()))
     return jax.lax.dot_general(turned, matrix, contracted, precision=precision, preferred_element_type=dtype)
+
+
+def by_table(flat: Float[Array, "R D"], table: Float[Array, "V D"], precision: Any) -> Float[Array, "R V"]:
+    """X E^T in float32; as E X^T it reads the table as it lies, a third faster."""
+    return jnp.matmul(table, flat.T, precision=precision, preferred_element_type=jnp.float32).T

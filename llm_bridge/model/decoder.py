@@ -165,12 +165,12 @@ class Decoder:
         hidden = jnp.repeat(self._final_norm(weights, x[:, -1:])[:, 0], copies, axis=0)
         return hidden, Cache(keys, values, jnp.repeat(padding, copies))
 
-    def apart(self, weights: Weights, cache: Cache) -> tuple[Weights | cpu_steps.Apart, Cache]:
-        """Weights and cache for `step` where that is fastest: on a CPU, if there are few layers, each by itself."""
-        if not self._on_cpu or self.architecture.n_layers > cpu_steps.FEW_LAYERS:
+    def apart(self, weights: Weights, cache: Cache, n_tokens: int) -> tuple[Weights | cpu_steps.Apart, Cache]:
+        """Weights and cache as `step` is fastest with them for so many tokens: on a CPU often each layer by itself."""
+        if not self._on_cpu or not cpu_steps.pays(self.architecture.n_layers, n_tokens):
             return weights, cache
         keys, values = cpu_steps.caches_apart(cache.keys, cache.values)
-        return cpu_steps.apart(weights, LAYERS, tied=self.architecture.tied), Cache(keys, values, cache.padding)
+        return cpu_steps.apart(weights, LAYERS), Cache(keys, values, cache.padding)
 
     def step(
         self, weights: Weights | cpu_steps.Apart, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Cache
@@ -212,8 +212,11 @@ class Decoder:
     def logits(self, weights: Weights, hidden: Float[Array, "... D"]) -> Float[Array, "... V"]:
         """Float32 logits, soft cap and temperature included."""
         if "head" not in weights:
-            flat, matrix = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
-            logits = jnp.matmul(flat, matrix.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
+            flat, table = hidden.reshape(-1, hidden.shape[-1]), weights["embedding"].astype(hidden.dtype)
+            if self._on_cpu and cpu_steps.is_slow(flat, table):
+                logits = cpu_steps.by_table(flat, table, exact(hidden.dtype))
+            else:
+                logits = jnp.matmul(flat, table.T, precision=exact(hidden.dtype), preferred_element_type=jnp.float32)
             logits = logits.reshape(*hidden.shape[:-1], -1)
         else:
             logits = self._product(hidden, weights["head"].astype(hidden.dtype), jnp.float32)

@@ -54,8 +54,8 @@ class Steps(Protocol):
         """
         ...
 
-    def apart(self, weights: Any, cache: Any) -> tuple[Any, Any]:
-        """Weights and cache in the form that `step` is fastest with."""
+    def apart(self, weights: Any, cache: Any, n_tokens: int) -> tuple[Any, Any]:
+        """Weights and cache in the form that `step` is fastest with for so many tokens."""
         ...
 
     def step(
@@ -156,7 +156,7 @@ def run(
     def goes_on(state: State) -> Array:
         return (state.step < settings.max_new_tokens) & ~jnp.all(state.done)
 
-    apart, cache = decoder.apart(weights, state.cache)
+    apart, cache = decoder.apart(weights, state.cache, shape.n_new)
     state = state._replace(cache=cache)
 
     def body(state: State) -> State:

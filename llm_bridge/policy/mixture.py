@@ -55,9 +55,9 @@ class Mixture:
         hidden, caches = zip(*both, strict=True)
         return self._mixed(weights, hidden), caches
 
-    def apart(self, weights: tuple[Weights, Weights], cache: tuple[Cache, Cache]) -> tuple[Any, Any]:
-        """Both weights and both caches in the form that `step` is fastest with."""
-        both = (self.decoder.apart(each, own) for each, own in zip(weights, cache, strict=True))
+    def apart(self, weights: tuple[Weights, Weights], cache: tuple[Cache, Cache], n_tokens: int) -> tuple[Any, Any]:
+        """Both weights and both caches in the form that `step` is fastest with for so many tokens."""
+        both = (self.decoder.apart(each, own, n_tokens) for each, own in zip(weights, cache, strict=True))
         return tuple(zip(*both, strict=True))  # pyright: ignore[reportReturnType] - two of each
 
     def step(

@@ -1,5 +1,6 @@
 """Generation: greedy as transformers, log-probabilities as scoring has them, draws from what was asked for."""
 
+import json
 from pathlib import Path
 
 import jax
@@ -110,6 +111,40 @@ def test_a_row_draws_the_same_in_any_batch_and_bucket(policy: bridge.Policy, key
     np.testing.assert_array_equal(many.tokens[:2], few.tokens[:, :9])
     other = policy.generate(given[:2], key=jax.random.key(1), max_new_tokens=9, stop=())
     assert (np.asarray(other.tokens) != np.asarray(many.tokens[:2])).any()
+
+
+def test_rows_of_one_prompt_share_its_reading_and_draw_what_they_would_alone(
+    policy: bridge.Policy, key: jax.Array
+) -> None:
+    one, two, three = prompts("llama")[:3]
+    together, alone = [one, one, two, two], [one, one, two, two, three]
+    assert [generate.copies_of(rows, 1) for rows in (together, alone, [one] * 6, [one, one, two, two, two, two])] == [
+        *(2, 1, 6, 2)
+    ]
+    assert [generate.copies_of([one, one, two, two], shares) for shares in (2, 4)] == [2, 1]
+    found, expected = (policy.generate(rows, key=key, max_new_tokens=8, stop=()) for rows in (together, alone))
+    np.testing.assert_array_equal(found.tokens, expected.tokens[:4])
+    np.testing.assert_allclose(found.log_probs, expected.log_probs[:4], atol=1e-5, rtol=0)
+    assert (np.asarray(found.tokens[0]) != np.asarray(found.tokens[1])).any()
+
+
+def test_a_policys_temperature_is_a_part_of_all_that_it_says(
+    policy: bridge.Policy, key: jax.Array, tmp_path: Path
+) -> None:
+    """It draws what the plain policy draws at that temperature, and says the log-probabilities of the draws."""
+    given, warm = prompts("llama")[:3], policy.with_temperature(1.7)
+    found = warm.generate(given, key=key, max_new_tokens=5, stop=())
+    plain = policy.generate(given, key=key, max_new_tokens=5, temperature=1.7, stop=())
+    np.testing.assert_array_equal(found.tokens, plain.tokens)
+    np.testing.assert_allclose(found.log_probs, plain.sampling_log_probs, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(found.log_probs, scored(warm, given, found), atol=1e-5, rtol=0)
+    assert np.abs(np.asarray(found.log_probs) - np.asarray(plain.log_probs)).max() > 0.1
+    folder = bridge.save(warm, tmp_path / "warm")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    assert (settings["temperature"], settings["do_sample"], settings["eos_token_id"]) == (1.7, True, 2)
+    for wrong in (0.0, -1.0, float("nan")):
+        with pytest.raises(bridge.BridgeError, match=r"expected temperature .*, got "):
+            policy.with_temperature(wrong)
 
 
 def test_rows_end_at_a_stop_token_or_sequence_and_the_loop_with_the_last_row(policy: bridge.Policy) -> None:

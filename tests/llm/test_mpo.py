@@ -14,8 +14,8 @@ import llm_bridge as bridge
 import mmd
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.run import memory
-from llm_bridge.train import loop
-from llm_bridge.train.objective import PolicyGradient, Regression
+from llm_bridge.train import loop, rollout
+from llm_bridge.train.objective import Judged, PolicyGradient, Regression, payoffs
 from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy
 
 KEY = jax.random.key(7)
@@ -103,6 +103,27 @@ def test_gradients_accumulate_over_parts_of_the_prompts() -> None:
         states.append(one.round(one.init(policy(), KEY), one.read(policy(), PROMPTS))[0])
     for name, array in states[0].weights.items():
         np.testing.assert_allclose(array, states[1].weights[name], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("estimator", [PolicyGradient(proximal=True), Regression()])
+def test_learning_from_the_columns_of_the_answers_is_learning_from_whole_rows(estimator: Any) -> None:
+    """Prompts of different lengths go through the model once a group; every metric and weight is the same."""
+    one = method(estimator=estimator)
+    found = []
+    for answers in (False, True):
+        state = one.init(policy(), KEY)
+        arena = rollout.Rollout(one.read(policy(), PROMPTS), SumJudge(), policy().origin, one.max_new_tokens)
+        samples = arena.draw(one.source(state), one.group_size, state.round_key())
+        assert samples.answers == 3
+        judged = Judged(payoffs(preference := arena.compare(samples)), preference)
+        found.append(one.learn(state, samples if answers else samples._replace(answers=None), judged))
+    (plain, by_plain), (shared, by_shared) = found
+    assert {"kl/initial", "kl/magnet", "kl/step", "entropy"} <= by_plain.keys()
+    for name, value in by_plain.items():
+        np.testing.assert_allclose(by_shared[name], value, rtol=1e-4, atol=2e-6, err_msg=name)
+    for name, array in plain.weights.items():
+        assert np.abs(array - policy().arrays()[name]).max() > 1e-4
+        np.testing.assert_allclose(shared.weights[name], array, rtol=0, atol=2e-6)
 
 
 def test_a_policy_that_training_has_broken_ends_the_run_and_is_not_called_the_given_one() -> None:

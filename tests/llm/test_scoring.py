@@ -144,3 +144,37 @@ def test_rows_that_cannot_be_scored(
 ) -> None:
     with pytest.raises(bridge.BridgeError, match=words):
         pair[0].log_probs(np.array(tokens), np.ones_like(tokens, bool))
+
+
+@pytest.mark.parametrize("case", ["mistral", "gpt2"])  # windows and rotations; learned positions
+def test_answers_that_share_their_prompt_are_scored_as_whole_rows_are(case: str, root: Path) -> None:
+    """And have the same gradient: that of the prompt is the sum over its answers."""
+    policy, before, after, group = bridge.load(folder_of(root, case)), 10, 5, 3
+    rng = np.random.default_rng(4)
+    prompts = [rng.integers(3, 97, n) for n in (10, 4)]
+    answers = [rng.integers(3, 97, n) for n in (5, 1, 3, 2, 5, 4)]
+    tokens, mask = np.zeros((6, before + after), np.int32), np.zeros((6, before + after), bool)
+    for i, answer in enumerate(answers):
+        whole = np.concatenate([prompts[i // group], answer])
+        first = before - len(prompts[i // group])
+        tokens[i, first : first + len(whole)], mask[i, first : first + len(whole)] = whole, True
+    batch, weight = (
+        (jnp.asarray(tokens), jnp.asarray(mask)),
+        jnp.asarray(mask[:, before:] * rng.normal(size=(6, after))),
+    )
+
+    @jax.jit
+    @jax.value_and_grad
+    def shared(weights: dict) -> jax.Array:
+        hidden = scoring.activations(policy.decoder, weights, batch, after, group)
+        return jnp.sum(weight * scoring.scores(policy.decoder, weights, hidden, batch[0][:, before:], 2))
+
+    @jax.jit
+    @jax.value_and_grad
+    def whole_rows(weights: dict) -> jax.Array:
+        return jnp.sum(weight * scoring.log_probs(policy.decoder, weights, *batch, 20)[:, before:])
+
+    (one, gradient), (other, expected) = shared(policy.arrays()), whole_rows(policy.arrays())
+    np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
+    for name, array in expected.items():
+        np.testing.assert_allclose(gradient[name], array, rtol=0, atol=2e-5 * max(1, float(jnp.abs(array).max())))
