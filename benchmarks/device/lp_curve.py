@@ -106,8 +106,7 @@ def main() -> None:
         return
     path = RESULTS / "lp_curve.json"
     measured = json.loads(path.read_text())["games"] if path.exists() else {}
-    if not asked.games:
-        measured = from_cold_starts() | measured
+    measured = from_cold_starts() | measured
     for spec in () if asked.table else asked.games or [spec for spec in GAMES if spec not in measured]:
         for contender in asked.contenders:
             measured.setdefault(spec, {})[contender] = in_a_process(spec, contender, asked.seconds)
