@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.report import RESULTS, environment, print_table, store
 
+NAME = "large_trees"
 GAMES = ("liars_dice:faces=6", "goofspiel:cards=6", "liars_dice:faces=7", "liars_dice:faces=8")
 MARKS = ("1e-3", "1e-6")
 METHODS = ("auto", "highs", "dcfr", "pcfr+", "pdcfr+", "restarted")
@@ -77,16 +78,21 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (BYTES, BYTES))
         print(json.dumps(measure(asked.games[0], asked.here)))
         return
-    path = RESULTS / "large_trees.json"
-    measured = json.loads(path.read_text())["games"] if path.exists() else {}
     for spec in () if asked.table else asked.games:
-        for contender in asked.contenders or [one for one in CONTENDERS if one not in measured.get(spec, {})]:
-            measured.setdefault(spec, {})[contender] = in_a_process(spec, contender)
+        for contender in asked.contenders or [one for one in CONTENDERS if one not in _stored().get(spec, {})]:
+            found = in_a_process(spec, contender)
+            measured = _stored()  # another run may have stored
+            measured.setdefault(spec, {})[contender] = found
             measured = {name: measured[name] for name in sorted(measured, key=GAMES.index)}
-            found = {"games": measured, "cfr_start_gains": gains(measured), "environment": environment()}
-            store("large_trees", found)
-            print(spec, contender, measured[spec][contender], flush=True)
+            store(NAME, {"games": measured, "cfr_start_gains": gains(measured), "environment": environment()})
+            print(spec, contender, found, flush=True)
+    measured = _stored()
     print_table(("game", *CONTENDERS), [row(spec, runs) for spec, runs in measured.items()])
+
+
+def _stored() -> dict[str, Any]:
+    path = RESULTS / f"{NAME}.json"
+    return json.loads(path.read_text())["games"] if path.exists() else {}
 
 
 def gains(measured: dict[str, Any]) -> dict[str, float]:

@@ -106,8 +106,7 @@ def main() -> None:
         return
     path = RESULTS / "lp_curve.json"
     measured = json.loads(path.read_text())["games"] if path.exists() else {}
-    if not asked.games:
-        measured = from_cold_starts() | measured
+    measured = from_cold_starts() | measured
     for spec in () if asked.table else asked.games or [spec for spec in GAMES if spec not in measured]:
         for contender in asked.contenders:
             measured.setdefault(spec, {})[contender] = in_a_process(spec, contender, asked.seconds)
@@ -121,7 +120,8 @@ def from_cold_starts() -> dict[str, Any]:
     """What the benchmark of cold starts has measured of solving alone."""
     path = RESULTS / "cold_start.json"
     stored = json.loads(path.read_text())["games"] if path.exists() else {}
-    firsts = {spec: stored.get(f"trees/{spec}/0", {}).get("first", {}) for spec in GAMES}
+    known = {spec: spec.removesuffix(":ranks=3") for spec in GAMES}  # Leduc poker has three ranks
+    firsts = {spec: stored.get(f"trees/{name}/0", {}).get("first", {}) for spec, name in known.items()}
     return {
         spec: _taken(first) for spec, first in firsts.items() if len(first.get("highs", {}).get("attempts", ())) == 1
     }
