@@ -12,6 +12,8 @@
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
+# Compiled sources are kept: every worker, and every process that a test starts, imports a hundred of them.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -42,10 +44,10 @@ demo-llm: setup
 	$(BIN)/python -m benchmarks.real_model.demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -q --quick
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --quick
 
 lint: setup
 	$(BIN)/ruff check .
