@@ -8,8 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Compiling is most of what tests cost. So XLA compiles an engine in a third of the time, and it iterates at two thirds of
-# the speed.
+# Compiling is most of what tests cost. So XLA takes a third of the time for an engine, which iterates at two thirds of
+# the speed then.
 QUICK_XLA = "--xla_backend_optimization_level=0"
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):  # later ones refuse to start with it
     QUICK_XLA += " --xla_cpu_use_fusion_emitters=false"
