@@ -2,7 +2,7 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
-#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright
+#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright   make quick   quick tests
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
@@ -21,7 +21,7 @@ WORKERS ?= 2
 NOT_ALL := peers.% demo real_model.demo faults.golden_runs device.gpu device.gpu_policies device.tpu_compile device.tpu_mpo
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
-.PHONY: setup demo demo-llm test check lint bench bench-gpu peers bench-peers parity docs clean
+.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs clean
 
 setup: .venv/.installed
 
@@ -46,7 +46,10 @@ demo-llm: setup
 test: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-check: lint
+check: setup
+	$(MAKE) --no-print-directory --jobs 2 lint quick
+
+quick: setup
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --quick
 
 lint: setup
