@@ -2,7 +2,7 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
-#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright
+#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright   make quick   quick tests
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
@@ -12,6 +12,8 @@
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
 SHELL := /bin/bash
+# Compiled sources are kept: every worker, and every process that a test starts, imports a hundred of them.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -19,7 +21,7 @@ WORKERS ?= 2
 NOT_ALL := peers.% demo real_model.demo faults.golden_runs device.gpu device.gpu_policies device.tpu_compile device.tpu_mpo
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
-.PHONY: setup demo demo-llm test check lint bench bench-gpu peers bench-peers parity docs clean
+.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs clean
 
 setup: .venv/.installed
 
@@ -42,10 +44,13 @@ demo-llm: setup
 	$(BIN)/python -m benchmarks.real_model.demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-check: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -q --quick
+check: setup
+	$(MAKE) --no-print-directory --jobs 2 lint quick
+
+quick: setup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q --quick
 
 lint: setup
 	$(BIN)/ruff check .

@@ -10,7 +10,11 @@ import os
 import platform
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+from tests.processes import QUICK_XLA
+
+# What is given stands last: it wins.
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count=8 {QUICK_XLA} {os.environ.get('XLA_FLAGS', '')}"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # two workers have two cores
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

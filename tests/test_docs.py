@@ -17,6 +17,7 @@ import pytest
 
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
+from tests.processes import QUICK_XLA
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -70,13 +71,14 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A shell in which `mmd` is this checkout's, run without the suite's settings."""
+    """A shell in which `mmd` is this checkout's, run without the suite's settings, those of the compiler apart."""
     programs = tmp_path_factory.mktemp("bin")
     (programs / "mmd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmd "$@"\n')
     (programs / "mmd").chmod(0o755)
     kept = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     clean = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("JAX_", "XLA_"))}
-    return clean | {"PATH": f"{programs}{os.pathsep}{clean['PATH']}", "PYTHONPATH": str(ROOT)}
+    path = f"{programs}{os.pathsep}{clean['PATH']}"
+    return clean | {"PATH": path, "PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK_XLA}
 
 
 @pytest.mark.parametrize(

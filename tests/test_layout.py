@@ -9,6 +9,7 @@ import graphlib
 import importlib
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -72,9 +73,19 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[str]:
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@cache
+def imports(path: Path) -> list[str]:
     """Every module that a file imports, `from package import module` resolved to the module."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    return list(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -86,7 +97,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef):
             yield f"{name_of(path)}.{node.name}", node
 
@@ -221,11 +232,7 @@ def is_one_plus_eta_alpha(node: ast.AST) -> bool:
 
 
 def test_the_equation_has_one_address() -> None:
-    found = {
-        name_of(path)
-        for path in SOURCES
-        if any(is_one_plus_eta_alpha(node) for node in ast.walk(ast.parse(path.read_text("utf-8"))))
-    }
+    found = {name_of(path) for path in SOURCES if any(map(is_one_plus_eta_alpha, nodes(path)))}
     assert found == {"mmd.update", "mmd.measure.theory"}
 
 
@@ -234,7 +241,7 @@ def test_only_the_treeplex_sweeps_trees() -> None:
     sweepers = {
         name_of(path)
         for path in SOURCES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.Attribute) and node.attr in ("levels", "blocks")
     }
     assert sweepers <= {"mmd.game.treeplex", "mmd.measure.certificate"}

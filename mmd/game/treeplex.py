@@ -311,6 +311,7 @@ class Treeplex:
         """Log of the uniform behavioural policy."""
         return np.concatenate([[0.0], np.repeat(-np.log(self.n_actions), self.n_actions)])
 
+    @jax.jit
     def dilated_center(self) -> Float[Array, " S"]:
         """Log-policy that minimises the dilated entropy with unit weights: the magnet of MMD with psi as regulariser.
 

@@ -1,5 +1,6 @@
 """Independent NumPy/SciPy definitions that the claims are checked against; nothing here uses the package's sweeps."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -78,14 +79,16 @@ def quantal_response_equilibrium(
 
 def trajectory(game: Game, algorithm: Any, n_steps: int, start: tuple | None = None) -> list[tuple]:
     """Log-policies of an algorithm's iterates 0..n_steps, from uniform play unless a start is given."""
-    algorithm = algorithm.resolve(game)
-    start = start or tuple(player.uniform() for player in game.players)
-    on_device = game.astype(jnp.float64)
+    start = tuple(np.asarray(s) for s in start or (player.uniform() for player in game.players))
+    length = 2 ** (n_steps - 1).bit_length()  # so that runs of about one length share a program
+    rows, columns = _iterates(algorithm.resolve(game), game.astype(jnp.float64), start, length)
+    return [start, *zip(np.asarray(rows)[:n_steps], np.asarray(columns)[:n_steps], strict=True)]
 
+
+@partial(jax.jit, static_argnames="n_steps")
+def _iterates(algorithm: Any, game: Game, start: tuple, n_steps: int) -> tuple[jax.Array, jax.Array]:
     def step(state: object, _: None) -> tuple:
-        moved = algorithm.step(on_device, state)
+        moved = algorithm.step(game, state)
         return moved, moved.iterate.log_policy
 
-    state = jax.jit(algorithm.init)(on_device, tuple(jnp.asarray(s) for s in start))
-    _, (rows, columns) = jax.jit(lambda s: jax.lax.scan(step, s, None, length=n_steps))(state)
-    return [tuple(np.asarray(s) for s in start), *zip(np.asarray(rows), np.asarray(columns), strict=True)]
+    return jax.lax.scan(step, algorithm.init(game, start), None, length=n_steps)[1]

@@ -1,7 +1,9 @@
 """Generation: greedy as transformers, log-probabilities as scoring has them, draws from what was asked for."""
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -74,10 +76,15 @@ def test_log_probs_are_of_the_whole_distribution_and_sampling_ones_of_the_one_dr
             np.testing.assert_allclose(found.sampling_log_probs[i, t], expected, atol=1e-5, rtol=0)
 
 
+@partial(jax.jit, static_argnums=0)
+def every_logit(decoder: Any, weights: dict[str, jax.Array], tokens: np.ndarray, mask: np.ndarray) -> jax.Array:
+    return decoder.logits(weights, decoder.hidden(weights, tokens, mask))
+
+
 def logits_of(policy: bridge.Policy, row: np.ndarray) -> np.ndarray:
-    decoder, weights = policy.decoder, policy.arrays()
-    tokens = jnp.asarray(row, jnp.int32)[None]
-    return np.asarray(decoder.logits(weights, decoder.hidden(weights, tokens, tokens >= 0))[0], np.float64)
+    tokens, mask = np.zeros((1, 64), np.int32), np.arange(64)[None] < len(row)
+    tokens[0, : len(row)] = row
+    return np.asarray(every_logit(policy.decoder, policy.arrays(), tokens, mask)[0, : len(row)], np.float64)
 
 
 def test_draws_have_their_probabilities(policy: bridge.Policy, key: jax.Array) -> None:

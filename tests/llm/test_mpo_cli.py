@@ -31,6 +31,7 @@ from mmd.host.folder_lock import held
 from tests.llm.cases import config_of
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
+from tests.processes import QUICK_XLA
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -342,8 +343,9 @@ def test_sigterm_in_a_judges_call_ends_the_process_with_143(model: Path, work: P
     shutil.rmtree("run/checkpoints/step_00000002")
     command = [sys.executable, "-m", "llm_bridge", "train", "--config", "run/config.yaml", "--resume"]
     command += ["--judge", f"{name}:shorter"]  # code, which no run folder brings in
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {
-        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"
+    environment = os.environ | {
+        "XLA_FLAGS": QUICK_XLA,
+        "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
     }
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -29,8 +29,12 @@ def batch() -> tuple[np.ndarray, np.ndarray]:
 
 def log_softmax(policy: bridge.Policy, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Of every prefix, [B, T, V], in float64."""
-    hidden = policy.decoder.hidden(policy.arrays(), jnp.asarray(tokens), jnp.asarray(mask))
-    logits = np.asarray(policy.decoder.logits(policy.arrays(), hidden), np.float64)
+
+    @jax.jit
+    def every_logit(weights: dict[str, jax.Array]) -> jax.Array:
+        return policy.decoder.logits(weights, policy.decoder.hidden(weights, jnp.asarray(tokens), jnp.asarray(mask)))
+
+    logits = np.asarray(every_logit(policy.arrays()), np.float64)
     logits -= logits.max(axis=-1, keepdims=True)
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
@@ -118,11 +122,16 @@ def test_fused_attention_is_the_plain_one(side: str, key: jax.Array) -> None:
     key_, value = (jax.random.normal(k, (2, 2, 9, 8), jnp.float32) for k in keys[1:])
     real = jnp.asarray([[True] * 9, [True] * 6 + [False] * 3])
     real = real if side == "right" else real[:, ::-1]
-    positions = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
-    allowed = attention.visible(positions, positions, real)
-    allowed = allowed & attention.within(jnp.asarray(4, jnp.int32), positions, positions)
-    plain = attention.attend(query, key_, value, allowed, 0.3, None)
-    fused = attention.attend_fused(query, key_, value, allowed, 0.3, "xla")
+
+    @jax.jit
+    def both(query: jax.Array, key_: jax.Array, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        positions = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
+        allowed = attention.visible(positions, positions, real)
+        allowed = allowed & attention.within(jnp.asarray(4, jnp.int32), positions, positions)
+        plain = attention.attend(query, key_, value, allowed, 0.3, None)
+        return plain, attention.attend_fused(query, key_, value, allowed, 0.3, "xla")
+
+    plain, fused = both(query, key_, value)
     np.testing.assert_allclose(fused[np.asarray(real)], plain[np.asarray(real)], atol=1e-6, rtol=0)
 
 

@@ -4,6 +4,8 @@ Most are on `cycle/0`, whose equilibrium has three classes of responses at (4, 3
 """
 
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +14,14 @@ import pytest
 from jaxtyping import Array
 
 import games
+import llm_bridge as bridge
 import mmd
 from benchmarks.truth import games as truth_games
 from benchmarks.truth import run as truth
 from benchmarks.truth import styles
 from benchmarks.truth.arena import TableArena, table
 from benchmarks.truth.decoder import reading
-from benchmarks.truth.methods import Replayed, remembered, together, with_room
+from benchmarks.truth.methods import Remembering, Replayed, remembered, together, with_room
 from llm_bridge.train.arena import Source
 from llm_bridge.train.mpo import MPO
 from llm_bridge.train.objective import Regression
@@ -26,9 +29,20 @@ from mmd.update import magnetic_step
 
 ALPHA, KEY = 0.1, jax.random.key(5)
 GAME = truth_games.named("cycle/0")
-ARENA = TableArena(GAME, table(GAME), exact=True)
-POLICY = truth.policy_of(GAME, 0)
-READER = reading(POLICY.decoder, 1, 4)
+
+
+@cache
+def parts() -> tuple[TableArena, bridge.Policy, Any]:
+    """The table of the game, the policy at the start, and its decoder as a reader of prefixes."""
+    policy = truth.policy_of(GAME, 0)
+    return TableArena(GAME, table(GAME), exact=True), policy, reading(policy.decoder, 1, 4)
+
+
+@jax.jit
+def log_probs(weights: dict[str, Array]) -> Array:
+    """Of every response, by the reader with these weights."""
+    arena, _, reader = parts()
+    return arena.log_probs(Source(reader, weights))
 
 
 def exact(every: int, rounds: int) -> np.ndarray:
@@ -39,16 +53,17 @@ def exact(every: int, rounds: int) -> np.ndarray:
 
 
 def test_a_table_of_prefixes_is_the_decoder_with_its_gradient() -> None:
+    arena, policy, reader = parts()
     weight = jax.random.normal(KEY, (1, 64), jnp.float32)
 
     @jax.jit
     def both(weights: dict[str, Array]) -> list[tuple[Array, dict[str, Array]]]:
         def total(weights: dict[str, Array], decoder: object) -> Array:
-            return jnp.sum(weight * ARENA.log_probs(Source(decoder, weights)))
+            return jnp.sum(weight * arena.log_probs(Source(decoder, weights)))
 
-        return [jax.value_and_grad(total)(weights, decoder) for decoder in (POLICY.decoder, READER)]
+        return [jax.value_and_grad(total)(weights, decoder) for decoder in (policy.decoder, reader)]
 
-    plain, read = both(POLICY.arrays())
+    plain, read = both(policy.arrays())
     np.testing.assert_allclose(plain[0], read[0], rtol=1e-5, atol=0)
     assert max(float(jnp.abs(part).max()) for part in plain[1].values()) > 1
     for name, part in plain[1].items():
@@ -58,7 +73,7 @@ def test_a_table_of_prefixes_is_the_decoder_with_its_gradient() -> None:
 def test_a_moving_magnet_ends_where_a_fixed_one_cannot() -> None:
     """Exact expectations. INPO stays at the gap of the equilibrium regularised towards the start, which is computed on
     the table; MPO with the same numbers gets below 1e-3 of the original game."""
-    log_start = ARENA.log_probs(Source(POLICY.decoder, POLICY.arrays()))[0].astype(jnp.float64)
+    log_start = log_probs(parts()[1].arrays())[0].astype(jnp.float64)
     preference = jnp.asarray(GAME.preferences[0])
 
     def step(_: int, log_policy: Array) -> Array:
@@ -94,18 +109,22 @@ def test_a_further_game_is_found_again_and_no_scalar_reward_explains_it() -> Non
 def test_replayed_responses_weigh_as_the_policy_has_them_now() -> None:
     """Importance weights of an earlier policy's responses give this policy's expectation."""
     method, arena = Replayed(rounds=2, group_size=512), TableArena(GAME, table(GAME), exact=False)
-    now = {name: 0.97 * weight for name, weight in POLICY.arrays().items()}
-    state = with_room(method, method.init(POLICY, KEY), 1, 4)
-    for weights in (POLICY.arrays(), now):
-        state = remembered(state, arena.draw(Source(READER, weights), 512, KEY))
-    samples, drawn = together(state.memory)
-    share = method._share(replace(state, weights=now, round=state.round + 1), samples, drawn, arena)
-    marked = samples.tokens[:, 1].reshape(share.shape) == 2
+    _, policy, reader = parts()
+    start = policy.arrays()
+    now = {name: 0.97 * weight for name, weight in start.items()}
+    state = with_room(method, method.init(policy, KEY), 1, 4)
+
+    @jax.jit
+    def replayed(state: Remembering) -> tuple[Array, Array]:
+        for weights in (start, now):
+            state = remembered(state, arena.draw(Source(reader, weights), 512, KEY))
+        samples, drawn = together(state.memory)
+        share = method._share(replace(state, weights=now, round=state.round + 1), samples, drawn, arena)
+        return share, samples.tokens[:, 1].reshape(share.shape) == 2
+
+    share, marked = replayed(state)
     first = GAME.responses[:, 0] == 2
-    before, after = (
-        np.exp(np.asarray(ARENA.log_probs(Source(READER, weights))))[0, first].sum()
-        for weights in (POLICY.arrays(), now)
-    )
+    before, after = (np.exp(np.asarray(log_probs(weights)))[0, first].sum() for weights in (start, now))
     assert abs(after - before) > 0.01
     np.testing.assert_allclose(jnp.sum(jnp.where(marked, share, 0)), after, rtol=0, atol=0.03)
 

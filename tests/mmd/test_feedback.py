@@ -72,7 +72,7 @@ def test_a_judge_estimates_the_gradient_of_its_mean(key: jax.Array, both: bool, 
     """20,000 estimates average to M(P) y - 1/2 within five standard errors."""
     judge = mmd.NoisyJudge(samples=2, order_bias=0.3, ties=0.2, both_orders=both)
     plan = jnp.concatenate([jnp.ones(1), jnp.asarray(Y)])
-    found = jax.vmap(lambda k: judge.gradient(CYCLE, player, plan, k))(jax.random.split(key, 20_000))
+    found = jax.jit(jax.vmap(lambda k: judge.gradient(CYCLE, player, plan, k)))(jax.random.split(key, 20_000))
     shares = SHARES if player == 0 else 1 - SHARES.T
     expected = np.concatenate([[0.0], np.asarray(judge.mean(jnp.asarray(shares))) @ Y - 0.5])
     error = np.abs(np.asarray(found).mean(axis=0) - expected)

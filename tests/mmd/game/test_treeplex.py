@@ -1,9 +1,11 @@
 """Sweeps over random treeplexes, against definitions evaluated the slow way."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import pairwise, product
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from mmd.game import treeplex as treeplex_module
 from mmd.game.treeplex import HostSweeps, Treeplex
 
 SEEDS = st.integers(0, 2**32 - 1)
+NORMALIZED = jax.jit(Treeplex.normalized)
 
 
 def random_treeplex(rng: np.random.Generator, max_infosets: int = 7) -> Treeplex:
@@ -27,7 +30,7 @@ def random_treeplex(rng: np.random.Generator, max_infosets: int = 7) -> Treeplex
 
 
 def random_policy(rng: np.random.Generator, treeplex: Treeplex) -> jnp.ndarray:
-    return treeplex.normalized(jnp.asarray(rng.normal(size=treeplex.n_sequences)))
+    return NORMALIZED(treeplex, jnp.asarray(rng.normal(size=treeplex.n_sequences)))
 
 
 def plan_of(treeplex: Treeplex, policy: np.ndarray) -> np.ndarray:
@@ -87,6 +90,33 @@ def laid_out(layout: str) -> Iterator[None]:
     blocks.in_groups.cache_clear()
 
 
+@cache
+def program(layout: str, sweeps: Callable[..., list[jax.Array]]) -> Callable[..., list[jax.Array]]:
+    """A program of its own for each layout; `uncompiled` sweeps in it, as a compiled one keeps the layout it met."""
+    compiled = jax.jit(lambda *arguments: sweeps(*arguments))
+
+    def run(*arguments: object) -> list[jax.Array]:
+        with laid_out(layout):
+            return compiled(*arguments)
+
+    return run
+
+
+def uncompiled(sweep: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return sweep.__wrapped__
+
+
+def one_step(treeplex: Treeplex, *arguments: jax.Array) -> list[jax.Array]:
+    return [uncompiled(Treeplex.magnetic_step)(treeplex, *arguments)]
+
+
+def every_sweep(treeplex: Treeplex, log_policy: jax.Array, gradient: jax.Array) -> list[jax.Array]:
+    value, regret = uncompiled(Treeplex.best_response)(treeplex, gradient)
+    weights = uncompiled(Treeplex.range_weights)(treeplex, jnp.abs(gradient))
+    plan = uncompiled(Treeplex.plan_of_probabilities)(treeplex, jnp.exp(log_policy))
+    return [plan, value, regret, weights, treeplex.normalized(gradient), treeplex.over_sequences(weights)]
+
+
 @pytest.mark.parametrize("layout", ["blocks", "padded", "scanned"])
 @settings(max_examples=25)
 @given(seed=SEEDS)
@@ -104,18 +134,16 @@ def test_prox_is_the_maximizer(layout: str, seed: int) -> None:
         pull = alpha * dilated_kl(treeplex, log_policy, np.asarray(magnet), weights)
         return float(plan @ gradient) - pull - dilated_kl(treeplex, log_policy, np.asarray(policy), weights) / eta
 
-    with laid_out(layout):
-        step = np.asarray(
-            treeplex.magnetic_step(policy, magnet, jnp.asarray(gradient), eta, alpha, jnp.asarray(weights))
-        )
+    (step,) = program(layout, one_step)(treeplex, policy, magnet, gradient, eta, alpha, weights)
+    step = np.asarray(step)
     best = objective(step)
     for size in (1e-3, 1e-1, 1):
-        other = np.asarray(treeplex.normalized(jnp.asarray(step + size * rng.normal(size=len(step)))))
+        other = np.asarray(NORMALIZED(treeplex, step + size * rng.normal(size=len(step))))
         assert objective(other) <= best + 1e-12
     # and first order: the objective's change is of second order in the displacement
     direction = rng.normal(size=len(step))
     for sign in (1, -1):
-        near = np.asarray(treeplex.normalized(jnp.asarray(step + sign * 1e-5 * direction)))
+        near = np.asarray(NORMALIZED(treeplex, step + sign * 1e-5 * direction))
         assert best - objective(near) < 1e-7
 
 
@@ -177,18 +205,12 @@ def test_the_layout_of_a_sweep_does_not_matter(layout: str, seed: int) -> None:
     log_policy = random_policy(rng, treeplex)
     gradient = jnp.asarray(rng.normal(size=treeplex.n_sequences))
 
-    def sweeps() -> list[jnp.ndarray]:
-        value, regret = treeplex.best_response(gradient)
-        weights = treeplex.range_weights(jnp.abs(gradient))
-        repeated = np.repeat(weights, treeplex.n_actions)
-        np.testing.assert_array_equal(treeplex.over_sequences(weights)[1:], repeated)
-        return [treeplex.top_down(log_policy), value, regret, weights, treeplex.normalized(gradient)]
-
-    with laid_out("blocks"):
-        expected = sweeps()
-    with laid_out(layout):
-        for a, b in zip(expected, sweeps(), strict=True):
-            np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+    expected = program("blocks", every_sweep)(treeplex, log_policy, gradient)
+    found = program(layout, every_sweep)(treeplex, log_policy, gradient)
+    for a, b in zip(expected, found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-14)
+    *_, weights, _, repeated = found
+    np.testing.assert_array_equal(repeated[1:], np.repeat(weights, treeplex.n_actions))
 
 
 def test_groups_cover_a_level_and_pad_only_where_blocks_are_many() -> None:
@@ -210,13 +232,13 @@ def test_bregman_is_the_dilated_kl_without_cancellation(seed: int, size: float) 
     rng = np.random.default_rng(seed)
     treeplex = random_treeplex(rng)
     log_q = np.asarray(random_policy(rng, treeplex))
-    log_p = np.asarray(treeplex.normalized(jnp.asarray(log_q + size * rng.normal(size=len(log_q)))))
+    log_p = np.asarray(NORMALIZED(treeplex, log_q + size * rng.normal(size=len(log_q))))
     weights = rng.uniform(0.1, 3, size=treeplex.n_infosets)
     plan = plan_of(treeplex, np.exp(log_p))
     d = (log_p - log_q).astype(np.longdouble)
     exact = (np.repeat(weights, treeplex.n_actions) * plan[1:] * (np.expm1(-d) + d)[1:]).sum()
-    spread = treeplex.over_sequences(jnp.asarray(weights))
-    measured = treeplex.bregman(jnp.asarray(plan), jnp.asarray(log_p), jnp.asarray(log_q), spread)
+    spread = np.append(0.0, np.repeat(weights, treeplex.n_actions))
+    measured = jax.jit(Treeplex.bregman)(treeplex, plan, log_p, log_q, spread)
     np.testing.assert_allclose(measured, float(exact), rtol=1e-9, atol=1e-30)
     np.testing.assert_allclose(measured, dilated_kl(treeplex, log_p, log_q, weights), rtol=0, atol=1e-14)
 
