@@ -169,7 +169,7 @@ def test_answers_that_share_their_prompt_are_scored_as_whole_rows_are(case: str,
         tokens[i, first : first + len(whole)], mask[i, first : first + len(whole)] = whole, True
     batch, weight = (
         (jnp.asarray(tokens), jnp.asarray(mask)),
-        jnp.asarray(mask[:, before:] * rng.normal(size=(6, after))),
+        jnp.asarray(mask[:, before:] * rng.normal(size=(6, after)), jnp.float32),
     )
 
     @jax.jit
