@@ -58,7 +58,7 @@ ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 def measure(spec: str) -> dict[str, Any]:
     """One game, in this process."""
     game, taken = games.load(spec), []
-    mmd.solve(games.load("kuhn_poker"), Interior())  # so that no import counts
+    solution = mmd.solve(games.load("kuhn_poker"), Interior())  # so that no import counts
     while len(taken) < REPEATS and not (taken and max(taken) > LONG):
         begun = time.process_time()
         solution = mmd.solve(game, Interior())
