@@ -120,6 +120,4 @@ class TableArena:
 
 
 def _of_responses(source: Source, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, " B"]:
-    policies = [(source.decoder, source.weights)]
-    found = scoring.visit(policies, (tokens, mask), lambda logs, targets: scoring.at(logs[0], targets), chunk=64)
-    return jnp.sum(found, axis=1)
+    return jnp.sum(scoring.log_probs(source.decoder, source.weights, tokens, mask, 64), axis=1)
