@@ -24,7 +24,8 @@ from llm_bridge.judges.population import Population
 from llm_bridge.measure.intervals import wilson
 from llm_bridge.measure.judge_report import judge_report
 
-PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 100
+PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 200
+FIRST_SEED = 1000  # the level of the sentence was chosen on seeds below 100
 MOST_ALARMS, LEAST_POWER = 0.07, 0.9
 CYCLE = 0.7
 SHOWN = [f"prompt {x}" for x in range(PROMPTS)]
@@ -160,7 +161,7 @@ def says_scalar(case: Case, seed: int, **settings: Any) -> bool | None:
 def measured(name: str, experiments: int = EXPERIMENTS) -> dict[str, Any]:
     """How often the report says that no scalar reward would do."""
     case = CASES[name]
-    said = [says_scalar(case, seed) for seed in range(experiments)]
+    said = [says_scalar(case, FIRST_SEED + number) for number in range(experiments)]
     share = sum(one is False for one in said) / experiments
     low, high = wilson(share, experiments)
     bar = share <= MOST_ALARMS if case.scalar else share >= LEAST_POWER
