@@ -193,7 +193,8 @@ def draw(stored: dict[str, Any], path: Path) -> None:
     from matplotlib import rc_context
 
     empty_figure()
-    with rc_context(PLAIN | PAPER | {"svg.hashsalt": "magnetic-mirror"}):
+    look: dict[Any, Any] = {**PLAIN, **PAPER, "svg.hashsalt": "magnetic-mirror"}
+    with rc_context(look):
         figure = empty_figure(figsize=(11.0, 5.0), layout="constrained")
         panels = figure.subplots(2, 5, sharey=True)
         for axes, (name, one) in zip(panels.ravel(), stored.items(), strict=False):

@@ -57,10 +57,10 @@ class Counting(Decoder):
         jax.debug.callback(partial(_count, "scored", tokens.size))
         return _watched(super().hidden(weights, tokens, mask), tokens.size)
 
-    def prefill(self, weights: Any, tokens: Any, padding: Any, n_slots: int) -> Any:
+    def prefill(self, weights: Any, tokens: Any, padding: Any, n_slots: int, copies: int = 1) -> Any:
         """See `Decoder`."""
         jax.debug.callback(partial(_count, "generating", tokens.size))
-        return super().prefill(weights, tokens, padding, n_slots)
+        return super().prefill(weights, tokens, padding, n_slots, copies)
 
     def step(self, weights: Any, tokens: Any, slot: Any, cache: Any) -> Any:
         """See `Decoder`."""

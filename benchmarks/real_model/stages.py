@@ -14,7 +14,7 @@ import llm_bridge as bridge
 import mmd
 from benchmarks.real_model import text
 from benchmarks.real_model.measures import accuracy, perplexity, plain
-from llm_bridge.command.commands import draw
+from llm_bridge.command.answering import draw
 from llm_bridge.command.options import Sampling
 from llm_bridge.judges import Judge, preference_model
 from llm_bridge.judges.preference_model import PreferenceModel, PreferenceTraining, text_layout, train_judge

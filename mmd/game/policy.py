@@ -41,7 +41,7 @@ class Policy:
     probabilities: tuple[Float[np.ndarray, " S0"], Float[np.ndarray, " S1"]]
 
     @classmethod
-    def from_log(cls, game: Game, log_policy: tuple[np.ndarray, np.ndarray]) -> "Policy":
+    def from_log(cls, game: Game, log_policy: HostPair) -> "Policy":
         """From log-probabilities in any precision; every infoset is renormalised in float64."""
         exact = (np.exp(np.asarray(log, np.float64)) for log in log_policy)
         row, column = (normalized(p, t) for p, t in zip(exact, game.players, strict=True))

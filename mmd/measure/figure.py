@@ -41,7 +41,7 @@ Scale = Literal["linear", "log"]
 Style = Literal["paper"]
 DPI = {None: 300, "paper": 600}
 SIZES = {None: (7.0, 4.5), "paper": (3.4, 2.6)}  # inches
-PAPER = {
+PAPER: dict[Any, Any] = {
     "font.size": 8,
     "axes.labelsize": 8,
     "axes.titlesize": 8,
@@ -58,7 +58,7 @@ PAPER = {
     "legend.frameon": False,
     "legend.handlelength": 2.6,
 }
-SCREEN = {"legend.fontsize": "small", "lines.markersize": 4}
+SCREEN: dict[Any, Any] = {"legend.fontsize": "small", "lines.markersize": 4}
 
 
 class FigureError(ValueError):
