@@ -9,13 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float
-from scipy import sparse
 
 from mmd.algorithms.contract import AVERAGE, ITERATES, Limits, Report
 from mmd.game.game import Game
 from mmd.game.policy import Policy
 from mmd.game.treeplex import HostSweeps
-from mmd.measure.sequence_form import payoff_matrix
 
 FALLEN = 0.25  # of the exploitability reported last: when the next report is due
 
@@ -52,10 +50,12 @@ class _Run:
     """Both players' regrets, policies, plans and average plans, after t iterations."""
 
     def __init__(self, game: Game) -> None:
+        from mmd.measure.sequence_form import payoff_matrix  # brings SciPy, which would slow the start of every command
+
         self.game, self.t, self.weights = game, 0, 0.0
         self.sweeps = tuple(HostSweeps(player) for player in game.players)
         payoffs = payoff_matrix(game)
-        self.gains = payoffs, sparse.csr_array(-payoffs.T)
+        self.gains = payoffs, (-payoffs.T).tocsr()
         self.policies = [np.exp(player.uniform()) for player in game.players]
         self.plans = [sweeps.plan(policy) for sweeps, policy in zip(self.sweeps, self.policies, strict=True)]
         self.regrets = [np.zeros_like(plan) for plan in self.plans]
