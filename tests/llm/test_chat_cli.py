@@ -8,7 +8,7 @@ import jax
 import pytest
 
 import llm_bridge as bridge
-from llm_bridge.command import commands, method_choice, options
+from llm_bridge.command import answering, commands, method_choice, options
 from llm_bridge.command.cli import main
 from llm_bridge.command.options import METHODS
 from llm_bridge.train.baselines.iterative_dpo import IterativeDPO
@@ -42,7 +42,7 @@ def test_a_chat_is_shown_as_its_template_writes_it_and_stays_a_chat(
 ) -> None:
     """In answers as messages, which `mpo eval` and any reader of conversations take back."""
     drawn: list[Any] = []
-    monkeypatch.setattr(commands, "draw", lambda _, prompts, *rest: drawn.extend(prompts) or [["fine"]] * len(prompts))
+    monkeypatch.setattr(answering, "draw", lambda _, prompts, *rest: drawn.extend(prompts) or [["fine"]] * len(prompts))
     line = ["--dataset-name", "chats.jsonl", "--max-new-tokens", "2"]
     without = ["--chat-template-kwargs", '{"enable_thinking": false}']
     made = ["generate", "--model-name-or-path", str(chatty), *line, "--output-file", "a.jsonl"]

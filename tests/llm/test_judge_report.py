@@ -14,7 +14,7 @@ import pytest
 import llm_bridge as bridge
 from benchmarks.real_model import judge_calibration
 from benchmarks.real_model.judge_calibration import CASES, GIVEN, SHOWN, Drawing, annotator, preferences
-from llm_bridge.command import commands
+from llm_bridge.command import answering
 from llm_bridge.command.cli import main
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.population import Population
@@ -284,7 +284,7 @@ def test_the_command_reports_on_given_answers_and_keeps_every_verdict(work: Path
 def test_a_model_answers_and_its_answers_outlive_a_judge_that_fails(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(commands, "draw", lambda _, prompts, options, *__: [["a", "b", "ab"]] * len(prompts))
+    monkeypatch.setattr(answering, "draw", lambda _, prompts, options, *__: [["a", "b", "ab"]] * len(prompts))
     (folders / "later.py").write_text("def f(prompts, a, b):\n    return [0.5] * 3 if len(prompts) == 3 else None\n")
     line = "judge-report --model good --dataset-name prompts.jsonl --max-new-tokens 4 --output-dir out --judge"
     assert main([*line.split(), "later.py:f"]) == 2

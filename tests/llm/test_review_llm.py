@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_bridge.command.commands import _read_answers
+from llm_bridge.command.answering import read_answers
 from llm_bridge.text import data
 from mmd.host.command_line import UsageError
 
@@ -14,9 +14,9 @@ def test_rows_with_the_same_prompt_have_answers_of_their_own(tmp_path: Path) -> 
     path = tmp_path / "a.jsonl"
     rows = [{"prompt": "q", "response": text} for text in ("a\u2028", "b")]
     path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", "utf-8")
-    assert _read_answers(path, ["q", "q"], 1) == [["a\u2028"], ["b"]]
+    assert read_answers(path, ["q", "q"], 1) == [["a\u2028"], ["b"]]
     with pytest.raises(UsageError, match="1 of 3 prompts have fewer than 1"):
-        _read_answers(path, ["q"] * 3, 1)
+        read_answers(path, ["q"] * 3, 1)
 
 
 @pytest.mark.parametrize("column", ["system", "documents", "functions", "video", "audio"])
