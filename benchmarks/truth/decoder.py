@@ -58,10 +58,10 @@ class PrefixTable(Decoder):
         return jnp.pad(found, ((0, 0), (0, tokens.shape[1] - LENGTH), (0, 0)))
 
     def prefill(  # pyright: ignore[reportIncompatibleMethodOverride] - a place in the table is its cache
-        self, weights: Weights, tokens: Int[Array, "B P"], padding: Int[Array, " B"], n_slots: int
+        self, weights: Weights, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
     ) -> tuple[Float[Array, "B V"], Place]:
         """See `Decoder`; prompts are one token."""
-        place = Place(self.table(weights), tokens[:, 0] * self.n_tokens**2)
+        place = Place(self.table(weights), jnp.repeat(tokens[:, 0], copies) * self.n_tokens**2)
         return place.table[place.row, 0], place
 
     def apart(  # pyright: ignore[reportIncompatibleMethodOverride]

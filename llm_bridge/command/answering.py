@@ -15,7 +15,7 @@ import jax
 from llm_bridge.checkpoint import adapters, loading
 from llm_bridge.command import training_run
 from llm_bridge.command.drawing import stream, unlike_recommended
-from llm_bridge.command.options import Eval, JudgeReport, Sampling
+from llm_bridge.command.options import Eval, ReportOnJudge, Sampling
 from llm_bridge.command.train_commands import room
 from llm_bridge.judges import preference_model
 from llm_bridge.model import families as models
@@ -80,7 +80,7 @@ class Answering(NamedTuple):
     folder: Path | None
 
 
-def answering(model: str, dataset: data.Dataset, options: Eval | JudgeReport) -> Answering:
+def answering(model: str, dataset: data.Dataset, options: Eval | ReportOnJudge) -> Answering:
     """A model's answers, from a file or drawn; whatever can be refused without reading weights is refused here."""
     if model.endswith(".jsonl"):
         known = read_answers(Path(model), [row.text for row in dataset.rows], options.num_generations)
@@ -101,7 +101,7 @@ def answering(model: str, dataset: data.Dataset, options: Eval | JudgeReport) ->
     return Answering(answer, folder)
 
 
-def family_of(options: Eval | JudgeReport, place: str | Path) -> str | None:
+def family_of(options: Eval | ReportOnJudge, place: str | Path) -> str | None:
     """The family from outside that is named, for a model whose `model_type` is not built in."""
     if options.family is None:
         return None

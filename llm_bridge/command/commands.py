@@ -26,7 +26,7 @@ from llm_bridge.command.options import (
     Export,
     Generate,
     Import,
-    JudgeReport,
+    ReportOnJudge,
     Run,
     Train,
     TrainJudge,
@@ -68,7 +68,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         TrainJudge: train_judge,
         Generate: _generate,
         Eval: _eval,
-        JudgeReport: _judge_report,
+        ReportOnJudge: _judge_report,
         Exploit: exploit_command.exploit,
         Export: _export,
         Import: _import,
@@ -172,7 +172,7 @@ def _compared(
         return tournament(judge, [row.text for row in rows], answers, cases=[row.case for row in rows])
 
 
-def _judge_report(options: JudgeReport, argv: Sequence[str], say: Say) -> int:
+def _judge_report(options: ReportOnJudge, argv: Sequence[str], say: Say) -> int:
     folder = _check_report(options)
     path = options.dataset_name if options.answers is None else options.answers
     assert path is not None
@@ -207,7 +207,7 @@ def _judge_report(options: JudgeReport, argv: Sequence[str], say: Say) -> int:
     return DONE
 
 
-def _check_report(options: JudgeReport) -> Path | None:
+def _check_report(options: ReportOnJudge) -> Path | None:
     """The folder, absolute because a judge may go elsewhere; refuse options that do not go together."""
     if (options.answers is None) == (options.model is None):
         got = "none of them" if options.model is None else "both"

@@ -307,7 +307,7 @@ class Exploit(Run, Prompts, Judging, Model):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeReport(Sampling, Judging):
+class ReportOnJudge(Sampling, Judging):
     """Look at a judge before training: cycles, order, length, and whether a scalar reward would do."""
 
     judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
@@ -379,7 +379,7 @@ Command = (
     | Annotated[TrainJudge, subcommand(name="train-judge")]
     | Annotated[Generate, subcommand(name="generate")]
     | Annotated[Eval, subcommand(name="eval")]
-    | Annotated[JudgeReport, subcommand(name="judge-report")]
+    | Annotated[ReportOnJudge, subcommand(name="judge-report")]
     | Annotated[Exploit, subcommand(name="exploit")]
     | Annotated[Export, subcommand(name="export")]
     | Annotated[Import, subcommand(name="import")]
@@ -390,7 +390,7 @@ BY_NAME: dict[str, type] = {
     "train-judge": TrainJudge,
     "generate": Generate,
     "eval": Eval,
-    "judge-report": JudgeReport,
+    "judge-report": ReportOnJudge,
     "exploit": Exploit,
     "export": Export,
     "import": Import,

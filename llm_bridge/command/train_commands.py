@@ -19,7 +19,7 @@ from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, is_adapted, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.method_choice import method_of
-from llm_bridge.command.options import JudgeReport, Model, Prompts, Run, Train, TrainJudge
+from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
 from llm_bridge.command.training_run import HELD_OUT, MODEL, Keeper, finish, identity, record, working
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.measure.agreement import agreement
@@ -180,7 +180,7 @@ def _train_judge(
 
 
 def read(
-    options: Prompts | JudgeReport, path: Path, kind: Literal["prompts", "preferences"] = "prompts"
+    options: Prompts | ReportOnJudge, path: Path, kind: Literal["prompts", "preferences"] = "prompts"
 ) -> data.Dataset:
     """A file of prompts or preferences with what their chat template is given.
 

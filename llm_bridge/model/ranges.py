@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_bridge.model.architecture import BridgeError
@@ -181,7 +182,12 @@ def complaints(options: Any) -> Iterator[str]:
     """What is wrong with the numbers of a command, each a sentence."""
     for field in fields(options):
         name, value = IN_PYTHON.get(field.name, field.name), getattr(options, field.name)
-        if name in RANGES and value is not None and (found := RANGES[name].complaint(name, value)):
+        if (
+            name in RANGES
+            and value is not None
+            and not isinstance(value, Path)
+            and (found := RANGES[name].complaint(name, value))
+        ):
             yield SettingError(found).called(flags(options))
 
 

@@ -224,6 +224,7 @@ def held(
     lock = FolderLock(folder, shown)
     if said := lock.acquire():
         sys.stderr.write(f"{program}: {said}\n")
+    _discard_parts_of_the_dead(Path(folder))
     try:
         with INTERRUPTION.leaving(lock.release):
             yield lock
@@ -295,3 +296,11 @@ def _exists(pid: int) -> bool:
     except OSError:
         pass
     return True
+
+
+def _discard_parts_of_the_dead(folder: Path) -> None:
+    """Remove what `mmd.host.files.replacing` left in a folder in processes of this host that were killed."""
+    for part in folder.glob(".*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdecimal() and not _exists(int(pid)):
+            part.unlink(missing_ok=True)

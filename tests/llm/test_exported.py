@@ -147,7 +147,7 @@ def test_a_run_that_is_too_short_for_the_chosen_magnet_is_refused_before_it_begi
 
 
 def test_the_same_on_the_command_line() -> None:
-    known = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o"), "judge": "j"}
+    known = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o"), "judge": ("j",)}
 
     def chosen(**more: Any) -> Any:
         return method_of(Train(**(known | more)))

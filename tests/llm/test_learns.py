@@ -141,7 +141,7 @@ def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     assert mpo(*few, "--eta", "-1") == 2  # refused before anything is loaded
     assert "expected --eta > 0" in capsys.readouterr().err
     five = data.load(run.folder.parent / "few.jsonl")
-    given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge="j:f")
+    given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge=("j:f",))
     options = defaults.share_of(given, {})
     parts = held_out.Split(five, None)
     assert train_commands._held_out(options, five) == parts

@@ -557,7 +557,7 @@ BAD_INPUT = {
     f"{TRAIN_LINE} --bf16": "which is --compute-dtype bfloat16 here",
     "eval a=b c=d --bf16": "eval has no option --bf16, which is --dtype bfloat16 here",
     "train-judge --max-steps 3": "train-judge has no option --max-steps, which is --num-train-epochs here",
-    "train-judge --top-p 1": "train-judge has no option --top-p; mpo generate and mpo eval have it",
+    "train-judge --top-p 1": "train-judge has no option --top-p; mpo generate and mpo eval and mpo judge-report have",
     f"{TRAIN_LINE} --optim adamw": "train has no option --optim (try --help)",
     f"{TRAIN_LINE} --eta much": "--eta",
     f"{TRAIN_LINE}": "m: no folder; expected a folder with config.json",

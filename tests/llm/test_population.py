@@ -9,7 +9,7 @@ import pytest
 
 import llm_bridge as bridge
 from llm_bridge.command.judge_choice import judge_of
-from llm_bridge.command.options import JudgeReport
+from llm_bridge.command.options import ReportOnJudge
 from llm_bridge.judges import NoAnswers, answers_of, ask, columns_for, dry_run, keyed
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.judges.population import Population
@@ -149,10 +149,12 @@ def test_criteria_and_endpoints_are_members() -> None:
         "judge_criterion": ("kind?", "brief?"),
     }
     with pytest.raises(bridge.BridgeError, match="judge add: takes"):
-        judge_of(JudgeReport(**where, judge_model=("m",)))
+        judge_of(ReportOnJudge(**where, judge_model=("m",)))
     where["judge"] = ("http://h/v1", "http://i/v1")
     found = judge_of(
-        JudgeReport(**where, judge_model=("m", "n"), judge_key_variable=("K", "L"), judge_weights=(1.0, 2.0, 3.0, 4.0))
+        ReportOnJudge(
+            **where, judge_model=("m", "n"), judge_key_variable=("K", "L"), judge_weights=(1.0, 2.0, 3.0, 4.0)
+        )
     )
     parts = [(one.endpoint, one.model, one.key_variable, one.criterion) for one in found.members]
     assert parts == [
@@ -164,7 +166,7 @@ def test_criteria_and_endpoints_are_members() -> None:
     assert found.names[1] == "m at http://h/v1: brief?"
     np.testing.assert_allclose(np.asarray(found.weights), [0.1, 0.2, 0.3, 0.4], rtol=0, atol=1e-15)
     where["judge"] = ("http://h/v1",)
-    one = judge_of(JudgeReport(**where, judge_model=("m",), judge_aggregation="mean"))
+    one = judge_of(ReportOnJudge(**where, judge_model=("m",), judge_aggregation="mean"))
     assert (one.names, one.aggregation) == (("kind?", "brief?"), "mean")
     assert [member.key_variable for member in one.members] == ["OPENAI_API_KEY"] * 2
 

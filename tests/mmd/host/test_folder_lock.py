@@ -201,3 +201,14 @@ def test_a_lock_that_nobody_can_read_is_of_an_unknown_process(tmp_path: Path, co
     assert "an unknown process" in lock.acquire()
     lock.release()
     assert not (tmp_path / FILE).exists()
+
+
+def test_who_holds_a_folder_clears_away_what_killed_processes_were_writing(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    dead, own = tmp_path / f".policy.csv.{gone.pid}.part", tmp_path / f".policy.csv.{os.getpid()}.part"
+    for part in (dead, own):
+        part.touch()
+    with held(tmp_path, "mmd"):
+        assert not dead.exists()
+        assert own.exists()
