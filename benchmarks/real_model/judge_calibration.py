@@ -24,7 +24,7 @@ from llm_bridge.judges.population import Population
 from llm_bridge.measure.intervals import wilson
 from llm_bridge.measure.judge_report import judge_report
 
-PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 200
+PROMPTS, ANSWERS, EXPERIMENTS = 40, 6, 100
 FIRST_SEED = 1000  # the level of the sentence was chosen on seeds below 100
 MOST_ALARMS, LEAST_POWER = 0.07, 0.9
 CYCLE = 0.7
