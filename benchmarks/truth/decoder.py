@@ -65,7 +65,7 @@ class PrefixTable(Decoder):
         return place.table[place.row, 0], place
 
     def apart(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, weights: Weights, cache: Place
+        self, weights: Weights, cache: Place, n_tokens: int
     ) -> tuple[Weights, Place]:
         """See `Decoder`."""
         return weights, cache

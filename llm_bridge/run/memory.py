@@ -52,7 +52,7 @@ class Arrays(NamedTuple):
 
 ASSIGNED = Arrays(scores=5, logits=8, tables=0, gradients=1)  # XLA's own buffers
 ON_CPU = Arrays(scores=8, logits=3, tables=10, gradients=3)
-COMPILED = 620 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
+COMPILED = 700 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
 
 
 @dataclass(frozen=True)
