@@ -119,7 +119,7 @@ def assert_same(one: mmd.Solution, other: mmd.Solution) -> None:
 
 def test_a_process_killed_ten_times_at_random_writes_the_same_run(tmp_path: Path, rng: np.random.Generator) -> None:
     """SIGKILL anywhere, in the middle of a write included; Kuhn poker by the default algorithm."""
-    words = ["kuhn_poker", "--tolerance", "0", "--max-iterations", "20000", "--no-polish"]
+    words = ["kuhn_poker", "--tolerance", "0", "--max-iterations", "60000", "--no-polish"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "programs"))
         patch.delenv(programs.SWITCH)
