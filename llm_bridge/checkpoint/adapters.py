@@ -335,7 +335,7 @@ def _check_targets(policy: Policy, targets: Sequence[str]) -> None:
     problems = []
     if isinstance(targets, str) or not len(targets) or len(set(targets)) < len(targets):
         raise BridgeError(f"expected targets to be different maps such as ('query', 'value'), got {targets!r}")
-    if any(".lora_" in name for name in policy.weights):
+    if policy.is_adapted:
         problems.append("the policy has an adapter already: merge it first")
     for target in targets:
         weight = known.get(f"layers.{target}")

@@ -61,7 +61,7 @@ def save(
     Raises:
         BridgeError: the policy has adapters, or the folder cannot be written.
     """
-    if any(".lora_" in name for name in policy.weights):
+    if policy.is_adapted:
         raise BridgeError("the policy has adapters: save a merged one, or use save_adapter")
     if (source := policy.origin.folder) and not Path(source).is_dir():
         raise BridgeError(f"{source}: is gone, and with it the tokenizer that belongs to the policy; put it back")

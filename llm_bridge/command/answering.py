@@ -16,7 +16,7 @@ from llm_bridge.checkpoint import adapters, loading
 from llm_bridge.command import training_run
 from llm_bridge.command.drawing import stream, unlike_recommended
 from llm_bridge.command.options import Eval, ReportOnJudge, Sampling
-from llm_bridge.command.train_commands import room
+from llm_bridge.command.train_commands import is_adapter, room
 from llm_bridge.judges import preference_model
 from llm_bridge.model import families as models
 from llm_bridge.model.tensor_files import CONFIG, checkpoint_folder, read_json
@@ -133,11 +133,6 @@ def place_of(model: str) -> str:
     if (path / preference_model.CONFIG).exists():
         raise UsageError(f"{model}: holds a judge, which answers no prompts")
     return str(path) if path.exists() else model
-
-
-def is_adapter(place: str) -> bool:
-    """Whether a model's folder holds an adapter and no whole model."""
-    return (Path(place) / adapters.CONFIG).exists() and not (Path(place) / training_run.MODEL).exists()
 
 
 def answer_lines(prompts: Sequence[data.TextOrChat], answers: Sequence[Sequence[str]]) -> Iterator[str]:

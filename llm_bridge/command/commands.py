@@ -106,9 +106,7 @@ def _generate(options: Generate, argv: Sequence[str], say: Say) -> int:
     prepare_file(options.output_file, (".jsonl",))
     dataset = read(options, options.dataset_name)
     place = answering.place_of(options.model_name_or_path)
-    base = adapters.look(place) if answering.is_adapter(place) else place
-    policy = policy_of(replace(options, model_name_or_path=base))
-    policy = policy if base == place else adapters.load_adapter(policy, place)
+    policy = policy_of(replace(options, model_name_or_path=place))
     answering.say_of(policy.origin.folder, options.model_name_or_path, options, say)
     longest, words = room(policy.architecture, options.max_new_tokens), tokenizer(policy.origin)
     examples, skipped = encoding.prompts(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
@@ -281,7 +279,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     if saved is None:
         raise UsageError(f"{options.run}: has no checkpoint yet")
     found = method.export(replace(saved.state, base=begun.base), policy)
-    adapted = any(".lora_" in name for name in found.weights)
+    adapted = found.is_adapted
     merged, known = adapted and options.merge, replace(trained, output_dir=options.run)  # wherever the run is now
     card = model_card.text(known, method, found, saved.step, merged=merged, measured=options.weights is None)
     save = adapters.save_adapter if adapted and not merged else export.save

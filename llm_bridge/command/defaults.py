@@ -17,7 +17,6 @@ magnet          a period of T rounds with T eta alpha = 1.6, and a rate h with e
 A method that has numbers of its own keeps them, and a run that is resumed keeps those with which it began.
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -28,23 +27,13 @@ from llm_bridge.policy.policy import Policy
 from llm_bridge.train import baselines
 from llm_bridge.train.loop import Method
 from llm_bridge.train.mpo import MPO
+from llm_bridge.train.schedule import usual_rate
 
-MOST_RATE, PULL = 1e-3, 0.2
+PULL = 0.2
 REFRESH, MOVING = "refresh=8", "moving=0.125"
 HELD_OUT_SHARE = 0.1
 NUMBERS = ("learning_rate", "eta", "alpha", "magnet")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
-
-
-def n_trained(policy: Policy) -> int:
-    """How many weights are trained: those of the adapter if there is one."""
-    sizes = {name: array.size for name, array in policy.arrays().items()}
-    return sum(size for name, size in sizes.items() if ".lora_" in name) or sum(sizes.values())
-
-
-def is_adapted(policy: Policy) -> bool:
-    """Whether it has an adapter, which then is what is trained."""
-    return any(".lora_" in name for name in policy.weights)
 
 
 def share_of(options: Train, begun: Mapping[str, Any]) -> Train:
@@ -67,13 +56,13 @@ def resolved(options: Train, policy: Policy, begun: Mapping[str, Any] = NOTHING)
         begun: as in `share_of`.
     """
     kind = baselines.load(options.method)
-    found: dict[str, Any] = {"learning_rate": min(MOST_RATE, 1 / math.sqrt(n_trained(policy)))}
+    found: dict[str, Any] = {"learning_rate": usual_rate(policy.n_trained)}
     if _is_general(kind, "eta"):
         found["eta"] = float(options.max_new_tokens)
         if _is_general(kind, "alpha"):
             found["alpha"] = PULL / (options.eta or found["eta"])
     if kind is MPO:
-        found["magnet"] = REFRESH if is_adapted(policy) else MOVING
+        found["magnet"] = REFRESH if policy.is_adapted else MOVING
     found |= {name: begun[name] for name in NUMBERS if name in begun}
     return replace(options, **{name: value for name, value in found.items() if getattr(options, name) is None})
 
@@ -85,8 +74,8 @@ def _is_general(kind: type[Method], name: str) -> bool:
 
 def lines(options: Train, method: Method, policy: Policy) -> Iterable[str]:
     """What is trained and how, in numbers, for the beginning of a run."""
-    n = n_trained(policy)
-    what = f"an adapter of {n:,} weights" if is_adapted(policy) else f"all {n:,} weights"
+    n = policy.n_trained
+    what = f"an adapter of {n:,} weights" if policy.is_adapted else f"all {n:,} weights"
     rate = f"learning rate {options.learning_rate:.3g}, {options.lr_scheduler_type}"
     rise = f" after {options.warmup_steps} rounds of warm-up" if options.warmup_steps else ""
     decay = f", weight decay {options.weight_decay:g}" if options.weight_decay else ""

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from llm_bridge.command.defaults import is_adapted
 from llm_bridge.command.options import Train
 from llm_bridge.command.training_run import HELD_OUT, LIBRARIES
 from llm_bridge.measure.win_rate import newest_win_rate
@@ -46,7 +45,7 @@ def text(options: Train, method: Method, policy: Policy, rounds: int, **of: bool
         of: `merged`, whether the adapter is added to its base; `measured`, False where the run's win rate is not one of
             these weights.
     """
-    adapted, base = is_adapted(policy) and not of.get("merged"), base_of(policy, options)
+    adapted, base = policy.is_adapted and not of.get("merged"), base_of(policy, options)
     kind = "adapter" if adapted else "finetune"
     head = ["---", f"base_model: {json.dumps(base)}", f"library_name: {'peft' if adapted else 'transformers'}"]
     head += ["pipeline_tag: text-generation", "tags:", f"- {json.dumps(f'base_model:{kind}:{base}')}"]
@@ -75,7 +74,7 @@ def base_of(policy: Policy, options: Train) -> str:
 def _facts(options: Train, method: Method, policy: Policy) -> Iterator[tuple[str, str]]:
     """What the run was told."""
     yield "base model", base_of(policy, options)
-    if policy.origin.folder and options.model_name_or_path != policy.origin.folder and is_adapted(policy):
+    if policy.origin.folder and options.model_name_or_path != policy.origin.folder and policy.is_adapted:
         yield "begun from", options.model_name_or_path
     yield "method", NAMES.get(options.method, options.method)
     yield "trained", _trained(policy)

@@ -296,9 +296,7 @@ class Exploit(Run, Prompts, Judging, Model):
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
-    learning_rate: Annotated[float | None, _optional("NUMBER", "1 / sqrt(number of trained weights), at most 1e-3")] = (
-        None
-    )
+    learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
     """Of Adam; falls linearly to 0."""
     answers: int = 4
     """Answers of each model to each prompt on which adversaries are selected or reported; all pairs are compared."""

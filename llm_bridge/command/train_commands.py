@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
-from llm_bridge.command.defaults import NOTHING, is_adapted, lines, resolved, share_of
+from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
@@ -90,7 +90,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
-    _budget(policy, method, longest, is_adapted(policy), say)
+    _budget(policy, method, longest, policy.is_adapted, say)
     win_rate, key = _win_rate(options, method, policy, parts.held_out, say), jax.random.key(options.seed)
     states, written = _states(options, policy), replace(options, output_dir=guard.place)
     keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
@@ -98,7 +98,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
         state = keeper.resume(method.init(policy, key))
         if win_rate is not None:
             win_rate.draw_start()
-        if not is_adapted(policy):
+        if not policy.is_adapted:
             _release(policy)
         record(options, argv, None if options.eval_dataset_name else parts.held_out)
         with keeper.logging(options.method, options.max_steps):
@@ -113,7 +113,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
 
 def _finish(options: Train, method: Method, result: Result, place: Path, say: Say) -> int:
     """Write what a run has reached, with its picture, and say how far it came."""
-    rounds, save = int(result.state.round), adapters.save_adapter if is_adapted(result.policy) else export.save
+    rounds, save = int(result.state.round), adapters.save_adapter if result.policy.is_adapted else export.save
     measured = training_log.rows(place / training_log.FILE) if jax.process_index() == 0 else []
     card = model_card.text(replace(options, output_dir=place), method, result.policy, rounds)
     known = {"status": Status.FINISHED, "rounds": rounds, "method": options.method, **newest_win_rate(measured)}

@@ -125,7 +125,7 @@ class PreferenceModel:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise BridgeError(f"{folder}: exists and is not empty; choose another folder")
         part = folder.with_name(f".{folder.name}.{os.getpid()}.judge")
-        merged = any(".lora_" in name for name in self.policy.weights)
+        merged = self.policy.is_adapted
         content = {
             "version": VERSION,
             "separators": self.layout.separators,

@@ -30,6 +30,8 @@ from llm_bridge.policy.sampling import Settings
 from llm_bridge.policy.scoring import Comparison
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
 
+ADAPTER = ".lora_"  # in the names of an adapter's weights
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -125,6 +127,17 @@ class Policy(nnx.Module):
     def tokenizer(self) -> Tokenizer | None:
         """The tokenizer of the folder that it comes from; None if it comes from none, or there is none in it."""
         return tokenizer_of(self.origin.folder)
+
+    @property
+    def is_adapted(self) -> bool:
+        """Whether it has an adapter, which then is what is trained."""
+        return any(ADAPTER in name for name in self.weights)
+
+    @property
+    def n_trained(self) -> int:
+        """How many weights are trained: those of the adapter if there is one."""
+        sizes = {name: array.size for name, array in self.arrays().items()}
+        return sum(size for name, size in sizes.items() if ADAPTER in name or not self.is_adapted)
 
     def arrays(self) -> dict[str, Array]:
         """The weights as plain arrays, by name, in the precision that they have; not copied."""

@@ -18,7 +18,6 @@ Two lines differ from the other methods:
     sum to 0 without it; here the win rate grows, and would be noise in every gradient.
 """
 
-import math
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any, ClassVar
 
@@ -30,9 +29,10 @@ from llm_bridge.policy.policy import Policy
 from llm_bridge.train.arena import Arena, Source
 from llm_bridge.train.loop import Method
 from llm_bridge.train.objective import Judged, Objective, PolicyGradient, payoffs
-from llm_bridge.train.train_state import ADAPTER, TrainState
+from llm_bridge.train.schedule import usual_rate
+from llm_bridge.train.train_state import TrainState
 
-MOST_RATE, OPPONENTS = 1e-3, 8
+OPPONENTS = 8
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class BestResponse(Method):
 
     def settled(self, policy: Policy) -> "BestResponse":
         """The same with the numbers that are not given, for what is trained of a policy."""
-        arrays = policy.arrays()
-        trained = [a.size for name, a in arrays.items() if ADAPTER in name] or [a.size for a in arrays.values()]
-        rate = min(MOST_RATE, 1 / math.sqrt(sum(trained))) if self.learning_rate is None else self.learning_rate
+        rate = usual_rate(policy.n_trained) if self.learning_rate is None else self.learning_rate
         return replace(self, learning_rate=rate, eta=float(self.max_new_tokens) if self.eta is None else self.eta)
 
     def objective(self) -> Objective:

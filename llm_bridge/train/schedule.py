@@ -11,6 +11,7 @@ These are transformers' schedules of as many steps, but for the warm-up, which t
 step is a round, whose answers would be drawn and judged for nothing.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,12 @@ import optax
 from jaxtyping import Array, Float, Int
 
 SHAPES = ("linear", "cosine", "constant")
+MOST = 1e-3  # a learning rate that is not given is at most so large
+
+
+def usual_rate(n_trained: int) -> float:
+    """The learning rate of Adam for so many weights; see `llm_bridge.command.defaults`."""
+    return min(MOST, 1 / math.sqrt(n_trained))
 
 
 def factor(shape: str, round: Int[Array, ""], warmup: int, total: Any) -> Float[Array, ""]:

@@ -18,9 +18,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from llm_bridge.model import sharding
 from llm_bridge.model.decoder import Decoder, Weights
-from llm_bridge.policy.policy import Origin, Policy
-
-ADAPTER = ".lora_"
+from llm_bridge.policy.policy import ADAPTER, Origin, Policy
 
 
 class Counters(NamedTuple):

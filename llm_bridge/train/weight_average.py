@@ -18,7 +18,8 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.decoder import Weights
 from llm_bridge.model.ranges import require
-from llm_bridge.train.train_state import ADAPTER, TrainState
+from llm_bridge.policy.policy import ADAPTER
+from llm_bridge.train.train_state import TrainState
 
 
 def check(magnet: Any, weights: Weights) -> None:
