@@ -1,6 +1,6 @@
 """The memory that `mpo train` says it needs before it begins, beside the peak that the process reaches.
 
-    python -m benchmarks.device.training_memory [--only CASE ...] [--real FOLDER]
+    python -m benchmarks.device.training_memory [--only CASE ...] [--real FOLDER] [--said]
 
 Llamas of 0.1 to 23 million parameters are trained for two rounds, whole and with an adapter, in float32 and bfloat16,
 with layers recomputed and with accumulated gradients, one process at a time. A real model, a folder as Hugging Face
@@ -8,7 +8,8 @@ writes it, is trained in two ways besides, where one is named (stored: SmolLM2-1
 
 The peak is VmHWM, the most of a process's memory that was resident at once, as Linux counts it. It is read and reset
 whenever the judge is asked, so it is known whether the peak was before the first update (loading, generation) or in
-the updates. Programs are compiled, not found in a cache: compiling is part of what a first run needs.
+the updates. Programs are compiled, not found in a cache: compiling is part of what a first run needs. With `--said`
+the stored peaks are kept, and each run ends when it has said what it needs.
 
 Results: benchmarks/results/training_memory.json.
 """
@@ -58,6 +59,7 @@ REAL: dict[str, tuple[str, int, int, dict[str, Any]]] = {
     "real model, adapter": ("real", 4, 32, {"lora_r": 8}),
     "real model, adapter, gradients accumulated": ("real", 4, 64, {"lora_r": 8, "gradient_accumulation_steps": 2}),
 }
+SAID = "memory on"
 PEAKS = "BENCHMARK_PEAKS"  # the file to which the child's judge writes
 
 
@@ -113,8 +115,8 @@ def prepare(folder: Path, size: str) -> Path:
     return path
 
 
-def measure(folder: Path, name: str) -> dict[str, Any]:
-    """One way to train, in a process of its own."""
+def command(folder: Path, name: str) -> tuple[list[str], dict[str, str]]:
+    """One way to train: the command of a process of its own, and its environment."""
     size, n_prompts, n_new, more = (CASES | REAL)[name]
     typed = {"model_name_or_path": folder / size.replace(" ", "-"), "dataset_name": folder / "prompts.jsonl"}
     typed |= {
@@ -127,26 +129,45 @@ def measure(folder: Path, name: str) -> dict[str, Any]:
     words = ["train"]
     for option, value in typed.items():
         words += [f"--{option}"] if value is True else [f"--{option}", str(value)]
-    peaks = folder / f"peaks {name}"
-    environment = os.environ | {PEAKS: str(peaks), "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "benchmarks.device.training_memory", "--child", *words]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    own = {PEAKS: str(folder / f"peaks {name}"), "JAX_COMPILATION_CACHE_DIR": "", "JAX_PLATFORMS": "cpu"}
+    return [sys.executable, "-m", "benchmarks.device.training_memory", "--child", *words], os.environ | own
+
+
+def prediction(line: str) -> dict[str, Any]:
+    """What the line says that the run prints before its first round."""
+    parts = line.partition("(")[2].partition(")")[0].split(", ")
+    return {
+        "predicted_bytes": round(float(line.partition("GiB: ")[2].split()[0]) * 2**30),
+        "parts_gib": {part.rpartition(" ")[0]: float(part.rpartition(" ")[2]) for part in parts},
+    }
+
+
+def measure(folder: Path, name: str) -> dict[str, Any]:
+    """One way to train, in a process of its own."""
+    words, environment = command(folder, name)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr}")
-    begun, *rounds, end = [int(line) for line in peaks.read_text().split()]
-    said = next(line for line in done.stdout.splitlines() if line.startswith("memory on"))
-    parts = said.partition("(")[2].partition(")")[0].split(", ")
-    predicted = round(float(said.partition("GiB: ")[2].split()[0]) * 2**30)
-    measured = max(begun, *rounds, end)
-    return {
-        "predicted_bytes": predicted,
-        "parts_gib": {part.rpartition(" ")[0]: float(part.rpartition(" ")[2]) for part in parts},
-        "measured_bytes": measured,
-        "before_the_first_update": begun,
-        "between_judges": rounds,
-        "after": end,
-        "predicted_over_measured": predicted / measured,
-    }
+    begun, *rounds, end = [int(line) for line in Path(environment[PEAKS]).read_text().split()]
+    found = prediction(next(line for line in done.stdout.splitlines() if line.startswith(SAID)))
+    found |= {"before_the_first_update": begun, "between_judges": rounds, "after": end}
+    return compared(found | {"measured_bytes": max(begun, *rounds, end)})
+
+
+def said(folder: Path, name: str, stored: dict[str, Any]) -> dict[str, Any]:
+    """The stored peak beside what a run of today says before it begins."""
+    words, environment = command(folder, name)
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    with process, process.stdout as lines:
+        found = prediction(next(line for line in lines if line.startswith(SAID)))
+        process.kill()
+    return compared(stored | found)
+
+
+def compared(found: dict[str, Any]) -> dict[str, Any]:
+    """With the ratio of what was said and what was needed."""
+    return found | {"predicted_over_measured": found["predicted_bytes"] / found["measured_bytes"]}
 
 
 def main() -> None:
@@ -154,6 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES | REAL, help="the rest stays as it is stored")
     parser.add_argument("--real", type=Path, metavar="FOLDER", help="a real model, trained as well")
+    parser.add_argument("--said", action="store_true", help="keep the stored peaks: only what runs say is new")
     parser.add_argument("--child", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -170,7 +192,7 @@ def main() -> None:
         for size in dict.fromkeys((CASES | REAL)[name][0] for name in wanted):
             prepare(Path(text), size)
         for name in wanted:
-            results[name] = measure(Path(text), name)
+            results[name] = said(Path(text), name, kept[name]) if arguments.said else measure(Path(text), name)
             print(name, results[name], flush=True)
             store("training_memory", {"environment": environment(), "results": results})
     print_table(

@@ -343,7 +343,8 @@ def _release(policy: Policy) -> None:
 def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
-    rows = memory.Rows(longest, learned, drawn, bucket(method.max_new_tokens, 1) if drawn else None)
+    answers, group = (bucket(method.max_new_tokens, 1), method.group_size) if drawn else (None, 1)
+    rows = memory.Rows(longest, learned, drawn, answers, group)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
     budget = memory.training(policy, rows, copies, moments, kept=kept)
     say(budget.lines())

@@ -9,13 +9,13 @@ compiling leaves behind. Products pack their operands, several at a time, and th
 Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
 be written comes on top of it. How often each of these arrays is there was found from the peak of processes
 (`benchmarks/device/training_memory.py`): from fifteen kinds of training of small models and two of a real one. There
-the sum is for a first run, which compiles.
+the sum is for a first run, which compiles, and shows at its end what was learned.
 """
 
 import math
 import resource
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -51,8 +51,9 @@ class Arrays(NamedTuple):
 
 
 ASSIGNED = Arrays(scores=5, logits=8, tables=0, gradients=1)  # XLA's own buffers
-ON_CPU = Arrays(scores=8, logits=3, tables=10, gradients=3)
-COMPILED = 700 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
+ON_CPU = Arrays(scores=8, logits=4, tables=16, gradients=1)
+ADAPTED_ON_CPU = ON_CPU._replace(tables=9)  # the head is not trained
+COMPILED = 640 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ class Rows:
         learned: rows whose gradient is computed at once.
         generated: rows that are drawn at once.
         answers: last tokens of a row that logits are made for; None for all but the first.
+        group: so many rows have their prompt in common, which goes through the model once for all of them.
     """
 
     length: int
     learned: int
     generated: int
     answers: int | None = None
+    group: int = 1
 
 
 @dataclass(frozen=True)
@@ -128,15 +131,17 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
     n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
+    alone = rows.learned // rows.group % n_shares or any(one.depends_on_length for one in policy.architecture.rotaries)
+    mine = replace(rows, learned=learned, group=1 if alone else rows.group)
     compute, a = policy.decoder.compute, policy.architecture
     item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
     on_cpu = mesh.devices.flat[0].platform == "cpu"
-    times = ON_CPU if on_cpu else ASSIGNED
+    times = (ADAPTED_ON_CPU if adapters else ON_CPU) if on_cpu else ASSIGNED
     wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
     accumulated = not on_cpu and 0 < learned < drawn  # into another gradient, which is counted there
     learning = {
         "gradient": (times.gradients + accumulated) * trained,
-        "activations": _activations(policy, learned, rows.length, times.scores) * wide // n_tensor,
+        "activations": _activations(policy, mine, times.scores) * wide // n_tensor,
         "logits": (
             times.logits * _logits(a, learned, rows.answers or rows.length - 1)
             + times.tables * a.vocabulary * a.width * wide
@@ -198,16 +203,19 @@ def _share(array: jax.Array) -> int:
     return math.prod(array.sharding.shard_shape(array.shape))
 
 
-def _activations(policy: Policy, n_rows: int, length: int, n_scores: int) -> int:
+def _activations(policy: Policy, rows: Rows, n_scores: int) -> int:
     """Numbers that the backward pass keeps; `n_scores` arrays of attention's scores in each layer."""
-    a, tokens = policy.architecture, n_rows * length
+    a, own = policy.architecture, rows.answers or rows.length
+    before, n_prompts = rows.length - own, -(-rows.learned // rows.group)
+    tokens = rows.learned * own + n_prompts * before
+    pairs = rows.learned * own * rows.length + n_prompts * before**2  # of a token and one that it may attend to
     compute, platform = policy.decoder.compute, policy.mesh.devices.flat[0].platform
     dtype = jnp.dtype(compute.dtype or policy.arrays()["embedding"].dtype)
     plain = chosen(compute.attention, platform, dtype, a.score_softcap, a.head_width) == "plain"
-    scores = n_scores * a.n_heads * length if plain else 0
-    attention = a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width + scores
+    scores = n_scores * a.n_heads * pairs if plain else 0
+    attention = tokens * (a.width + 2 * (a.n_heads + a.n_kv_heads) * a.head_width) + scores
     width = a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
-    inside = tokens * (attention + 5 * a.width + (4 if a.gated else 2) * width)
+    inside = attention + tokens * (5 * a.width + (4 if a.gated else 2) * width)
     match compute.remat:
         case "none":
             return a.n_layers * inside
