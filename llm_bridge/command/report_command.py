@@ -4,6 +4,7 @@ It reads the folders alone: no model, no judge, and no code from outside. A run 
 """
 
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -418,4 +419,4 @@ def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
     for name, cell in flat(content):
         words = content.get(name)
         is_command = name == "command" and isinstance(words, list)
-        yield name, " ".join(map(str, words)) if is_command and words is not None else cell
+        yield name, shlex.join(map(str, words)) if is_command and words is not None else cell

@@ -159,7 +159,8 @@ def _found(run: Run) -> dict[str, Cell]:
         "rows": "rows",
     }
     facts |= {shown: plain(known[name]) for name, shown in names.items() if known.get(name) is not None}
-    facts |= {f"seconds of {name}": plain(seconds[name]) for name in ("solve", "compile") if name in seconds}
+    phases = {"solve": "seconds of solving", "compile": "seconds of compiling"}
+    facts |= {shown: plain(seconds[name]) for name, shown in phases.items() if name in seconds}
     return facts
 
 

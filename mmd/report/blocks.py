@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, Literal, NamedTuple
 
 NONE = "\N{EN DASH}"  # in place of a number that there is not
+Number = int | float  # a checker of types at run time tells them apart
 Kind = Literal["good", "bad", "open"]
 
 
@@ -20,12 +21,12 @@ class Badge(NamedTuple):
 class Bar(NamedTuple):
     """A share of 1 as a bar, with its interval if there is one, and in figures."""
 
-    value: float | None
-    low: float | None = None
-    high: float | None = None
+    value: Number | None
+    low: Number | None = None
+    high: Number | None = None
 
 
-Cell = str | float | bool | None | Badge | Bar
+Cell = str | Number | bool | None | Badge | Bar
 
 
 def text_html(text: str) -> str:
@@ -33,7 +34,7 @@ def text_html(text: str) -> str:
     return escape(text, quote=True)
 
 
-def number(value: float | None, digits: int = 4) -> str:
+def number(value: Number | None, digits: int = 4) -> str:
     """A number for people: whole ones with commas, others with so many significant digits; a dash for none."""
     if value is None or not math.isfinite(value):
         return NONE
@@ -142,6 +143,8 @@ def plain(value: Any) -> Cell:
         return value
     if isinstance(value, int | float):
         return float(value) if isinstance(value, float) or abs(value) < 1e15 else str(value)
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -166,9 +169,9 @@ class Matrix(NamedTuple):
 
     caption: str
     names: Sequence[str]
-    values: Sequence[Sequence[float | None]]
-    low: Sequence[Sequence[float | None]]
-    high: Sequence[Sequence[float | None]]
+    values: Sequence[Sequence[Number | None]]
+    low: Sequence[Sequence[Number | None]]
+    high: Sequence[Sequence[Number | None]]
 
     def html(self) -> str:
         """As HTML."""
@@ -199,7 +202,7 @@ class Shares(NamedTuple):
 
     caption: str
     unit: str
-    runs: Mapping[str, Mapping[str, float]]
+    runs: Mapping[str, Mapping[str, Number]]
 
     def html(self) -> str:
         """As HTML."""
@@ -215,11 +218,11 @@ class Shares(NamedTuple):
         table = table_html(f"{self.caption}, {self.unit}", parts, rows)
         return f'<div class="shares">{legend}{bars}{table}</div>'
 
-    def _bar(self, name: str, held: Mapping[str, float], parts: Sequence[str]) -> str:
+    def _bar(self, name: str, held: Mapping[str, Number], parts: Sequence[str]) -> str:
         whole = sum(held.values()) or 1.0
         pieces = "".join(
             f'<i class="part-{k % 8}" style="width:{100 * held[part] / whole:.3f}%" '
-            f'title="{text_html(part)}: {number(held[part])} {self.unit}"></i>'
+            f'title="{text_html(f"{part}: {number(held[part])} {self.unit}")}"></i>'
             for k, part in enumerate(parts)
             if held.get(part)
         )

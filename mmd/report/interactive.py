@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mmd.report.blocks import text_html
+from mmd.report.blocks import Number, text_html
 
 DIGITS = 6  # of a probability: what a page shows has four, and the run's own files have all
 POINTS = 2_000  # of a curve; a screen has no more columns
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
     label: str
     run: int
-    columns: Mapping[str, Sequence[float | None]]
+    columns: Mapping[str, Sequence[Number | None]]
     style: int = 0
 
 
@@ -52,7 +52,7 @@ class Level(NamedTuple):
 
     label: str
     column: str
-    value: float
+    value: Number
 
 
 class Chart(NamedTuple):
@@ -116,7 +116,7 @@ class Player(NamedTuple):
     counts: Sequence[int]
     actions: Sequence[str]
     parents: Sequence[int] | None
-    probabilities: Sequence[Sequence[float]]
+    probabilities: Sequence[Sequence[Number]]
 
 
 class Policies(NamedTuple):
@@ -157,7 +157,7 @@ class Answer(NamedTuple):
     prompt: str
     first: str
     second: str
-    preference: float | None
+    preference: Number | None
 
 
 class Answers(NamedTuple):
@@ -189,7 +189,7 @@ def _of_player(player: Player) -> dict[str, Any]:
     return player._asdict() | {"probabilities": rounded}
 
 
-def _thinned(columns: Mapping[str, Sequence[float | None]]) -> dict[str, list[float | None]]:
+def _thinned(columns: Mapping[str, Sequence[Number | None]]) -> dict[str, list[Number | None]]:
     """At most about `POINTS` of each column, the first and the last among them, denser at the beginning."""
     n = max(map(len, columns.values()), default=0)
     if n <= POINTS:
@@ -201,7 +201,7 @@ def _thinned(columns: Mapping[str, Sequence[float | None]]) -> dict[str, list[fl
     return {name: [_finite(values[i]) for i in kept] for name, values in columns.items()}
 
 
-def _finite(value: float | None) -> float | None:
+def _finite(value: Number | None) -> Number | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from mmd.host.files import OutputError, prepare_file, replacing
 from mmd.report.blocks import text_html
@@ -25,6 +25,7 @@ POLICY = (
 SUFFIXES = (".html", ".htm")
 
 
+@runtime_checkable
 class Block(Protocol):
     """A part of a section."""
 

@@ -85,8 +85,9 @@ class AnswersView {
     const [run, round, prompt, first, second, preference] = one;
     const verdict = this.verdict(one);
     const where = [this.spec.runs.length > 1 ? this.spec.runs[run] : null, round === null ? null : `round ${round}`].filter(Boolean).join(", ");
+    const rounded = (share) => `${Number((100 * share).toFixed(1))} %`;
     const side = (name, text, share, won) => {
-      const badge = make("span", { class: `badge ${won ? "good" : "open"}` }, won ? `preferred, ${percent(share)}` : share === null ? "no verdict" : `${verdict === "tie" ? "tie, " : ""}${percent(share)}`);
+      const badge = make("span", { class: `badge ${won ? "good" : "open"}` }, won ? `preferred, ${rounded(share)}` : share === null ? "no verdict" : verdict === "tie" ? "tie" : rounded(share));
       const body = text ? make("p", { class: "text", dir: "auto" }, text) : make("p", { class: "text nothing" }, "(nothing)");
       return make("div", { class: won ? "side won" : "side" }, make("h4", {}, make("bdi", {}, name), " ", badge), body);
     };

@@ -155,7 +155,7 @@ class ChartView {
     const [ink, grid] = [colour("soft"), colour("rule")];
     const font = "12px system-ui, sans-serif";
     const axis = { stroke: ink, font, labelFont: font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1 } };
-    const decades = { splits: (u, i, least, most) => decadesOf(least, most, this.small ? 4 : 7) };
+    const decades = { filter: (_, splits) => splits, splits: (u, i, least, most) => decadesOf(least, most, this.small ? 4 : 7) };
     const values = (_, splits) => splits.map((split) => (split === null ? "" : shown(split)));
     const scale = (log) => (log ? { distr: 3 } : {});
     const bounds = this.y.bounds && !this.logY ? { range: this.y.bounds } : {};
@@ -165,7 +165,7 @@ class ChartView {
       focus: { alpha: 0.35 },
       scales: { x: { time: false, ...scale(this.logX) }, y: { ...scale(this.logY), ...bounds } },
       axes: [
-        { ...axis, label: this.x.label, labelSize: 22, size: 36, values, ...(this.logX ? decades : {}) },
+        { ...axis, label: this.x.label, labelSize: 18, size: 30, values, ...(this.logX ? decades : {}) },
         { ...axis, label: this.small ? undefined : this.y.label, labelSize: 26, size: 52, values, ...(this.logY ? decades : {}) },
       ],
       hooks: { setCursor: [() => this.read()] },

@@ -2,7 +2,7 @@
 
 (function start() {
   const root = document.documentElement;
-  for (const figure of document.querySelectorAll("figure.chart")) new ChartView(figure);
+  for (const figure of document.querySelectorAll("figure.chart")) figure.view = new ChartView(figure);
   for (const block of document.querySelectorAll(".policies")) new PoliciesView(block);
   for (const block of document.querySelectorAll(".answers")) new AnswersView(block);
 

@@ -286,7 +286,7 @@ class InfosetTree {
     const parts = this.parts(node, kind);
     const [place, size] = this.places[i];
     const element = make("div", {
-      class: `row ${kind}${i === this.active ? " active" : ""}`, role: "treeitem", id: `${this.name}-${i}`, "aria-level": String(this.levels[i]),
+      class: `row is-${kind}${i === this.active ? " active" : ""}`, role: "treeitem", id: `${this.name}-${i}`, "aria-level": String(this.levels[i]),
       "aria-posinset": String(place), "aria-setsize": String(size), "aria-expanded": kids ? String(isOpen) : null,
       on: { click: () => { this.active = i; if (kids) this.toggle(node); else this.mark(); } },
     }, make("span", { class: "node" }, chevron, parts[0]), ...parts.slice(1));
@@ -304,7 +304,16 @@ class InfosetTree {
       return [make("span", { class: "label" }, make("bdi", {}, of.actions[s])), ...of.bars(s)];
     }
     const reached = of.parent[node] < 0 ? "" : `reached ${percent(of.reached(node))}`;
-    return [make("span", { class: "label", title: of.infosets[node] }, make("bdi", {}, of.infosets[node])), make("span", { class: "reached" }, reached)];
+    const label = make("span", { class: "label", title: of.infosets[node] }, make("bdi", {}, of.infosets[node]), make("span", { class: "reached" }, reached));
+    return [label, ...of.chances.map((chances) => this.likeliest(node, chances))];
+  }
+
+  // What a run mostly does at an infoset.
+  likeliest(node, chances) {
+    const of = this.of;
+    let best = of.first[node];
+    for (let s = best; s < of.first[node + 1]; s++) if (chances[s] > chances[best]) best = s;
+    return make("span", { class: "likeliest" }, make("bdi", {}, of.actions[best]), ` ${percent(chances[best])}`);
   }
 
   toggle(node) {

@@ -37,7 +37,7 @@ class Rows {
   render() {
     if (this.printing) return;
     const top = this.scroller.scrollTop;
-    const seen = Math.ceil((this.scroller.clientHeight || 20 * ROW) / ROW);
+    const seen = Math.ceil(Math.max(this.scroller.clientHeight, 20 * ROW) / ROW);
     const first = Math.max(0, Math.floor(top / ROW) - 10);
     const last = Math.min(this.count, first + seen + 20);
     for (const [i, element] of this.there) {
@@ -73,6 +73,7 @@ class Rows {
     this.there.clear();
     this.rest.remove();
     if (!printing) return this.render();
+    if (this.scroller.offsetParent === null) return; // the other view is shown
     const n = Math.min(this.count, MOST_PRINTED);
     for (let i = 0; i < n; i++) this.put(i);
     if (n < this.count) {
