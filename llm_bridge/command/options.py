@@ -461,7 +461,10 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "eval_strategy": ("--eval-steps",),
     "evaluation_strategy": ("--eval-steps",),
     "logging_dir": ("--output-dir",),
-    "output": ("--output-dir", "--output-file"),
+    "output": ("--output-dir", "--output-file", "--out"),
+    "output_dir": ("--output-file", "--out"),
+    "output_file": ("--output-dir", "--out"),
+    "out": ("--output-dir", "--output-file"),
     "tensor_parallel_size": ("--mesh tensor=NUMBER",),
 }
 # What `mpo train` has not, and why.

@@ -275,7 +275,11 @@ def _policy(numbered: Mapping[int, Run]) -> Policies:
     runs = [*numbered.values()]
     whole = max(len(player.infosets) for player in runs[0].policy)
     by_player = zip(*([one.cut(MOST_INFOSETS) for one in run.policy] for run in runs), strict=True)
-    players = [Player(*of_runs[0][:5], [one.probabilities for one in of_runs]) for of_runs in by_player]
+    players = [
+        Player(one.name, one.infosets, one.counts, one.actions, one.parents, [other.probabilities for other in of_runs])
+        for of_runs in by_player
+        for one in of_runs[:1]
+    ]
     notes = ["A probability is that of the action at its information set; policy.csv of the run has all digits."]
     if any(len(player.infosets) > 1 for player in players):
         if players[0].parents is not None:
