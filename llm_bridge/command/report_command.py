@@ -6,6 +6,7 @@ It reads the folders alone: no model, no judge, and no code from outside. A run 
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Length of answers", "tokens", {"response_length": "while training", "eval/response_length": "held-out prompts"}),
     ("Entropy", "nats a token", {"entropy": ""}),
     ("Loss", "loss", {"loss": ""}),
-    ("Accuracy of the judge that is trained", "share", {"accuracy": ""}),
+    ("Accuracy of a trained judge", "share", {"accuracy": ""}),
     (
         "Judge",
         "share of comparisons",
@@ -39,6 +40,7 @@ PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ),
 )
 BOUNDS = {WIN_RATE: (0.0, 1.0)}
+BOUND = "Lower bounds: a better adversary may have been missed"
 WIN_NOTE = (
     "Win rate: how often the judge prefers the run's answer to that of the model it began with, on held-out prompts, "
     "with the 95 % interval if the prompts were drawn again. Divergences are from the start and from the magnet."
@@ -51,17 +53,21 @@ EVAL_NOTE = (
 JUDGE_NUMBERS = {
     "prompts": "prompts",
     "pairs": "pairs of answers",
+    "triples": "triples of answers",
     "repeats": "times asked",
     "deterministic": "always the same answer",
-    "triples": "triples",
-    "coin_flips": "cyclic if verdicts were coins",
-    "condorcet": "prompts with an answer that beats all others",
     "misfit": "mean miss of one score for each answer",
+}
+JUDGE_SHARES = {
+    "cyclic": "cyclic triples",
+    "coin_flips": "cyclic triples if verdicts were coins",
+    "condorcet": "prompts with an answer that beats all others",
+    "longer": "the longer answer is preferred",
+    "first_preferred": "the first answer is preferred",
+    "flipped": "the order decides",
     "tied": "ties",
     "failed_frac": "no answer",
-    "first_preferred": "the first answer is preferred",
 }
-JUDGE_SHARES = {"cyclic": "cyclic triples", "longer": "the longer answer is preferred", "flipped": "order decides"}
 
 
 class Training(NamedTuple):
@@ -72,7 +78,8 @@ class Training(NamedTuple):
         config: `config.yaml`.
         environment, result: `environment.json` and `result.json`; empty where there is none yet.
         rows: of `metrics.jsonl`.
-        samples: of `samples.jsonl`.
+        answers: the newest of `samples.jsonl`, all as if of the first run.
+        n_answers: how many there are.
     """
 
     label: str
@@ -80,7 +87,8 @@ class Training(NamedTuple):
     environment: Mapping[str, Any]
     result: Mapping[str, Any]
     rows: Sequence[Mapping[str, Any]]
-    samples: Sequence[Mapping[str, Any]]
+    answers: Sequence[Answer]
+    n_answers: int
 
 
 class Found(NamedTuple):
@@ -88,15 +96,18 @@ class Found(NamedTuple):
 
     Attributes:
         trainings: runs, adversaries among them.
-        evals, exploits, judges: `eval.json`, `exploit.json` and `report.json`, by label.
-        verdicts: of judges, by label.
+        win_rates, judges: blocks of `eval.json` and `report.json`.
+        exploits: facts of `exploit.json`, by label.
+        verdicts: pairs that judges have compared, by label.
+        settings: of what is no training, by label.
     """
 
     trainings: list[Training]
-    evals: dict[str, Mapping[str, Any]]
-    exploits: dict[str, Mapping[str, Any]]
-    judges: dict[str, Mapping[str, Any]]
-    verdicts: dict[str, Sequence[Mapping[str, Any]]]
+    win_rates: list[Block]
+    judges: list[Block]
+    exploits: dict[str, Mapping[str, Cell]]
+    verdicts: dict[str, Sequence[Answer]]
+    settings: dict[str, Mapping[str, Cell]]
 
 
 def report(options: Report, argv: Sequence[str], say: Callable[[Iterable[str]], None]) -> int:
@@ -104,35 +115,33 @@ def report(options: Report, argv: Sequence[str], say: Callable[[Iterable[str]], 
     if not options.runs:
         raise UsageError(f"expected at least one folder of {KINDS}")
     page.prepare(options.out)
-    found = Found([], {}, {}, {}, {})
-    for label, folder in page.labelled(options.runs).items():
+    labelled = page.labelled(options.runs)
+    found = Found([], [], [], {}, {}, {})
+    for label, folder in labelled.items():
         _read(label, folder, found)
-    try:
-        page.write(page_of(found), options.out)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
-        folders = ", ".join(map(str, options.runs))
-        raise UsageError(f"{folders}: a file is not as this version writes it ({error!r:.80})") from None
+    page.write(page_of([*labelled], found), options.out)
     say([f"wrote {options.out}"])
     return 0
 
 
-def page_of(found: Found) -> Page:
-    """The page of what was found."""
-    trainings = found.trainings
-    labels = [*dict.fromkeys([*(one.label for one in trainings), *found.evals, *found.exploits, *found.judges])]
+def page_of(labels: Sequence[str], found: Found) -> Page:
+    """The page of what was found in folders."""
+    runs = found.trainings
+    exploits = [side_by_side(BOUND, found.exploits)] if found.exploits else []
     sections = (
-        Section("Summary", [side_by_side("Runs", {o.label: _summary(o) for o in trainings})] if trainings else []),
-        Section("Training", _training(trainings)),
-        Section("Win rates", [block for label, one in found.evals.items() for block in _eval(label, one)]),
-        Section("Exploitability", [_exploits(found.exploits)] if found.exploits else []),
-        Section("Judge", [block for label, one in found.judges.items() for block in _judge(label, one)]),
-        Section("Answers", [*_answers(trainings), *_verdicts(found.verdicts)]),
-        Section("Time", _time(trainings)),
+        Section("Summary", [side_by_side("Runs", {run.label: _summary(run) for run in runs})] if runs else []),
+        Section("Training", _training(runs)),
+        Section("Win rates", found.win_rates),
+        Section("Exploitability", exploits),
+        Section("Judge", found.judges),
+        Section("Answers", [*_answers(runs), *_verdicts(found.verdicts)]),
+        Section("Time", _time(runs)),
         Section("Settings", _settings(found)),
     )
     version = environment.versions(())[environment.DISTRIBUTION] or "of a checkout"
     lead = f"{len(labels)} folders" if len(labels) > 1 else "what the folder holds"
-    return Page(", ".join(labels[:4]) + (" ..." if len(labels) > 4 else ""), lead, sections, f"mpo report, {version}")
+    title = ", ".join(labels[:4]) + (" ..." if len(labels) > 4 else "")
+    return Page(title, lead, sections, f"mpo report, magnetic-mirror {version}")
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -149,11 +158,18 @@ def _read(label: str, folder: Path, found: Found) -> None:
     before = sum(map(len, found))
     if (folder / training_log.FILE).is_file():
         found.trainings.append(_training_of(label, folder))
-    for name, into in ((EVAL, found.evals), (EXPLOIT, found.exploits), (REPORT, found.judges)):
+    for name, enter in ((EVAL, _enter_eval), (EXPLOIT, _enter_exploit), (REPORT, _enter_judge)):
         if (folder / name).is_file():
-            into[label] = _json(folder / name)
+            content = _json(folder / name)
+            with _as_written(folder / name):
+                enter(label, content, found)
+            known = {
+                part: content[part] for part in ("judge", "judge_weights", "prompts", "command") if part in content
+            }
+            found.settings[label] = dict(_named(known))
     if (folder / VERDICTS).is_file():
-        found.verdicts[label] = _lines(folder / VERDICTS)
+        with _as_written(folder / VERDICTS):
+            found.verdicts[label] = [_verdict(len(found.verdicts), one) for one in _lines(folder / VERDICTS)]
     for adversary in sorted((folder / ADVERSARIES).glob(f"*/{training_log.FILE}")):
         found.trainings.append(_training_of(f"{label}/{adversary.parent.name}", adversary.parent))
     if sum(map(len, found)) == before:
@@ -163,13 +179,28 @@ def _read(label: str, folder: Path, found: Found) -> None:
         raise UsageError(f"{folder}: expected a folder of {KINDS}{begun}")
 
 
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Inside, a file's content is taken for what this version writes.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise UsageError(f"{path}: is not as mpo writes it ({error!r:.80})") from None
+
+
 def _training_of(label: str, folder: Path) -> Training:
     known = [_json(folder / name) if (folder / name).is_file() else {} for name in ("environment.json", RESULT)]
     samples = _lines(folder / training_log.SAMPLES) if (folder / training_log.SAMPLES).is_file() else []
     rows = _lines(folder / training_log.FILE)
     if not all(isinstance(row.get(ROUND), int | float) for row in rows):
         raise UsageError(f"{folder / training_log.FILE}: expected a round in each line")
-    return Training(label, _yaml(folder / CONFIG), known[0], known[1], rows, samples)
+    with _as_written(folder / training_log.SAMPLES):
+        answers = [_answer(one) for one in samples[-MOST_ANSWERS:]]
+    return Training(label, _yaml(folder / CONFIG), known[0], known[1], rows, answers, len(samples))
 
 
 def _json(path: Path) -> Mapping[str, Any]:
@@ -301,117 +332,105 @@ def _time(runs: Sequence[Training]) -> list[Block]:
 # ------------------------------------------------------------------------------------------------ comparisons
 
 
-def _eval(label: str, found: Mapping[str, Any]) -> list[Block]:
-    names = [str(name) for name in found["names"]]
-    matrix = Matrix(f"{label}: win rate of the row", names, found["wins"], found["low"], found["high"])
-    lottery: dict[str, list[Cell]] = {}
-    for name in names:
-        bounds = (found[side].get(name) for side in ("lottery", "lottery_low", "lottery_high"))
-        spread, bound = found["lengths"][name], found.get("exploits", {}).get(name)
-        least = NONE if bound is None else f"at least {number(bound['exploitability'], 3)}"
-        lengths = f"{number(spread['mean'], 3)} ({number(spread['p10'], 3)} to {number(spread['p90'], 3)})"
-        lottery[name] = [Bar(*bounds), lengths] + ([least] if found.get("exploits") else [])
+def _enter_eval(label: str, content: Mapping[str, Any], found: Found) -> None:
+    names = [str(name) for name in content["names"]]
+    tables = ([[_share(x) for x in row] for row in content[name]] for name in ("wins", "low", "high"))
+    lottery, exploits = {name: _in_lottery(name, content) for name in names}, bool(content.get("exploits"))
     columns = ["Nash probability", "characters of an answer, mean (10 % to 90 %)"]
-    columns += ["exploitability by trained adversaries"] if found.get("exploits") else []
-    low, high = (number(found[f"exploitability_{side}"], 3) for side in ("low", "high"))
+    columns += ["exploitability by trained adversaries"] * exploits
+    low, high = (number(content.get(f"exploitability_{side}"), 3) for side in ("low", "high"))
     doubts = (
-        f"Exploitability of the lottery {number(found['exploitability'], 2)} in the measured table, [{low}, {high}] if "
-        f"the prompts were drawn again. Judge: {100 * found['failed_frac']:.1f} % failed, "
-        f"{100 * found['order_flip_frac']:.1f} % flipped with the order."
+        f"Exploitability of the lottery {number(content['exploitability'], 2)} in the measured table, [{low}, {high}] "
+        f"if the prompts were drawn again. Judge: {100 * content['failed_frac']:.1f} % failed, "
+        f"{100 * content['order_flip_frac']:.1f} % flipped with the order."
     )
-    return [matrix, Facts(f"{label}: lottery", columns, lottery), Text([EVAL_NOTE, doubts])]
+    found.win_rates.append(Matrix(f"{label}: win rate of the row", names, *tables))
+    found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([EVAL_NOTE, doubts])))
 
 
-def _exploits(found: Mapping[str, Mapping[str, Any]]) -> Facts:
-    """Lower bounds of exploitability."""
-
-    def facts(one: Mapping[str, Any]) -> dict[str, Cell]:
-        low, high = one["exploitability_low"], one["exploitability_high"]
-        known: dict[str, Cell] = {
-            "model": plain(one.get("model")),
-            "exploitability, at least": f"{number(one['exploitability'], 3)} [{number(low, 3)}, {number(high, 3)}]",
-            "best adversary": plain(one["adversary"]),
-            "it wins": Bar(one["win_rate"], one["win_rate_low"], one["win_rate_high"]),
-            "prompts of the report": plain(one.get("prompts")),
-        }
-        for name, rate in one["selection"]["win_rates"].items():
-            known[f"{name} wins on the selection"] = Bar(rate)
-        return known | {f"training of {name}": plain(status) for name, status in one.get("statuses", {}).items()}
-
-    caption = "Lower bounds: a better adversary may have been missed"
-    return side_by_side(caption, {label: facts(one) for label, one in found.items()})
+def _in_lottery(name: str, content: Mapping[str, Any]) -> list[Cell]:
+    """A model's row beside the lottery; version 0.1 wrote no intervals."""
+    bounds = (_share(content.get(side, {}).get(name)) for side in ("lottery", "lottery_low", "lottery_high"))
+    spread, exploits = content["lengths"][name], content.get("exploits", {})
+    lengths = f"{number(spread['mean'], 3)} ({number(spread['p10'], 3)} to {number(spread['p90'], 3)})"
+    known = f"at least {number(exploits[name]['exploitability'], 3)}" if name in exploits else NONE
+    return [Bar(*bounds), lengths, *([known] if exploits else [])]
 
 
-def _judge(label: str, found: Mapping[str, Any]) -> list[Block]:
+def _enter_exploit(label: str, content: Mapping[str, Any], found: Found) -> None:
+    low, high = (number(content[f"exploitability_{side}"], 3) for side in ("low", "high"))
+    facts: dict[str, Cell] = {
+        "model": plain(content.get("model")),
+        "exploitability, at least": f"{number(content['exploitability'], 3)} [{low}, {high}]",
+        "best adversary": plain(content["adversary"]),
+        "it wins": Bar(*(_share(content[f"win_rate{side}"]) for side in ("", "_low", "_high"))),
+        "prompts of the report": plain(content.get("prompts")),
+    }
+    rates, statuses = content["selection"]["win_rates"], content.get("statuses", {})
+    facts |= {f"{name} wins on the selection": Bar(_share(rate)) for name, rate in rates.items()}
+    found.exploits[label] = facts | {f"training of {name}": plain(status) for name, status in statuses.items()}
+
+
+def _enter_judge(label: str, content: Mapping[str, Any], found: Found) -> None:
     facts: dict[str, Sequence[Cell]] = {}
+    for name, shown in JUDGE_NUMBERS.items():
+        facts |= {shown: [plain(content[name])]} if content.get(name) is not None else {}
     for name, shown in JUDGE_SHARES.items():
-        if (share := found.get(name)) is not None:
-            facts[shown] = [Bar(share["value"], share["low"], share["high"])]
-    facts |= {shown: [plain(found[name])] for name, shown in JUDGE_NUMBERS.items() if found.get(name) is not None}
-    blocks: list[Block] = [Text([str(found.get("sentence", ""))]), Facts(label, [""], facts)]
-    members = found.get("members") or {}
+        if (share := content.get(name)) is not None:
+            parts = share if isinstance(share, dict) else {"value": share}
+            facts[shown] = [Bar(*(_share(parts.get(part)) for part in ("value", "low", "high")))]
+    found.judges.extend((Text([str(content.get("sentence", ""))]), Facts(label, [""], facts)))
+    members = content.get("members") or {}
     if len(members) > 1:
-        blocks.append(side_by_side(f"{label}: members", {name: dict(flat(one)) for name, one in members.items()}))
-    return blocks
+        found.judges.append(side_by_side(f"{label}: members", {name: dict(flat(one)) for name, one in members.items()}))
 
 
 # ------------------------------------------------------------------------------------------------ answers
 
 
 def _answers(runs: Sequence[Training]) -> list[Block]:
-    answered = [run for run in runs if run.samples]
+    answered = [run for run in runs if run.answers]
     if not answered:
         return []
-    pairs = [
-        Answer(i, int(one["round"]), str(one["prompt"]), str(one["start"]), str(one["now"]), _share(one["preference"]))
-        for i, run in enumerate(answered)
-        for one in run.samples[-MOST_ANSWERS:]
-    ]
-    return [_shown("Answers to held-out prompts", answered, ("start", "now"), pairs)]
+    pairs = [one._replace(run=i) for i, run in enumerate(answered) for one in run.answers]
+    short = any(run.n_answers > len(run.answers) for run in answered)
+    note = f"Of each run the newest {MOST_ANSWERS:,} pairs are here; {training_log.SAMPLES} has all." * short
+    return [Answers("Answers to held-out prompts", [run.label for run in answered], ("start", "now"), pairs, note)]
 
 
-def _shown(caption: str, runs: Sequence[Training], sides: tuple[str, str], pairs: Sequence[Answer]) -> Answers:
-    short = any(len(run.samples) > MOST_ANSWERS for run in runs)
-    note = f"Of each run the newest {MOST_ANSWERS:,} pairs are here; samples.jsonl has all." if short else ""
-    return Answers(caption, [run.label for run in runs], sides, pairs, note)
+def _answer(one: Mapping[str, Any]) -> Answer:
+    """A line of `samples.jsonl`."""
+    prompt, start, now = (str(one[name]) for name in ("prompt", "start", "now"))
+    return Answer(0, int(one[ROUND]), prompt, start, now, _share(one["preference"]))
 
 
-def _verdicts(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Block]:
-    """Pairs that a judge was shown; b is the second one."""
+def _verdicts(found: Mapping[str, Sequence[Answer]]) -> list[Block]:
     if not found:
         return []
-    pairs = [
-        Answer(i, None, str(one["prompt"]), str(one["a"]), str(one["b"]), _other(one["preference"]))
-        for i, rows in enumerate(found.values())
-        for one in rows[:MOST_ANSWERS]
-    ]
-    short = any(len(rows) > MOST_ANSWERS for rows in found.values())
-    note = f"Of each judge the first {MOST_ANSWERS:,} pairs are here; {VERDICTS} has all." if short else ""
+    pairs = [one for of_judge in found.values() for one in of_judge[:MOST_ANSWERS]]
+    short = any(len(of_judge) > MOST_ANSWERS for of_judge in found.values())
+    note = f"Of each judge the first {MOST_ANSWERS:,} pairs are here; {VERDICTS} has all." * short
     return [Answers("Pairs that the judge compared", [*found], ("A", "B"), pairs, note)]
+
+
+def _verdict(run: int, one: Mapping[str, Any]) -> Answer:
+    """A line of `verdicts.jsonl`, whose preference is for a, the first answer."""
+    share = _share(one["preference"])
+    prompt, a, b = (str(one[name]) for name in ("prompt", "a", "b"))
+    return Answer(run, None, prompt, a, b, None if share is None else 1.0 - share)
 
 
 def _share(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _other(value: Any) -> float | None:
-    """Of the second answer, where the file has that of the first."""
-    share = _share(value)
-    return None if share is None else 1.0 - share
-
-
 # ------------------------------------------------------------------------------------------------ settings
 
 
 def _settings(found: Found) -> list[Block]:
-    runs: dict[str, dict[str, Cell]] = {}
-    for one in found.trainings:
-        runs[one.label] = dict(_named(one.config)) | dict(_named(one.environment))
-    for content in (found.evals, found.exploits, found.judges):
-        for label, one in content.items():
-            known = {name: one[name] for name in ("judge", "judge_weights", "prompts", "command") if name in one}
-            runs.setdefault(label, dict(_named(known)))
-    return [side_by_side("Settings and environment", runs, compared=True)] if runs else []
+    runs = {run.label: dict(_named(run.config)) | dict(_named(run.environment)) for run in found.trainings}
+    together = {label: found.settings[label] for label in found.settings if label not in runs} | runs
+    return [side_by_side("Settings and environment", together, compared=True)] if together else []
 
 
 def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:

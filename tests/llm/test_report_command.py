@@ -85,7 +85,7 @@ def test_settings_in_which_runs_differ_are_marked(runs: dict[str, Path], tmp_pat
         ("solver", "run: holds a run of mmd, which mmd report shows"),
         ("metrics", "metrics.jsonl: expected a JSON object a line"),
         ("rounds", "metrics.jsonl: expected a round in each line"),
-        ("eval", "run: a file is not as this version writes it ("),
+        ("eval", "eval.json: is not as mpo writes it (KeyError('lengths'))"),
         ("result", "result.json: expected a JSON object"),
         ("config", "config.yaml: expected YAML"),
     ],

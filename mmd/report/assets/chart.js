@@ -165,11 +165,17 @@ class ChartView {
       focus: { alpha: 0.35 },
       scales: { x: { time: false, ...scale(this.logX) }, y: { ...scale(this.logY), ...bounds } },
       axes: [
-        { ...axis, label: this.x.label, labelSize: 18, size: 30, values, ...(this.logX ? decades : {}) },
+        { ...axis, label: this.x.label, labelSize: 18, size: 30, values, ...(this.logX ? decades : this.whole()) },
         { ...axis, label: this.small ? undefined : this.y.label, labelSize: 26, size: 52, values, ...(this.logY ? decades : {}) },
       ],
       hooks: { setCursor: [() => this.read()] },
     };
+  }
+
+  // Steps of an axis that counts.
+  whole() {
+    if (!this.shown.every((line) => line.x.every(Number.isInteger))) return {};
+    return { incrs: Array.from({ length: 45 }, (_, k) => [1, 2, 5][k % 3] * 10 ** Math.floor(k / 3)) };
   }
 
   summary() {
