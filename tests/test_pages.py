@@ -239,6 +239,11 @@ def test_pages_fit_a_phone_and_a_printer(pages: Pages, training: Tab) -> None:
         assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.printed().startswith(b"%PDF")
         assert tab.run("document.documentElement.className") == ""
+        tab.call("Emulation.setEmulatedMedia", media="print")
+        tab.run("dispatchEvent(new Event('beforeprint'))")
+        cut_off = "(one) => one.scrollHeight > one.clientHeight + 1"
+        assert tab.run(f"[...document.querySelectorAll('.grid, .scroll, .text')].some({cut_off})") is False
+        assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.said == []
 
 

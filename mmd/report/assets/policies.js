@@ -121,7 +121,7 @@ class ActionTable {
     if (of.isTree) this.columns.push(["reach", "Reached"]);
     if (many) this.columns.push(["spread", "Largest difference"]);
     this.buttons = this.columns.map(([by, name]) => {
-      const button = make("button", { type: "button", on: { click: () => this.sort(by) } }, make("bdi", {}, name));
+      const button = make("button", { type: "button", title: name, on: { click: () => this.sort(by) } }, make("bdi", {}, name));
       const cell = make("span", { role: "columnheader", class: by === "game" ? "infoset" : by === "action" ? "action" : "chance" }, button);
       this.head.append(cell);
       return [by, cell];
@@ -217,8 +217,8 @@ class InfosetTree {
       swatch.style.setProperty("--ink", `var(--c${of.spec.numbers[run] % COLOURS})`);
       return make("span", { class: "chance" }, swatch, make("bdi", {}, name));
     });
-    const legend = runs.length > 1 ? make("div", { class: "row head" }, make("span", { class: "node" }, ""), ...runs) : null;
-    this.element = make("div", { class: "treebox", hidden: true }, make("div", { class: "controls" }, button("Open all", all), button("Close all", none)), legend, this.box);
+    if (runs.length > 1) this.box.append(make("div", { class: "row head", "aria-hidden": "true" }, make("span"), ...runs));
+    this.element = make("div", { class: "treebox", hidden: true }, make("div", { class: "controls" }, button("Open all", all), button("Close all", none)), this.box);
     this.element.style.setProperty("--runs", of.spec.runs.length);
     block.append(this.element);
     this.rows = new Rows(this.box, (i) => this.row(i));
@@ -287,11 +287,19 @@ class InfosetTree {
     const [place, size] = this.places[i];
     const element = make("div", {
       class: `row is-${kind}${i === this.active ? " active" : ""}`, role: "treeitem", id: `${this.name}-${i}`, "aria-level": String(this.levels[i]),
-      "aria-posinset": String(place), "aria-setsize": String(size), "aria-expanded": kids ? String(isOpen) : null,
+      "aria-posinset": String(place), "aria-setsize": String(size), "aria-expanded": kids ? String(isOpen) : null, "aria-label": this.spoken(node, kind),
       on: { click: () => { this.active = i; if (kids) this.toggle(node); else this.mark(); } },
     }, make("span", { class: "node" }, chevron, parts[0]), ...parts.slice(1));
     element.style.setProperty("--level", Math.min(this.levels[i] - 1, 12));
     return element;
+  }
+
+  // An action's probabilities with the names of the runs, which stand above the tree only.
+  spoken(node, kind) {
+    const of = this.of;
+    if (kind !== "action" || of.spec.runs.length < 2) return null;
+    const s = node - this.nInfosets;
+    return `${of.actions[s]}: ${of.spec.runs.map((name, run) => `${name} ${percent(of.chances[run][s])}`).join(", ")}`;
   }
 
   parts(node, kind) {
