@@ -100,7 +100,8 @@ def _read(folder: Path, label: str) -> Run:
     for name, types in TYPES.items():
         if name in known and not (isinstance(known[name], types) and known[name] is not True):
             raise RunError(f"{folder}: expected {name!r} of another type, got {known[name]!r:.60}")
-    return Run(label, known, _environment(folder), curve_of(folder), [] if recorded else named_policy.read(folder))
+    policy = [] if recorded else named_policy.read(folder, MOST_INFOSETS)
+    return Run(label, known, _environment(folder), curve_of(folder), policy)
 
 
 def _check_kind(folder: Path) -> None:
@@ -273,11 +274,9 @@ def _policies(runs: Sequence[Run]) -> list[Block]:
 
 def _policy(numbered: Mapping[int, Run]) -> Policies:
     runs = [*numbered.values()]
-    whole = max(len(player.infosets) for player in runs[0].policy)
-    by_player = zip(*([one.cut(MOST_INFOSETS) for one in run.policy] for run in runs), strict=True)
     players = [
         Player(one.name, one.infosets, one.counts, one.actions, one.parents, [other.probabilities for other in of_runs])
-        for of_runs in by_player
+        for of_runs in zip(*(run.policy for run in runs), strict=True)
         for one in of_runs[:1]
     ]
     notes = ["A probability is that of the action at its information set; policy.csv of the run has all digits."]
@@ -286,6 +285,6 @@ def _policy(numbered: Mapping[int, Run]) -> Policies:
             notes.append("Reached: how likely the player's own choices lead there, whatever the others do.")
         else:
             notes.append("The run was written by version 0.1, which kept no tree: solve again to see one.")
-    if whole > MOST_INFOSETS:
+    if not all(player.whole for player in runs[0].policy):
         notes.append(f"Of each player the first {MOST_INFOSETS:,} information sets are here.")
     return Policies(runs[0].curve.game, {i: run.label for i, run in numbered.items()}, players, " ".join(notes))

@@ -30,7 +30,7 @@ def test_the_tree_of_a_run_has_the_games_own_plan(runs: dict[str, Path]) -> None
     """Products of probabilities along the parents in the files are the realisation plan of the game's treeplex."""
     solution = mmd.solve("kuhn_poker")
     game, policy = solution.game, solution.policy
-    for side, found in enumerate(named_policy.read(runs["solved"])):
+    for side, found in enumerate(named_policy.read(runs["solved"], 10_000)):
         assert found.parents is not None
         assert list(found.infosets) == list(labels_of(game)[side].infosets)
         reach: list[float] = []
