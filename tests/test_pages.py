@@ -13,7 +13,8 @@ import pytest
 
 from llm_bridge.command.cli import main as mpo
 from mmd.command.cli import main as mmd
-from mmd.report.page import ASSETS
+from mmd.report.interactive import Axis, Chart, Line
+from mmd.report.page import ASSETS, Page, Section, write
 from tests.browser import Browser, Tab, find
 from tests.pages import IMAGE, SCRIPT, large, solver_runs, training_runs
 
@@ -164,6 +165,30 @@ def test_what_is_under_the_pointer_is_said_and_what_is_dragged_over_is_zoomed(so
     assert solver.run("document.querySelector('.keys button').ariaPressed") == "false"
     solver.run("document.querySelector('.keys button').click()")
     assert solver.said == []
+
+
+@needs_browser
+def test_curves_of_which_little_can_be_drawn_do_no_harm(pages: Pages, tmp_path: Path) -> None:
+    columns = [
+        ([0.0], [1.0]),
+        ([0.0, 1.0], [0.0, -1.0]),
+        ([], []),
+        ([1.0, 1.0], [None, 5.0]),
+        ([1.0, 2.0], [1e-300, 1e300]),
+    ]
+    axes = [Axis("x", "x")], [Axis("y", "y", log=True), Axis("none", "none")]
+    charts = [Chart("c", *axes, [Line("a", 0, {"x": x, "y": y})]) for x, y in columns]
+    write(Page("little", "", [Section("Curves", charts)]), tmp_path / "little.html")
+    tab = pages.browser.open(tmp_path / "little.html")
+    for selector in (".tick input", ".zoom button", "summary", ".keys button", ".tick input"):
+        tab.run(f"document.querySelectorAll({selector!r}).forEach((one) => one.click())")
+    for key in ("End", "ArrowLeft", "+", "-", "Escape"):
+        pressed = f"new KeyboardEvent('keydown', {{key: {key!r}}})"
+        tab.run(f"document.querySelectorAll('.plot').forEach((one) => one.dispatchEvent({pressed}))")
+    chosen = "(one) => { one.value = 1; one.dispatchEvent(new Event('change')); }"
+    tab.run(f"document.querySelectorAll('select').forEach({chosen})")
+    assert tab.run("document.querySelectorAll('.plot canvas').length") == len(columns)
+    assert tab.said == []
 
 
 @needs_browser

@@ -31,6 +31,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "payoff_range": (int, float, type(None)),
     "tolerance": (int, float, type(None)),
     "exploitability": (int, float, type(None)),
+    "proven_factor": (int, float, type(None)),
 }
 CERTIFICATE = (
     "The exploitability is that of the policy of the run, NashConv / 2: half of what both players together would gain "
@@ -178,7 +179,7 @@ def _settings(runs: Sequence[Run]) -> Facts:
 # ------------------------------------------------------------------------------------------------ curves
 
 
-def _convergence(runs: Sequence[Run]) -> Chart:
+def _convergence(runs: Sequence[Run]) -> Block:
     curves = [run.curve for run in runs]
     there = {name for curve in curves for name, held in curve.trace.items() if np.isfinite(held).any()}
     order = ["gradient_evaluations", "iterations", "seconds"]
@@ -187,6 +188,8 @@ def _convergence(runs: Sequence[Run]) -> Chart:
     if "kl" in there and all("kl" in run.curve.trace for run in runs):
         names.sort(key=lambda name: name != "kl")
     ys = [Axis(name, Y_LABELS[name], log=name not in SIGNED) for name in names]
+    if not (xs and ys):
+        return Text(["No check was recorded, so there is no curve."])
     lines = [line for i, run in enumerate(runs) for line in _lines(run, i)]
     note = (
         "A curve is the run's own policy at each check, before any polish. Values below the rounding floor of float64, "

@@ -7,6 +7,7 @@ const NUMBERS = 100; // rows of a chart's table
 
 // Powers of ten between two numbers, at most so many; within a decade or so also their doubles and halves.
 function decadesOf(least, most, count) {
+  if (!(least > 0 && most < Infinity)) return []; // nothing is drawn
   const [low, high] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(most))];
   if (high - low <= 2) {
     const found = [];

@@ -109,6 +109,13 @@ def test_a_recording_is_drawn_by_its_kl_beside_the_theorem(tmp_path: Path) -> No
     assert not Parsed(tmp_path / "page.html").data("players")
 
 
+def test_a_run_without_a_check_has_no_curve(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs["solved"], tmp_path / "run"))
+    (folder / "trace.csv").write_text(f"{','.join(TRACE_COLUMNS)}\n")
+    assert report(folder, "--out", tmp_path / "page.html") == 0
+    assert "No check was recorded" in Parsed(tmp_path / "page.html").text
+
+
 def _unfinished(folder: Path) -> None:
     (folder / "result.json").unlink()
     (folder / "checkpoint.npz").write_bytes(b"")
