@@ -393,6 +393,8 @@ def _answers(runs: Sequence[Training]) -> list[Block]:
     if not answered:
         return []
     pairs = [one._replace(run=i) for i, run in enumerate(answered) for one in run.answers]
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(one.prompt for one in pairs))}
+    pairs.sort(key=lambda one: place[one.prompt])  # what all runs and rounds answered to a prompt stands together
     short = any(run.n_answers > len(run.answers) for run in answered)
     note = f"Of each run the newest {MOST_ANSWERS:,} pairs are here; {training_log.SAMPLES} has all." * short
     return [Answers("Answers to held-out prompts", [run.label for run in answered], ("start", "now"), pairs, note)]

@@ -45,14 +45,21 @@ def test_the_page_says_what_the_folders_say(runs: dict[str, Path], tmp_path: Pat
 
 
 def test_answers_stand_with_the_judges_verdict(runs: dict[str, Path], tmp_path: Path) -> None:
-    assert report(runs["done"], runs["judge"], "--out", tmp_path / "page.html") == 0
+    assert report(runs["done"], runs["begun"], runs["judge"], "--out", tmp_path / "page.html") == 0
     answers, verdicts = Parsed(tmp_path / "page.html").data("answers")
     assert answers["sides"] == ["start", "now"]
-    rows = [json.loads(line) for line in (runs["done"] / "samples.jsonl").read_text("utf-8").splitlines()]
-    assert answers["answers"] == [
-        [0, *(row[name] for name in ("round", "prompt", "start", "now", "preference"))] for row in rows
-    ]
-    assert any(HOSTILE[6] in row["start"] for row in rows)
+    stored = []
+    for number, name in enumerate(("done", "begun")):
+        for line in (runs[name] / "samples.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            stored.append([number, *(row[name] for name in ("round", "prompt", "start", "now", "preference"))])
+    assert any(HOSTILE[6] in row[3] for row in stored)
+    assert len(stored) == 25
+    assert all(row in answers["answers"] for row in stored)
+    # To each prompt: what the first run answered, round by round, then the second one.
+    together = [(row[2], row[0], row[1]) for row in answers["answers"]]
+    order = [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]
+    assert together == [(prompt, *place) for prompt in dict.fromkeys(row[2] for row in stored) for place in order]
     stored = [json.loads(line) for line in (runs["judge"] / "verdicts.jsonl").read_text("utf-8").splitlines()]
     assert verdicts["answers"] == [
         [0, None, row["prompt"], row["a"], row["b"], 1 - row["preference"]] for row in stored
