@@ -8,6 +8,7 @@ Names are imported when first used, so that `import mmd` costs nothing and pulls
 Rooms, from the ground up; each may import those before it, and `host`:
 
     host                            files, environment, progress, the manners of a command line
+    report                          pages of HTML
     simplex, update                 the equation: read `update.py` first
     game                            strategy spaces, payoffs, policies
     measure, magnets, feedback      what a policy is worth; where magnets move; what a player is told

@@ -23,7 +23,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 LAYERS = {
     "mmd": (
         {"host", "simplex"},
-        {"update"},
+        {"update", "report"},
         {"game"},
         {"measure", "magnets", "feedback"},
         {"algorithms"},
@@ -51,8 +51,8 @@ ONLY_IN = {
     "rich": {"mmd.host", "llm_bridge.run"},
     "games": {"mmd.command"},
 }
-# What the bridge may know: the public surface, the equation, and how a command of this project behaves.
-FROM_MMD = {"mmd", "mmd.update", "mmd.host"}
+# What the bridge may know: the public surface, the equation, and how a command of this project behaves and reports.
+FROM_MMD = {"mmd", "mmd.update", "mmd.host", "mmd.report"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FUNCTION_LINES, MAX_PARAMETERS = 40, 6

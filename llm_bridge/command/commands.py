@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from llm_bridge.checkpoint import adapters, export, gguf_files, loading
-from llm_bridge.command import answering, exploit_command, model_card, training_run
+from llm_bridge.command import answering, exploit_command, model_card, report_command, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
@@ -26,11 +26,13 @@ from llm_bridge.command.options import (
     Export,
     Generate,
     Import,
+    Report,
     ReportOnJudge,
     Run,
     Train,
     TrainJudge,
 )
+from llm_bridge.command.report_command import EVAL, REPORT, VERDICTS
 from llm_bridge.command.train_commands import policy_of, read, room, train, train_judge
 from llm_bridge.judges import JudgeError
 from llm_bridge.measure.evaluation import Tournament, tournament
@@ -47,8 +49,7 @@ from mmd.host.files import OutputError, prepare_file, prepare_folder, replacing
 from mmd.host.folder_lock import held
 
 DONE = 0
-EVAL, TRACEBACK = "eval.json", "judge_error.txt"
-REPORT, ANSWERS, VERDICTS = "report.json", "answers", "verdicts.jsonl"
+ANSWERS, TRACEBACK = "answers", "judge_error.txt"
 OPTIONAL_LIBRARIES = ("gguf", "httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -70,6 +71,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Eval: _eval,
         ReportOnJudge: _judge_report,
         Exploit: exploit_command.exploit,
+        Report: report_command.report,
         Export: _export,
         Import: _import,
         Env: _env,

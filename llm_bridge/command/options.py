@@ -368,6 +368,16 @@ class Import:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Show runs side by side on one page of HTML: curves, win rates, answers, settings. It needs no network."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Directories of mpo train, train-judge, eval, exploit and judge-report; a training may still be going on."""
+    out: Path = Path("report.html")
+    """The page: .html."""
+
+
+@dataclass(frozen=True)
 class Env:
     """Print versions and devices, for bug reports."""
 
@@ -379,6 +389,7 @@ Command = (
     | Annotated[Eval, subcommand(name="eval")]
     | Annotated[ReportOnJudge, subcommand(name="judge-report")]
     | Annotated[Exploit, subcommand(name="exploit")]
+    | Annotated[Report, subcommand(name="report")]
     | Annotated[Export, subcommand(name="export")]
     | Annotated[Import, subcommand(name="import")]
     | Annotated[Env, subcommand(name="env")]
@@ -390,6 +401,7 @@ BY_NAME: dict[str, type] = {
     "eval": Eval,
     "judge-report": ReportOnJudge,
     "exploit": Exploit,
+    "report": Report,
     "export": Export,
     "import": Import,
     "env": Env,
@@ -449,7 +461,10 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "eval_strategy": ("--eval-steps",),
     "evaluation_strategy": ("--eval-steps",),
     "logging_dir": ("--output-dir",),
-    "output": ("--output-dir", "--output-file"),
+    "output": ("--output-dir", "--output-file", "--out"),
+    "output_dir": ("--output-file", "--out"),
+    "output_file": ("--output-dir", "--out"),
+    "out": ("--output-dir", "--output-file"),
     "tensor_parallel_size": ("--mesh tensor=NUMBER",),
 }
 # What `mpo train` has not, and why.

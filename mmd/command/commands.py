@@ -29,6 +29,7 @@ from mmd.command.options import (
     Plot,
     Qre,
     Rate,
+    Report,
     Solve,
     UsageError,
     Verify,
@@ -51,6 +52,7 @@ from mmd.measure.plot import plot_convergence
 from mmd.measure.rate import RateError
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status
+from mmd.report.page import labelled
 from mmd.solving.checkpoint import CheckpointError
 from mmd.solving.solver import solve
 
@@ -80,6 +82,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Rate: _rate,
         Bootstrap: _bootstrap,
         Plot: _plot,
+        Report: _report,
         Games: _games,
         Env: _env,
     }
@@ -187,12 +190,17 @@ def _plot(options: Plot, argv: Sequence[str]) -> int:
     if not options.runs:
         raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
     prepare_figure(options.out)
-    names = [path.resolve().name for path in options.runs]
-    labels = names if len(set(names)) == len(names) else map(str, options.runs)
-    runs = dict(zip(labels, options.runs, strict=True))
+    runs = labelled(options.runs)
     look = {"y": options.y, "xscale": options.xscale, "style": None if options.style == "screen" else options.style}
     plot_convergence(runs, options.x, options.out, **look)
     _say([f"wrote {options.out}"])
+    return DONE
+
+
+def _report(options: Report, argv: Sequence[str]) -> int:
+    from mmd.command import report_command
+
+    report_command.run(options, _say)
     return DONE
 
 

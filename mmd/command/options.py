@@ -225,6 +225,16 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Report:
+    """Show runs side by side on one page of HTML: curves, certificates, settings, policies. It needs no network."""
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    """Run directories, as `mmd solve --out` and `mmd rate --out` write them."""
+    out: Path = Path("report.html")
+    """The page: .html."""
+
+
+@dataclass(frozen=True)
 class Games:
     """List the built-in games and their parameters."""
 
@@ -243,6 +253,7 @@ Command = (
     | Annotated[Rate, subcommand(name="rate")]
     | Annotated[Bootstrap, subcommand(name="bootstrap")]
     | Annotated[Plot, subcommand(name="plot")]
+    | Annotated[Report, subcommand(name="report")]
     | Annotated[Games, subcommand(name="games")]
     | Annotated[Env, subcommand(name="env")]
 )

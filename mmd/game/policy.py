@@ -1,7 +1,7 @@
 """A pair of behavioural policies with names: what users read and save. `mmd.game.policy_files` reads them back.
 
-Files: `.npz` (arrays `row` [S0 - 1] and `column` [S1 - 1] of probabilities in treeplex order, no pickle) and CSV with
-the columns player (row or column), infoset, action, probability.
+Files: `.npz` (arrays `row` [S0 - 1] and `column` [S1 - 1] of probabilities in treeplex order, with the tree they belong
+to, no pickle) and CSV with the columns player (row or column), infoset, action, probability.
 """
 
 import csv
@@ -163,10 +163,18 @@ class Policy:
         return dict(zip(row.actions[0], mean.tolist(), strict=True))
 
     def save_npz(self, path: str | os.PathLike[str]) -> None:
-        """Write the arrays `row` [S0 - 1] and `column` [S1 - 1]: exact, and no pickle."""
-        row, column = (probabilities[1:] for probabilities in self.probabilities)
+        """Write the arrays `row` [S0 - 1] and `column` [S1 - 1]: exact, and no pickle.
+
+        The tree stands beside them, so that the file can be read without the game: `row_parent` [I0], the number of the
+        sequence above each infoset (0 for none, n for the n-th number of `row`), and `row_n_actions` [I0].
+        """
+        arrays = {}
+        for player, probabilities, treeplex in zip(PLAYERS, self.probabilities, self.game.players, strict=True):
+            arrays[player] = probabilities[1:]
+            arrays[f"{player}_parent"] = np.asarray(treeplex.parent, np.int64)
+            arrays[f"{player}_n_actions"] = np.asarray(treeplex.n_actions, np.int64)
         with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, row=row, column=column)
+            np.savez(file, **arrays)
 
     def save_csv(self, path: str | os.PathLike[str]) -> None:
         """Write `table()` under a header, with as many digits as float64 needs to read back the same."""

@@ -120,6 +120,13 @@ class Curve(NamedTuple):
         return float(np.finfo(np.float64).eps) * (self.payoff_range or 1.0)
 
 
+def drawn_iterate(curve: Curve) -> str:
+    """Which iterate of a run its curve is about, in words."""
+    if curve.iterate == "polished":
+        return "before the polish"
+    return BEST if curve.algorithm.get("keeps_best") else f"{curve.iterate} iterate"
+
+
 def column_of(curve: Curve, name: str) -> Float[np.ndarray, " checks"]:
     """A column of a run's trace, by its name in the trace or that of an axis.
 
@@ -202,8 +209,7 @@ def _draw(axes: "Axes", label: str, curve: Curve, look: Look, place: tuple[int, 
         "marker": MARKERS[n % len(MARKERS)],
         "markevery": (n * every // many, every),
     }
-    kept = BEST if curve.algorithm.get("keeps_best") else curve.iterate
-    said = "before the polish" if curve.iterate == "polished" else kept if kept == BEST else f"{kept} iterate"
+    kept, said = BEST if curve.algorithm.get("keeps_best") else curve.iterate, drawn_iterate(curve)
     style = STYLES[kept] if look.y != "average_exploitability" else STYLES["average"]
     said = label if look.y == "average_exploitability" else f"{label}, {said}"
     from matplotlib import rcParams

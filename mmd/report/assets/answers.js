@@ -1,0 +1,101 @@
+// Answers side by side with the judge's verdict: those of one round, won or lost, or with a word in them.
+
+const PAGE = 10;
+const MOST_PRINTED_ANSWERS = 30;
+
+class AnswersView {
+  constructor(block) {
+    this.spec = heldBy(block);
+    this.newest = this.spec.runs.map((_, run) => Math.max(-1, ...this.spec.answers.filter((one) => one[0] === run).map((one) => one[1] ?? -1)));
+    this.chosen = { run: -1, round: "newest", verdict: "all", words: [] };
+    this.page = 0;
+    this.status = make("p", { class: "status", role: "status" });
+    this.list = make("div", { class: "samples" });
+    this.pager = make("div", { class: "controls pager", role: "group", "aria-label": "Pages" });
+    const note = block.querySelector(".note");
+    block.append(this.controls(), this.status, this.list, this.pager);
+    if (note) block.append(note);
+    onPrint.push((printing) => { this.printing = printing; this.show(); });
+    this.refresh();
+  }
+
+  controls() {
+    const bar = make("div", { class: "controls" });
+    const set = (name) => (value) => { this.chosen[name] = value; this.refresh(); };
+    if (this.spec.runs.length > 1) {
+      bar.append(choice("Run", [[-1, "all"], ...this.spec.runs.map((name, run) => [run, name])], (run) => set("run")(Number(run))));
+    }
+    const rounds = [...new Set(this.spec.answers.map((one) => one[1]))].filter((round) => round !== null).sort((a, b) => a - b);
+    if (rounds.length > 1) {
+      bar.append(choice("Round", [["newest", "the newest"], ["all", "all"], ...rounds.map((round) => [round, String(round)])], set("round")));
+    }
+    const [first, second] = this.spec.sides;
+    this.verdicts = make("fieldset", { class: "verdicts" }, make("legend", { class: "unseen" }, "Verdict"));
+    const names = { all: "all", second: `${second} wins`, first: `${first} wins`, tie: "ties", none: "no verdict" };
+    this.counts = {};
+    const group = `verdict-${document.querySelectorAll("fieldset.verdicts").length}`;
+    for (const [value, text] of Object.entries(names)) {
+      const radio = make("input", { type: "radio", name: group, value, checked: value === "all", on: { change: () => set("verdict")(value) } });
+      this.counts[value] = make("span", { class: "count" });
+      this.verdicts.append(make("label", { class: "tick" }, radio, text, this.counts[value]));
+    }
+    bar.append(searchField("Search", (query) => set("words")(wordsOf(query))), this.verdicts);
+    return bar;
+  }
+
+  verdict(one) {
+    const preference = one[5];
+    if (preference === null) return "none";
+    return preference === 0.5 ? "tie" : preference > 0.5 ? "second" : "first";
+  }
+
+  fits(one) {
+    const { run, round, words } = this.chosen;
+    if (run >= 0 && one[0] !== run) return false;
+    if (round === "newest" ? (one[1] ?? -1) !== this.newest[one[0]] : round !== "all" && String(one[1]) !== round) return false;
+    if (!words.length) return true;
+    const text = `${one[2]} ${one[3]} ${one[4]}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  }
+
+  refresh() {
+    const fitting = this.spec.answers.filter((one) => this.fits(one));
+    for (const value of Object.keys(this.counts)) {
+      const n = value === "all" ? fitting.length : fitting.filter((one) => this.verdict(one) === value).length;
+      this.counts[value].textContent = n.toLocaleString("en");
+    }
+    this.found = this.chosen.verdict === "all" ? fitting : fitting.filter((one) => this.verdict(one) === this.chosen.verdict);
+    this.page = 0;
+    this.show();
+  }
+
+  show() {
+    const size = this.printing ? MOST_PRINTED_ANSWERS : PAGE;
+    const first = this.printing ? 0 : this.page * PAGE;
+    const last = Math.min(this.found.length, first + size);
+    this.status.textContent = this.found.length ? `${first + 1} to ${last} of ${this.found.length.toLocaleString("en")} pairs of answers` : "no such answers";
+    this.list.replaceChildren(...this.found.slice(first, last).map((one) => this.sample(one)));
+    const pages = Math.ceil(this.found.length / PAGE);
+    const button = (text, page) => make("button", { type: "button", disabled: page < 0 || page >= pages, on: { click: () => { this.page = page; this.show(); } } }, text);
+    this.pager.hidden = pages < 2;
+    this.pager.replaceChildren(button("Previous", this.page - 1), make("span", {}, `page ${this.page + 1} of ${pages}`), button("Next", this.page + 1));
+  }
+
+  sample(one) {
+    const [run, round, prompt, first, second, preference] = one;
+    const verdict = this.verdict(one);
+    const where = [this.spec.runs.length > 1 ? this.spec.runs[run] : null, round === null ? null : `round ${round}`].filter(Boolean).join(", ");
+    const rounded = (share) => `${Number((100 * share).toFixed(1))} %`;
+    const side = (name, text, share, won) => {
+      const badge = make("span", { class: `badge ${won ? "good" : "open"}` }, won ? `preferred, ${rounded(share)}` : share === null ? "no verdict" : verdict === "tie" ? "tie" : rounded(share));
+      const body = text ? make("p", { class: "text", dir: "auto" }, text) : make("p", { class: "text nothing" }, "(nothing)");
+      return make("div", { class: won ? "side won" : "side" }, make("h4", {}, make("bdi", {}, name), " ", badge), body);
+    };
+    const [left, right] = this.spec.sides;
+    const other = preference === null ? null : 1 - preference;
+    return make("article", {},
+      make("p", { class: "where" }, where),
+      make("p", { class: "text prompt", dir: "auto" }, prompt),
+      make("div", { class: "sides" }, side(left, first, other, verdict === "first"), side(right, second, preference, verdict === "second")));
+  }
+}

@@ -1,0 +1,130 @@
+"""`mpo report`: every kind of folder on one page, a run that is still going on, and what it refuses."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llm_bridge.command.cli import main
+from tests.pages import HOSTILE, IMAGE, NAMES, SCRIPT, WINS, Parsed, shown, training_runs
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return training_runs(tmp_path_factory.mktemp("runs"))
+
+
+def report(*words: object) -> int:
+    return main(["report", *map(str, words)])
+
+
+def test_the_page_says_what_the_folders_say(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert report(*runs.values(), "--out", tmp_path / "page.html") == 0
+    found = Parsed(tmp_path / "page.html")
+    charts = {chart["caption"]: chart for chart in found.data("lines")}
+    wins = charts["Win rate against the start"]["lines"]
+    assert [line["label"] for line in wins] == ["done", "begun", "exploit/from-start"]
+    assert wins[0]["columns"] == {
+        "round": [0, 3, 6],
+        "y": pytest.approx([0.5, 0.65, 0.8]),
+        "y_low": pytest.approx([0.4, 0.55, 0.7]),
+        "y_high": pytest.approx([0.6, 0.75, 0.9]),
+    }
+    from_start, from_magnet, *_ = charts["Divergence"]["lines"]
+    assert from_start["columns"]["y"] == pytest.approx([0.1 * k for k in range(1, 7)])
+    assert from_magnet["columns"]["y"] == [0.02] * 6
+    for text in ("finished", "not finished", "80.0 % [70.0, 90.0]", *NAMES, IMAGE):
+        assert shown(text) in found.text
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert f"{100 * WINS[i, j]:.1f}[{100 * WINS[i, j] - 5:.0f}, {100 * WINS[i, j] + 5:.0f}]" in found.text
+    assert "40.0 % [10.0, 60.0]" in found.text  # of the lottery
+    assert "0.2 [0.1, 0.3]" in found.text  # of the exploitability
+    assert "no scalar reward would do" in found.text
+    assert "done93" in found.text  # of 6 rounds of 2 seconds, 1.5 of them update
+
+
+def test_answers_stand_with_the_judges_verdict(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert report(runs["done"], runs["begun"], runs["judge"], "--out", tmp_path / "page.html") == 0
+    answers, verdicts = Parsed(tmp_path / "page.html").data("answers")
+    assert answers["sides"] == ["start", "now"]
+    stored = []
+    for number, name in enumerate(("done", "begun")):
+        for line in (runs[name] / "samples.jsonl").read_text("utf-8").splitlines():
+            row = json.loads(line)
+            stored.append([number, *(row[name] for name in ("round", "prompt", "start", "now", "preference"))])
+    assert any(HOSTILE[6] in row[3] for row in stored)
+    assert len(stored) == 25
+    assert all(row in answers["answers"] for row in stored)
+    # To each prompt: what the first run answered, round by round, then the second one.
+    together = [(row[2], row[0], row[1]) for row in answers["answers"]]
+    order = [(0, 0), (0, 3), (0, 6), (1, 0), (1, 3)]
+    assert together == [(prompt, *place) for prompt in dict.fromkeys(row[2] for row in stored) for place in order]
+    stored = [json.loads(line) for line in (runs["judge"] / "verdicts.jsonl").read_text("utf-8").splitlines()]
+    assert verdicts["answers"] == [
+        [0, None, row["prompt"], row["a"], row["b"], 1 - row["preference"]] for row in stored
+    ]
+
+
+def test_a_round_that_is_being_written_is_no_round_yet(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs["begun"], tmp_path / "run"))
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.write('{"round": 4, "loss"')
+    assert report(folder, "--out", tmp_path / "page.html") == 0
+    charts = {chart["caption"]: chart for chart in Parsed(tmp_path / "page.html").data("lines")}
+    assert charts["Loss"]["lines"][0]["columns"]["round"] == [1, 2, 3]
+
+
+def test_settings_in_which_runs_differ_are_marked(runs: dict[str, Path], tmp_path: Path) -> None:
+    assert report(runs["done"], runs["begun"], "--out", tmp_path / "page.html") == 0
+    text = Parsed(tmp_path / "page.html").text
+    assert "differs:  eta1411" in text
+    assert "differs:  model" not in text
+
+
+@pytest.mark.parametrize(
+    ("damage", "expected"),
+    [
+        ("nothing", "run: expected a folder of mpo train, train-judge, eval, exploit or judge-report, found none"),
+        ("empty", "run: expected a folder of mpo train, train-judge, eval, exploit or judge-report"),
+        ("begun", "; the run has no round behind it yet"),
+        ("solver", "run: holds a run of mmd, which mmd report shows"),
+        ("metrics", "metrics.jsonl: expected a JSON object a line"),
+        ("rounds", "metrics.jsonl: expected a round in each line"),
+        ("eval", "eval.json: is not as mpo writes it (KeyError('lengths'))"),
+        ("result", "result.json: expected a JSON object"),
+        ("config", "config.yaml: expected YAML"),
+    ],
+)
+def test_what_is_no_run_is_refused_in_a_sentence(
+    damage: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    metrics = {"metrics.jsonl": '{"round": 1}\n'}
+    held: dict[str, dict[str, str]] = {
+        "empty": {},
+        "begun": {"config.yaml": "eta: 1\n"},
+        "solver": {"trace.csv": "", "result.json": "{}"},
+        "metrics": {"metrics.jsonl": "[1]\n"},
+        "rounds": {"metrics.jsonl": '{"loss": 1}\n'},
+        "eval": {"eval.json": '{"names": ["a"]}'},
+        "result": metrics | {"result.json": "[]"},
+        "config": metrics | {"config.yaml": "a: [\n"},
+    }
+    if damage in held:
+        Path("run").mkdir()
+        for name, text in held[damage].items():
+            Path("run", name).write_text(text)
+    assert report("run", "--out", "page.html") == 2
+    said = capsys.readouterr().err
+    assert expected in said
+    assert said.count("\n") == 1
+    assert not Path("page.html").exists()
+
+
+def test_a_settings_file_brings_no_code_in(runs: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(runs["begun"], tmp_path / "run"))
+    (folder / "config.yaml").write_text(f"method: mine.py:Mine\nnote: '{SCRIPT}'\nwhen: 2026-11-30\n")
+    assert report(folder, "--out", tmp_path / "page.html") == 0
+    assert "mine.py:Mine" in Parsed(tmp_path / "page.html").text
