@@ -242,10 +242,13 @@ class Learner:
         return scoring.chunk_length(n_rows, n_targets, self.decoder.architecture.vocabulary)
 
 
-def _of_distributions(logs: tuple[Float[Array, "B t V"], ...], targets: Array) -> tuple[Float[Array, "B t"], ...]:
+def _of_distributions(
+    vocabulary: scoring.Vocabulary, logs: tuple[Float[Array, "B t V"], ...], targets: Array
+) -> tuple[Float[Array, "B t"], ...]:
     """Log-probability of the target, entropy, and the divergence from each further policy."""
     ours, *others = logs
-    return scoring.at(ours, targets), scoring.entropy(ours), *(scoring.kl_divergence(ours, each) for each in others)
+    divergences = (vocabulary.kl_divergence(ours, each) for each in others)
+    return vocabulary.at(ours, targets), vocabulary.entropy(ours), *divergences
 
 
 def _by_parts(function: Callable[[RoundRows], Any], n_parts: int) -> Callable[[RoundRows], Any]:
