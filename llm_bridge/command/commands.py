@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from llm_bridge.checkpoint import adapters, export, gguf_files, loading
-from llm_bridge.command import answering, exploit_command, model_card, training_run
+from llm_bridge.command import answering, exploit_command, model_card, plan_command, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
@@ -26,6 +26,7 @@ from llm_bridge.command.options import (
     Export,
     Generate,
     Import,
+    Plan,
     ReportOnJudge,
     Run,
     Train,
@@ -70,6 +71,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Eval: _eval,
         ReportOnJudge: _judge_report,
         Exploit: exploit_command.exploit,
+        Plan: plan_command.plan,
         Export: _export,
         Import: _import,
         Env: _env,

@@ -24,7 +24,7 @@ from llm_bridge.model.weights import Axis, weights
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
 LOOKED_UP = ("data", None, "fsdp")
-DRAWING = ("data", "split", "tensor")  # of a mesh that is drawn on, see `llm_bridge.policy.layout`
+DRAWING = ("data", "fsdp", "split", "tensor")  # of a mesh that is drawn on, see `llm_bridge.policy.layout`
 RULES: dict[Axis, str | None] = {
     "vocabulary": "tensor",
     "heads": "tensor",
@@ -58,9 +58,16 @@ def spec(axes: Sequence[Axis], mesh: Mesh) -> PartitionSpec:
 
 def _over(name: str | None, mesh: Mesh) -> str | tuple[str, ...] | None:
     """The axes of the mesh that stand for an axis of the rules."""
-    if name == "tensor" and "split" in mesh.axis_names:
-        return ("tensor", "split")
+    if "split" in mesh.axis_names:
+        return ("tensor", "split") if name == "tensor" else None
     return name if name in mesh.axis_names else None
+
+
+def before_drawing(architecture: Architecture, name: str, mesh: Mesh) -> NamedSharding:
+    """How a weight is divided while it is trained, on a mesh that is drawn on."""
+    training = Mesh(mesh.devices.reshape(mesh.devices.shape[0], -1, mesh.devices.shape[3]), AXES)
+    place = named(architecture, name, training).spec
+    return NamedSharding(mesh, PartitionSpec(*(("fsdp", "split") if axis == "fsdp" else axis for axis in place)))
 
 
 def shardings(architecture: Architecture, mesh: Mesh) -> dict[str, NamedSharding]:
@@ -91,6 +98,8 @@ def looked_up(mesh: Mesh) -> NamedSharding:
 
     Said explicitly, the way from there to `rows` is one all-to-all; XLA alone would make them whole on every device.
     """
+    if "split" in mesh.axis_names:
+        return rows(mesh, 3)
     return NamedSharding(mesh, PartitionSpec(*(name if name in mesh.axis_names else None for name in LOOKED_UP)))
 
 

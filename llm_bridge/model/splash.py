@@ -5,7 +5,8 @@ no earlier than the window, and belong to the same piece (`pieces`), which is 0 
 by side, with padding before or after them, and several texts may be packed into a row.
 
 Scores are float32, and the scale is put into the queries, which rounds them once. Padding sees padding and itself:
-finite, and read by nobody. Elsewhere than on a TPU the kernel is interpreted, which is exact and slow.
+finite, and read by nobody. Elsewhere than on a TPU the kernel is interpreted, which is exact and slow. The kernel counts
+in 32 bits, so it cannot be traced where JAX has 64 enabled, nor differentiated there.
 
 Source: Dao 2023, "FlashAttention-2"; `jax.experimental.pallas.ops.tpu.splash_attention`.
 """
@@ -52,8 +53,7 @@ def attend(
 
     def of_device(query: Array, key: Array, value: Array, *ids: Array) -> Array:
         kernel = _kernel((query.shape[1:3], key.shape[2]), n_slots - length, softcap, window, mesh)
-        segments = _library().SegmentIds(*ids)
-        return jax.vmap(kernel)(query, key, value, segments)
+        return jax.vmap(kernel)(query, key, value, _library().SegmentIds(*ids))
 
     if mesh.size > 1:
         specs = (heads, heads, heads, by_row, by_row)

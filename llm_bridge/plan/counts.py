@@ -33,7 +33,7 @@ NAME = re.compile(r"%([\w.\-]+)")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
-GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\])")
+GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|(mesh\[.*?\] *\{.*?\}))")
 WINDOW = re.compile(r"window=\{([^}]*)\}")
 DIMENSIONS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
@@ -58,11 +58,11 @@ class Counts:
     shapes: Counter[str] = field(default_factory=Counter)
     unknown_loops: int = 0
 
-    def add(self, other: "Counts", times: float) -> None:
+    def add(self, other: "Counts", times: int) -> None:
         """So many times what another computation does."""
         for mine, theirs in zip(self._counters(), other._counters(), strict=True):
             for name, number in theirs.items():
-                mine[name] += number * times  # pyright: ignore[reportArgumentType]
+                mine[name] += number * times
         self.flops += other.flops * times
         self.unknown_loops += other.unknown_loops
 
@@ -88,12 +88,14 @@ def counted(text: str, unknown_trips: int = 1) -> Counts:
         unknown_trips: of a loop that does not say.
     """
     computations, entry = parsed(text)
+    sizes = re.search(r"num_partitions=(\d+)", text)
+    n_chips = int(sizes[1]) if sizes else 1
 
     @cache
     def of(name: str) -> Counts:
         found, results = Counts(), {one.name: one.result for one in computations.get(name, ())}
         for one in computations.get(name, ()):
-            _add_own(found, one, results)
+            _add_own(found, one, results, n_chips)
             times = 1
             if one.operation == "while":
                 trips = _trips(one, computations)
@@ -146,13 +148,14 @@ def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int
         return None
     inside = [one for name in CALLED.findall(lines[-1].rest) for one in computations.get(name, [])]
     compared = [one for one in (lines[-1], *inside) if one.operation == "compare"]
-    known = [one.rest.split(")")[0] for one in (*lines, *inside) if one.operation == "constant"]
+    whole = [one for one in (*lines, *inside) if one.operation == "constant" and one.result[0] in "su"]
+    known = [one.rest.split(")")[0] for one in whole]
     limits = [int(text) for text in known if text.isdigit() and int(text) > 0]
     one_limit = len(compared) == len(limits) == 1 and "direction=LT" in compared[0].rest
     return limits[0] if one_limit else None
 
 
-def _add_own(found: Counts, one: Instruction, results: dict[str, str]) -> None:
+def _add_own(found: Counts, one: Instruction, results: dict[str, str], n_chips: int) -> None:
     kind = one.operation.removesuffix("-start")
     if kind in KINDS and not one.operation.endswith("-done"):
         arrays = sizes_of(one.result)
@@ -160,7 +163,7 @@ def _add_own(found: Counts, one: Instruction, results: dict[str, str]) -> None:
             arrays = arrays[1:2] if not one.result.startswith("((") else arrays[len(arrays) // 2 :]
         made = sum(n_bytes(*array) for array in arrays)
         found.results[kind] += made
-        found.moved[kind] += round(made * _share(kind, _group(one.rest)))
+        found.moved[kind] += round(made * _share(kind, _group(one.rest, n_chips)))
         found.moves[kind] += 1
         for name, sizes in arrays:
             found.shapes[f"{kind} {name}{list(sizes)}"] += n_bytes(name, sizes)
@@ -177,10 +180,14 @@ def _share(kind: str, n: int) -> float:
     return of.get(kind, others)
 
 
-def _group(rest: str) -> int:
-    """How many chips a move is among."""
-    if not (found := GROUPS.search(rest)):
-        return 2
+def _group(rest: str, n_chips: int) -> int:
+    """How many chips a move is among; all of them where it does not say."""
+    if not (found := GROUPS.search(rest)) or found[1] == "":
+        return n_chips
+    if found[4] is not None:  # by axes of a mesh, or parts of them: 'name' or 'name':(before)size
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[4]))
+        among = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", found[4].partition("]")[2])
+        return math.prod(int(part or sizes[name]) for name, part in among)
     return len(found[1].split(",")) if found[1] is not None else int(found[3])
 
 

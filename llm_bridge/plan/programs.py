@@ -1,7 +1,7 @@
 """The programs of a round, from shapes alone: what `Method` runs, lowered for a mesh of devices that need not be there.
 
-    described = Described(architecture, mesh, work)
-    described.lowered("update").compile()
+described = Described(architecture, mesh, work)
+described.lowered("update").compile()
 """
 
 import math
@@ -18,7 +18,7 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.weights import weights as table_of
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import LINEAR, Work
 from llm_bridge.policy import generate, layout, scoring
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.train import learning
@@ -26,7 +26,6 @@ from llm_bridge.train.arena import Samples
 from llm_bridge.train.objective import Judged, Numbers, PolicyGradient
 from llm_bridge.train.train_state import Counters
 
-LINEAR = ("query", "key", "value", "output", "gate", "up", "down")
 GENERATOR = "threefry2x32"
 
 
@@ -103,8 +102,11 @@ class Described:
     def _generate(self) -> Any:
         decoder, weights = self._drawing
         work, mesh = self.work, decoder.mesh
-        n_shares, copies = sharding.n_row_shares(mesh), generate.copies_of(
-            [[i] for i in range(work.prompts) for _ in range(work.group)], sharding.n_row_shares(decoder.mesh)
+        n_shares, copies = (
+            sharding.n_row_shares(mesh),
+            generate.copies_of(
+                [[i] for i in range(work.prompts) for _ in range(work.group)], sharding.n_row_shares(decoder.mesh)
+            ),
         )
         n = -(-work.rows // copies // n_shares) * n_shares
 

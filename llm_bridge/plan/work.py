@@ -5,6 +5,8 @@ from typing import Literal
 
 from llm_bridge.model.compute import Compute
 
+LINEAR = ("query", "key", "value", "output", "gate", "up", "down")  # maps that an adapter may be on
+
 
 @dataclass(frozen=True)
 class Work:

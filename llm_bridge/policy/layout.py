@@ -6,19 +6,21 @@ they are brought to where no weight moves any more: divided along heads, channel
 al. 2019), among as many devices as is fastest, in the precision of activations. Then two sums of activations a layer
 are all that moves. On one device everything stays where it is.
 
-The devices keep their order. Those that had rows of their own are split in two: `split` of them go with the axis
-"tensor", so that what a device holds afterwards is a part of what its column of the mesh held before.
+The devices keep their order, and the axis "fsdp" is split in two: one part of it keeps rows of its own, the other,
+"split", goes with the axis "tensor". What a device holds afterwards is a part of what its column of the mesh held before,
+so a share moves once among the devices of "split", and is then gathered among those of "fsdp".
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from jaxtyping import Array
 
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture
@@ -28,6 +30,7 @@ from llm_bridge.policy.generate import Steps
 from llm_bridge.policy.mixture import Mixture
 
 LINKS = 9  # bytes read from memory in the time that one takes over links: 8 to 10 on a TPU v5e, v5p, and on an H100
+TWO = ("fsdp", "tensor")  # axes that divide a weight while it is trained
 A_SUM = 4 * 10**6  # bytes read in the time that a sum among devices takes to begin, about 5 microseconds
 
 
@@ -61,12 +64,20 @@ def drawing_mesh(architecture: Architecture, mesh: Mesh, n_rows: int, itemsize: 
         n_rows: that are drawn at once.
         itemsize: bytes of a weight, and of an activation.
     """
-    n_tensor = dict(mesh.shape).get("tensor", 1)
-    n_rest = mesh.size // n_tensor
-    splits = [n for n in range(1, n_rest + 1) if n_rest % n == 0 and divides(architecture, n * n_tensor)]
-    split = min(splits, key=lambda n: cost(architecture, n * n_tensor, mesh.size, n_rows, itemsize))
-    devices = _rows_first(mesh).reshape(n_rest // split, split, n_tensor)
-    return Mesh(devices, sharding.DRAWING, axis_types=(AxisType.Auto,) * 3)
+    sizes = {name: dict(mesh.shape).get(name, 1) for name in sharding.AXES}
+    split = best_split(architecture, sizes, n_rows, itemsize)
+    order = [mesh.axis_names.index(name) for name in sharding.AXES if name in mesh.axis_names]
+    shape = (sizes["data"], sizes["fsdp"] // split, split, sizes["tensor"])
+    devices = np.transpose(mesh.devices, order).reshape(shape)
+    return Mesh(devices, sharding.DRAWING, axis_types=(AxisType.Auto,) * len(shape))
+
+
+def best_split(architecture: Architecture, sizes: Mapping[str, int], n_rows: int, itemsize: int) -> int:
+    """How many devices of the axis "fsdp" go with the axis "tensor"; arguments as of `drawing_mesh`."""
+    n_devices = math.prod(sizes.values())
+    splits = [n for n in range(1, sizes["fsdp"] + 1) if sizes["fsdp"] % n == 0]
+    splits = [n for n in splits if n == 1 or divides(architecture, n * sizes["tensor"])]
+    return min(splits, key=lambda n: cost(architecture, n * sizes["tensor"], n_devices, n_rows, itemsize))
 
 
 def divides(architecture: Architecture, n: int) -> bool:
@@ -94,18 +105,33 @@ def cost(architecture: Architecture, n_tensor: int, n_devices: int, n_rows: int,
 @cache
 def bring(decoder: Decoder, names: tuple[str, ...], precision: np.dtype) -> Any:
     """A compiled function that brings weights of these names to the decoder's mesh, matrices in a precision."""
-    table = table_of(decoder.architecture)
-    places = {name: sharding.named(decoder.architecture, name, decoder.mesh) for name in names}
+    mesh, table = decoder.mesh, table_of(decoder.architecture)
+    there = {name: sharding.named(decoder.architecture, name, mesh) for name in names}
+    here = {name: sharding.before_drawing(decoder.architecture, name, mesh) for name in names}
     matrices = {name for name in names if len(table[name.partition(".lora_")[0]].shape) > 1}
 
+    def moved(weights: Weights) -> Weights:
+        return {name: _moved(array, here[name].spec, dict(mesh.shape)) for name, array in weights.items()}
+
     def brought(weights: Weights) -> Weights:
-        return {n: w.astype(precision) if n in matrices else w for n, w in weights.items()}
+        weights = {n: w.astype(precision) if n in matrices else w for n, w in weights.items()}
+        specs = tuple({name: place.spec for name, place in places.items()} for places in (here, there))
+        return jax.shard_map(moved, mesh=mesh, in_specs=specs[:1], out_specs=specs[1], check_vma=False)(weights)
 
-    return jax.jit(brought, out_shardings=places)
+    return jax.jit(brought, out_shardings=there)
 
 
-def _rows_first(mesh: Mesh) -> np.ndarray:
-    """The devices, the axis "tensor" last, in the order that they have."""
-    names = [*(name for name in sharding.ROWS if name in mesh.axis_names), "tensor"]
-    order = [mesh.axis_names.index(name) for name in names if name in mesh.axis_names]
-    return np.transpose(mesh.devices, order)
+def _moved(share: Array, place: PartitionSpec, sizes: dict[str, int]) -> Array:
+    """What a device holds of a weight where it draws, from what all of them held of it before."""
+    wide, tall = (next((i for i, names in enumerate(place) if names and name in names), None) for name in TWO)
+    if sizes["split"] > 1:
+        if wide is not None and tall is not None:
+            share = jax.lax.all_to_all(share, "split", split_axis=tall, concat_axis=wide, tiled=True)
+        elif wide is not None:
+            share = jax.lax.all_gather(share, "split", axis=wide, tiled=True)
+        elif tall is not None:
+            n = share.shape[tall] // sizes["split"]
+            share = jax.lax.dynamic_slice_in_dim(share, jax.lax.axis_index("split") * n, n, tall)
+    if wide is not None and sizes["fsdp"] > 1:
+        share = jax.lax.all_gather(share, "fsdp", axis=wide, tiled=True)
+    return share

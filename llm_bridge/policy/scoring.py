@@ -47,7 +47,7 @@ Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
 
 def activations(
     decoder: Decoder, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
-) -> Float[Array, "B R D"]:
+) -> Float[Array, "_ R D"]:
     """What the last R tokens of every row are predicted from.
 
     Args:
@@ -62,7 +62,7 @@ def activations(
     """
     (n_rows, length), n_shares = batch[0].shape, sharding.n_row_shares(decoder.mesh)
     before = length - (length - 1 if answers is None else answers)
-    shared = _shared(n_rows, group, n_shares)
+    shared = shared_rows(n_rows, group, n_shares)
     if shared == 1 or any(rotary.depends_on_length for rotary in decoder.architecture.rotaries):
         tokens, mask = (_filled(part, n_rows + -n_rows % n_shares) for part in batch)
         return decoder.hidden(weights, tokens, mask)[:, before - 1 : -1]
@@ -70,7 +70,7 @@ def activations(
     return decoder.answers(weights, *zip(prompts, own, strict=True))
 
 
-def _shared(n_rows: int, group: int, n_shares: int) -> int:
+def shared_rows(n_rows: int, group: int, n_shares: int) -> int:
     """How many rows of a group share the reading of their prompt: as many as leave each device the same work."""
     return max(n for n in range(1, group + 1) if n == 1 or group % n == n_rows // n % n_shares == 0)
 
@@ -84,7 +84,7 @@ def _filled(array: Array, n_rows: int) -> Array:
 
 def visit(
     heads: Sequence[tuple[Decoder, Weights]],
-    hidden: Sequence[Float[Array, "B R D"]],
+    hidden: Sequence[Float[Array, "_ R D"]],
     targets: Int[Array, "B R"],
     of_chunk: Callable[..., Any],
     chunk: int,
@@ -119,7 +119,7 @@ def log_probs(
 
 
 def scores(
-    decoder: Decoder, weights: Weights, hidden: Float[Array, "B R D"], targets: Int[Array, "B R"], chunk: int
+    decoder: Decoder, weights: Weights, hidden: Float[Array, "_ R D"], targets: Int[Array, "B R"], chunk: int
 ) -> Float[Array, "B R"]:
     """Log-probability of each target, from what it is predicted from."""
 
@@ -163,7 +163,7 @@ def chunk_length(n_rows: int, n_targets: int, vocabulary: int) -> int:
 def _by_rows(
     heads: Sequence[tuple[Decoder, Weights]],
     of_logits: Callable[..., Any],
-    hidden: Sequence[Float[Array, "B R D"]],
+    hidden: Sequence[Float[Array, "_ R D"]],
     targets: Int[Array, "B R"],
     chunk: int,
 ) -> Any:

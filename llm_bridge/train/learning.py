@@ -56,7 +56,7 @@ class Once(NamedTuple):
         magnet, initial: log-probabilities of the tokens by the magnet and by the start, where these are enough.
     """
 
-    hidden: tuple[Float[Array, "B R D"], ...]
+    hidden: tuple[Float[Array, "_ R D"], ...]
     magnet: Float[Array, "B R"] | None
     initial: Float[Array, "B R"] | None
 
@@ -219,7 +219,7 @@ class Learner:
         by_magnet = scored(magnet) if self.objective.magnet == "sampled" and magnet else None
         return Once(hidden, by_magnet, scored(initial) if initial and not whole else None)
 
-    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "B R D"]:
+    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "_ R D"]:
         group = 1 if self.answers is None else rows.share.shape[1]
         return scoring.activations(self.decoder, weights, rows[:2], rows.response.shape[1], group)
 

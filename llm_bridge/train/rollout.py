@@ -123,7 +123,9 @@ class Rollout:
         self._note("distinct", [len(set(ids[i : i + n])) / n for i in range(0, len(ids), n)])
         mesh = source.decoder.mesh
         even = len(prompts) % sharding.n_row_shares(mesh) == 0
-        place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)  # rows of padding are added where they are read
+        place = (
+            sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        )  # rows of padding are added where they are read
         return Samples(*(sharding.put(part, place) for part in rows[:4]), answers=rows.answers)
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:

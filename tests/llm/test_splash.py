@@ -1,5 +1,6 @@
 """The TPU's fused attention, interpreted, is the plain one: values and gradients, with everything that a query may see."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -34,6 +35,12 @@ def table(queries: np.ndarray, keys: np.ndarray, window: int | None) -> np.ndarr
     return near[None] & (queries[:, :, None] == keys[:, None, :]) & (queries[:, :, None] > 0)
 
 
+@pytest.fixture(autouse=True)
+def in_32_bits() -> Iterator[None]:
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
 @pytest.mark.parametrize(
     ("window", "softcap", "packed", "length", "axes"),
     [
@@ -47,9 +54,12 @@ def test_the_kernel_is_the_plain_form(
     window: int | None, softcap: float | None, packed: bool, length: int, axes: dict[str, int], key: jax.Array
 ) -> None:
     n = int(np.prod(list(axes.values())))
-    mesh = Mesh(np.array(jax.devices()[:n]).reshape(*axes.values()), tuple(axes), axis_types=(AxisType.Auto,) * len(axes))
-    (*arrays, weight), ids = drawn(key, length), pieces(length, packed)
-    seen, real = jnp.asarray(table(*ids, window)), jnp.asarray(ids[0] > 0)[:, :, None, None, None]
+    mesh = Mesh(
+        np.array(jax.devices()[:n]).reshape(*axes.values()), tuple(axes), axis_types=(AxisType.Auto,) * len(axes)
+    )
+    (*arrays, weight), known = drawn(key, length), pieces(length, packed)
+    ids = tuple(map(jnp.asarray, known))
+    seen, real = jnp.asarray(table(*known, window)), jnp.asarray(known[0] > 0)[:, :, None, None, None]
 
     def kernel(*arrays: Any) -> jax.Array:
         return splash.attend(mesh, (0.3 * arrays[0], *arrays[1:]), ids, softcap, window)
