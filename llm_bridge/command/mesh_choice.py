@@ -12,12 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, loading
-from llm_bridge.command.options import Model, Plan, Train
+from llm_bridge.command.options import Plan, Train
+from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.sharding import AXES
 from llm_bridge.plan.estimate import Axes
 from llm_bridge.plan.hardware import Topology, chip_of
-from llm_bridge.plan.search import Choice, choices
+from llm_bridge.plan.search import Choice, choices, divides, meshes_of
 from llm_bridge.plan.work import Work
 from mmd.host.command_line import UsageError
 
@@ -93,17 +94,14 @@ def chosen(options: Train, say: Say) -> Train:
     Raises:
         UsageError: nothing fits these devices.
     """
-    n_devices, chip = jax.device_count(), chip_of(jax.devices()[0].device_kind)
+    n_devices, chip = len(policy_devices(options)), chip_of(jax.devices()[0].device_kind)
     if options.mesh is not None or n_devices == 1 or chip is None:
         return options
     if kept := _kept(options, n_devices):
         return replace(options, **kept)
     found = first_choice(options, Topology(chip, n_devices, f"{chip.name}:{n_devices}"))
-    say(
-        [
-            f"{found.text()}: the fastest of what fits {n_devices} x {chip.name}, about {found.estimate.bytes / GB:.1f} GB"
-        ]
-    )
+    needed = f"about {found.estimate.bytes / GB:.1f} of {chip.memory / GB:.1f} GB"
+    say([f"{found.text()}: the fastest that fits {n_devices} x {chip.name}, {needed}"])
     return replace(
         options,
         mesh=found.axes.text() if found.axes.n_chips == n_devices else options.mesh,
@@ -163,6 +161,43 @@ def as_axes(text: str, n_devices: int) -> Axes:
     return Axes(*({name: 1 for name in AXES} | axes_of(text, n_devices)).values())
 
 
-def of_options(options: Model) -> Mesh | None:
-    """The mesh of a command."""
-    return mesh_of(options.mesh)
+def judge_mesh(options: Any, architecture: Architecture) -> Mesh | None:
+    """Where a local judge lies: where it was told to, or as the policy does, as far as that divides it.
+
+    With `--judge-mesh` a judge has the devices that `--mesh` leaves, or shares all of them. Of several processes the
+    first one asks, with its own devices.
+
+    Raises:
+        UsageError: the two meshes are of another number of devices, or the judge cannot be divided so.
+    """
+    text, typed = getattr(options, "mesh", None), options.judge_mesh
+    devices = jax.local_devices() if jax.process_count() > 1 else jax.devices()
+    if typed is not None:
+        own = math.prod(
+            int(part.partition("=")[2] or 0) for part in typed.split(",") if part.partition("=")[2].isdigit()
+        )
+        mesh = mesh_of(typed, devices[len(devices) - own :] if 0 < own < len(devices) else devices)
+        assert mesh is not None
+        if not divides(architecture, _sizes_of(mesh)):
+            raise UsageError(f"--judge-mesh {typed} does not divide the judge evenly")
+        return mesh
+    if text is None:
+        return None
+    here = devices if jax.process_count() > 1 else policy_devices(options)
+    like_it = mesh_of(text, here) if jax.process_count() == 1 else None
+    if like_it is not None and divides(architecture, _sizes_of(like_it)):
+        return like_it
+    sizes = next(axes for axes in sorted(meshes_of(architecture, len(here)), key=lambda axes: (axes.data, axes.tensor)))
+    return Mesh(arranged(tuple(sizes), here), AXES)
+
+
+def policy_devices(options: Any) -> list[Any]:
+    """All devices, or those before the judge's own."""
+    devices, typed = jax.devices(), getattr(options, "judge_mesh", None)
+    sizes = re.findall(r"=(\d+)", typed or "")
+    own = math.prod(map(int, sizes)) if sizes else 0
+    return list(devices[: len(devices) - own] if 0 < own < len(devices) else devices)
+
+
+def _sizes_of(mesh: Mesh) -> Axes:
+    return Axes(*({name: 1 for name in AXES} | {str(name): n for name, n in mesh.shape.items()}).values())

@@ -77,6 +77,8 @@ class Judging:
     """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
     judge_key_variable: Annotated[tuple[str, ...], _optional("NAME...", "OPENAI_API_KEY")] = ()
     """The environment variable that holds an HTTP judge's key, if it needs one; one for all, or one for each."""
+    judge_mesh: Annotated[str | None, _optional("AXES", "as --mesh")] = None
+    """Devices of a local judge, as in fsdp=4: the last ones, apart from those of --mesh, or all of them."""
     judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
     """Comparisons that an HTTP judge is asked at the same time."""
     judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None

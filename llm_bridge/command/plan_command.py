@@ -72,10 +72,10 @@ def _refused(a: Architecture, chips: Topology, work: Work, found: Sequence[Choic
     if not found or not every or not every[0].fits:
         return too_large(every[0] if every else None, chips)
     asked = found[0]
-    short = (asked.estimate.bytes - chips.chip.memory) / GB
+    needed, where = asked.estimate.bytes / GB, f"each of {chips.n_chips} x {chips.chip.name}"
     return (
-        f"{asked.text()} needs about {asked.estimate.bytes / GB:.1f} GB on each of {chips.n_chips} x {chips.chip.name}, "
-        f"{short:.1f} GB more than there are; the nearest that fits is {_nearest(asked, every).text()}"
+        f"{asked.text()} needs about {needed:.1f} GB on {where}, {needed - chips.chip.memory / GB:.1f} GB more than "
+        f"there are; the nearest that fits is {_nearest(asked, every).text()}"
     )
 
 
@@ -99,8 +99,8 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
     for name, seconds in e.seconds.items():
         if seconds:
             bound = _bound(name, best, chips)
-            tera, moved = e.flops[name] / 1e12, e.moved[name] / GB
-            yield f"{name}: at least {seconds:.2f} s a round, {tera:.1f} TFLOP and {moved:.1f} GB over links a chip, {bound}"
+            amounts = f"{e.flops[name] / 1e12:.1f} TFLOP and {e.moved[name] / GB:.1f} GB over links a chip"
+            yield f"{name}: at least {seconds:.2f} s a round, {amounts}, {bound}"
     mfu = e.useful / chip.flops / e.seconds["update"]
     hours = e.round_seconds * options.max_steps / 3600
     money = f", {hours * chips.n_chips * options.price:,.2f} at {options.price:g} a chip-hour" if options.price else ""

@@ -15,7 +15,7 @@ from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
-from llm_bridge.command.mesh_choice import chosen, mesh_of
+from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
 from llm_bridge.command.training_run import HELD_OUT, MODEL, Keeper, finish, identity, record, working
@@ -210,7 +210,7 @@ def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
     compute = Compute(options.compute_dtype, remat, options.attention)
     policy = loading.load(
         adapters.look(place) if adapter else place,
-        mesh=mesh_of(options.mesh),
+        mesh=mesh_of(options.mesh, policy_devices(options)),
         dtype=options.dtype,
         compute=compute,
         family=options.family,

@@ -1,12 +1,12 @@
 """Fused attention on TPUs: JAX's splash attention, a kernel of blocks, on each device for its own rows and heads.
 
-What a query may see is told by three things, and no table of booleans is made: keys come no later than it in the row,
-no earlier than the window, and belong to the same piece (`pieces`), which is 0 for padding. So a row's tokens stand side
-by side, with padding before or after them, and several texts may be packed into a row.
+What a query may see is told by three things, and no table of booleans is made: keys come no later than it in the
+row, no earlier than the window, and belong to the same piece (`pieces`), which is 0 for padding. So a row's tokens
+stand side by side, with padding before or after them, and several texts may be packed into a row.
 
 Scores are float32, and the scale is put into the queries, which rounds them once. Padding sees padding and itself:
-finite, and read by nobody. Elsewhere than on a TPU the kernel is interpreted, which is exact and slow. The kernel counts
-in 32 bits, so it cannot be traced where JAX has 64 enabled, nor differentiated there.
+finite, and read by nobody. Elsewhere than on a TPU the kernel is interpreted, which is exact and slow. The kernel
+counts in 32 bits, so it can be neither traced nor differentiated where JAX has 64 enabled.
 
 Source: Dao 2023, "FlashAttention-2"; `jax.experimental.pallas.ops.tpu.splash_attention`.
 """

@@ -166,7 +166,7 @@ def _add_own(found: Counts, one: Instruction, results: dict[str, str], n_chips: 
         found.moved[kind] += round(made * _share(kind, _group(one.rest, n_chips)))
         found.moves[kind] += 1
         for name, sizes in arrays:
-            found.shapes[f"{kind} {name}{list(sizes)}"] += n_bytes(name, sizes)
+            found.shapes[f"{kind} {name}[{','.join(map(str, sizes))}]"] += n_bytes(name, sizes)
     elif one.operation == "dot":
         found.flops += _of_dot(one, results)
     elif one.operation == "convolution":

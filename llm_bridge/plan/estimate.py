@@ -103,11 +103,11 @@ def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Archite
     }
     return Estimate(
         memory=_memory(a, axes, work),
-        flops={name: phase.flops for name, phase in phases.items()},
-        moved={name: phase.moved for name, phase in phases.items()},
-        read=generation.read,
+        flops={name: float(phase.flops) for name, phase in phases.items()},
+        moved={name: float(phase.moved) for name, phase in phases.items()},
+        read=float(generation.read),
         seconds=seconds,
-        useful=update.useful,
+        useful=float(update.useful),
     )
 
 
@@ -134,7 +134,7 @@ class _Sizes:
 def _sizes(a: Architecture, axes: Axes) -> _Sizes:
     divided = {"fsdp": axes.fsdp, "tensor": axes.tensor}
     layer = total = held = held_layers = 0
-    for name, weight in table_of(a).items():
+    for weight in table_of(a).values():
         n = math.prod(weight.full_shape)
         own = n // math.prod(divided.get(RULES[axis] or "", 1) for axis in weight.full_axes)
         total, held = total + n, held + own
@@ -142,7 +142,6 @@ def _sizes(a: Architecture, axes: Axes) -> _Sizes:
             used = a.experts.n_chosen / a.experts.n if a.experts and len(weight.stack) > 1 else 1
             layer += int(math.prod(weight.full_shape[1:]) * used)
             held_layers += own
-        del name
     return _Sizes(layer, a.vocabulary * a.width, total, held, held_layers)
 
 
@@ -157,12 +156,15 @@ def _adapter(a: Architecture, axes: Axes, work: Work) -> int:
     return found
 
 
-def _tokens(axes: Axes, work: Work, n_prompts: int) -> float:
-    """Tokens that go through the layers on a chip for so many prompts, which answers share."""
+def _tokens(axes: Axes, work: Work, n_prompts: int) -> tuple[float, float]:
+    """Tokens that go through the layers on a chip for so many prompts, which answers share; and pairs that attend."""
     n_rows = n_prompts * work.group
     shared = shared_rows(n_rows, work.group, axes.shares)
     rows = -(-n_rows // axes.shares)
-    return rows / shared * work.prompt_length + rows * work.new_tokens if shared > 1 else float(rows * work.length)
+    if shared == 1:
+        return float(rows * work.length), float(rows * work.length**2)
+    read, answered = rows / shared * work.prompt_length, rows * work.new_tokens
+    return read + answered, read * work.prompt_length + answered * work.length
 
 
 def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
@@ -176,7 +178,7 @@ def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
         "moments": FLOAT * trained * moments,
     }
     n_prompts = work.prompts // work.parts
-    rows, tokens = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
+    rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
     whole_rows = -(-work.rows // axes.shares)
     copies = 0 if work.rank else sizes.held * item * (item < FLOAT) * (1 + work.has_magnet)
     head = sizes.head / axes.tensor * (item * (axes.fsdp > 1) + (0 if work.rank else FLOAT))
@@ -200,7 +202,7 @@ def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
         "logits": 4 * FLOAT * -(-work.rows // drawing.data) * a.vocabulary / drawing.tensor,
     }
     busiest = max((learning, drawn), key=lambda parts: sum(parts.values()))
-    return {name: n * MARGIN if name in busiest else n for name, n in {**state, **busiest}.items() if n}
+    return {name: float(n * MARGIN if name in busiest else n) for name, n in {**state, **busiest}.items() if n}
 
 
 def _activations(a: Architecture, axes: Axes, work: Work, tokens: float) -> float:
@@ -215,7 +217,7 @@ def _activations(a: Architecture, axes: Axes, work: Work, tokens: float) -> floa
         case "none":
             return a.n_layers * inside
         case _:
-            return a.n_layers * tokens * (2 * a.width + heads + 2 * mlp) + inside
+            return a.n_layers * tokens * (3 * a.width + heads + 2 * mlp) + inside
 
 
 def _mlp_width(a: Architecture) -> int:
@@ -225,13 +227,15 @@ def _mlp_width(a: Architecture) -> int:
 def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
     """A round's optimizer steps."""
     sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
-    tokens = _tokens(axes, work, work.prompts // work.parts) * work.parts
+    tokens, pairs = (n * work.parts for n in _tokens(axes, work, work.prompts // work.parts))
     targets = -(-work.rows // axes.shares) * work.new_tokens
-    one = (2 * a.n_layers * sizes.layer * tokens + _attention(a, work, tokens)) / axes.tensor
+    one = (2 * a.n_layers * sizes.layer * tokens + _attention(a, work, pairs)) / axes.tensor
     of_head = 2 * sizes.head * targets / axes.tensor
     again, back = work.compute.remat == "layer", 1 if work.rank else 2
     epochs, once = work.epochs, int(work.has_magnet)
-    flops = one * (once + epochs * (1 + again + back)) + of_head * epochs * (2 + back + 2 * once)
+    rows = -(-work.rows // work.parts // axes.shares)
+    logits = 1 + (chunk_length(rows, work.new_tokens, a.vocabulary) < work.new_tokens)  # and again for the gradient
+    flops = one * (once + epochs * (1 + again + back)) + of_head * epochs * (logits + back + logits * once)
     useful = (one + of_head) * epochs * (1 + back)
     passes = work.parts * (epochs * GATHERS + once)
     gathered = a.n_layers * sizes.layer / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * passes
@@ -245,9 +249,10 @@ def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
     return _Phase(flops, moved, 0.0, useful)
 
 
-def _attention(a: Architecture, work: Work, tokens: float) -> float:
-    """Products of scores and values, of which about half are masked."""
-    return 2 * a.n_layers * a.n_heads * a.head_width * tokens * work.length
+def _attention(a: Architecture, work: Work, pairs: float) -> float:
+    """Products of scores and values; the fused form leaves out the half that is masked."""
+    both = 4 if work.compute.attention == "plain" else 2
+    return both * a.n_layers * a.n_heads * a.head_width * pairs
 
 
 def _drawing(a: Architecture, axes: Axes, work: Work) -> Axes:

@@ -1,8 +1,9 @@
 """Chips and their published peaks, and what a topology is called.
 
-Sources: Cloud TPU's system architecture pages (v5e, v5p, v6e); NVIDIA's data sheets (A100 80 GB SXM, H100 SXM). `links` is
-what a mesh axis of a slice moves in one direction: two links of a torus on a TPU, NVLink's half on a GPU, of which
-collectives reach about nine tenths on TPUs and eight tenths on GPUs; that is put in. Memory is what XLA gives a program.
+Sources: Cloud TPU's system architecture pages (v5e, v5p, v6e); NVIDIA's data sheets (A100 80 GB SXM, H100 SXM).
+`links` is what a mesh axis of a slice moves in one direction: two links of a torus on a TPU, NVLink's half on a GPU, of
+which collectives reach about nine tenths on TPUs and eight tenths on GPUs; that is put in. Memory is what XLA gives a
+program.
 """
 
 import math

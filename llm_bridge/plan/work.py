@@ -1,6 +1,6 @@
 """What a round of training does, as numbers: the argument of every plan."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from llm_bridge.model.compute import Compute
@@ -33,7 +33,7 @@ class Work:
     new_tokens: int = 128
     epochs: int = 4
     parts: int = 1
-    compute: Compute = Compute("bfloat16", "layer")
+    compute: Compute = field(default_factory=lambda: Compute("bfloat16", "layer"))
     rank: int = 0
     targets: tuple[str, ...] = ()
     given: Literal["float32", "bfloat16"] = "bfloat16"

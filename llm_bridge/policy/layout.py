@@ -7,8 +7,8 @@ al. 2019), among as many devices as is fastest, in the precision of activations.
 are all that moves. On one device everything stays where it is.
 
 The devices keep their order, and the axis "fsdp" is split in two: one part of it keeps rows of its own, the other,
-"split", goes with the axis "tensor". What a device holds afterwards is a part of what its column of the mesh held before,
-so a share moves once among the devices of "split", and is then gathered among those of "fsdp".
+"split", goes with the axis "tensor". What a device holds afterwards is a part of what its column of the mesh held
+before, so a share moves once among the devices of "split", and is then gathered among those of "fsdp".
 """
 
 import math

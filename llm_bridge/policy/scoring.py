@@ -7,9 +7,10 @@ over the whole vocabulary, at the policy's temperature.
 Logits are made for a chunk of tokens at a time, and made again in the backward pass (Chen et al. 2016), so memory is
 that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is 0, rounding apart.
 
-On a mesh each device makes the logits of its own rows, for its share of the vocabulary. The head comes to it once, before
-the first chunk, and its gradient leaves once, after the last: left to XLA, both would move with every chunk. Sums over
-the vocabulary are those of all shares (`Vocabulary`). Rows that the mesh does not divide are filled up with padding.
+On a mesh each device makes the logits of its own rows, for its share of the vocabulary. The head comes to it once,
+before the first chunk, and its gradient leaves once, after the last: left to XLA, both would move with every chunk.
+Sums over the vocabulary are those of all shares (`Vocabulary`). Rows that the mesh does not divide are filled up with
+padding.
 """
 
 from collections.abc import Callable, Sequence
@@ -200,7 +201,7 @@ def _by_rows(
 
 
 def _gathered(table: Array, place: PartitionSpec, dtype: Any) -> Array:
-    """A head's table, whole along its width, moved in the precision of activations; its gradient is summed in its own."""
+    """A head's table, whole along its width, moved in the precision of activations; its gradient adds up in its own."""
     for axis, name in enumerate(place):
         if name in sharding.ROWS:
             table = jax.lax.all_gather(table.astype(dtype), name, axis=axis, tiled=True).astype(table.dtype)

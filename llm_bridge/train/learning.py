@@ -69,7 +69,7 @@ class RoundRows(NamedTuple):
         response: which of the last R tokens are the responses'.
         share: each response's weight in the round's mean.
         judged: what the judge says of them.
-        once: what is computed once a round; None before that.
+        once: what is computed once a round, part by part if there are several; None before that.
         before: log-probabilities by pi_k, `UNKNOWN` before the first step.
     """
 
@@ -252,8 +252,11 @@ def _of_distributions(
 
 
 def _by_parts(function: Callable[[RoundRows], Any], n_parts: int) -> Callable[[RoundRows], Any]:
-    """The same of all prompts' rows, computed for one part of them after another."""
-    return function if n_parts == 1 else lambda rows: _joined(jax.lax.map(function, _divided(rows, n_parts)))
+    """The same of all prompts' rows, computed for one part of them after another; several parts stay apart.
+
+    What is joined and divided again would be whole on every device of a mesh in between.
+    """
+    return function if n_parts == 1 else lambda rows: jax.lax.map(function, _divided(rows, n_parts))
 
 
 def _summed_by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Callable[..., Any]:
@@ -267,7 +270,8 @@ def _summed_by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Cal
             return (total[0] + loss, jax.tree.map(jnp.add, total[1], gradient)), seen
 
         nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, weights))
-        (loss, gradient), seen = jax.lax.scan(add, nothing, _divided(rows, n_parts))
+        parts = _divided(rows._replace(once=None), n_parts)._replace(once=rows.once)  # as `_by_parts` has left it
+        (loss, gradient), seen = jax.lax.scan(add, nothing, parts)
         return (loss, _joined(seen)), gradient
 
     return of_all

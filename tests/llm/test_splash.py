@@ -1,4 +1,4 @@
-"""The TPU's fused attention, interpreted, is the plain one: values and gradients, with everything that a query may see."""
+"""The TPU's fused attention, interpreted, is the plain one: values and gradients, whatever a query may see."""
 
 from collections.abc import Iterator
 from typing import Any
