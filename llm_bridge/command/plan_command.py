@@ -45,6 +45,9 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     axes = as_axes(options.mesh, chips.n_chips) if options.mesh else None
     if axes and not divides(architecture, axes):
         raise UsageError(f"--mesh {options.mesh} does not divide the model evenly; --search lists what does")
+    if options.batch is not None and options.batch % options.num_generations:
+        wanted = f"a multiple of --num-generations = {options.num_generations}"
+        raise UsageError(f"expected --batch to be {wanted}, got {options.batch}")
     work = work_of(options, options.gradient_accumulation_steps or 1)
     if work.prompts % work.parts:
         wanted = f"a divisor of the {work.prompts} prompts of a round"

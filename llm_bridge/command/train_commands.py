@@ -82,7 +82,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     """Inside the run's directory."""
     policy = policy_of(options, lora=options).with_temperature(options.temperature)
     options = resolved(options, policy, guard.begun)
-    method = replace(method_of(options), judge=method.judge)
+    method = replace(_without_start(method_of(options), options, policy), judge=method.judge)
     say([*lines(options, method, policy), *_held_out_lines(options, parts)])
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
@@ -106,6 +106,13 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
         return _stopped(keeper.reason or result.reason, keeper)
     keeper.save()
     return _finish(options, method, result, guard.place, say)
+
+
+def _without_start(method: Method, options: Train, policy: Policy) -> Method:
+    """On accelerators no copy of the start is kept besides whole weights, unless one is asked for."""
+    asked = any(each.startswith("watch_start=") for each in options.set)
+    there_is_room = policy.is_adapted or policy.mesh.devices.flat[0].platform == "cpu"
+    return method if asked or there_is_room else replace(method, watch_start=False)
 
 
 def _finish(options: Train, method: Method, result: Result, place: Path, say: Say) -> int:
