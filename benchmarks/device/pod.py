@@ -33,8 +33,8 @@ from llm_bridge.plan.work import Work
 
 DEVICES = 32  # pretended
 FEW = (2, 3)  # layers
-LORA = {"rank": 16, "targets": ("query", "value")}
-ROUND = {"prompts": 16, "group": 8, "prompt_length": 512, "new_tokens": 512, "epochs": 4}
+LORA: dict[str, Any] = {"rank": 16, "targets": ("query", "value")}
+ROUND: dict[str, Any] = {"prompts": 16, "group": 8, "prompt_length": 512, "new_tokens": 512, "epochs": 4}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def counted(program: Program, layers: int, known: dict[str, Any], pretend: bool)
     """One depth: the hash of the lowered program, and bytes moved, results of moves and products, a chip."""
     compute = Compute("float32" if pretend else "bfloat16", "layer", "plain" if pretend else "auto")
     architecture = architecture_of(MODELS[program.model] | COMMON | {"num_hidden_layers": layers}, program.model)
-    described = Described(architecture, mesh_of(program, pretend), Work(**ROUND | program.work, compute=compute))
+    described = Described(architecture, mesh_of(program, pretend), Work(**(ROUND | program.work), compute=compute))
     lowered = described.lowered(program.job)
     digest = hashlib.sha256(lowered.as_text().encode()).hexdigest()[:16]
     if digest in known:

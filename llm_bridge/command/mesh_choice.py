@@ -120,9 +120,8 @@ def first_choice(options: Train, topology: Topology) -> Choice:
     place = options.model_name_or_path
     adapter = (Path(place) / adapters.CONFIG).exists() and not (Path(place) / "config.json").exists()
     architecture = loading.architecture_at(adapters.look(place) if adapter else place, options.family)
-    for allowed in dict.fromkeys((parts, None)):
-        if allowed is None and parts > 1:
-            continue
+    found: list[Choice] = []
+    for allowed in [parts] if parts > 1 else [parts, None]:
         found = choices(architecture, topology, work_of(options, parts), remat=options.remat, parts=allowed)
         if found and found[0].fits:
             return found[0]

@@ -341,8 +341,8 @@ class Decoder:
         scale = layer.get("scale", a.score_scale[0])
         query = (query.astype(jnp.float32) * scale).astype(query.dtype)
 
-        def kernel(window: int | None, *arrays: Array) -> Array:
-            return splash.attend(self.mesh, (*arrays,), pieces, a.score_softcap, window)
+        def kernel(window: int | None, query: Array, key: Array, value: Array) -> Array:
+            return splash.attend(self.mesh, (query, key, value), pieces, a.score_softcap, window)
 
         if len(windows) == 1:
             return kernel(windows[0], query, key, value)

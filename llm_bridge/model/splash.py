@@ -52,7 +52,7 @@ def attend(
     heads, by_row = sharding.rows(mesh, 4, heads_at=1).spec, PartitionSpec(over)
 
     def of_device(query: Array, key: Array, value: Array, *ids: Array) -> Array:
-        kernel = _kernel((query.shape[1:3], key.shape[2]), n_slots - length, softcap, window, mesh)
+        kernel = _kernel((query.shape[1], query.shape[2], key.shape[2]), n_slots - length, softcap, window, mesh)
         return jax.vmap(kernel)(query, key, value, _library().SegmentIds(*ids))
 
     if mesh.size > 1:
@@ -69,9 +69,9 @@ def block(length: int) -> int:
     return math.gcd(padded, LARGEST_BLOCK)
 
 
-def _kernel(shape: tuple[tuple[int, int], int], offset: int, softcap: float | None, window: int | None, mesh: Mesh):
+def _kernel(shape: tuple[int, int, int], offset: int, softcap: float | None, window: int | None, mesh: Mesh):
     """The kernel for these numbers of heads, queries and keys; `offset` tokens come before the first query."""
-    library, ((n_heads, length), n_slots) = _library(), shape
+    library, (n_heads, length, n_slots) = _library(), shape
     size = (length, n_slots)
     mask = (
         library.CausalMask(size, offset=offset)

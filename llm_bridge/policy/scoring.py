@@ -142,7 +142,8 @@ def compare(
     """Log-probabilities of both, and the divergence, in one pass over the logits."""
 
     def of_chunk(vocabulary: Vocabulary, logs: tuple[Array, Array], targets: Array) -> Comparison:
-        return Comparison(*(vocabulary.at(each, targets) for each in logs), vocabulary.kl_divergence(*logs))
+        ours, theirs = (vocabulary.at(each, targets) for each in logs)
+        return Comparison(ours, theirs, vocabulary.kl_divergence(*logs))
 
     heads = [(decoder, weights), (magnet_decoder, magnet_weights)]
     hidden = [activations(*each, batch) for each in heads]

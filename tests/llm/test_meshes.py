@@ -50,8 +50,9 @@ def rounds(n_prompts: int) -> list[tuple[Samples, Judged]]:
         tokens[:, :BEFORE] = np.repeat(tokens[::G, :BEFORE], G, axis=0)
         marked = np.concatenate([np.zeros((n_prompts * G, BEFORE), bool), response], axis=1)
         payoff = rng.normal(size=(n_prompts, G)).astype(np.float32)
-        samples = Samples(tokens, marked | (np.arange(BEFORE + AFTER) < BEFORE), marked, np.zeros(shape, np.float32))
-        found.append((samples, Judged(payoff, np.zeros((n_prompts, G, G), np.float32))))
+        columns: Any = (tokens, marked | (np.arange(BEFORE + AFTER) < BEFORE), marked, np.zeros(shape, np.float32))
+        verdicts: Any = (payoff, np.zeros((n_prompts, G, G), np.float32))
+        found.append((Samples(*columns), Judged(*verdicts)))
     return found
 
 
@@ -66,7 +67,7 @@ def program_of(method: bridge.MPO, state: Any, samples: Samples, judged: Judged)
     carried, others = (state.weights, state.optimizer, state.counters), (state.base, state.magnet, state.initial)
     program: Any = sharding.program(Learner.steps, learner, carried)
     lowered = program.lower(carried, samples, judged, method.numbers(state), method._rate(state), others)
-    return lowered.compile().as_text()
+    return str(lowered.compile().as_text())
 
 
 @cache
@@ -152,7 +153,7 @@ def test_weights_for_drawing_are_divided_by_heads_and_vocabulary_alone(monkeypat
     padding = np.zeros(8, np.int32)
     put = [jax.device_put(part, sharding.rows(decoder.mesh, part.ndim)) for part in (prompts, padding)]
     numbers = Settings(*(np.asarray(part, kind) for part, kind in zip(settings, KINDS, strict=True)))
-    text = generate.run.lower(decoder, shape, weights, tuple(put), numbers).compile().as_text()
+    text = str(generate.run.lower(decoder, shape, weights, tuple(put), numbers).compile().as_text())
     before, after = counts.counted(text, 0), counts.counted(text, 1)
     token = 4 * D * 2 * (2 * 3 + 1)  # two sums a layer and one for the embedding, of two rows on a device
     assert sum(after.results.values()) - sum(before.results.values()) < 1.2 * token
