@@ -37,7 +37,7 @@ LAYERS = {
         {"checkpoint"},
         {"judges"},
         {"train", "run"},
-        {"measure"},
+        {"measure", "plan"},
         {"command"},
     ),
 }

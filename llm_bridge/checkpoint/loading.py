@@ -102,6 +102,18 @@ def look(
     return folder, architecture
 
 
+def architecture_at(path: str | os.PathLike[str], family: str | None = None) -> Architecture:
+    """The architecture of a folder, of a `config.json`, or of a hub id, of which nothing else is downloaded.
+
+    Raises:
+        BridgeError: there is none, or it is not supported.
+    """
+    file = Path(path)
+    if not (file.is_file() and file.suffix == ".json"):
+        file = checkpoint_folder(path, (CONFIG,)) / CONFIG
+    return architecture_of(read_json(file), str(file), family)
+
+
 def check_weights(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None, family: str | None = None) -> None:
     """That what `load` would load are finite numbers; reads every weight once, and keeps none.
 

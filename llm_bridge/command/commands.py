@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from llm_bridge.checkpoint import adapters, export, gguf_files, loading
-from llm_bridge.command import answering, exploit_command, model_card, report_command, training_run
+from llm_bridge.command import answering, exploit_command, model_card, plan_command, report_command, training_run
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
@@ -26,6 +26,7 @@ from llm_bridge.command.options import (
     Export,
     Generate,
     Import,
+    Plan,
     Report,
     ReportOnJudge,
     Run,
@@ -72,6 +73,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         ReportOnJudge: _judge_report,
         Exploit: exploit_command.exploit,
         Report: report_command.report,
+        Plan: plan_command.plan,
         Export: _export,
         Import: _import,
         Env: _env,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from llm_bridge import judges
 from llm_bridge.checkpoint import loading
+from llm_bridge.command.mesh_choice import judge_mesh
 from llm_bridge.command.options import Judging
 from llm_bridge.judges import dry_run, preference_model
 from llm_bridge.judges.generative import CRITERION, GenerativeJudge
@@ -128,7 +129,8 @@ def _members(i: int, options: Judging) -> list[tuple[_Member, bool]]:
     folders = (Path(name), Path(name) / "policy")  # the second one is that of a run of mpo train-judge
     trained = next((folder for folder in folders if (folder / preference_model.CONFIG).exists()), None)
     if trained:
-        return [(_Member(name, partial(preference_model.load, trained)), False)]
+        mesh = judge_mesh(options, loading.architecture_at(trained))
+        return [(_Member(name, partial(preference_model.load, trained, mesh=mesh)), False)]
     if not Path(name).exists() and judges.DOOR.is_outside(name):
         judge = judges.load(name)
         return [(_Member(name, lambda: judge), False)]
@@ -188,10 +190,10 @@ def _of_model(name: str, options: Judging) -> list[_Member]:
     """A model that is asked, once for each criterion; its weights are read once."""
     if not Path(name).exists() and (not re.fullmatch(HUB_ID, name) or Path(name).parent.exists()):
         raise BridgeError(f"--judge {name}: there is no such judge, expected {KINDS}")
-    folder, _ = loading.look(name)
+    folder, architecture = loading.look(name)
     if (words := tokenizer_of(str(folder))) is None:
         raise BridgeError(f"--judge {name}: has no tokenizer, so it cannot be asked")
-    policy = cache(lambda: loading.load(name))
+    policy = cache(lambda: loading.load(name, mesh=judge_mesh(options, architecture)))
 
     def member(criterion: str) -> _Member:
         return _Member(_label(name, options, criterion), lambda: GenerativeJudge(policy(), words, criterion))

@@ -24,6 +24,7 @@ def _optional(metavar: str, default: str) -> object:
 RATE = "1 / sqrt(number of trained weights), at most 1e-3"
 MAGNET = "the method's; for mpo moving=0.125, with an adapter refresh=8"
 WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
+MESH = "the first device; for mpo train on several accelerators the fastest that mpo plan finds to fit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,11 @@ class Model:
     """A model family from outside this package, as module:name or path.py:name, for a model_type of that name."""
     gradient_checkpointing: bool = False
     """Recompute activations of a layer instead of keeping them: less memory, a third more time."""
-    mesh: Annotated[str | None, _optional("AXES", "the first device")] = None
+    remat: Annotated[Literal["none", "layer", "projections"] | None, _optional("WHAT", "see --mesh")] = None
+    """What the backward pass makes again instead of keeping: nothing, all of a layer, or all but its products."""
+    attention: Literal["auto", "plain", "xla", "cudnn", "splash"] = "auto"
+    """The form of attention; auto takes the fused one where the device has it: cudnn on a GPU, splash on a TPU."""
+    mesh: Annotated[str | None, _optional("AXES", MESH)] = None
     """Devices, as in data=2,fsdp=4,tensor=1."""
     distributed: bool = False
     """One of several processes: the same command runs on every host."""
@@ -72,6 +77,8 @@ class Judging:
     """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
     judge_key_variable: Annotated[tuple[str, ...], _optional("NAME...", "OPENAI_API_KEY")] = ()
     """The environment variable that holds an HTTP judge's key, if it needs one; one for all, or one for each."""
+    judge_mesh: Annotated[str | None, _optional("AXES", "as --mesh")] = None
+    """Devices of a local judge, as in fsdp=4: the last ones, apart from those of --mesh, or all of them."""
     judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
     """Comparisons that an HTTP judge is asked at the same time."""
     judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None
@@ -367,6 +374,65 @@ class Import:
     """Precision of the weights as they are written."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Say what training would need on chips that need not be here: memory, time, money. Nothing is loaded."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    """A folder with config.json, or a model's id on the Hugging Face hub; only the configuration is read."""
+    topology: str
+    """The chips, as in v5e:4x4, v5p:4x4x4, v6e:2x4, h100:8 or a100:16."""
+    mesh: Annotated[str | None, _optional("AXES", "the fastest that fits")] = None
+    """Devices, as in data=2,fsdp=4,tensor=1."""
+    search: bool = False
+    """List meshes, parts and what is made again, the fastest first."""
+    estimate: bool = False
+    """Do without the compiler, in a second; without libtpu, and for GPUs, there is none anyway."""
+    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    """A model family from outside this package, as module:name or path.py:name."""
+    judge: Annotated[str | None, _optional("MODEL", "none")] = None
+    """A local judge, that reads every pair of answers twice."""
+    dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "bfloat16")] = None
+    """Precision of the weights that are loaded; what is trained is float32."""
+    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "bfloat16")] = None
+    """Precision of activations."""
+    remat: Annotated[Literal["none", "layer", "projections"] | None, _optional("WHAT", "the fastest that fits")] = None
+    """What the backward pass makes again instead of keeping: nothing, all of a layer, or all but its products."""
+    attention: Literal["auto", "plain", "xla", "cudnn", "splash"] = "auto"
+    """The form of attention."""
+    lora_r: int = 0
+    """Rank of an adapter that is trained instead of the weights; 0 for none."""
+    lora_target_modules: Annotated[tuple[str, ...], _optional("NAME...", "all-linear")] = ()
+    """Linear maps that the adapter is on, as q_proj v_proj."""
+    prompts_per_round: int = 16
+    """Prompts in a round, over all devices."""
+    num_generations: int = 16
+    """Answers to each prompt."""
+    batch: Annotated[int | None, _optional("ROWS", "prompts times answers")] = None
+    """Rows of a round, in place of --prompts-per-round: a multiple of --num-generations."""
+    max_prompt_length: int = 512
+    """Most tokens of a prompt."""
+    max_new_tokens: int = 128
+    """Most tokens of an answer."""
+    num_iterations: int = 4
+    """Optimizer steps in a round."""
+    gradient_accumulation_steps: Annotated[int | None, _optional("NUMBER", "the fastest that fits")] = None
+    """Parts in which a round's prompts go through the model."""
+    max_steps: int = 500
+    """Rounds."""
+    price: Annotated[float | None, _optional("NUMBER", "none")] = None
+    """Of a chip for an hour."""
+    set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
+    """Further settings, of which first_moment=bfloat16 and watch_start=true change the memory."""
+    output_file: Annotated[Path | None, _optional("FILE", "not written")] = None
+    """A .json file of the plan."""
+
+    def __post_init__(self) -> None:
+        """Rows of a round as prompts; what does not divide is left for the answers' number to complain about."""
+        if self.batch is not None and self.batch % self.num_generations == 0:
+            object.__setattr__(self, "prompts_per_round", self.batch // self.num_generations)
+
+
 @dataclass(frozen=True)
 class Report:
     """Show runs side by side on one page of HTML: curves, win rates, answers, settings. It needs no network."""
@@ -390,6 +456,7 @@ Command = (
     | Annotated[ReportOnJudge, subcommand(name="judge-report")]
     | Annotated[Exploit, subcommand(name="exploit")]
     | Annotated[Report, subcommand(name="report")]
+    | Annotated[Plan, subcommand(name="plan")]
     | Annotated[Export, subcommand(name="export")]
     | Annotated[Import, subcommand(name="import")]
     | Annotated[Env, subcommand(name="env")]
@@ -402,6 +469,7 @@ BY_NAME: dict[str, type] = {
     "judge-report": ReportOnJudge,
     "exploit": Exploit,
     "report": Report,
+    "plan": Plan,
     "export": Export,
     "import": Import,
     "env": Env,

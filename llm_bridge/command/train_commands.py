@@ -1,8 +1,6 @@
 """`mpo train` and `mpo train-judge`. Whatever can be refused is refused before the first round."""
 
 import json
-import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -12,12 +10,12 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
 from llm_bridge.command.judge_choice import judge_of, named, try_out
+from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
 from llm_bridge.command.training_run import HELD_OUT, MODEL, Keeper, finish, identity, record, working
@@ -27,7 +25,6 @@ from llm_bridge.measure.intervals import repeats
 from llm_bridge.measure.win_rate import WinRate, newest_win_rate, win_rate_lines
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
-from llm_bridge.model.sharding import AXES
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import memory, picture, processes, training_log
@@ -68,7 +65,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
     begun = RunState(place, None).begun_as() if options.resume else {}
-    options = share_of(options, begun)
+    options = chosen(share_of(options, begun), say)
     method, termination = method_of(options), SharedTermination()
     kind = "preferences" if isinstance(method, SFT) else "prompts"
     parts = _held_out(options, read(options, options.dataset_name, kind))
@@ -85,7 +82,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     """Inside the run's directory."""
     policy = policy_of(options, lora=options).with_temperature(options.temperature)
     options = resolved(options, policy, guard.begun)
-    method = replace(method_of(options), judge=method.judge)
+    method = replace(_without_start(method_of(options), options, policy), judge=method.judge)
     say([*lines(options, method, policy), *_held_out_lines(options, parts)])
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
@@ -109,6 +106,13 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
         return _stopped(keeper.reason or result.reason, keeper)
     keeper.save()
     return _finish(options, method, result, guard.place, say)
+
+
+def _without_start(method: Method, options: Train, policy: Policy) -> Method:
+    """On accelerators no copy of the start is kept besides whole weights, unless one is asked for."""
+    asked = any(each.startswith("watch_start=") for each in options.set)
+    there_is_room = policy.is_adapted or policy.mesh.devices.flat[0].platform == "cpu"
+    return method if asked or there_is_room else replace(method, watch_start=False)
 
 
 def _finish(options: Train, method: Method, result: Result, place: Path, say: Say) -> int:
@@ -209,10 +213,11 @@ def policy_of(options: Model, *, lora: Run | None = None) -> Policy:
     adapter = place if is_adapter(place) else None
     if adapter and lora is not None and (lora.lora_r or lora.lora_target_modules):
         raise UsageError(f"{place}: holds an adapter, which is trained further: leave --lora-r and its like out")
-    compute = Compute(options.compute_dtype, "layer" if options.gradient_checkpointing else "none")
+    remat = options.remat or ("layer" if options.gradient_checkpointing else "none")
+    compute = Compute(options.compute_dtype, remat, options.attention)
     policy = loading.load(
         adapters.look(place) if adapter else place,
-        mesh=_mesh(options.mesh),
+        mesh=mesh_of(options.mesh, policy_devices(options)),
         dtype=options.dtype,
         compute=compute,
         family=options.family,
@@ -297,20 +302,6 @@ def _win_rate(
     say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key, last=options.max_steps)
-
-
-def _mesh(text: str | None) -> Mesh | None:
-    """The mesh that data=2,fsdp=4 means, of all devices."""
-    if text is None:
-        return None
-    parts = re.fullmatch(r"(\w+=[1-9]\d{0,6})(,\w+=[1-9]\d{0,6})*", text)
-    pairs = [part.split("=") for part in text.split(",")] if parts else []
-    names, sizes = [name for name, _ in pairs], [int(size) for _, size in pairs]
-    n_devices = jax.device_count()
-    if not names or not set(names) <= set(AXES) or len(set(names)) < len(names) or math.prod(sizes) != n_devices:
-        wanted = f"different axes among {', '.join(AXES)} whose product is the number of devices, {n_devices}"
-        raise UsageError(f"expected --mesh to name {wanted}, got {text!r}")
-    return Mesh(np.array(jax.devices()).reshape(sizes), names)
 
 
 def _begin(options: Model) -> None:

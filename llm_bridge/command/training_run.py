@@ -50,8 +50,16 @@ CONFIG, RESULT, MODEL, HELD_OUT = "config.yaml", "result.json", "config.json", "
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "transformers", "tokenizers", "safetensors")
 # Options on which no number of a run depends.
 FREE = ("output_dir", "resume", "quiet", "report_to", "save_steps", "save_minutes", "save_total_limit")
-FREE += ("mesh", "distributed")
-FREE += ("judge_concurrency", "judge_timeout", "judge_key_variable", "eval_dataset_name", "eval_steps", "weights")
+FREE += ("mesh", "distributed", "remat", "attention")
+FREE += (
+    "judge_mesh",
+    "judge_concurrency",
+    "judge_timeout",
+    "judge_key_variable",
+    "eval_dataset_name",
+    "eval_steps",
+    "weights",
+)
 # Options that version 0.1 had not, with what it did; so one of its runs goes on where nothing else is asked for.
 SINCE = {
     "eval_share": 0.0,

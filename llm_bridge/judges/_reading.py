@@ -5,25 +5,28 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model.decoder import Decoder, Weights
-from llm_bridge.model.sharding import whole
+from llm_bridge.model.sharding import n_row_shares, whole
 from llm_bridge.policy.generate import bucket
 
 
 def batches(
-    rows: Sequence[Sequence[int]], n_rows: int
+    rows: Sequence[Sequence[int]], n_rows: int, mesh: Mesh
 ) -> Iterator[tuple[Int[np.ndarray, " _"], Int[np.ndarray, "B T"], Bool[np.ndarray, "B T"]]]:
     """Rows of similar length together, so that little is padding and few shapes are compiled.
 
     Args:
         rows: token ids; empty ones are left out.
-        n_rows: B; the last batch is filled up with copies of its first row.
+        n_rows: for each share of the mesh's rows, B in all; the last batch is filled up with copies of its first row.
+        mesh: of the decoder.
 
     Yields:
         Which rows these are (at most B), their tokens and which of these are tokens.
     """
+    n_rows = n_rows * n_row_shares(mesh)
     order = np.array([i for i in np.argsort([len(row) for row in rows], kind="stable") if len(rows[i])], int)
     for begin in range(0, len(order), n_rows):
         index = order[begin : begin + n_rows]

@@ -34,7 +34,7 @@ class GenerativeJudge:
         tokenizer: its own.
         criterion: what to compare by, one sentence.
         options: what it says for the first and for the second answer.
-        rows: how many questions are read at a time.
+        rows: how many questions are read at a time, for each share of the mesh's rows.
     """
 
     symmetric: ClassVar[bool] = False  # asked in both orders
@@ -62,7 +62,8 @@ class GenerativeJudge:
                 "without prompt and answers; choose a judge with a longer one"
             )
         decoder, found = self.policy.decoder, np.full(len(asked), np.nan)
-        for index, tokens, mask in batches([ids if len(ids) <= longest else [] for ids in asked], self.rows):
+        given = [ids if len(ids) <= longest else [] for ids in asked]
+        for index, tokens, mask in batches(given, self.rows, decoder.mesh):
             tokens, mask = self.policy.batch(tokens, mask)
             difference = _difference(decoder, self.policy.arrays(), tokens, mask, on_mesh(decoder, options))
             found[index] = 0.5 + 0.5 * np.tanh(np.asarray(difference, np.float64)[: len(index)] / 2)

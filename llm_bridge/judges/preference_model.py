@@ -87,7 +87,7 @@ class PreferenceModel:
         head: of its last activations, [D].
         layout: of a row.
         tokenizer: the policy's; None where prompts and responses are tuples of token ids.
-        rows: how many rows are read at a time.
+        rows: how many rows are read at a time, for each share of the mesh's rows.
     """
 
     symmetric: ClassVar[bool] = True
@@ -104,7 +104,7 @@ class PreferenceModel:
         texts = [[self.ids(text) for text in part] for part in (prompts, a, b)]
         both = [*zip(*texts, strict=True), *zip(texts[0], texts[2], texts[1], strict=True)]
         asked, scores = [self.layout.row(*comparison) for comparison in both], np.zeros(len(both))
-        for index, tokens, mask in batches(asked, self.rows):
+        for index, tokens, mask in batches(asked, self.rows, self.policy.mesh):
             batch = self.policy.batch(tokens, mask)
             found = _scores(self.policy.decoder, self.policy.arrays(), self.head, *batch)
             scores[index] = np.asarray(found, np.float64)[: len(index)]

@@ -7,7 +7,8 @@ table of booleans, made from positions alone, so that padding may be anywhere. A
 gets the mean of all values: finite, and read by nobody.
 
 The plain form works everywhere and is the definition. `jax.nn.dot_product_attention` computes the same without keeping
-the scores, through cuDNN on NVIDIA GPUs; it has no soft cap and wants half precision.
+the scores, through cuDNN on NVIDIA GPUs; it has no soft cap and wants half precision. On TPUs that is the kernel of
+`llm_bridge.model.splash`.
 """
 
 from typing import Literal
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-Implementation = Literal["auto", "plain", "xla", "cudnn"]
+Implementation = Literal["auto", "plain", "xla", "cudnn", "splash"]
 
 FORBIDDEN = -1e30  # finite, so that the gradient of a row without any allowed key is a number
 MAX_FUSED_CHANNELS = 128  # of cuDNN, backward pass included
@@ -84,16 +85,18 @@ def attend_fused(
 
 def chosen(
     implementation: Implementation, platform: str, dtype: jnp.dtype, softcap: float | None, channels: int
-) -> Literal["plain", "xla", "cudnn"]:
-    """The form that a backend has and that is exact for this model: the fused one on GPUs in half precision.
+) -> Literal["plain", "xla", "cudnn", "splash"]:
+    """The form that a backend has and that is exact for this model: fused on TPUs, and on GPUs in half precision.
 
     Args:
         implementation: what was asked for; "auto" decides, anything else is taken where it is possible.
         platform: "cpu", "gpu" or "tpu".
         dtype: of queries, keys and values.
-        softcap: which only the plain form has.
+        softcap: which only the plain form and the TPU's have.
         channels: of a head.
     """
+    if implementation == "splash" or (implementation == "auto" and platform == "tpu"):
+        return "splash"
     if softcap is not None:
         return "plain"
     if implementation != "auto":

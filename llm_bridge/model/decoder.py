@@ -10,6 +10,7 @@ A `Decoder` is a function of weights: hashable, without arrays, so it is a stati
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge.model import cpu_steps, sharding
+from llm_bridge.model import cpu_steps, sharding, splash
 from llm_bridge.model.architecture import Architecture, BridgeError, Norm
 from llm_bridge.model.attention import attend, attend_fused, chosen, exact, visible, within
 from llm_bridge.model.compute import Compute
@@ -25,6 +26,7 @@ from llm_bridge.model.rotary import Rotation, rotate, rotations
 
 Weights = dict[str, Array]
 LAYERS = "layers."
+NO_WINDOW = 2**30  # tokens, more than any context
 ACTIVATIONS = {
     "silu": jax.nn.silu,
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -47,12 +49,20 @@ class Cache(NamedTuple):
 
 
 class View(NamedTuple):
-    """What attention needs to know of the tokens, the same for all layers."""
+    """What attention needs to know of the tokens, the same for all layers.
+
+    Attributes:
+        rotation: of positions.
+        positions, key_positions: of queries and keys.
+        visible: whether a query may see a key.
+        pieces: for the fused form of TPUs, see `llm_bridge.model.splash`; None where queries are single tokens.
+    """
 
     rotation: Rotation | None
     positions: Int[Array, "B T"]
     key_positions: Int[Array, "B S"]
     visible: Bool[Array, "B T S"]
+    pieces: tuple[Int[Array, "B T"], Int[Array, "B S"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,7 @@ class Decoder:
         positions = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
         lengths = jnp.sum(mask, axis=1, dtype=jnp.int32)
         x, view = self._begin(weights, tokens, positions, lengths, visible(positions, positions, mask))
+        view = view._replace(pieces=_pieces(mask, mask))
 
         def block(x: Array, layer: Weights) -> tuple[Array, None]:
             query, key, value = self._qkv(layer, x, view)
@@ -113,11 +124,13 @@ class Decoder:
         lengths, after = jnp.sum(real, axis=1, dtype=jnp.int32), jnp.cumsum(mask, axis=1, dtype=jnp.int32)
         at = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
         x, view = self._begin(weights, tokens, at, lengths, visible(at, at, real))
+        view = view._replace(pieces=_pieces(real, real))
         before, shared = jnp.repeat(lengths, g)[:, None], jnp.repeat(real, g, axis=0)
         own_at = jnp.maximum(before + after - 1, 0)
         keys_at = jnp.concatenate([jnp.repeat(at, g, axis=0), own_at], axis=1)
         seen = visible(own_at, keys_at, jnp.concatenate([shared, mask], axis=1))
         y, own_view = self._begin(weights, own, own_at, before[:, 0] + after[:, -1], seen, keys_at)
+        own_view = own_view._replace(pieces=_pieces(mask, jnp.concatenate([shared, mask], axis=1)))
 
         def block(x: tuple[Array, Array], layer: Weights) -> tuple[tuple[Array, Array], None]:
             (prompt, answer), (query, key, value) = x, self._qkv(layer, x[0], view)
@@ -153,6 +166,7 @@ class Decoder:
         slots = jnp.arange(length, dtype=jnp.int32)[None, :] - padding[:, None]
         positions = jnp.maximum(slots, 0)
         x, view = self._begin(weights, tokens, positions, length - padding, visible(positions, positions, slots >= 0))
+        view = view._replace(pieces=_pieces(slots >= 0, slots >= 0))
 
         def block(x: Array, layer: Weights) -> tuple[Array, tuple[Array, Array]]:
             query, key, value = self._qkv(layer, x, view)
@@ -225,6 +239,11 @@ class Decoder:
             logits = cap * jnp.tanh(logits / cap)
         return logits if self.temperature == 1 else logits / self.temperature
 
+    def head(self, weights: Weights) -> tuple[str, Array]:
+        """The name of what makes logits of activations, and the array: the head, or the embedding if it is tied."""
+        name = "head" if "head" in weights else "embedding"
+        return name, weights[name]
+
     def cache_shape(self, n_rows: int, n_slots: int) -> tuple[int, ...]:
         """[L, B, K, S, C]: of the keys, and of the values."""
         a = self.architecture
@@ -262,7 +281,7 @@ class Decoder:
         a = self.architecture
         layers = {name.removeprefix(LAYERS): w for name, w in weights.items() if name.startswith(LAYERS)}
         if any(window is not None for window in a.windows):
-            layers["window"] = jnp.asarray([window or 2**30 for window in a.windows], jnp.int32)
+            layers["window"] = jnp.asarray([window or NO_WINDOW for window in a.windows], jnp.int32)
         if len(a.rotaries) > 1:
             layers["rotary"] = jnp.asarray(a.rotary_of_layer, jnp.int32)
         if len(set(a.score_scale)) > 1:
@@ -298,18 +317,38 @@ class Decoder:
         self, layer: Weights, query: Array, key: Float[Array, "B K S C"], value: Float[Array, "B K S C"], view: View
     ) -> Float[Array, "B T heads"]:
         a = self.architecture
-        allowed = view.visible
-        if "window" in layer:
-            allowed = allowed & within(layer["window"], view.positions, view.key_positions)
         query = query.reshape(*query.shape[:2], a.n_kv_heads, a.n_heads // a.n_kv_heads, a.head_width)
         platform = self.mesh.devices.flat[0].platform
         form = chosen(self.compute.attention, platform, query.dtype, a.score_softcap, a.head_width)
-        if form == "plain" or "scale" in layer or query.shape[1] == 1:
+        if form == "splash" and view.pieces is not None:
+            out = self._attend_by_kernel(layer, query, key, value, view.pieces)
+            return out.reshape(*out.shape[:2], -1)
+        allowed = view.visible
+        if "window" in layer:
+            allowed = allowed & within(layer["window"], view.positions, view.key_positions)
+        if form in ("plain", "splash") or "scale" in layer or query.shape[1] == 1:
             scale = layer.get("scale", a.score_scale[0])
             out = attend(query, key, value, allowed, scale, a.score_softcap)
         else:
             out = attend_fused(query, key, value, allowed, a.score_scale[0], form)
         return out.reshape(*out.shape[:2], -1)
+
+    def _attend_by_kernel(
+        self, layer: Weights, query: Array, key: Array, value: Array, pieces: tuple[Array, Array]
+    ) -> Float[Array, "B T K G C"]:
+        """By the TPU's kernel; layers that differ in their window are different kernels."""
+        a, windows = self.architecture, sorted(set(self.architecture.windows), key=lambda w: w or 0)
+        scale = layer.get("scale", a.score_scale[0])
+        query = (query.astype(jnp.float32) * scale).astype(query.dtype)
+
+        def kernel(window: int | None, query: Array, key: Array, value: Array) -> Array:
+            return splash.attend(self.mesh, (query, key, value), pieces, a.score_softcap, window)
+
+        if len(windows) == 1:
+            return kernel(windows[0], query, key, value)
+        known = jnp.asarray([window or NO_WINDOW for window in windows], jnp.int32)
+        which = jnp.argmax(known == layer["window"])
+        return jax.lax.switch(which, [partial(kernel, window) for window in windows], query, key, value)
 
     def _finish(self, layer: Weights, x: Float[Array, "B T D"], attended: Array) -> Float[Array, "B T D"]:
         """Output projection, MLP, and the norms around them."""
@@ -407,6 +446,11 @@ def normalized(
 def _aligned(vector: Float[Array, " D"], x: Array) -> Array:
     """A vector over the last axis of x."""
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
+
+
+def _pieces(real: Bool[Array, "B T"], keys: Bool[Array, "B S"]) -> tuple[Int[Array, "B T"], Int[Array, "B S"]]:
+    """One text a row; 0 is padding."""
+    return real.astype(jnp.int32), keys.astype(jnp.int32)
 
 
 def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:

@@ -127,6 +127,9 @@ RANGES = {
     "top_p": POSITIVE_SHARE,
     "top_k": COUNT,
     "batch_size": COUNT,
+    # a plan
+    "batch": COUNT,
+    "price": POSITIVE,
     "answers": COUNT,
 }
 IN_PYTHON = {

@@ -24,6 +24,7 @@ from llm_bridge.model.weights import Axis, weights
 AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
 LOOKED_UP = ("data", None, "fsdp")
+DRAWING = ("data", "fsdp", "split", "tensor")  # of a mesh that is drawn on, see `llm_bridge.policy.layout`
 RULES: dict[Axis, str | None] = {
     "vocabulary": "tensor",
     "heads": "tensor",
@@ -52,8 +53,21 @@ def as_mesh(mesh: Mesh | None) -> Mesh:
 
 def spec(axes: Sequence[Axis], mesh: Mesh) -> PartitionSpec:
     """How an array whose axes have these meanings is divided."""
-    names = [RULES[axis] for axis in axes]
-    return PartitionSpec(*(name if name in mesh.axis_names else None for name in names))
+    return PartitionSpec(*(_over(RULES[axis], mesh) for axis in axes))
+
+
+def _over(name: str | None, mesh: Mesh) -> str | tuple[str, ...] | None:
+    """The axes of the mesh that stand for an axis of the rules."""
+    if "split" in mesh.axis_names:
+        return ("tensor", "split") if name == "tensor" else None
+    return name if name in mesh.axis_names else None
+
+
+def before_drawing(architecture: Architecture, name: str, mesh: Mesh) -> NamedSharding:
+    """How a weight is divided while it is trained, on a mesh that is drawn on."""
+    training = Mesh(mesh.devices.reshape(mesh.devices.shape[0], -1, mesh.devices.shape[3]), AXES)
+    place = named(architecture, name, training).spec
+    return NamedSharding(mesh, PartitionSpec(*(("fsdp", "split") if axis == "fsdp" else axis for axis in place)))
 
 
 def shardings(architecture: Architecture, mesh: Mesh) -> dict[str, NamedSharding]:
@@ -74,8 +88,8 @@ def rows(mesh: Mesh, n_axes: int, heads_at: int | None = None, rows_at: int = 0)
     """Of an array with one axis over rows, and perhaps one over key-value heads."""
     parts: list[str | tuple[str, ...] | None] = [None] * n_axes
     parts[rows_at] = tuple(name for name in ROWS if name in mesh.axis_names) or None
-    if heads_at is not None and RULES["kv_heads"] in mesh.axis_names:
-        parts[heads_at] = RULES["kv_heads"]
+    if heads_at is not None:
+        parts[heads_at] = _over(RULES["kv_heads"], mesh)
     return NamedSharding(mesh, PartitionSpec(*parts))
 
 
@@ -84,6 +98,8 @@ def looked_up(mesh: Mesh) -> NamedSharding:
 
     Said explicitly, the way from there to `rows` is one all-to-all; XLA alone would make them whole on every device.
     """
+    if "split" in mesh.axis_names:
+        return rows(mesh, 3)
     return NamedSharding(mesh, PartitionSpec(*(name if name in mesh.axis_names else None for name in LOOKED_UP)))
 
 

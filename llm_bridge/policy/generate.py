@@ -221,7 +221,7 @@ def copies_of(prompts: TokenPrompts, n_shares: int) -> int:
     """
     changes = [i for i in range(1, len(prompts)) if not np.array_equal(prompts[i - 1], prompts[i])]
     copies = math.gcd(len(prompts), *changes)
-    return copies if n_shares == 1 or len(prompts) // copies % n_shares == 0 else 1
+    return max(n for n in range(1, copies + 1) if n == 1 or copies % n == len(prompts) // n % n_shares == 0)
 
 
 def padded_left(

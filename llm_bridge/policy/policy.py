@@ -24,7 +24,7 @@ from llm_bridge.model.compute import Compute
 from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.ranges import POSITIVE, SettingError, require
 from llm_bridge.model.sharding import whole
-from llm_bridge.policy import scoring
+from llm_bridge.policy import layout, scoring
 from llm_bridge.policy.generate import Generation, Shape, bucket, copies_of, padded_left, run, stop_table
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.policy.scoring import Comparison
@@ -265,9 +265,10 @@ class Policy(nnx.Module):
             BridgeError: a prompt is empty, too long or has unknown tokens, a setting is out of its range, or logits are
                 not numbers.
         """
-        a, n_shares = self.architecture, sharding.n_row_shares(self.mesh)
         self.check_prompts(prompts, max_new_tokens)
         check_sampling(temperature, top_k, top_p, key)
+        decoder, weights = layout.for_drawing(self.decoder, self.arrays(), len(prompts))
+        a, n_shares = self.architecture, sharding.n_row_shares(decoder.mesh)
         origin, copies = self.origin, copies_of(prompts, n_shares)
         n_rows = -(-len(prompts) // copies // n_shares) * n_shares
         key = jax.random.key(0) if key is None else key
@@ -283,9 +284,9 @@ class Policy(nnx.Module):
         truncates = top_k is not None or (top_p is not None and bool(top_p < 1))
         greedy, generator = bool(temperature == 0), str(jax.random.key_impl(key))
         shape = Shape(bucket(max_new_tokens), greedy, truncates, origin.pad_token, generator, copies)
-        place = sharding.rows(self.mesh, 1)
+        place = sharding.rows(decoder.mesh, 1)
         batch = jax.device_put(padded_left(prompts[::copies], n_rows, origin.pad_token), place)
-        found = run(self.decoder, shape, self.arrays(), batch, settings)
+        found = run(decoder, shape, weights, batch, settings)
         self._numbers(found.log_probs)
         return Generation(*(array[: len(prompts), :max_new_tokens] for array in found))
 

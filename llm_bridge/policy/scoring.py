@@ -6,14 +6,21 @@ over the whole vocabulary, at the policy's temperature.
 
 Logits are made for a chunk of tokens at a time, and made again in the backward pass (Chen et al. 2016), so memory is
 that of a chunk. The divergence is summed over the vocabulary, no estimate: with equal policies it is 0, rounding apart.
+
+On a mesh each device makes the logits of its own rows, for its share of the vocabulary. The head comes to it once,
+before the first chunk, and its gradient leaves once, after the last: left to XLA, both would move with every chunk.
+Sums over the vocabulary are those of all shares (`Vocabulary`). Rows that the mesh does not divide are filled up with
+padding.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
@@ -41,7 +48,7 @@ Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
 
 def activations(
     decoder: Decoder, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
-) -> Float[Array, "B R D"]:
+) -> Float[Array, "_ R D"]:
     """What the last R tokens of every row are predicted from.
 
     Args:
@@ -50,20 +57,35 @@ def activations(
         answers: R; None for all tokens but the first, R = T - 1.
         group: so many rows, one after another, begin with the same T - R tokens, padded on the left, which then go
             through the model once for all of them.
+
+    Returns:
+        Of all rows, and of as many rows of padding after them as the devices' shares need.
     """
-    tokens, mask = batch
-    (n_rows, length), a = tokens.shape, decoder.architecture
+    (n_rows, length), n_shares = batch[0].shape, sharding.n_row_shares(decoder.mesh)
     before = length - (length - 1 if answers is None else answers)
-    even = n_rows // group % sharding.n_row_shares(decoder.mesh) == 0
-    if group == 1 or not even or any(rotary.depends_on_length for rotary in a.rotaries):
+    shared = shared_rows(n_rows, group, n_shares)
+    if shared == 1 or any(rotary.depends_on_length for rotary in decoder.architecture.rotaries):
+        tokens, mask = (_filled(part, n_rows + -n_rows % n_shares) for part in batch)
         return decoder.hidden(weights, tokens, mask)[:, before - 1 : -1]
-    prompts, own = ((part[::group, :before], part[:, before:]) for part in batch)
+    prompts, own = ((part[::shared, :before], part[:, before:]) for part in batch)
     return decoder.answers(weights, *zip(prompts, own, strict=True))
+
+
+def shared_rows(n_rows: int, group: int, n_shares: int) -> int:
+    """How many rows of a group share the reading of their prompt: as many as leave each device the same work."""
+    return max(n for n in range(1, group + 1) if n == 1 or group % n == n_rows // n % n_shares == 0)
+
+
+def _filled(array: Array, n_rows: int) -> Array:
+    """With rows of zeros at the end, until there are so many."""
+    if array.shape[0] == n_rows:
+        return array
+    return jnp.pad(array, ((0, n_rows - array.shape[0]), *[(0, 0)] * (array.ndim - 1)))
 
 
 def visit(
     heads: Sequence[tuple[Decoder, Weights]],
-    hidden: Sequence[Float[Array, "B R D"]],
+    hidden: Sequence[Float[Array, "_ R D"]],
     targets: Int[Array, "B R"],
     of_chunk: Callable[..., Any],
     chunk: int,
@@ -74,19 +96,18 @@ def visit(
         heads: of the policies whose distributions are wanted.
         hidden: what each of them predicts the tokens from, as `activations` gives it.
         targets: the tokens.
-        of_chunk: of the log-probabilities [B, t, V] of each policy, as a tuple, and the tokens [B, t] that they
-            predict; returns arrays [B, t].
+        of_chunk: of a `Vocabulary`, the log-probabilities [B, t, V] of each policy, as a tuple, and the tokens [B, t]
+            that they predict; returns arrays [B, t].
         chunk: how many tokens at a time.
 
     Returns:
         What `of_chunk` returns, for all tokens, also where there is nothing to predict.
     """
 
-    def of_hidden(*parts: Array) -> Any:
-        logits = (decoder.logits(w, part) for (decoder, w), part in zip(heads, parts[:-1], strict=True))
-        return of_chunk(tuple(map(jax.nn.log_softmax, logits)), parts[-1])
+    def of_logits(vocabulary: Vocabulary, logits: Sequence[Array], targets: Array) -> Any:
+        return of_chunk(vocabulary, tuple(map(vocabulary.log_softmax, logits)), targets)
 
-    return _by_chunks(of_hidden, (*hidden, targets), chunk)
+    return _by_rows(heads, of_logits, hidden, targets, chunk)
 
 
 @partial(jax.jit, static_argnames=("decoder", "chunk"))
@@ -99,14 +120,14 @@ def log_probs(
 
 
 def scores(
-    decoder: Decoder, weights: Weights, hidden: Float[Array, "B R D"], targets: Int[Array, "B R"], chunk: int
+    decoder: Decoder, weights: Weights, hidden: Float[Array, "_ R D"], targets: Int[Array, "B R"], chunk: int
 ) -> Float[Array, "B R"]:
     """Log-probability of each target, from what it is predicted from."""
 
-    def of_chunk(hidden: Array, targets: Array) -> Array:
-        return target_log_probs(decoder.logits(weights, hidden), targets)
+    def of_logits(vocabulary: Vocabulary, logits: Sequence[Array], targets: Array) -> Array:
+        return vocabulary.target_log_probs(logits[0], targets)
 
-    return _by_chunks(of_chunk, (hidden, targets), chunk)
+    return _by_rows([(decoder, weights)], of_logits, [hidden], targets, chunk)
 
 
 @partial(jax.jit, static_argnames=("decoder", "magnet_decoder", "chunk"))
@@ -120,8 +141,9 @@ def compare(
 ) -> Comparison:
     """Log-probabilities of both, and the divergence, in one pass over the logits."""
 
-    def of_chunk(logs: tuple[Array, Array], targets: Array) -> Comparison:
-        return Comparison(at(logs[0], targets), at(logs[1], targets), kl_divergence(*logs))
+    def of_chunk(vocabulary: Vocabulary, logs: tuple[Array, Array], targets: Array) -> Comparison:
+        ours, theirs = (vocabulary.at(each, targets) for each in logs)
+        return Comparison(ours, theirs, vocabulary.kl_divergence(*logs))
 
     heads = [(decoder, weights), (magnet_decoder, magnet_weights)]
     hidden = [activations(*each, batch) for each in heads]
@@ -140,6 +162,53 @@ def chunk_length(n_rows: int, n_targets: int, vocabulary: int) -> int:
     return max(1, min(n_targets, LOGITS_AT_A_TIME // (n_rows * vocabulary)))
 
 
+def _by_rows(
+    heads: Sequence[tuple[Decoder, Weights]],
+    of_logits: Callable[..., Any],
+    hidden: Sequence[Float[Array, "_ R D"]],
+    targets: Int[Array, "B R"],
+    chunk: int,
+) -> Any:
+    """A function of logits, on each device for its own rows, by chunks; the module says what moves.
+
+    Args:
+        heads, hidden, targets, chunk: as of `visit`, but that the activations may have rows of padding besides.
+        of_logits: of a `Vocabulary`, the logits [B, t, V] of each policy, as a list, and the tokens [B, t].
+    """
+    decoders, mesh, n_rows = [decoder for decoder, _ in heads], heads[0][0].mesh, targets.shape[0]
+    named = [decoder.head(weights) for decoder, weights in heads]
+    names, shared = [name for name, _ in named], {id(table): (name, table) for name, table in named}
+    at = [list(shared).index(id(table)) for _, table in named]  # a base is there once, whoever shares it
+    places = [sharding.named(decoders[0].architecture, name, mesh).spec for name, _ in shared.values()]
+    by_row = sharding.rows(mesh, 1).spec
+
+    def of_rows(tables: Sequence[Array], *arrays: Array) -> Any:
+        vocabulary = Vocabulary("tensor" if dict(mesh.shape).get("tensor", 1) > 1 else None)
+        if mesh.size > 1:
+            tables = [_gathered(table, place, arrays[0].dtype) for table, place in zip(tables, places, strict=True)]
+
+        def of_chunk(*parts: Array) -> Any:
+            own = zip(decoders, names, at, parts[:-1], strict=True)
+            logits = [decoder.logits({name: tables[i]}, part) for decoder, name, i, part in own]
+            return of_logits(vocabulary, logits, parts[-1])
+
+        return _by_chunks(of_chunk, arrays, chunk)
+
+    if mesh.size > 1:
+        specs = (places, *[by_row] * (len(hidden) + 1))
+        of_rows = jax.shard_map(of_rows, mesh=mesh, in_specs=specs, out_specs=by_row, check_vma=False)
+    found = of_rows([table for _, table in shared.values()], *hidden, _filled(targets, hidden[0].shape[0]))
+    return jax.tree.map(lambda part: part[:n_rows], found)
+
+
+def _gathered(table: Array, place: PartitionSpec, dtype: Any) -> Array:
+    """A head's table, whole along its width, moved in the precision of activations; its gradient adds up in its own."""
+    for axis, name in enumerate(place):
+        if name in sharding.ROWS:
+            table = jax.lax.all_gather(table.astype(dtype), name, axis=axis, tiled=True).astype(table.dtype)
+    return table
+
+
 def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: int) -> Any:
     """Apply a function of [B, chunk, ...] along the second axis, padded to a multiple of it."""
     length = arrays[0].shape[1]
@@ -156,30 +225,60 @@ def _by_chunks(of_chunk: Callable[..., Any], arrays: tuple[Array, ...], chunk: i
     return jax.tree.map(lambda part: jnp.swapaxes(part, 0, 1).reshape(part.shape[1], -1)[:, :length], found)
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """Functions of distributions over the vocabulary, of which each device may have a share.
+
+    Attributes:
+        over: the axis of the mesh that divides it; None where it is whole.
+    """
+
+    over: str | None = None
+
+    def sum(self, values: Float[Array, "... V"]) -> Float[Array, "..."]:
+        """Over the whole vocabulary."""
+        found = jnp.sum(values, axis=-1)
+        return found if self.over is None else jax.lax.psum(found, self.over)
+
+    def log_softmax(self, logits: Float[Array, "... V"]) -> Float[Array, "... V"]:
+        """Log-probabilities."""
+        if self.over is None:
+            return jax.nn.log_softmax(logits)
+        shifted = logits - self._largest(logits)
+        return shifted - jnp.log(self.sum(jnp.exp(shifted)))[..., None]
+
+    def target_log_probs(self, logits: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+        """The targets' entries of the log-softmax, of which nothing else is made."""
+        shifted = logits - self._largest(logits)
+        return self.at(shifted, targets) - jnp.log(self.sum(jnp.exp(shifted)))
+
+    def at(self, log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
+        """The targets' entries; a sum, which shares of a vocabulary add up where they lie."""
+        if self.over is not None:
+            targets = targets - jax.lax.axis_index(self.over).astype(targets.dtype) * log_probs.shape[-1]
+        return self.sum(jnp.where(chosen(log_probs, targets), log_probs, 0))
+
+    def kl_divergence(self, ours: Float[Array, "... V"], theirs: Float[Array, "... V"]) -> Float[Array, "..."]:
+        """KL(ours || theirs), nats; every token has a positive probability."""
+        return self.sum(jnp.exp(ours) * (ours - theirs))
+
+    def entropy(self, log_probs: Float[Array, "... V"]) -> Float[Array, "..."]:
+        """Shannon entropy, nats."""
+        return -self.sum(jnp.exp(log_probs) * log_probs)
+
+    def _largest(self, logits: Float[Array, "... V"]) -> Float[Array, "... 1"]:
+        found = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+        return found if self.over is None else jax.lax.pmax(found, self.over)
+
+
 def target_log_probs(logits: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
-    """The targets' entries of the log-softmax, of which nothing else is made."""
-    shifted = logits - jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    return at(shifted, targets) - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
-
-
-def at(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Float[Array, "..."]:
-    """The targets' entries; a sum, which a vocabulary divided over devices adds up where it lies."""
-    return jnp.sum(jnp.where(chosen(log_probs, targets), log_probs, 0), axis=-1)
+    """The targets' entries of the log-softmax over a whole vocabulary."""
+    return Vocabulary().target_log_probs(logits, targets)
 
 
 def chosen(log_probs: Float[Array, "... V"], targets: Int[Array, "..."]) -> Bool[Array, "... V"]:
     """Which entries are the targets'."""
     return jax.lax.broadcasted_iota(targets.dtype, log_probs.shape, log_probs.ndim - 1) == targets[..., None]
-
-
-def kl_divergence(ours: Float[Array, "... V"], theirs: Float[Array, "... V"]) -> Float[Array, "..."]:
-    """KL(ours || theirs), nats; every token has a positive probability."""
-    return jnp.sum(jnp.exp(ours) * (ours - theirs), axis=-1)
-
-
-def entropy(log_probs: Float[Array, "... V"]) -> Float[Array, "..."]:
-    """Shannon entropy, nats."""
-    return -jnp.sum(jnp.exp(log_probs) * log_probs, axis=-1)
 
 
 def _where_predicted(found: Float[Array, "B T1"], mask: Bool[Array, "B T"]) -> Float[Array, "B T"]:

@@ -56,7 +56,7 @@ class Once(NamedTuple):
         magnet, initial: log-probabilities of the tokens by the magnet and by the start, where these are enough.
     """
 
-    hidden: tuple[Float[Array, "B R D"], ...]
+    hidden: tuple[Float[Array, "_ R D"], ...]
     magnet: Float[Array, "B R"] | None
     initial: Float[Array, "B R"] | None
 
@@ -69,7 +69,7 @@ class RoundRows(NamedTuple):
         response: which of the last R tokens are the responses'.
         share: each response's weight in the round's mean.
         judged: what the judge says of them.
-        once: what is computed once a round; None before that.
+        once: what is computed once a round, part by part if there are several; None before that.
         before: log-probabilities by pi_k, `UNKNOWN` before the first step.
     """
 
@@ -219,7 +219,7 @@ class Learner:
         by_magnet = scored(magnet) if self.objective.magnet == "sampled" and magnet else None
         return Once(hidden, by_magnet, scored(initial) if initial and not whole else None)
 
-    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "B R D"]:
+    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "_ R D"]:
         group = 1 if self.answers is None else rows.share.shape[1]
         return scoring.activations(self.decoder, weights, rows[:2], rows.response.shape[1], group)
 
@@ -242,15 +242,21 @@ class Learner:
         return scoring.chunk_length(n_rows, n_targets, self.decoder.architecture.vocabulary)
 
 
-def _of_distributions(logs: tuple[Float[Array, "B t V"], ...], targets: Array) -> tuple[Float[Array, "B t"], ...]:
+def _of_distributions(
+    vocabulary: scoring.Vocabulary, logs: tuple[Float[Array, "B t V"], ...], targets: Array
+) -> tuple[Float[Array, "B t"], ...]:
     """Log-probability of the target, entropy, and the divergence from each further policy."""
     ours, *others = logs
-    return scoring.at(ours, targets), scoring.entropy(ours), *(scoring.kl_divergence(ours, each) for each in others)
+    divergences = (vocabulary.kl_divergence(ours, each) for each in others)
+    return vocabulary.at(ours, targets), vocabulary.entropy(ours), *divergences
 
 
 def _by_parts(function: Callable[[RoundRows], Any], n_parts: int) -> Callable[[RoundRows], Any]:
-    """The same of all prompts' rows, computed for one part of them after another."""
-    return function if n_parts == 1 else lambda rows: _joined(jax.lax.map(function, _divided(rows, n_parts)))
+    """The same of all prompts' rows, computed for one part of them after another; several parts stay apart.
+
+    What is joined and divided again would be whole on every device of a mesh in between.
+    """
+    return function if n_parts == 1 else lambda rows: jax.lax.map(function, _divided(rows, n_parts))
 
 
 def _summed_by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Callable[..., Any]:
@@ -264,7 +270,8 @@ def _summed_by_parts(loss_and_gradient: Callable[..., Any], n_parts: int) -> Cal
             return (total[0] + loss, jax.tree.map(jnp.add, total[1], gradient)), seen
 
         nothing = (jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, weights))
-        (loss, gradient), seen = jax.lax.scan(add, nothing, _divided(rows, n_parts))
+        parts = _divided(rows._replace(once=None), n_parts)._replace(once=rows.once)  # as `_by_parts` has left it
+        (loss, gradient), seen = jax.lax.scan(add, nothing, parts)
         return (loss, _joined(seen)), gradient
 
     return of_all

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Key
 from llm_bridge.judges import ENOUGH, Judge, NoAnswers, Prompt, Response, ask, name_of
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
+from llm_bridge.policy import layout
 from llm_bridge.policy.generate import Generation, Shape, bucket, copies_of, padded_left, run, stop_table
 from llm_bridge.policy.policy import Origin, broken
 from llm_bridge.policy.sampling import Settings
@@ -122,7 +123,9 @@ class Rollout:
         self._note("distinct", [len(set(ids[i : i + n])) / n for i in range(0, len(ids), n)])
         mesh = source.decoder.mesh
         even = len(prompts) % sharding.n_row_shares(mesh) == 0
-        place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        place = (
+            sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        )  # rows of padding are added where they are read
         return Samples(*(sharding.put(part, place) for part in rows[:4]), answers=rows.answers)
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
@@ -166,7 +169,8 @@ class Rollout:
         return {name: float(np.mean(np.concatenate(parts))) for name, parts in self._seen.items()}
 
     def _generated(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Generation:
-        mesh, origin = source.decoder.mesh, self._origin
+        decoder, weights = layout.for_drawing(source.decoder, source.weights, len(prompts))
+        mesh, origin = decoder.mesh, self._origin
         n_shares = sharding.n_row_shares(mesh)
         copies = copies_of(prompts, n_shares)
         n_rows = -(-len(prompts) // copies // n_shares) * n_shares
@@ -175,14 +179,14 @@ class Rollout:
             np.asarray(jax.random.key_data(key)),
             np.int32(self._max_new_tokens),
             np.float32(1),
-            np.int32(source.decoder.architecture.vocabulary),
+            np.int32(decoder.architecture.vocabulary),
             np.float32(1),
-            stop_table(origin.stop_tokens, source.decoder.architecture.vocabulary),
+            stop_table(origin.stop_tokens, decoder.architecture.vocabulary),
         )
         generator = str(jax.random.key_impl(key))
         shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies)
         batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
-        return run(source.decoder, shape, source.weights, batch, Settings(*numbers))
+        return run(decoder, shape, weights, batch, Settings(*numbers))
 
     def _responses(self, samples: Samples) -> list[list[Response]]:
         """By prompt, as the judge sees them."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_bridge.policy.scoring import entropy, kl_divergence
+from llm_bridge.policy.scoring import Vocabulary
 from llm_bridge.train.objective import Enumerated, Judged, Numbers, PolicyGradient, Regression, Seen, payoffs
 from mmd.update import magnetic_step
 
@@ -55,7 +55,8 @@ class Tree:
     def seen(self, logits: jax.Array, before: jax.Array, magnet: jax.Array) -> Seen:
         """All responses, weighed by how likely the sampling policy makes them; as `Learner.loss` does for networks."""
         logs = self.logs(logits)
-        found = entropy(logs), *(kl_divergence(logs, self.logs(other)) for other in (magnet, before))
+        whole = Vocabulary()
+        found = whole.entropy(logs), *(whole.kl_divergence(logs, self.logs(other)) for other in (magnet, before))
         spread, to_magnet, to_policy = (jnp.pad(each, ((0, 0), (1, 0))) for each in found)
         ours, by_policy, by_magnet = (self.log_probs(each) for each in (logits, before, magnet))
         weight = self.share(before) / N

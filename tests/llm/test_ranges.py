@@ -24,7 +24,7 @@ from llm_bridge.train.objective import Regression
 from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 
 NEEDED: dict[str, Any] = {"model_name_or_path": "m", "dataset_name": Path("d"), "output_dir": Path("o")}
-ALSO_NEEDED = {"output_file": Path("x"), "models": ("a=x", "b=y"), "judge": ("j",)}
+ALSO_NEEDED = {"output_file": Path("x"), "models": ("a=x", "b=y"), "judge": ("j",), "model": "m", "topology": "v5e:4x4"}
 METHODS = ("egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sft", "sppo")
 
 

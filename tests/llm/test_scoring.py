@@ -140,7 +140,9 @@ def test_the_form_of_attention_follows_the_backend() -> None:
     assert attention.chosen("auto", "gpu", half, None, 128) == "cudnn"
     assert attention.chosen("auto", "gpu", jnp.dtype("float32"), None, 128) == "plain"
     assert attention.chosen("auto", "gpu", half, None, 256) == "plain"
-    assert attention.chosen("auto", "tpu", half, None, 128) == "plain"
+    assert attention.chosen("auto", "tpu", half, None, 128) == "splash"
+    assert attention.chosen("auto", "tpu", jnp.dtype("float32"), 50.0, 64) == "splash"
+    assert attention.chosen("plain", "tpu", half, None, 128) == "plain"
     assert attention.chosen("cudnn", "gpu", half, 50.0, 128) == "plain"
 
 

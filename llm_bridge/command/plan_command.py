@@ -1,0 +1,203 @@
+"""`mpo plan`: what a run would need on chips that need not be here, and whether it fits."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from llm_bridge.checkpoint import loading
+from llm_bridge.command.mesh_choice import GB, arranged, as_axes, too_large, work_of
+from llm_bridge.command.options import Plan
+from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.weights import count
+from llm_bridge.plan import counts
+from llm_bridge.plan.estimate import Axes, estimate
+from llm_bridge.plan.hardware import Topology, topology
+from llm_bridge.plan.programs import Described
+from llm_bridge.plan.search import Choice, choices, divides
+from llm_bridge.plan.work import Work
+from mmd.host.command_line import UsageError
+from mmd.host.files import prepare_file, replacing
+
+DONE = 0
+SHOWN = 12  # choices of --search
+JOBS = ("generate", "update")
+BY_MODEL = "by the model without a compiler"
+Say = Callable[[Iterable[str]], None]
+
+
+def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
+    """`mpo plan`; the exit status.
+
+    Raises:
+        UsageError: the plan does not fit, and what is nearest to it and does.
+    """
+    if options.output_file is not None:
+        prepare_file(options.output_file, (".json",))
+    chips, architecture = topology(options.topology), loading.architecture_at(options.model, options.family)
+    judge = loading.architecture_at(options.judge, None) if options.judge else None
+    axes = as_axes(options.mesh, chips.n_chips) if options.mesh else None
+    if axes and not divides(architecture, axes):
+        raise UsageError(f"--mesh {options.mesh} does not divide the model evenly; --search lists what does")
+    if options.batch is not None and options.batch % options.num_generations:
+        wanted = f"a multiple of --num-generations = {options.num_generations}"
+        raise UsageError(f"expected --batch to be {wanted}, got {options.batch}")
+    work = work_of(options, options.gradient_accumulation_steps or 1)
+    if work.prompts % work.parts:
+        wanted = f"a divisor of the {work.prompts} prompts of a round"
+        raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {work.parts}")
+    parts = options.gradient_accumulation_steps
+    found = choices(architecture, chips, work, axes=axes, remat=options.remat, parts=parts)
+    if options.search:
+        say(_table(found))
+    if not found or not found[0].fits:
+        raise UsageError(_refused(architecture, chips, work, found))
+    best = found[0]
+    if judge is not None:
+        best = replace(best, estimate=estimate(architecture, best.axes, best.work, chips.chip, judge))
+    say(_lines(options, architecture, chips, best))
+    compiled = _compiled(options, architecture, chips, best)
+    say(_compiled_lines(compiled, chips, best))
+    if options.output_file is not None:
+        _write(options.output_file, chips, best, compiled)
+    return DONE
+
+
+def _refused(a: Architecture, chips: Topology, work: Work, found: Sequence[Choice]) -> str:
+    """What is said of a plan that does not fit."""
+    every = choices(a, chips, work)
+    if not found or not every or not every[0].fits:
+        return too_large(every[0] if every else None, chips)
+    asked = found[0]
+    needed, where = asked.estimate.bytes / GB, f"each of {chips.n_chips} x {chips.chip.name}"
+    return (
+        f"{asked.text()} needs about {needed:.1f} GB on {where}, {needed - chips.chip.memory / GB:.1f} GB more than "
+        f"there are; the nearest that fits is {_nearest(asked, every).text()}"
+    )
+
+
+def _nearest(asked: Choice, every: Sequence[Choice]) -> Choice:
+    """The fastest choice that fits on the same mesh, or else of all."""
+    fitting = [choice for choice in every if choice.fits]
+    return next((choice for choice in fitting if choice.axes == asked.axes), fitting[0])
+
+
+def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Iterator[str]:
+    """The plan, by the model."""
+    w, e, chip = best.work, best.estimate, chips.chip
+    what = f"an adapter of rank {w.rank}" if w.rank else "all weights"
+    yield f"{count(a) / 1e9:.2f} billion weights on {chips.n_chips} x {chip.name}: {best.text()}"
+    yield (
+        f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens}, "
+        f"{w.epochs} steps"
+    )
+    listed = ", ".join(f"{name} {size / GB:.2f}" for name, size in e.memory.items())
+    yield f"memory of a chip, GB, {BY_MODEL}: {e.bytes / GB:.1f} of {chip.memory / GB:.1f} ({listed})"
+    for name, seconds in e.seconds.items():
+        if seconds:
+            bound = _bound(name, best, chips)
+            amounts = f"{e.flops[name] / 1e12:.1f} TFLOP and {e.moved[name] / GB:.1f} GB over links a chip"
+            yield f"{name}: at least {seconds:.2f} s a round, {amounts}, {bound}"
+    mfu = e.useful / chip.flops / e.seconds["update"]
+    hours = e.round_seconds * options.max_steps / 3600
+    money = f", {hours * chips.n_chips * options.price:,.2f} at {options.price:g} a chip-hour" if options.price else ""
+    yield (
+        f"{options.max_steps} rounds: at least {hours:.2f} hours, {hours * chips.n_chips:.1f} chip-hours{money}; "
+        f"MFU of the update at most {mfu:.2f}"
+    )
+
+
+def _bound(name: str, best: Choice, chips: Topology) -> str:
+    """What a phase waits for at best."""
+    e, chip = best.estimate, chips.chip
+    reads = e.read if name == "generation" else 0.0
+    times = {
+        "products": e.flops[name] / chip.flops,
+        "links": e.moved[name] / chip.links,
+        "memory": reads / chip.bandwidth,
+    }
+    return f"bound by {max(times, key=lambda key: times[key])}"
+
+
+def _table(found: Sequence[Choice]) -> Iterator[str]:
+    """The first choices, and how many there are."""
+    yield f"{sum(choice.fits for choice in found)} of {len(found)} choices fit; the fastest first:"
+    for choice in found[:SHOWN]:
+        e, fits = choice.estimate, "fits" if choice.fits else "too large"
+        yield f"  {e.round_seconds:8.2f} s {e.bytes / GB:7.1f} GB  {fits:9}  {choice.text()}"
+
+
+def _compiled(options: Plan, a: Architecture, chips: Topology, best: Choice) -> dict[str, Any] | None:
+    """What the run's programs are, compiled for these chips; None where there is no compiler for them.
+
+    Raises:
+        UsageError: the compiler does not know the topology, or refuses a program for its memory.
+    """
+    if options.estimate or not chips.chip.is_tpu or find_spec("libtpu") is None:
+        return None
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU whose metadata could be asked for
+    from jax.experimental import topologies
+
+    try:
+        devices = topologies.get_topology_desc(platform="tpu", topology_name=options.topology).devices
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(
+            f"the compiler has no topology {options.topology} ({reason}); --estimate does without"
+        ) from None
+    return {job: _of_job(a, _mesh(best.axes, devices), best.work, job) for job in JOBS}
+
+
+def _mesh(axes: Axes, devices: Sequence[Any]) -> Mesh:
+    sizes = {name: n for name, n in axes._asdict().items() if n > 1} or {"data": 1}
+    return Mesh(arranged(tuple(sizes.values()), devices), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _of_job(a: Architecture, mesh: Mesh, work: Work, job: str) -> dict[str, float]:
+    try:
+        program = Described(a, mesh, work).lowered(job).compile()
+    except jax.errors.JaxRuntimeError as error:
+        raise UsageError(f"the compiler refuses {job}: {str(error).partition(chr(10))[0]}") from None
+    memory, found = program.memory_analysis(), counts.counted(program.as_text() or "", work.new_tokens)
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    held += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return {"bytes": float(held), "flops": found.flops, "moved": float(sum(found.moved.values()))}
+
+
+def _compiled_lines(found: Mapping[str, Any] | None, chips: Topology, best: Choice) -> Iterator[str]:
+    if found is None:
+        yield f"these numbers are {BY_MODEL}: " + (
+            "there is none for GPUs that are not here"
+            if not chips.chip.is_tpu
+            else "with libtpu (jax[tpu]) programs are compiled"
+        )
+        return
+    for job, numbers in found.items():
+        yield (
+            f"compiled {job}: {numbers['bytes'] / GB:.1f} GB a chip, {numbers['flops'] / 1e12:.1f} TFLOP, "
+            f"{numbers['moved'] / GB:.1f} GB over links"
+        )
+    if (most := max(numbers["bytes"] for numbers in found.values())) > chips.chip.memory:
+        raise UsageError(
+            f"{best.text()} needs {most / GB:.1f} GB a chip as compiled, and {chips.chip.memory / GB:.1f} GB are there"
+        )
+
+
+def _write(path: Path, chips: Topology, best: Choice, compiled: Any) -> None:
+    content = {
+        "schema_version": 1,
+        "topology": chips.text,
+        "mesh": best.axes._asdict(),
+        "work": asdict(best.work),
+        "estimate": asdict(best.estimate) | {"bytes": best.estimate.bytes},
+        "compiled": compiled,
+        "chip": asdict(chips.chip),
+    }
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2, default=str) + "\n", "utf-8")

@@ -1,0 +1,288 @@
+"""A round's bytes, products, moves and seconds from shapes alone, without a compiler.
+
+Weights, moments and samples are exact. What is there in passing is counted from the program's parts: the copies in the
+precision of activations that XLA makes outside of loops, a layer's weights gathered while the next one's arrive, what
+the backward pass keeps, the head, the logits of a chunk. `MARGIN` is for what a compiler adds.
+
+Times are bounds: products at the chip's peak, reads at its memory's, moves at its links', whichever lasts longest. A
+real round takes longer. Letters: as in `llm_bridge.plan.work`; D width, V vocabulary, L layers.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.sharding import RULES
+from llm_bridge.model.weights import weights as table_of
+from llm_bridge.plan.hardware import Chip
+from llm_bridge.plan.work import LINEAR, Work
+from llm_bridge.policy import layout
+from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length, shared_rows
+
+FLOAT = 4
+MARGIN = 1.06
+GATHERS = 4  # of each layer for the gradient of a part: forward, again for the backward pass, and there for each factor
+LOGITS = 8  # arrays of a chunk's size at once
+JUDGED = 2  # tokens a judge reads for each token of an answer: two answers a question
+
+
+class Axes(NamedTuple):
+    """Sizes of a mesh's axes."""
+
+    data: int
+    fsdp: int
+    tensor: int
+
+    @property
+    def n_chips(self) -> int:
+        """All of them."""
+        return self.data * self.fsdp * self.tensor
+
+    @property
+    def shares(self) -> int:
+        """Among which rows are divided."""
+        return self.data * self.fsdp
+
+    def text(self) -> str:
+        """As `--mesh` takes it."""
+        named = [f"{name}={n}" for name, n in self._asdict().items() if n > 1]
+        return ",".join(named) or "data=1"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of a round, for each chip.
+
+    Attributes:
+        memory: bytes at the worst moment, by what they are for.
+        flops: of products, by phase: "generation", "judging", "update".
+        moved: bytes over links, by phase.
+        read: bytes of memory read by generation.
+        seconds: at least, by phase.
+        useful: products of an update that its mathematics needs, recomputed ones left out.
+    """
+
+    memory: Mapping[str, float]
+    flops: Mapping[str, float]
+    moved: Mapping[str, float]
+    read: float
+    seconds: Mapping[str, float]
+    useful: float
+
+    @property
+    def bytes(self) -> float:
+        """All of memory."""
+        return sum(self.memory.values())
+
+    @property
+    def round_seconds(self) -> float:
+        """At least, of a round."""
+        return sum(self.seconds.values())
+
+
+def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Architecture | None = None) -> Estimate:
+    """What a round needs of each chip.
+
+    Args:
+        a: the model.
+        axes: of the mesh.
+        work: the round.
+        chip: its peaks.
+        judge: a local judge that reads every pair of a group, sharded like the policy; None for none.
+    """
+    update, generation = _update(a, axes, work), _generation(a, axes, work)
+    judging = _judging(judge, axes, work) if judge else _Phase()
+    phases = {"generation": generation, "judging": judging, "update": update}
+    seconds = {
+        name: max(p.flops / chip.flops, p.moved / chip.links, p.read / chip.bandwidth) for name, p in phases.items()
+    }
+    return Estimate(
+        memory=_memory(a, axes, work),
+        flops={name: float(phase.flops) for name, phase in phases.items()},
+        moved={name: float(phase.moved) for name, phase in phases.items()},
+        read=float(generation.read),
+        seconds=seconds,
+        useful=float(update.useful),
+    )
+
+
+@dataclass(frozen=True)
+class _Phase:
+    flops: float = 0.0
+    moved: float = 0.0
+    read: float = 0.0
+    useful: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Numbers of weights: of a layer's matrices, the head; in all; and the largest part on a chip, exact."""
+
+    layer: int
+    head: int
+    total: int
+    held: int
+    held_layers: int
+
+
+@cache
+def _sizes(a: Architecture, axes: Axes) -> _Sizes:
+    divided = {"fsdp": axes.fsdp, "tensor": axes.tensor}
+    layer = total = held = held_layers = 0
+    for weight in table_of(a).values():
+        n = math.prod(weight.full_shape)
+        own = n // math.prod(divided.get(RULES[axis] or "", 1) for axis in weight.full_axes)
+        total, held = total + n, held + own
+        if weight.stack and len(weight.shape) > 1:
+            used = a.experts.n_chosen / a.experts.n if a.experts and len(weight.stack) > 1 else 1
+            layer += int(math.prod(weight.full_shape[1:]) * used)
+            held_layers += own
+    return _Sizes(layer, a.vocabulary * a.width, total, held, held_layers)
+
+
+def _adapter(a: Architecture, axes: Axes, work: Work) -> int:
+    """Weights of an adapter on a chip."""
+    divided, found = {"fsdp": axes.fsdp, "tensor": axes.tensor}, 0
+    for name, weight in table_of(a).items():
+        if name.removeprefix("layers.") in (work.targets or LINEAR) and weight.stack:
+            sides = zip(weight.full_shape[-2:], weight.full_axes[-2:], strict=True)
+            stack = math.prod(weight.full_shape[:-2])
+            found += sum(stack * work.rank * size // divided.get(RULES[axis] or "", 1) for size, axis in sides)
+    return found
+
+
+def _tokens(axes: Axes, work: Work, n_prompts: int) -> tuple[float, float]:
+    """Tokens that go through the layers on a chip for so many prompts, which answers share; and pairs that attend."""
+    n_rows = n_prompts * work.group
+    shared = shared_rows(n_rows, work.group, axes.shares)
+    rows = -(-n_rows // axes.shares)
+    if shared == 1:
+        return float(rows * work.length), float(rows * work.length**2)
+    read, answered = rows / shared * work.prompt_length, rows * work.new_tokens
+    return read + answered, read * work.prompt_length + answered * work.length
+
+
+def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
+    """Bytes of a chip while it updates, or while it draws where that is more."""
+    sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
+    trained = _adapter(a, axes, work) if work.rank else sizes.held
+    moments = 1 + np.dtype(work.first_moment).itemsize / FLOAT
+    state = {
+        "given weights": sizes.held * np.dtype(work.given).itemsize if work.rank else 0,
+        "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
+        "moments": FLOAT * trained * moments,
+    }
+    n_prompts = work.prompts // work.parts
+    rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
+    whole_rows = -(-work.rows // axes.shares)
+    copies = 0 if work.rank else sizes.held * item * (item < FLOAT) * (1 + work.has_magnet)
+    head = sizes.head / axes.tensor * (item * (axes.fsdp > 1) + (0 if work.rank else FLOAT))
+    chunk = chunk_length(rows, work.new_tokens, a.vocabulary)
+    learning = {
+        "gradient": FLOAT * trained * (1 + (work.parts > 1)),
+        "copies to compute with": copies,
+        "a layer gathered": 3 * sizes.layer / axes.tensor * item * (axes.fsdp > 1),
+        "activations": _activations(a, axes, work, tokens) * item,
+        "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet,
+        "head": head,
+        "logits": LOGITS
+        * FLOAT
+        * min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary)
+        / axes.tensor,
+    }
+    drawing = _drawing(a, axes, work)
+    drawn = {
+        "weights to draw with": sizes.total * item / drawing.tensor * (axes.n_chips > 1),
+        "cache": 2 * a.n_layers * a.n_kv_heads * a.head_width * work.length * item * work.rows / axes.n_chips,
+        "logits": 4 * FLOAT * -(-work.rows // drawing.data) * a.vocabulary / drawing.tensor,
+    }
+    busiest = max((learning, drawn), key=lambda parts: sum(parts.values()))
+    return {name: float(n * MARGIN if name in busiest else n) for name, n in {**state, **busiest}.items() if n}
+
+
+def _activations(a: Architecture, axes: Axes, work: Work, tokens: float) -> float:
+    """Numbers that the backward pass keeps on a chip, and those of one layer that it makes again."""
+    heads, mlp = (a.n_heads + 2 * a.n_kv_heads) * a.head_width / axes.tensor, _mlp_width(a) / axes.tensor
+    inside = tokens * (4 * a.width + 3 * heads + (5 if a.gated else 3) * mlp)
+    if work.compute.attention == "plain":
+        inside += 5 * tokens * a.n_heads / axes.tensor * work.length
+    match work.compute.remat:
+        case "layer":
+            return a.n_layers * tokens * a.width + inside
+        case "none":
+            return a.n_layers * inside
+        case _:
+            return a.n_layers * tokens * (3 * a.width + heads + 2 * mlp) + inside
+
+
+def _mlp_width(a: Architecture) -> int:
+    return a.experts.width * a.experts.n_chosen if a.experts else a.mlp_width
+
+
+def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
+    """A round's optimizer steps."""
+    sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
+    tokens, pairs = (n * work.parts for n in _tokens(axes, work, work.prompts // work.parts))
+    targets = -(-work.rows // axes.shares) * work.new_tokens
+    one = (2 * a.n_layers * sizes.layer * tokens + _attention(a, work, pairs)) / axes.tensor
+    of_head = 2 * sizes.head * targets / axes.tensor
+    again, back = work.compute.remat == "layer", 1 if work.rank else 2
+    epochs, once = work.epochs, int(work.has_magnet)
+    rows = -(-work.rows // work.parts // axes.shares)
+    logits = 1 + (chunk_length(rows, work.new_tokens, a.vocabulary) < work.new_tokens)  # and again for the gradient
+    flops = one * (once + epochs * (1 + again + back)) + of_head * epochs * (logits + back + logits * once)
+    useful = (one + of_head) * epochs * (1 + back)
+    passes = work.parts * (epochs * GATHERS + once)
+    gathered = a.n_layers * sizes.layer / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * passes
+    of_table = sizes.head / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * work.parts * epochs
+    summed = 0.0
+    if not work.rank:  # gradients are summed over rows for each part
+        summed = 2 * item * sizes.held_layers * axes.fsdp * (axes.shares - 1) / axes.shares * work.parts * epochs
+        of_table *= 2
+    by_tensor = 2 * a.n_layers * tokens * a.width * item * 2 * (axes.tensor - 1) / axes.tensor
+    moved = gathered + of_table + summed + by_tensor * (once + epochs * (2 + again))
+    return _Phase(flops, moved, 0.0, useful)
+
+
+def _attention(a: Architecture, work: Work, pairs: float) -> float:
+    """Products of scores and values; the fused form leaves out the half that is masked."""
+    both = 4 if work.compute.attention == "plain" else 2
+    return both * a.n_layers * a.n_heads * a.head_width * pairs
+
+
+def _drawing(a: Architecture, axes: Axes, work: Work) -> Axes:
+    """Sizes of the mesh that is drawn on, as `llm_bridge.policy.layout` chooses it."""
+    item = np.dtype(work.compute.dtype or work.given).itemsize
+    split = layout.best_split(a, axes._asdict(), work.rows, item)
+    return Axes(axes.shares // split, 1, axes.tensor * split)
+
+
+def _generation(a: Architecture, axes: Axes, work: Work) -> _Phase:
+    """Prefill, and as many tokens as the longest answer may have."""
+    sizes, item, mesh = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize, _drawing(a, axes, work)
+    rows = -(-work.rows // mesh.data)
+    prompts = rows / shared_rows(work.rows, work.group, mesh.data)
+    read_tokens = prompts * work.prompt_length + rows * work.new_tokens
+    flops = (2 * a.n_layers * sizes.layer * read_tokens + 2 * sizes.head * rows * work.new_tokens) / mesh.tensor
+    slots = work.prompt_length + work.new_tokens / 2
+    cache = 2 * a.n_layers * a.n_kv_heads * a.head_width * item * slots * rows / mesh.tensor
+    read = work.new_tokens * (sizes.total * item / mesh.tensor + cache)
+    sums = 2 * a.n_layers * a.width * item * 2 * (mesh.tensor - 1) / mesh.tensor
+    moved = sums * (rows * work.new_tokens + prompts * work.prompt_length)
+    if axes.fsdp > 1:
+        moved += sizes.total * item / axes.tensor
+    return _Phase(flops, moved, read)
+
+
+def _judging(judge: Architecture, axes: Axes, work: Work) -> _Phase:
+    """Every pair of a group, read once in each order."""
+    sizes = _sizes(judge, axes)
+    pairs = work.prompts * work.group * (work.group - 1)
+    tokens = pairs * (work.prompt_length + JUDGED * work.new_tokens) / axes.n_chips
+    gathered = judge.n_layers * sizes.layer / axes.tensor * 2 * (axes.fsdp - 1) / axes.fsdp
+    return _Phase(2 * judge.n_layers * sizes.layer * tokens, gathered * math.ceil(pairs / (16 * axes.shares)))

@@ -1,0 +1,261 @@
+"""What a plan says is what programs do: counts of compiled text, and the model without a compiler beside it."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import llm_bridge as bridge
+from llm_bridge.checkpoint.loading import architecture_of
+from llm_bridge.command import mesh_choice
+from llm_bridge.command.cli import main
+from llm_bridge.command.judge_choice import judge_of
+from llm_bridge.command.options import Train
+from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
+from llm_bridge.model.compute import Compute
+from llm_bridge.plan import counts
+from llm_bridge.plan.estimate import Axes, estimate
+from llm_bridge.plan.hardware import CHIPS, topology
+from llm_bridge.plan.programs import Described
+from llm_bridge.plan.search import choices
+from llm_bridge.plan.work import Work
+from llm_bridge.text.tokenizer import tokenizer_of
+from tests.llm.cases import config_of
+from tests.llm.test_tokenizer import tokenizer
+
+ROWS, INNER, OUT, TRIPS = 32, 64, 48, 7
+
+
+def compiled(spec: PartitionSpec, function) -> counts.Counts:
+    """On four devices, the matrix divided by the spec, the rows over all."""
+    mesh = Mesh(np.array(jax.devices()[:4]), ("x",), axis_types=(AxisType.Auto,))
+    x = jax.ShapeDtypeStruct((ROWS, INNER), jnp.float32, sharding=NamedSharding(mesh, PartitionSpec("x")))
+    w = jax.ShapeDtypeStruct((INNER, INNER), jnp.float32, sharding=NamedSharding(mesh, spec))
+    program = jax.jit(function, out_shardings=NamedSharding(mesh, PartitionSpec("x"))).lower(x, w).compile()
+    return counts.counted(program.as_text() or "")
+
+
+def test_a_loop_counts_as_often_as_it_goes_round() -> None:
+    """Each trip multiplies a quarter of the rows; the matrix is gathered once, before the loop or in it."""
+
+    def looped(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.fori_loop(0, TRIPS, lambda _, y: jnp.tanh(y @ w), x)
+
+    found = compiled(PartitionSpec("x"), looped)
+    assert found.flops == TRIPS * 2 * ROWS // 4 * INNER * INNER
+    gathered = INNER * INNER * 4
+    assert found.results["all-gather"] in (gathered, TRIPS * gathered)
+    assert found.moved["all-gather"] == found.results["all-gather"] * 3 // 4
+    assert found.unknown_loops == 0
+
+
+def test_a_sum_over_devices_counts_twice_its_share() -> None:
+    """A ring sends each part around once to add and once to tell."""
+
+    def summed(x: jax.Array, w: jax.Array) -> jax.Array:
+        return x * jnp.sum(x @ w)
+
+    found = compiled(PartitionSpec(), summed)
+    assert (found.results["all-reduce"], found.moved["all-reduce"]) == (4, 6)
+    assert found.flops == 2 * ROWS // 4 * INNER * INNER
+
+
+def test_a_loop_of_unknown_length_is_counted_as_told() -> None:
+    def until(x: jax.Array, w: jax.Array) -> jax.Array:
+        return jax.lax.while_loop(lambda y: jnp.max(y) < 9.0, lambda y: y @ w, x)
+
+    mesh = Mesh(np.array(jax.devices()[:1]), ("x",))
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((ROWS, INNER), (INNER, INNER))]
+    text = jax.jit(until).lower(*shapes).compile().as_text() or ""
+    assert mesh.size == 1
+    one, many = counts.counted(text), counts.counted(text, 5)
+    assert (one.unknown_loops, many.flops, one.flops) == (1, 5 * one.flops, 2 * ROWS * INNER * INNER)
+
+
+@pytest.mark.parametrize(
+    ("line", "flops"),
+    [
+        ("bf16[8,32]{1,0} convolution(%a, %b), dim_labels=bf_io->bf", 2 * 8 * 16 * 32),
+        # a batch of 4 products [8, 16] x [16, 32], as a TPU has it: a place of the window for each
+        ("bf16[4,8,32]{2,1,0} convolution(%c, %d), window={size=4 stride=3 lhs_dilate=4}, dim_labels=0bf_0io->0bf",
+         4 * 2 * 8 * 16 * 32),
+    ],
+)  # fmt: skip
+def test_products_that_are_convolutions(line: str, flops: int) -> None:
+    text = (
+        "HloModule m\n\nENTRY %main (a: bf16[8,16]) -> bf16[8,32] {\n"
+        "  %a = bf16[8,16]{1,0} parameter(0)\n  %b = bf16[16,32]{1,0} parameter(1)\n"
+        "  %c = bf16[4,8,16]{2,1,0} parameter(2)\n  %d = bf16[4,16,32]{2,1,0} parameter(3)\n"
+        f"  ROOT %r = {line}\n}}\n"
+    )
+    assert counts.counted(text).flops == flops
+
+
+# ---------------------------------------------------------------------------------------------- without a compiler
+
+QWEN3_8B = {
+    "model_type": "qwen3", "rope_theta": 1e6, "vocab_size": 151_936, "hidden_size": 4096, "intermediate_size": 12_288,
+    "num_hidden_layers": 36, "num_attention_heads": 32, "head_dim": 128, "num_key_value_heads": 8,
+    "max_position_embeddings": 8192,
+}  # fmt: skip
+EIGHT_B = architecture_of(QWEN3_8B, "8B")
+SMALL = config_of("qwen3") | {"hidden_size": 64, "vocab_size": 512, "num_attention_heads": 4, "num_key_value_heads": 4}
+ROUND = Work(
+    prompts=8, group=4, prompt_length=8, new_tokens=24, epochs=3, parts=2, compute=Compute("float32", "layer", "plain")
+)
+
+
+def on_eight(axes: Axes, work: Work) -> Described:
+    devices = np.array(jax.devices()).reshape(*axes)
+    return Described(
+        architecture_of(SMALL, "small"), Mesh(devices, axes._fields, axis_types=(AxisType.Auto,) * 3), work
+    )
+
+
+@pytest.mark.parametrize("axes", [Axes(1, 8, 1), Axes(2, 2, 2)], ids=Axes.text)
+@pytest.mark.parametrize("rank", [0, 4])
+def test_what_is_held_is_exact(axes: Axes, rank: int) -> None:
+    """Trained weights, magnet, moments and base as the mesh divides them."""
+    work = Work(rank=rank, given="bfloat16", compute=ROUND.compute)
+    described, needed = on_eight(axes, work), estimate(architecture_of(SMALL, "small"), axes, work, CHIPS["v5e"]).memory
+
+    def held(arrays: dict[str, Any]) -> int:
+        return sum(math.prod(a.sharding.shard_shape(a.shape)) * a.dtype.itemsize for a in arrays.values())
+
+    assert needed["trained weights"] == needed["moments"] == 2 * held(described.trained)
+    assert needed.get("given weights", 0) == held(described.base)
+
+
+def test_products_are_those_of_the_compiled_update() -> None:
+    """On eight devices; never below, at most a tenth above."""
+    axes = Axes(1, 4, 2)
+    text = on_eight(axes, ROUND).lowered("update").compile().as_text() or ""
+    needed = estimate(architecture_of(SMALL, "small"), axes, ROUND, CHIPS["v5e"])
+    assert 1.0 <= needed.flops["update"] / counts.counted(text).flops <= 1.1
+
+
+def test_the_search_knows_what_fits() -> None:
+    """All weights of 8 billion do not fit 16 x 16 GB in one part; an adapter does, and more chips are faster."""
+    small, large = topology("v5e:4x4"), topology("v5e:8x8")
+    work = Work(group=8, new_tokens=512)
+    assert not choices(EIGHT_B, small, work, axes=Axes(1, 4, 4), parts=1)[0].fits
+    adapter = Work(group=8, new_tokens=512, rank=16)
+    found = choices(EIGHT_B, small, adapter, parts=4)
+    fitting = [choice.estimate.round_seconds for choice in found if choice.fits]
+    assert len(fitting) > 10
+    assert fitting == sorted(fitting)
+    assert [choice.fits for choice in found] == sorted((choice.fits for choice in found), reverse=True)
+    assert choices(EIGHT_B, large, adapter, parts=4, remat="layer")[0].estimate.round_seconds < fitting[0]
+
+
+# ------------------------------------------------------------------------------------------------------ the commands
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with a tokenizer, and beside it the configuration of a large one."""
+    folder = tmp_path_factory.mktemp("plan")
+    words = tokenizer(folder / "words")
+    config = config_of("llama") | {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "vocab_size": 16,
+        "num_key_value_heads": 4,
+    }
+    (words / "config.json").write_text(json.dumps(config))
+    (folder / "large.json").write_text(json.dumps(QWEN3_8B))
+    return bridge.save(bridge.init(words, jax.random.key(5)), folder / "tiny")
+
+
+def test_a_plan_that_does_not_fit_is_refused_with_one_that_does(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "plan",
+        str(model.parent / "large.json"),
+        "--topology",
+        "v5e:4x4",
+        "--lora-r",
+        "16",
+        "--max-new-tokens",
+        "1024",
+    ]
+    assert main([*words, "--mesh", "data=16", "--gradient-accumulation-steps", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "GB more than there are" in said
+    nearest = said.partition("the nearest that fits is ")[2].split()
+    out = model.parent / "plan.json"
+    assert main([*words, *nearest, "--estimate", "--output-file", str(out), "--price", "1.5"]) == 0
+    plan, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert plan["estimate"]["bytes"] < plan["chip"]["memory"]
+    hours = 500 * sum(plan["estimate"]["seconds"].values()) / 3600
+    assert f"{hours * 16:.1f} chip-hours, {hours * 16 * 1.5:,.2f} at 1.5" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--topology", "v9:4x4"], "expected a topology such as v5e:4x4"),
+        (["--topology", "v5e:4x4", "--mesh", "fsdp=4"], "expected --mesh to name"),
+        (["--topology", "v5e:4x4", "--mesh", "tensor=16"], "does not divide the model evenly"),
+        (["--topology", "v5e:2x2"], "nothing fits"),
+    ],
+)
+def test_plans_that_make_no_sense(
+    words: list[str], expected: str, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(model.parent / "large.json"), *words, "--estimate"]) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_training_on_several_accelerators_takes_the_first_choice(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a run that goes on keeps it, whatever would be chosen now."""
+    monkeypatch.setattr(mesh_choice, "chip_of", lambda _: CHIPS["v5e"])
+    said: list[str] = []
+    options = Train(model_name_or_path=str(model), dataset_name=tmp_path / "d.jsonl", output_dir=tmp_path)
+    found = mesh_choice.chosen(options, said.extend)
+    mesh = mesh_choice.mesh_of(found.mesh)
+    assert mesh is not None
+    assert mesh.size == 8
+    assert str(found.mesh) in said[0]
+    (tmp_path / "config.yaml").write_text("mesh: data=8\nremat: none\ngradient_accumulation_steps: 2\n")
+    again = mesh_choice.chosen(dataclasses.replace(options, resume=True), said.extend)
+    assert (again.mesh, again.remat, again.gradient_accumulation_steps) == ("data=8", "none", 2)
+    monkeypatch.setattr(mesh_choice, "chip_of", lambda _: None)  # a processor that pretends to be several devices
+    assert mesh_choice.chosen(options, said.extend) == options
+
+
+def test_a_judge_is_divided_as_the_policy_is(model: Path, tmp_path: Path) -> None:
+    """An eighth on each device; the same verdicts as on one; and devices of its own where it is told so."""
+    policy, words = bridge.load(model), tokenizer_of(str(model))
+    assert words is not None
+    training = PreferenceTraining(policy, text_layout(words, 64), words, 1)
+    folder = training.export(training.init(jax.random.key(1))).save(tmp_path / "judge")
+    given = {
+        "model_name_or_path": str(model),
+        "dataset_name": tmp_path,
+        "output_dir": tmp_path,
+        "judge": (str(folder),),
+    }
+    alone, divided = judge_of(Train(**given)), judge_of(Train(**given, mesh="fsdp=8"))
+    held: dict[Any, int] = dict.fromkeys(jax.devices(), 0)
+    matrices = {name: array for name, array in divided.policy.arrays().items() if "norm" not in name}
+    for array in matrices.values():
+        for shard in array.addressable_shards:
+            held[shard.device] += shard.data.nbytes
+    assert set(held.values()) == {sum(array.nbytes for array in matrices.values()) // 8}
+    asked = (["a", "b", "ab"], ["a b", "c", "b"], ["c", "a a", "b c"])
+    np.testing.assert_allclose(divided(*asked), alone(*asked), atol=1e-6)
+    assert np.ptp(alone(*asked)) > 1e-3
+    own = judge_of(Train(**given, mesh="fsdp=4", judge_mesh="fsdp=2,tensor=2"))
+    assert list(own.policy.mesh.devices.flat) == jax.devices()[4:]
+    assert mesh_choice.policy_devices(Train(**given, mesh="fsdp=4", judge_mesh="fsdp=2,tensor=2")) == jax.devices()[:4]
