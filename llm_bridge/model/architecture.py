@@ -88,7 +88,25 @@ class Experts:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Outline:
+    """What has to be known of any language model, also of one that this package did not write.
+
+    Attributes:
+        vocabulary: V.
+        max_length: most tokens of a row.
+    """
+
+    vocabulary: int
+    max_length: int
+
+    @property
+    def cached_length(self) -> int:
+        """How long a row may grow with a cache."""
+        return self.max_length
+
+
+@dataclass(frozen=True)
+class Architecture(Outline):
     """A decoder-only transformer.
 
     Attributes:
@@ -109,14 +127,12 @@ class Architecture:
         init_scale: standard deviation of random weights.
     """
 
-    vocabulary: int
     width: int
     n_layers: int
     n_heads: int
     n_kv_heads: int
     head_width: int
     mlp_width: int
-    max_length: int
     norm: Norm
     score_scale: tuple[float, ...]
     windows: tuple[int | None, ...]

@@ -9,21 +9,22 @@ where it rounds: norms, softmax and logits are float32, everything else is in th
 A `Decoder` is a function of weights: hashable, without arrays, so it is a static argument of compiled functions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import cpu_steps, sharding
 from llm_bridge.model.architecture import Architecture, BridgeError, Norm
 from llm_bridge.model.attention import attend, attend_fused, chosen, exact, visible, within
 from llm_bridge.model.compute import Compute
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.model.rotary import Rotation, rotate, rotations
 
-Weights = dict[str, Array]
 LAYERS = "layers."
 ACTIVATIONS = {
     "silu": jax.nn.silu,
@@ -56,7 +57,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Network):
     """A decoder as a function of its weights.
 
     Attributes:
@@ -80,6 +81,31 @@ class Decoder:
         platform = self.mesh.devices.flat[0].platform
         if self.compute.attention == "cudnn" and platform != "gpu":
             raise BridgeError(f"attention='cudnn' needs a GPU and the policy is on a {platform}; 'auto' chooses")
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is read once for its answers: where rotations do not depend on a row's length."""
+        return not any(rotary.depends_on_length for rotary in self.architecture.rotaries)
+
+    def fixed(self, weights: Weights) -> "Decoder":
+        """The same, whose activations have the precision of these weights where `compute` names none."""
+        precision = self.compute.dtype or weights["embedding"].dtype.name
+        return replace(self, compute=replace(self.compute, dtype=precision))
+
+    def placed(self, names: Iterable[str], mesh: Mesh | None) -> tuple["Decoder", dict[str, NamedSharding]]:
+        """See `Network`; where weights lie is the table of `llm_bridge.model.sharding`."""
+        mesh = sharding.as_mesh(mesh)
+        sharding.check(self.architecture, mesh)
+        return replace(self, mesh=mesh), {name: sharding.named(self.architecture, name, mesh) for name in names}
+
+    def dtype(self, weights: Any) -> Any:
+        """That of the embedding."""
+        return weights["embedding"].dtype
+
+    def described(self) -> str:
+        """Layers, width, vocabulary, context."""
+        a = self.architecture
+        return f"{a.n_layers} layers of width {a.width}, {super().described()}"
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Normalised activations of the last layer. Padding, False in the mask, may be anywhere."""

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 
 LOGITS_AT_A_TIME = 2**24  # float32 logits of a chunk on each share of the rows: 64 MiB
 
@@ -40,7 +40,7 @@ Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
 
 
 def activations(
-    decoder: Decoder, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
+    decoder: Network, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
 ) -> Float[Array, "B R D"]:
     """What the last R tokens of every row are predicted from.
 
@@ -52,17 +52,17 @@ def activations(
             through the model once for all of them.
     """
     tokens, mask = batch
-    (n_rows, length), a = tokens.shape, decoder.architecture
+    n_rows, length = tokens.shape
     before = length - (length - 1 if answers is None else answers)
     even = n_rows // group % sharding.n_row_shares(decoder.mesh) == 0
-    if group == 1 or not even or any(rotary.depends_on_length for rotary in a.rotaries):
+    if group == 1 or not even or not decoder.shares_prompts:
         return decoder.hidden(weights, tokens, mask)[:, before - 1 : -1]
     prompts, own = ((part[::group, :before], part[:, before:]) for part in batch)
     return decoder.answers(weights, *zip(prompts, own, strict=True))
 
 
 def visit(
-    heads: Sequence[tuple[Decoder, Weights]],
+    heads: Sequence[tuple[Network, Weights]],
     hidden: Sequence[Float[Array, "B R D"]],
     targets: Int[Array, "B R"],
     of_chunk: Callable[..., Any],
@@ -91,7 +91,7 @@ def visit(
 
 @partial(jax.jit, static_argnames=("decoder", "chunk"))
 def log_probs(
-    decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
+    decoder: Network, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
 ) -> Float[Array, "B T"]:
     """Log-probability of each token given those before it."""
     hidden = activations(decoder, weights, (tokens, mask))
@@ -99,7 +99,7 @@ def log_probs(
 
 
 def scores(
-    decoder: Decoder, weights: Weights, hidden: Float[Array, "B R D"], targets: Int[Array, "B R"], chunk: int
+    decoder: Network, weights: Weights, hidden: Float[Array, "B R D"], targets: Int[Array, "B R"], chunk: int
 ) -> Float[Array, "B R"]:
     """Log-probability of each target, from what it is predicted from."""
 
@@ -111,9 +111,9 @@ def scores(
 
 @partial(jax.jit, static_argnames=("decoder", "magnet_decoder", "chunk"))
 def compare(
-    decoder: Decoder,
+    decoder: Network,
     weights: Weights,
-    magnet_decoder: Decoder,
+    magnet_decoder: Network,
     magnet_weights: Weights,
     batch: Batch,
     chunk: int,

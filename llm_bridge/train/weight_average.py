@@ -16,9 +16,8 @@ from jaxtyping import Array, Int
 import mmd
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
-from llm_bridge.model.decoder import Weights
+from llm_bridge.model.network import ADAPTER, Weights
 from llm_bridge.model.ranges import require
-from llm_bridge.policy.policy import ADAPTER
 from llm_bridge.train.train_state import TrainState
 
 
