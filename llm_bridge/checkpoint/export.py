@@ -21,12 +21,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from llm_bridge.checkpoint.orbax_files import save_module
 from llm_bridge.model import families
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.config import CODE, end_tokens
 from llm_bridge.model.names import Piece, pieces
 from llm_bridge.model.tensor_files import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, read_json
-from llm_bridge.checkpoint.orbax_files import save_module
 from llm_bridge.model.wrapped import Wrapped
 from llm_bridge.policy.policy import Origin, Policy
 

@@ -5,7 +5,7 @@ dataclasses without arrays, so they are static arguments of compiled functions; 
 """
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
@@ -24,13 +24,16 @@ class Network:
         architecture: what gives the vocabulary and the longest row.
         mesh: where rows and caches lie.
         temperature: what logits are divided by; a part of the policy, so of all that is made of it.
-        shares_prompts: whether `answers` reads a prompt once for all of its answers.
     """
 
     architecture: Any
     mesh: Mesh
     temperature: float
-    shares_prompts: ClassVar[Any] = False
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether `answers` reads a prompt once for all of its answers."""
+        return False
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """What the token after each one is predicted from. Padding, False in the mask, may be anywhere."""

@@ -304,7 +304,7 @@ def of_module(
         arrays = {path: variable.get_value() for path, variable in boxed.items()}
     elif isinstance(module, nn.Module) and isinstance(variables, Mapping):
         body = module
-        specs = traverse_util.flatten_dict(nn.get_partition_spec(variables))
+        specs: Any = traverse_util.flatten_dict(nn.get_partition_spec(variables))
         arrays = traverse_util.flatten_dict(nn.meta.unbox(variables))
         kinds = {path: "" if path[0] == PARAMS else BUFFER for path in arrays}
         axes = {path: tuple(specs.get(path) or ()) for path in arrays}

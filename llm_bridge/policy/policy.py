@@ -377,9 +377,7 @@ def _variable(name: str) -> type[nnx.Variable]:
     return nnx.LoRAParam if ADAPTER in name else nnx.Variable if BUFFER in name else nnx.Param
 
 
-def _unpickled(
-    kind: type[Network], settings: Mapping[str, Any], weights: Mapping[str, np.ndarray], origin: Origin
-) -> Policy:
+def _unpickled(kind: Any, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray], origin: Origin) -> Policy:
     """A policy that was pickled, on the first device."""
     mesh = sharding.as_mesh(None)
     placed = {name: sharding.put(array, whole(mesh)) for name, array in weights.items()}

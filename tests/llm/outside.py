@@ -1,8 +1,8 @@
 """Modules as other projects write them: one of NNX in the manner of Tunix's models, and a Linen transformer.
 
 `Tall` stands in for those models, which cannot be installed beside this package (their requirements contradict ours):
-it takes a mask of attention, gives logits and a cache of its own, and names axes "fsdp" and "tp" in its metadata. It has
-a table that is no parameter, dropout with a random state, and a configuration that cannot be hashed.
+it takes a mask of attention, gives logits and a cache of its own, and names axes "fsdp" and "tp" in its metadata. It
+has a table that is no parameter, dropout with a random state, and a configuration that cannot be hashed.
 """
 
 import dataclasses

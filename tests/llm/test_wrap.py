@@ -199,7 +199,7 @@ def test_weights_are_saved_and_restored(tmp_path: Path) -> None:
     assert found.decoder.temperature == 1.5
     with pytest.raises(bridge.BridgeError, match="exists and is not empty"):
         bridge.save(warm, tmp_path / "out")
-    with pytest.raises(bridge.BridgeError, match="has no params.Dense_0.bias, which Twenty has"):
+    with pytest.raises(bridge.BridgeError, match=r"has no params\.Dense_0\.bias, which Twenty has"):
         bridge.restore(twenty(), tmp_path / "out")
     (tmp_path / "out" / "module.json").unlink()
     with pytest.raises(bridge.BridgeError, match=r"has no module.json"):
@@ -277,7 +277,7 @@ def test_what_only_our_decoder_can_is_refused_in_a_sentence(tmp_path: Path) -> N
         bridge.wrap(outside.Twenty(4), max_length=64)
     with pytest.raises(bridge.BridgeError, match="prefill and step belong together"):
         bridge.Calls(prefill=outside.prefill)
-    with pytest.raises(bridge.BridgeError, match="expected a policy of bridge.wrap, got Policy"):
+    with pytest.raises(bridge.BridgeError, match=r"expected a policy of bridge\.wrap, got Policy"):
         bridge.unwrap(policy())
     with pytest.raises(bridge.BridgeError, match="token 9 is not in the vocabulary of 4 tokens"):
         bridge.wrap(*outside.twenty(), max_length=64, stop_tokens=[9], check=False)
