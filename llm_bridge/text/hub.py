@@ -6,8 +6,8 @@
 
 Where the data set's card lists files for its configurations (`configs` at the top of README.md), they are those.
 Without it, folders and names say what a file is, as the hub's own viewer reads them: `main/test/0000.parquet`,
-`data/train-00000-of-00002.parquet`, `train.jsonl`. Where there is no file that can be read, those that the hub has converted to
-Parquet are read (its branch refs/convert/parquet). No code of a data set is run.
+`data/train-00000-of-00002.parquet`, `train.jsonl`. Where there is no file that can be read, those that the hub has
+converted to Parquet are read (its branch refs/convert/parquet). No code of a data set is run.
 """
 
 import fnmatch
