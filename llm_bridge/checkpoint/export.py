@@ -130,8 +130,9 @@ def _write_rest(policy: Policy, part: Path) -> None:
         config["architectures"] = [families.load(origin.model_type, origin.family).ARCHITECTURE]
     dtype = str(policy.weights["embedding"].dtype)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    if given == config | {key: dtype} and origin.folder:
-        shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
+    source = Path(origin.folder) / CONFIG if origin.folder else None
+    if source is not None and given == config | {key: dtype} == read_json(source):  # no part of another model's
+        shutil.copyfile(source, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")
     write_beside(origin, part, policy.decoder.temperature)
@@ -221,7 +222,8 @@ def _tensor(arrays: dict[str, jax.Array], group: Group, writes: bool) -> np.ndar
     parts = [on_host(arrays[piece.weight], piece.index) for piece in group]
     if not writes:
         return np.empty(0)
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    runs = [part.reshape(*part.shape[:-1], -1, piece.run) for part, piece in zip(parts, group, strict=True)]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(runs, axis=-1).reshape(*parts[0].shape[:-1], -1)
     return np.ascontiguousarray(whole.T if group[0].transposed else whole)
 
 

@@ -118,7 +118,10 @@ class Architecture(Outline):
         activation, gated: of the MLP; gated multiplies by a second projection (Shazeer 2020).
         qkv_bias, output_bias, mlp_bias: which projections have biases.
         tied: the embedding is also the head.
+        parallel: attention and MLP both read the layer's input, and both are added to it.
         embedding_scale: factor of the embedded tokens.
+        residual_scale: factor of what attention and MLP add.
+        logit_scale: factor of the logits, before a soft cap.
         score_scale: factor of the attention scores, by layer.
         score_softcap, logit_softcap: s of s * tanh(x / s), for scores and logits.
         windows: how many tokens a layer looks back, itself included; None for all.
@@ -147,7 +150,10 @@ class Architecture(Outline):
     output_bias: bool = False
     mlp_bias: bool = False
     tied: bool = False
+    parallel: bool = False
     embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
     score_softcap: float | None = None
     logit_softcap: float | None = None
     experts: Experts | None = None

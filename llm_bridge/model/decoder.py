@@ -2,6 +2,8 @@
 
     x <- x + norm_after(attention(norm_before(x)));   x <- x + norm_after(mlp(norm_before(x)))
 
+(where a family says so, the MLP reads what attention has read, and both terms have a factor).
+
 Layers are one `jax.lax.scan` over stacked weights, so compile time does not grow with depth; what differs from layer to
 layer (window, rotary form, scale) is scanned along. Arithmetic follows the reference implementation (transformers) in
 where it rounds: norms, softmax and logits are float32, everything else is in the compute precision.
@@ -247,6 +249,8 @@ class Decoder(Network):
         else:
             logits = self._product(hidden, weights["head"].astype(hidden.dtype), jnp.float32)
         logits = logits.astype(jnp.float32)
+        if (scale := self.architecture.logit_scale) != 1:
+            logits = logits * scale
         if (cap := self.architecture.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits if self.temperature == 1 else logits / self.temperature
@@ -339,13 +343,19 @@ class Decoder(Network):
 
     def _finish(self, layer: Weights, x: Float[Array, "B T D"], attended: Array) -> Float[Array, "B T D"]:
         """Output projection, MLP, and the norms around them."""
-        a = self.architecture
+        a, start = self.architecture, x
         out = self._linear(layer, "output", attended)
-        x = x + (self._norm(layer, "attention_output_norm", out) if a.norm_after else out)
-        inner = self._norm(layer, "mlp_norm", x) if a.norm_before else x
+        x = x + self._scaled(self._norm(layer, "attention_output_norm", out) if a.norm_after else out)
+        read = start if a.parallel else x
+        inner = self._norm(layer, "mlp_norm", read) if a.norm_before else read
         out = self._mlp(layer, inner) if a.experts is None else self._mixture(layer, inner)
-        x = x + (self._norm(layer, "mlp_output_norm", out) if a.norm_after else out)
+        x = x + self._scaled(self._norm(layer, "mlp_output_norm", out) if a.norm_after else out)
         return self._place(x)
+
+    def _scaled(self, branch: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What is added to the residual stream."""
+        scale = self.architecture.residual_scale
+        return branch if scale == 1 else branch * jnp.asarray(scale, branch.dtype)
 
     def _mlp(self, layer: Weights, x: Array) -> Array:
         up = self._linear(layer, "up", x)

@@ -74,7 +74,9 @@ def transformers_name(model_type: str) -> str:
     return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
 
 
-@pytest.mark.parametrize("case", [*FAMILIES, "gpt2_untied", "phi3_longrope"])
+@pytest.mark.parametrize(
+    "case", [*(f for f in FAMILIES if f != "gemma3"), "gpt2_untied", "phi3_longrope", "gpt_neox_in_turn"]
+)
 def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path) -> None:
     """The same tensors under the same names as transformers saves, bit for bit; and the same when loaded again."""
     source = folder_of(root, case)
@@ -87,6 +89,34 @@ def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path)
     written = json.loads((saved / "config.json").read_text())
     given = json.loads((source / "config.json").read_text())
     assert written == given | {"dtype": "float32", "architectures": [transformers_name(given["model_type"])]}
+    again = bridge.load(saved)
+    assert again.architecture == policy.architecture
+    for name, array in policy.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)
+
+
+def test_the_text_part_of_a_model_of_images_is_saved_as_a_text_model(root: Path, tmp_path: Path) -> None:
+    """With the configuration's defaults written out, and without what reads images."""
+    source = tmp_path / "source"
+    shutil.copytree(folder_of(root, "gemma3"), source)
+    given = json.loads((source / "config.json").read_text()) | {"dtype": "float32", "architectures": ["Whole"]}
+    given["text_config"].pop("head_dim")
+    given["text_config"]["num_key_value_heads"] = None
+    (source / "config.json").write_text(json.dumps(given))
+    with pytest.raises(bridge.BridgeError, match="mis-shaped"):  # they are 256 channels and 4 heads
+        bridge.load(source)
+    given["text_config"] |= {"head_dim": 16, "num_key_value_heads": 2}
+    (source / "config.json").write_text(json.dumps(given))
+    policy = bridge.load(source)
+    saved = bridge.save(policy, tmp_path / "out")
+    written = json.loads((saved / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == ("gemma3_text", ["Gemma3ForCausalLM"])
+    assert not {"text_config", "vision_config"} & set(written)
+    assert load_file(saved / "model.safetensors").keys() == {
+        name.replace("language_model.model.", "model.")
+        for name in load_file(source / "model.safetensors")
+        if name.startswith("language_model.")
+    }
     again = bridge.load(saved)
     assert again.architecture == policy.architecture
     for name, array in policy.arrays().items():
