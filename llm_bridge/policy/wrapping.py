@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def _check(policy: Policy) -> None:
     if n < 2:
         return
     row = np.random.default_rng(0).integers(0, policy.architecture.vocabulary, n)
-    found = jax.jit(_tried, static_argnums=(0, 3))(decoder, policy.arrays(), jnp.asarray(row, jnp.int32), n)
+    found = _tried(decoder, policy.arrays(), jnp.asarray(row, jnp.int32), n)
     alone, padded, changed, cached = (np.asarray(one, np.float64) for one in found)
     name = policy.origin.model_type
     if not all(np.isfinite(one).all() for one in (alone, padded, changed, cached)):
@@ -185,6 +186,7 @@ def _check(policy: Policy) -> None:
         )
 
 
+@partial(jax.jit, static_argnames=("decoder", "n"))
 def _tried(decoder: Wrapped, weights: Weights, row: Array, n: int) -> tuple[Array, Array, Array, Array]:
     """Logits [n, V] of a row: alone; padded before it, [BEFORE + n, V]; with another last token; and with the cache."""
     shares = sharding.n_row_shares(decoder.mesh)

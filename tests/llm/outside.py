@@ -1,4 +1,4 @@
-"""Modules as other projects write them: one of NNX in the manner of Tunix's models, and a Linen transformer.
+"""Modules as other projects write them: one of NNX in the manner of Tunix's models, and a Linen transformer (`Twenty`).
 
 `Tall` stands in for those models, which cannot be installed beside this package (their requirements contradict ours):
 it takes a mask of attention, gives logits and a cache of its own, and names axes "fsdp" and "tp" in its metadata. It
@@ -8,12 +8,12 @@ has a table that is no parameter, dropout with a random state, and a configurati
 import dataclasses
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 import llm_bridge as bridge
+from benchmarks.truth.wrapped import Twenty, seen
 
 
 @dataclasses.dataclass(slots=True)
@@ -82,11 +82,6 @@ def tall() -> Tall:
     return Tall(Config(), nnx.Rngs(0))
 
 
-def seen(positions: Any, mask: Any) -> Any:
-    """Which tokens a token may see, [B, T, T]."""
-    return mask[:, None, :] & (positions[:, None, :] <= positions[:, :, None])
-
-
 def logits(module: Any, tokens: Any, positions: Any, mask: Any) -> Any:
     return module(tokens, positions, None, seen(positions, mask))[0]
 
@@ -102,24 +97,6 @@ def step(module: Any, tokens: Any, positions: Any, mask: Any, cache: Any, slot: 
 
 
 CALLS = bridge.Calls(logits=logits, prefill=prefill, step=step)
-
-
-class Twenty(nn.Module):
-    """A Linen transformer in twenty lines, which takes tokens, positions and a mask."""
-
-    vocabulary: int
-    width: int = 32
-    n_layers: int = 2
-    n_heads: int = 2
-
-    @nn.compact
-    def __call__(self, tokens: Any, positions: Any, mask: Any) -> Any:
-        x = nn.Embed(self.vocabulary, self.width)(tokens) + nn.Embed(64, self.width)(positions)
-        allowed = seen(positions, mask)[:, None]
-        for _ in range(self.n_layers):
-            x = x + nn.MultiHeadDotProductAttention(self.n_heads)(nn.LayerNorm()(x), mask=allowed)
-            x = x + nn.Dense(self.width)(nn.gelu(nn.Dense(2 * self.width)(nn.LayerNorm()(x))))
-        return nn.Dense(self.vocabulary)(nn.LayerNorm()(x))
 
 
 def twenty(vocabulary: int = 4, width: int = 32) -> tuple[Twenty, Any]:

