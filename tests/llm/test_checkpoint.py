@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 import llm_bridge as bridge
 from llm_bridge.checkpoint import loading
+from llm_bridge.model import names
 from llm_bridge.train.baselines.sft import SFT
 from tests.llm.cases import FAMILIES, rows
 from tests.llm.checkpoints import folder_of, padded, shapes
@@ -43,6 +44,19 @@ def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch
     for name, array in at_once.arrays().items():
         np.testing.assert_array_equal(array, one_by_one.arrays()[name], err_msg=name)
         assert array.sharding == one_by_one.arrays()[name].sharding
+
+
+def test_parts_of_maps_that_lie_side_by_side_within_heads_are_found_from_any_entry_to_any_other() -> None:
+    """Entry j of the second of three maps with heads of 4 is entry 12 (j // 4) + 4 + j % 4 of the tensor."""
+    piece = names.Piece("qkv", "key", (), (5, 12), True, start=4, whole=36, run=4)
+    for start in range(12):
+        for stop in range(start + 1, 13):
+            ours, theirs = [], []
+            for here, there in piece.places(start, stop):
+                ours += range(here.start, here.stop)
+                theirs += range(there.start, there.stop)
+            assert ours == list(range(stop - start))
+            assert theirs == [12 * (j // 4) + 4 + j % 4 for j in range(start, stop)]
 
 
 def test_the_host_holds_one_tensor_besides_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
