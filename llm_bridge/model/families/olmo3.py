@@ -1,8 +1,6 @@
 """OLMo 3: OLMo 2 with windows in three of four layers, whose rotations are never stretched (OLMo Team 2025)."""
 
-from typing import Any
-
-from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.architecture import Architecture, Rotary
 from llm_bridge.model.config import Fields, joined_rotary_parameters, rotary
 from llm_bridge.model.families import _llama_like, olmo2
 from llm_bridge.model.families.olmo2 import IGNORED, PREFIX, TENSORS
@@ -26,7 +24,7 @@ def architecture(fields: Fields) -> Architecture:
     )
 
 
-def _rotaries(fields: Fields) -> tuple[Any, Any]:
+def _rotaries(fields: Fields) -> tuple[Rotary, ...]:
     """Of full layers, then of layers with a window."""
     max_length, width = fields.size("max_position_embeddings", 2048), fields.size("hidden_size")
     head_width = fields.size("head_dim", max(width // fields.size("num_attention_heads"), 1))
