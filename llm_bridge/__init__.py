@@ -3,16 +3,17 @@
     policy = bridge.load("path/to/checkpoint")
     policy.log_probs(tokens, mask)
     result = bridge.MPO(judge).fit(policy, prompts, steps=500, key=key)
+    policy = bridge.wrap(module, max_length=4096)               # any Flax module
 
 Names are imported when first used, so that `import llm_bridge` costs nothing and pulls in no array library.
 
 Rooms, from the ground up; each may import those before it, and of `mmd` only the public surface, `mmd.update` and
 `mmd.host`:
 
-    model               the decoder, one file for each family of models, names and shards of weights
+    model               the decoder, one file for each family of models, any Flax module in its place
     text                tokenizers, rows of data, rows as token ids
     policy              log-probabilities and generation: read `policy/policy.py` first
-    checkpoint          Hugging Face folders and adapters, read and written
+    checkpoint          Hugging Face folders, adapters, weights of other modules, read and written
     judges              who says which of two responses is preferred
     train, run          MPO and other methods on one loop; what a run keeps on disk and how it is stopped
     measure             win rates, intervals, lotteries of models
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from llm_bridge.checkpoint.gguf_files import import_gguf as import_gguf
     from llm_bridge.checkpoint.loading import init as init
     from llm_bridge.checkpoint.loading import load as load
+    from llm_bridge.checkpoint.orbax_files import restore as restore
     from llm_bridge.judges import Judge as Judge
     from llm_bridge.judges import JudgeError as JudgeError
     from llm_bridge.judges.population import Population as Population
@@ -46,9 +48,12 @@ if TYPE_CHECKING:
     from llm_bridge.model.architecture import Norm as Norm
     from llm_bridge.model.compute import Compute as Compute
     from llm_bridge.model.names import Stored as Stored
+    from llm_bridge.model.wrapped import Calls as Calls
     from llm_bridge.policy.generate import Generation as Generation
     from llm_bridge.policy.policy import Policy as Policy
     from llm_bridge.policy.scoring import Comparison as Comparison
+    from llm_bridge.policy.wrapping import unwrap as unwrap
+    from llm_bridge.policy.wrapping import wrap as wrap
     from llm_bridge.text.tokenizer import Tokenizer as Tokenizer
     from llm_bridge.train import baselines
     from llm_bridge.train.arena import Arena as Arena
@@ -92,6 +97,10 @@ _HOME = {
     "import_gguf": "llm_bridge.checkpoint.gguf_files",
     "init": "llm_bridge.checkpoint.loading",
     "load": "llm_bridge.checkpoint.loading",
+    "restore": "llm_bridge.checkpoint.orbax_files",
+    "Calls": "llm_bridge.model.wrapped",
+    "unwrap": "llm_bridge.policy.wrapping",
+    "wrap": "llm_bridge.policy.wrapping",
     "Compute": "llm_bridge.model.compute",
     "save": "llm_bridge.checkpoint.export",
     "Generation": "llm_bridge.policy.generate",

@@ -56,14 +56,15 @@ FROM_MMD = {"mmd", "mmd.update", "mmd.host", "mmd.report"}
 NOT_IN_THE_CORE = {"flax", "optax", "orbax", "safetensors", "tokenizers", "transformers", "torch"}
 
 MAX_FUNCTION_LINES, MAX_PARAMETERS = 40, 6
-# Limits and settings are the surface of solve, generate, exploit, a recording and a figure; advance is traced, so each
-# of its numbers is an argument.
+# Limits and settings are the surface of solve, generate, exploit, a recording and a figure, and wrap says all that a
+# module does not say of itself; advance is traced, so each of its numbers is an argument.
 MANY_PARAMETERS = {
     "mmd.solving.solver.solve",
     "mmd.solving.chunk.advance",
     "mmd.lab.recording.record",
     "mmd.measure.plot.plot_convergence",
     "llm_bridge.policy.policy.generate",
+    "llm_bridge.policy.wrapping.wrap",
     "llm_bridge.measure.exploit.exploit",
 }
 

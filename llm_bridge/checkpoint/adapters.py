@@ -32,9 +32,10 @@ from llm_bridge.model.ranges import SettingError
 from llm_bridge.model.tensor_files import ADAPTER_CONFIG, DTYPES, read_json
 from llm_bridge.model.tensor_files import CONFIG as MODEL_CONFIG
 from llm_bridge.model.weights import Weight, weights
-from llm_bridge.policy.policy import Policy
+from llm_bridge.policy.policy import Policy, own_decoder
 
 CONFIG, FILE = ADAPTER_CONFIG, "adapter_model.safetensors"
+OWN_ADAPTERS = "brings adapters of its own"
 DEFAULT_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
 ALL_LINEAR = "all-linear"
 LOW_RANK = "base_model.model."
@@ -96,6 +97,7 @@ def add_adapter(
         BridgeError: there is no such map, or it cannot be adapted; or rank or alpha is no positive number, or the
             rank exceeds the model's width.
     """
+    own_decoder(policy, OWN_ADAPTERS)
     raise_all("the adapter cannot be made", wrong_scale(rank, alpha, "rank", "alpha"))
     _check_targets(policy, targets)
     if rank > (width := policy.architecture.width):
@@ -132,7 +134,7 @@ def targets_of(policy: Policy, names: Sequence[str] = ()) -> tuple[str, ...]:
 
 def merge(policy: Policy) -> Policy:
     """The same policy with W + (alpha / rank) A B in place of the adapter; products are made in float32."""
-    arrays, scale = policy.arrays(), policy.decoder.adapter_scale
+    arrays, scale = policy.arrays(), own_decoder(policy, OWN_ADAPTERS).adapter_scale
     merged = {name: array for name, array in arrays.items() if ".lora_" not in name}
     for name, array in merged.items():
         if f"{name}.lora_a" in arrays:
@@ -157,6 +159,7 @@ def save_adapter(policy: Policy, folder: str | os.PathLike[str], *, card: str | 
     Raises:
         BridgeError: the policy has no adapter, or the folder is in use or cannot be written.
     """
+    own_decoder(policy, f"{OWN_ADAPTERS}: bridge.save writes them")
     family, arrays = families.load(policy.origin.model_type, policy.origin.family), policy.arrays()
     targets = [name.removeprefix("layers.").removesuffix(".lora_a") for name in arrays if name.endswith(".lora_a")]
     if not targets:

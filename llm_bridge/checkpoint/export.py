@@ -21,11 +21,13 @@ from jax.sharding import NamedSharding, PartitionSpec
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
+from llm_bridge.checkpoint.orbax_files import save_module
 from llm_bridge.model import families
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.config import CODE, end_tokens
 from llm_bridge.model.names import Piece, pieces
 from llm_bridge.model.tensor_files import ADAPTER_CONFIG, CONFIG, GENERATION_CONFIG, INDEX, SINGLE, read_json
+from llm_bridge.model.wrapped import Wrapped
 from llm_bridge.policy.policy import Origin, Policy
 
 CARD = "README.md"
@@ -48,19 +50,22 @@ Group = list[Piece]  # the pieces of one tensor, side by side
 def save(
     policy: Policy, folder: str | os.PathLike[str], *, shard_bytes: int = SHARD_BYTES, card: str | None = None
 ) -> Path:
-    """Write a policy as a folder that `load`, transformers and vLLM read.
+    """Write a policy as a folder that `load`, transformers and vLLM read; a wrapped module's weights as Orbax's.
 
-    Every process of a mesh has to call it; the first one writes.
+    Every process of a mesh has to call it; the first one writes. What `bridge.wrap` made is read back by
+    `bridge.restore`.
 
     Args:
-        policy: without adapters.
+        policy: without adapters, but for those of a wrapped module.
         folder: must not exist, or be empty.
-        shard_bytes: above which weights are split into several files.
+        shard_bytes: above which weights are split into several files; of no use to a wrapped module.
         card: the text of a model card, `README.md`; None for none.
 
     Raises:
         BridgeError: the policy has adapters, or the folder cannot be written.
     """
+    if isinstance(policy.decoder, Wrapped):
+        return _saved_module(policy, Path(folder), card)
     if policy.is_adapted:
         raise BridgeError("the policy has adapters: save a merged one, or use save_adapter")
     if (source := policy.origin.folder) and not Path(source).is_dir():
@@ -73,6 +78,16 @@ def save(
                 (part / CARD).write_text(card, "utf-8")
         _write_weights(policy, part, shard_bytes, writes)
     return Path(folder)
+
+
+def _saved_module(policy: Policy, folder: Path, card: str | None) -> Path:
+    """Orbax's files, with the tokenizer's and a card beside them."""
+    found = save_module(policy, folder)
+    if jax.process_index() == 0:
+        _copy_tokenizer(policy.origin, found)
+        if card is not None:
+            (found / CARD).write_text(card, "utf-8")
+    return folder
 
 
 @contextmanager
@@ -115,8 +130,9 @@ def _write_rest(policy: Policy, part: Path) -> None:
         config["architectures"] = [families.load(origin.model_type, origin.family).ARCHITECTURE]
     dtype = str(policy.weights["embedding"].dtype)
     key = "torch_dtype" if "torch_dtype" in config else "dtype"
-    if given == config | {key: dtype} and origin.folder:
-        shutil.copyfile(Path(origin.folder) / CONFIG, part / CONFIG)
+    source = Path(origin.folder) / CONFIG if origin.folder else None
+    if source is not None and given == config | {key: dtype} == read_json(source):  # no part of another model's
+        shutil.copyfile(source, part / CONFIG)
     else:
         (part / CONFIG).write_text(json.dumps(config | {key: dtype}, indent=2) + "\n", "utf-8")
     write_beside(origin, part, policy.decoder.temperature)
@@ -129,10 +145,7 @@ def write_beside(origin: Origin, part: Path, temperature: float) -> None:
     settings are written with all of them: readers of the folder know the end of an answer from nowhere else. So it is
     with the temperature of a policy that has another one than 1.
     """
-    source = Path(origin.folder) if origin.folder else None
-    found = {path for pattern in BESIDE_WEIGHTS for path in (source.glob(pattern) if source else ())}
-    for path in sorted(path for path in found if path.is_file()):
-        shutil.copyfile(path, part / path.name)
+    _copy_tokenizer(origin, part)
     config, path = json.loads(origin.config), part / GENERATION_CONFIG
     settings = read_json(path) if path.exists() else {}
     told = end_tokens(settings if "eos_token_id" in settings else config, str(path))
@@ -146,6 +159,14 @@ def write_beside(origin: Origin, part: Path, temperature: float) -> None:
             names = ("bos_token_id", "eos_token_id", "pad_token_id")
             settings = {name: config[name] for name in names if config.get(name) is not None}
         path.write_text(json.dumps(settings | added, indent=2) + "\n", "utf-8")
+
+
+def _copy_tokenizer(origin: Origin, part: Path) -> None:
+    """Copy the files that stand beside a checkpoint's weights, as they are."""
+    source = Path(origin.folder) if origin.folder else None
+    found = {path for pattern in BESIDE_WEIGHTS for path in (source.glob(pattern) if source else ())}
+    for path in sorted(path for path in found if path.is_file()):
+        shutil.copyfile(path, part / path.name)
 
 
 def _write_weights(policy: Policy, part: Path, shard_bytes: int, writes: bool) -> None:
@@ -201,7 +222,8 @@ def _tensor(arrays: dict[str, jax.Array], group: Group, writes: bool) -> np.ndar
     parts = [on_host(arrays[piece.weight], piece.index) for piece in group]
     if not writes:
         return np.empty(0)
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+    runs = [part.reshape(*part.shape[:-1], -1, piece.run) for part, piece in zip(parts, group, strict=True)]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(runs, axis=-1).reshape(*parts[0].shape[:-1], -1)
     return np.ascontiguousarray(whole.T if group[0].transposed else whole)
 
 

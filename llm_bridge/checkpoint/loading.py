@@ -154,6 +154,7 @@ def init(
         path = Path(config)
         folder = path if path.is_dir() else None
         config = read_json(path / CONFIG if path.is_dir() else path)
+    config = _of_text(config, "the configuration", family)
     architecture = architecture_of(config, "the configuration", family)
     mesh = sharding.as_mesh(mesh)
     sharding.check(architecture, mesh)
@@ -181,6 +182,7 @@ def architecture_of(config: Mapping[str, Any], where: str, named: str | None = N
     Raises:
         BridgeError: it is not supported; the message lists every field that stands in the way.
     """
+    config = _of_text(config, where, named)
     family = family_of(config, named)
     fields = Fields(config)
     check_special_tokens(fields)
@@ -216,9 +218,20 @@ def family_of(config: Mapping[str, Any], named: str | None = None) -> Any:
         raise
 
 
+def _of_text(config: Mapping[str, Any], where: str, named: str | None) -> Mapping[str, Any]:
+    """The configuration, of a model of more than text that of the part that reads it.
+
+    Raises:
+        BridgeError: there is no family for it.
+    """
+    family = family_of(config, named)
+    return family.text_config(config, where) if hasattr(family, "text_config") else config
+
+
 def prefix_of(family: Any, names: Mapping[str, Any]) -> str:
-    """The family's prefix of tensor names; "" in checkpoints of the bare decoder without it."""
-    return family.PREFIX if any(name.startswith(family.PREFIX) for name in names) else ""
+    """The family's prefix of tensor names, or one of several; "" in checkpoints of the bare decoder without it."""
+    known = getattr(family, "PREFIXES", (family.PREFIX,))
+    return next((prefix for prefix in known if any(name.startswith(prefix) for name in names)), "")
 
 
 def _origin(config: Mapping[str, Any], folder: Path | None, n_tokens: int, family: str | None) -> Origin:
@@ -270,13 +283,12 @@ def _dtype(dtype: DTypeLike) -> np.dtype:
 
 def _described(
     path: str | os.PathLike[str], mesh: Mesh, revision: str | None, family: str | None
-) -> tuple[Path, dict[str, Any], Architecture]:
+) -> tuple[Path, Mapping[str, Any], Architecture]:
     """Folder, configuration and architecture of a checkpoint, which fits a mesh."""
     folder = checkpoint_folder(path, FILES, revision=revision)
     if not (folder / CONFIG).exists():
         _refuse_what_is_no_model(folder)
-    config = read_json(folder / CONFIG)
-    family_of(config, family)
+    config = _of_text(read_json(folder / CONFIG), str(folder / CONFIG), family)
     architecture = architecture_of(config, str(folder / CONFIG), family)
     sharding.check(architecture, mesh)
     return folder, config, architecture
@@ -414,7 +426,7 @@ def _read(files: TensorFiles, piece: Piece, dtype: np.dtype, index: Any) -> np.n
     """One shard of a piece, in our order of axes."""
     bounds = [part.indices(size)[:2] for part, size in zip(index, piece.shape, strict=True)]
     out = np.empty([stop - start for start, stop in bounds], dtype)
-    bounds[-1] = (bounds[-1][0] + piece.start, bounds[-1][1] + piece.start)
-    slices = [slice(start, stop) for start, stop in bounds]
-    files.fill(out, piece.tensor, slices[::-1] if piece.transposed else slices, piece.transposed)
+    for ours, theirs in piece.places(*bounds[-1]):
+        slices = [*(slice(start, stop) for start, stop in bounds[:-1]), theirs]
+        files.fill(out[..., ours], piece.tensor, slices[::-1] if piece.transposed else slices, piece.transposed)
     return out

@@ -114,18 +114,13 @@ def _number(name: str, text: str) -> int | float | None:
 
 
 def _magnet(options: Train, kind: type[Method]) -> Any:
-    """The magnet that is asked for; None for the method's own, which with an adapter cannot be an average."""
+    """The magnet that is asked for; None for the method's own."""
     moves = {field.name for field in fields(kind)} >= {"magnet"}
     if options.magnet is None:
         return mmd.Refresh(every=40) if kind is MPO and options.lora_r else None
     if not moves:
         raise UsageError(f"{options.method} has no magnet that moves, so it takes no --magnet")
     name, _, number = options.magnet.partition("=")
-    if name == "moving" and options.lora_r:
-        raise UsageError(
-            "the average of adapters' factors is not that of their maps, so --magnet moving does not go with --lora-r; "
-            "take --magnet refresh=40"
-        )
     try:
         match name, number:
             case "fixed", "":

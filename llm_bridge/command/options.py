@@ -90,7 +90,8 @@ class Data:
     """Rows of a file: prompts or preferences."""
 
     dataset_name: Path
-    """A .jsonl, .jsonl.gz or .parquet file in one of TRL's dataset types."""
+    """A .jsonl, .jsonl.gz, .parquet or .csv file, or a data set of the Hugging Face hub, as owner/name or
+    owner/name#split=test, in one of TRL's dataset types."""
     on_bad_row: Literal["abort", "skip"] = "abort"
     """Stop at a row that cannot be used, or leave it out and count it."""
 
@@ -323,7 +324,7 @@ class ReportOnJudge(Sampling, Judging):
     model: Annotated[str | None, _optional("MODEL", "none")] = None
     """What answers the prompts of --dataset-name: a folder, a hub id, or a run directory."""
     dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
-    """Prompts for --model: a .jsonl, .jsonl.gz or .parquet file in one of TRL's dataset types."""
+    """Prompts for --model, as --dataset-name of mpo train."""
     on_bad_row: Literal["abort", "skip"] = "abort"
     """Stop at a row that cannot be used, or leave it out and count it."""
     chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -67,7 +67,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     begun = RunState(place, None).begun_as() if options.resume else {}
     options = chosen(share_of(options, begun), say)
     method, termination = method_of(options), SharedTermination()
-    kind = "preferences" if isinstance(method, SFT) else "prompts"
+    kind = "answers" if isinstance(method, SFT) else "prompts"
     parts = _held_out(options, read(options, options.dataset_name, kind))
     if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
@@ -183,9 +183,7 @@ def _train_judge(
     return DONE
 
 
-def read(
-    options: Prompts | ReportOnJudge, path: Path, kind: Literal["prompts", "preferences"] = "prompts"
-) -> data.Dataset:
+def read(options: Prompts | ReportOnJudge, path: Path, kind: data.Kind = "prompts") -> data.Dataset:
     """A file of prompts or preferences with what their chat template is given.
 
     Raises:
@@ -254,7 +252,7 @@ def _given(options: Train, policy: Policy, dataset: data.Dataset, say: Say) -> t
     if dataset.rows[0].chosen is not None:
         longest = min(options.max_prompt_length + options.max_new_tokens, policy.architecture.max_length)
         pairs, skipped = encoding.answers(dataset, words, longest=longest, on_bad_row=options.on_bad_row)
-        examples = [chosen for chosen, _ in pairs]
+        examples = [group[0] for group in pairs]
         found: list[Any] = [(one.ids[: one.n_prompt], one.ids[one.n_prompt :]) for one in examples]
     else:
         longest = min(options.max_prompt_length, room(policy.architecture, options.max_new_tokens))

@@ -41,6 +41,7 @@ from llm_bridge.run.run_state import FOLDER, RunState, RunStateError
 from llm_bridge.run.termination import Termination
 from llm_bridge.run.training_log import TrainingLog
 from llm_bridge.text.data import KWARGS, Dataset
+from llm_bridge.text.data import digest as digest_of
 from mmd.host import environment
 from mmd.host.command_line import UsageError, options_of
 from mmd.host.files import OutputError, prepare_folder, replacing
@@ -136,7 +137,7 @@ def record(options: Run, argv: Sequence[str], held_out: Dataset | None = None) -
         _replace(folder / HELD_OUT, "".join(lines))
 
 
-def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
+def identity(options: Run, policy: Policy, dataset: Path) -> dict[str, Any]:
     """What a run's numbers depend on: options, data, and the model it begins with."""
     plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options)
     numbers = {name: value for name, value in plain.items() if name not in FREE}
@@ -149,7 +150,7 @@ def identity(options: Run, policy: Policy, data: Path) -> dict[str, Any]:
     adapter = Path(getattr(options, "model_name_or_path", "")) / ADAPTER
     if adapter.exists():
         digest.update(hashlib.sha256(adapter.read_bytes()).digest())
-    return {**numbers, "data": hashlib.sha256(data.read_bytes()).hexdigest(), "model": digest.hexdigest()}
+    return {**numbers, "data": digest_of(dataset), "model": digest.hexdigest()}
 
 
 class Keeper:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.model.sharding import n_row_shares, whole
 from llm_bridge.policy.generate import bucket
 
@@ -43,7 +43,7 @@ def padded(rows: Sequence[Sequence[int]]) -> tuple[Int[np.ndarray, "B T"], Bool[
 
 
 def last_activations(
-    decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]
+    decoder: Network, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]
 ) -> Float[Array, "B D"]:
     """Normalised activations of the last token of each row; traced."""
     hidden = decoder.hidden(weights, tokens, mask)
@@ -51,6 +51,6 @@ def last_activations(
     return jnp.take_along_axis(hidden, place[:, None, None], axis=1)[:, 0]
 
 
-def on_mesh(decoder: Decoder, array: np.ndarray) -> jax.Array:
+def on_mesh(decoder: Network, array: np.ndarray) -> jax.Array:
     """An array that every device of the decoder's mesh has."""
     return jax.device_put(array, whole(decoder.mesh))

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from llm_bridge.judges._question import CRITERION, question
 from llm_bridge.judges._reading import batches, last_activations, on_mesh
 from llm_bridge.model.architecture import BridgeError
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.policy.policy import Policy
 from llm_bridge.text.tokenizer import Tokenizer
 
@@ -87,7 +87,7 @@ class GenerativeJudge:
 
 @partial(jax.jit, static_argnames="decoder")
 def _difference(
-    decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], options: Int[Array, " 2"]
+    decoder: Network, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], options: Int[Array, " 2"]
 ) -> Float[Array, " B"]:
     """Log p(A) - log p(B) of the token that comes next, in which the normalisation cancels."""
     logits = decoder.logits(weights, last_activations(decoder, weights, tokens, mask))

@@ -31,11 +31,11 @@ from safetensors.numpy import load_file, save_file
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.judges._reading import batches, last_activations, padded
 from llm_bridge.model.architecture import BridgeError
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.model.ranges import SettingError, require
 from llm_bridge.model.sharding import whole
 from llm_bridge.model.tensor_files import read_json
-from llm_bridge.policy.policy import Policy
+from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.text.data import ComparedPair, take
 from llm_bridge.text.tokenizer import Tokenizer
 
@@ -241,7 +241,7 @@ class PreferenceTraining:
             require(name, getattr(self, name))
         arrays = self.policy.arrays()
         adapter = {name: array for name, array in arrays.items() if ".lora_" in name}
-        width = self.policy.architecture.width
+        width = own_decoder(self.policy, "cannot be trained as a judge").architecture.width
         drawn = np.asarray(jax.random.normal(key, (width,), jnp.float32)) * width**-0.5
         weights = jax.tree.map(jnp.copy, adapter or arrays) | {"head": jax.device_put(drawn, whole(self.policy.mesh))}
         zeros = (jax.device_put(np.int32(0), whole(self.policy.mesh)) for _ in range(2))  # donated, so not one buffer
@@ -317,7 +317,7 @@ def _optimizer(steps: int, learning_rate: float, weight_decay: float, clip: floa
 
 @partial(jax.jit, static_argnames="decoder")
 def _scores(
-    decoder: Decoder, weights: Weights, head: Float[Array, " D"], tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]
+    decoder: Network, weights: Weights, head: Float[Array, " D"], tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]
 ) -> Float[Array, " B"]:
     """F of each row, float32."""
     last = last_activations(decoder, weights, tokens, mask).astype(jnp.float32)
@@ -326,7 +326,7 @@ def _scores(
 
 @partial(jax.jit, static_argnames=("decoder", "optimizer"), donate_argnames="state")
 def _step(
-    decoder: Decoder,
+    decoder: Network,
     optimizer: optax.GradientTransformation,
     state: JudgeState,
     frozen: Weights,

@@ -88,7 +88,25 @@ class Experts:
 
 
 @dataclass(frozen=True)
-class Architecture:
+class Outline:
+    """What has to be known of any language model, also of one that this package did not write.
+
+    Attributes:
+        vocabulary: V.
+        max_length: most tokens of a row.
+    """
+
+    vocabulary: int
+    max_length: int
+
+    @property
+    def cached_length(self) -> int:
+        """How long a row may grow with a cache."""
+        return self.max_length
+
+
+@dataclass(frozen=True)
+class Architecture(Outline):
     """A decoder-only transformer.
 
     Attributes:
@@ -100,7 +118,10 @@ class Architecture:
         activation, gated: of the MLP; gated multiplies by a second projection (Shazeer 2020).
         qkv_bias, output_bias, mlp_bias: which projections have biases.
         tied: the embedding is also the head.
+        parallel: attention and MLP both read the layer's input, and both are added to it.
         embedding_scale: factor of the embedded tokens.
+        residual_scale: factor of what attention and MLP add.
+        logit_scale: factor of the logits, before a soft cap.
         score_scale: factor of the attention scores, by layer.
         score_softcap, logit_softcap: s of s * tanh(x / s), for scores and logits.
         windows: how many tokens a layer looks back, itself included; None for all.
@@ -109,14 +130,12 @@ class Architecture:
         init_scale: standard deviation of random weights.
     """
 
-    vocabulary: int
     width: int
     n_layers: int
     n_heads: int
     n_kv_heads: int
     head_width: int
     mlp_width: int
-    max_length: int
     norm: Norm
     score_scale: tuple[float, ...]
     windows: tuple[int | None, ...]
@@ -131,7 +150,10 @@ class Architecture:
     output_bias: bool = False
     mlp_bias: bool = False
     tied: bool = False
+    parallel: bool = False
     embedding_scale: float = 1.0
+    residual_scale: float = 1.0
+    logit_scale: float = 1.0
     score_softcap: float | None = None
     logit_softcap: float | None = None
     experts: Experts | None = None

@@ -2,6 +2,8 @@
 
     x <- x + norm_after(attention(norm_before(x)));   x <- x + norm_after(mlp(norm_before(x)))
 
+(where a family says so, the MLP reads what attention has read, and both terms have a factor).
+
 Layers are one `jax.lax.scan` over stacked weights, so compile time does not grow with depth; what differs from layer to
 layer (window, rotary form, scale) is scanned along. Arithmetic follows the reference implementation (transformers) in
 where it rounds: norms, softmax and logits are float32, everything else is in the compute precision.
@@ -9,22 +11,23 @@ where it rounds: norms, softmax and logits are float32, everything else is in th
 A `Decoder` is a function of weights: hashable, without arrays, so it is a static argument of compiled functions.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import cpu_steps, sharding, splash
 from llm_bridge.model.architecture import Architecture, BridgeError, Norm
 from llm_bridge.model.attention import attend, attend_fused, chosen, exact, visible, within
 from llm_bridge.model.compute import Compute
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.model.rotary import Rotation, rotate, rotations
 
-Weights = dict[str, Array]
 LAYERS = "layers."
 NO_WINDOW = 2**30  # tokens, more than any context
 ACTIVATIONS = {
@@ -66,7 +69,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Decoder:
+class Decoder(Network):
     """A decoder as a function of its weights.
 
     Attributes:
@@ -90,6 +93,31 @@ class Decoder:
         platform = self.mesh.devices.flat[0].platform
         if self.compute.attention == "cudnn" and platform != "gpu":
             raise BridgeError(f"attention='cudnn' needs a GPU and the policy is on a {platform}; 'auto' chooses")
+
+    @property
+    def shares_prompts(self) -> bool:
+        """Whether a prompt is read once for its answers: where rotations do not depend on a row's length."""
+        return not any(rotary.depends_on_length for rotary in self.architecture.rotaries)
+
+    def fixed(self, weights: Weights) -> "Decoder":
+        """The same, whose activations have the precision of these weights where `compute` names none."""
+        precision = self.compute.dtype or weights["embedding"].dtype.name
+        return replace(self, compute=replace(self.compute, dtype=precision))
+
+    def placed(self, names: Iterable[str], mesh: Mesh | None) -> tuple["Decoder", dict[str, NamedSharding]]:
+        """See `Network`; where weights lie is the table of `llm_bridge.model.sharding`."""
+        mesh = sharding.as_mesh(mesh)
+        sharding.check(self.architecture, mesh)
+        return replace(self, mesh=mesh), {name: sharding.named(self.architecture, name, mesh) for name in names}
+
+    def dtype(self, weights: Any) -> Any:
+        """That of the embedding."""
+        return weights["embedding"].dtype
+
+    def described(self) -> str:
+        """Layers, width, vocabulary, context."""
+        a = self.architecture
+        return f"{a.n_layers} layers of width {a.width}, {super().described()}"
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
         """Normalised activations of the last layer. Padding, False in the mask, may be anywhere."""
@@ -235,6 +263,8 @@ class Decoder:
         else:
             logits = self._product(hidden, weights["head"].astype(hidden.dtype), jnp.float32)
         logits = logits.astype(jnp.float32)
+        if (scale := self.architecture.logit_scale) != 1:
+            logits = logits * scale
         if (cap := self.architecture.logit_softcap) is not None:
             logits = cap * jnp.tanh(logits / cap)
         return logits if self.temperature == 1 else logits / self.temperature
@@ -352,13 +382,19 @@ class Decoder:
 
     def _finish(self, layer: Weights, x: Float[Array, "B T D"], attended: Array) -> Float[Array, "B T D"]:
         """Output projection, MLP, and the norms around them."""
-        a = self.architecture
+        a, start = self.architecture, x
         out = self._linear(layer, "output", attended)
-        x = x + (self._norm(layer, "attention_output_norm", out) if a.norm_after else out)
-        inner = self._norm(layer, "mlp_norm", x) if a.norm_before else x
+        x = x + self._scaled(self._norm(layer, "attention_output_norm", out) if a.norm_after else out)
+        read = start if a.parallel else x
+        inner = self._norm(layer, "mlp_norm", read) if a.norm_before else read
         out = self._mlp(layer, inner) if a.experts is None else self._mixture(layer, inner)
-        x = x + (self._norm(layer, "mlp_output_norm", out) if a.norm_after else out)
+        x = x + self._scaled(self._norm(layer, "mlp_output_norm", out) if a.norm_after else out)
         return self._place(x)
+
+    def _scaled(self, branch: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        """What is added to the residual stream."""
+        scale = self.architecture.residual_scale
+        return branch if scale == 1 else branch * jnp.asarray(scale, branch.dtype)
 
     def _mlp(self, layer: Weights, x: Array) -> Array:
         up = self._linear(layer, "up", x)

@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
-from llm_bridge.model.architecture import Architecture, BridgeError
+from llm_bridge.model.architecture import BridgeError, Outline
 from llm_bridge.policy.sampling import ANY, NEVER, Settings, draw, ended, likeliest
 from llm_bridge.policy.scoring import target_log_probs
 
@@ -33,10 +33,10 @@ Stop = Sequence[Any]  # of token ids and sequences of them
 
 @runtime_checkable
 class Steps(Protocol):
-    """What the loop calls: a `Decoder`, or several of them as one (`llm_bridge.policy.mixture`)."""
+    """What the loop calls: a `Network`, or several of them as one (`llm_bridge.policy.mixture`)."""
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Outline:
         """What gives the vocabulary and the longest context."""
         ...
 

@@ -38,21 +38,21 @@ def for_drawing(decoder: Steps, weights: Any, n_rows: int) -> tuple[Steps, Any]:
     """A decoder and its weights where so many rows are drawn fastest; the same if they are there already.
 
     Args:
-        decoder: a `Decoder` or a `Mixture`; anything else stays where it is.
+        decoder: a `Decoder` or a `Mixture` of them; anything else stays where it is.
         weights: of the decoder; not used up.
         n_rows: that will be drawn at once.
     """
-    if decoder.mesh.size == 1 or not isinstance(decoder, Decoder | Mixture):
+    own = decoder.decoder if isinstance(decoder, Mixture) else decoder
+    if decoder.mesh.size == 1 or not isinstance(own, Decoder):
         return decoder, weights
-    own = decoder if isinstance(decoder, Decoder) else decoder.decoder
-    sets: Sequence[Weights] = [weights] if isinstance(decoder, Decoder) else weights
+    sets: Sequence[Weights] = weights if isinstance(decoder, Mixture) else [weights]
     precision = np.dtype(own.compute.dtype or sets[0]["embedding"].dtype)
     mesh = drawing_mesh(own.architecture, own.mesh, n_rows, precision.itemsize)
     there = replace(own, mesh=mesh)
     moved = [bring(there, tuple(each), precision)(each) for each in sets]
-    if isinstance(decoder, Decoder):
-        return there, moved[0]
-    return replace(decoder, decoder=there), tuple(moved)
+    if isinstance(decoder, Mixture):
+        return replace(decoder, decoder=there), tuple(moved)
+    return there, moved[0]
 
 
 def drawing_mesh(architecture: Architecture, mesh: Mesh, n_rows: int, itemsize: int) -> Mesh:

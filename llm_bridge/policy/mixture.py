@@ -13,8 +13,8 @@ import jax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from llm_bridge.model.architecture import Architecture
-from llm_bridge.model.decoder import Cache, Decoder, Weights
+from llm_bridge.model.architecture import Outline
+from llm_bridge.model.network import Network, Weights
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class Mixture:
         share: weight of the second one in the geometric mixture, in [0, 1].
     """
 
-    decoder: Decoder
+    decoder: Network
     share: float
 
     @property
-    def architecture(self) -> Architecture:
+    def architecture(self) -> Outline:
         """The architecture of both."""
         return self.decoder.architecture
 
@@ -49,13 +49,13 @@ class Mixture:
         padding: Int[Array, " N"],
         n_slots: int,
         copies: int = 1,
-    ) -> tuple[Float[Array, "B V"], tuple[Cache, Cache]]:
+    ) -> tuple[Float[Array, "B V"], tuple[Any, Any]]:
         """Read left-padded prompts with both: the mixture's logits [B, V] after the last token, and two caches."""
         both = (self.decoder.prefill(each, tokens, padding, n_slots, copies) for each in weights)
         hidden, caches = zip(*both, strict=True)
         return self._mixed(weights, hidden), caches
 
-    def apart(self, weights: tuple[Weights, Weights], cache: tuple[Cache, Cache], n_tokens: int) -> tuple[Any, Any]:
+    def apart(self, weights: tuple[Weights, Weights], cache: tuple[Any, Any], n_tokens: int) -> tuple[Any, Any]:
         """Both weights and both caches in the form that `step` is fastest with for so many tokens."""
         both = (self.decoder.apart(each, own, n_tokens) for each, own in zip(weights, cache, strict=True))
         return tuple(zip(*both, strict=True))  # pyright: ignore[reportReturnType] - two of each
@@ -65,8 +65,8 @@ class Mixture:
         weights: tuple[Any, Any],
         tokens: Int[Array, " B"],
         slot: Int[Array, ""],
-        cache: tuple[Cache, Cache],
-    ) -> tuple[Float[Array, "B V"], tuple[Cache, Cache]]:
+        cache: tuple[Any, Any],
+    ) -> tuple[Float[Array, "B V"], tuple[Any, Any]]:
         """Append one token to every row of both, in the same slot: the mixture's logits [B, V], and the two caches."""
         both = (self.decoder.step(each, tokens, slot, own) for each, own in zip(weights, cache, strict=True))
         hidden, caches = zip(*both, strict=True)

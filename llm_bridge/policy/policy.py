@@ -7,7 +7,7 @@ a `copy`, because donated buffers of one must not be buffers of the other.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import jax
@@ -19,9 +19,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
-from llm_bridge.model.architecture import Architecture, BridgeError
-from llm_bridge.model.compute import Compute
+from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.decoder import Decoder
+from llm_bridge.model.network import ADAPTER, BUFFER, Network, is_trained
 from llm_bridge.model.ranges import POSITIVE, SettingError, require
 from llm_bridge.model.sharding import whole
 from llm_bridge.policy import layout, scoring
@@ -29,8 +29,6 @@ from llm_bridge.policy.generate import Generation, Shape, bucket, copies_of, pad
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.policy.scoring import Comparison
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
-
-ADAPTER = ".lora_"  # in the names of an adapter's weights
 
 
 @dataclass(frozen=True)
@@ -72,29 +70,26 @@ class Policy(nnx.Module):
     """A decoder with weights.
 
     Attributes:
-        decoder: the function that the weights are put into.
+        decoder: the function that the weights are put into, a `Decoder` or, of `bridge.wrap`, another `Network`.
         origin: where the policy comes from.
         weights: parameters by name (see `llm_bridge.model.weights`); those of all layers are one array, layers first.
     """
 
-    def __init__(self, decoder: Decoder, weights: Mapping[str, Array], origin: Origin):
-        self.decoder = decoder
+    def __init__(self, decoder: Network, weights: Mapping[str, Any], origin: Origin):
+        self.decoder: Any = decoder
         self.origin = origin
-        self.weights = nnx.Dict(
-            {name: (nnx.LoRAParam if ".lora_" in name else nnx.Param)(value) for name, value in weights.items()}
-        )
+        self.weights = nnx.Dict({name: _variable(name)(value) for name, value in weights.items()})
 
     def __repr__(self) -> str:
         """On one line: the family, how large it is, where it lies and comes from."""
-        a, sizes = self.decoder.architecture, {n: math.prod(w.shape) for n, w in self.weights.items()}
-        adapter = sum(size for name, size in sizes.items() if ".lora_" in name)
+        sizes = {n: math.prod(w.shape) for n, w in self.weights.items() if BUFFER not in n}
+        adapter = sum(size for name, size in sizes.items() if ADAPTER in name)
         trained = f", {adapter:,} of an adapter" if adapter else ""
         where = f"{self.mesh.size} x {self.mesh.devices.flat[0].platform}"
         where += f", from {self.origin.folder}" if self.origin.folder else ""
         return (
-            f"Policy({self.origin.model_type}, {sum(sizes.values()):,} weights in {self.weights['embedding'].dtype}"
-            f"{trained}, {a.n_layers} layers of width {a.width}, vocabulary {a.vocabulary:,}, "
-            f"context {a.max_length:,}, on {where})"
+            f"Policy({self.origin.model_type}, {sum(sizes.values()):,} weights in {self.decoder.dtype(self.weights)}"
+            f"{trained}, {self.decoder.described()}, on {where})"
         )
 
     __str__ = __repr__
@@ -106,16 +101,16 @@ class Policy(nnx.Module):
         the weights. See `on` for the way back to a mesh.
         """
         d = self.decoder
-        settings = {"adapter_scale": d.adapter_scale, "temperature": d.temperature}
-        return _unpickled, (d.architecture, d.compute, settings, sharding.gathered(self.arrays()), self.origin)
+        settings = {field.name: getattr(d, field.name) for field in fields(d) if field.name != "mesh"}
+        return _unpickled, (type(d), settings, sharding.gathered(self.arrays()), self.origin)
 
     def __copy__(self) -> "Policy":
         """Another object with the same weights, which are not copied; `copy` copies them."""
         return Policy(self.decoder, self.arrays(), self.origin)
 
     @property
-    def architecture(self) -> Architecture:
-        """The architecture: sizes, and which operations the decoder has."""
+    def architecture(self) -> Any:
+        """The `Architecture`: sizes, and which operations the decoder has; of a wrapped module an `Outline`."""
         return self.decoder.architecture
 
     @property
@@ -137,7 +132,7 @@ class Policy(nnx.Module):
     def n_trained(self) -> int:
         """How many weights are trained: those of the adapter if there is one."""
         sizes = {name: array.size for name, array in self.arrays().items()}
-        return sum(size for name, size in sizes.items() if ADAPTER in name or not self.is_adapted)
+        return sum(size for name, size in sizes.items() if is_trained(name, adapted=self.is_adapted))
 
     def arrays(self) -> dict[str, Array]:
         """The weights as plain arrays, by name, in the precision that they have; not copied."""
@@ -156,13 +151,9 @@ class Policy(nnx.Module):
         Raises:
             BridgeError: the mesh has an unknown axis, or the weights cannot be divided among its devices.
         """
-        mesh = sharding.as_mesh(mesh)
-        sharding.check(self.architecture, mesh)
-        found = {
-            name: sharding.put(array, sharding.named(self.architecture, name, mesh))
-            for name, array in sharding.gathered(self.arrays()).items()
-        }
-        return Policy(replace(self.decoder, mesh=mesh), found, self.origin)
+        decoder, places = self.decoder.placed(self.weights, mesh)
+        arrays = sharding.gathered(self.arrays())
+        return Policy(decoder, {name: sharding.put(array, places[name]) for name, array in arrays.items()}, self.origin)
 
     def with_temperature(self, temperature: float) -> "Policy":
         """The policy whose logits are divided by a temperature; the weights are not copied.
@@ -181,8 +172,13 @@ class Policy(nnx.Module):
         return Policy(replace(self.decoder, temperature=float(temperature)), self.arrays(), self.origin)
 
     def with_compute(self, **changes: Any) -> "Policy":
-        """The same weights, not copied, with attributes of `Compute` changed, such as `dtype="bfloat16"`."""
-        decoder = replace(self.decoder, compute=replace(self.decoder.compute, **changes))
+        """The same weights, not copied, with attributes of `Compute` changed, such as `dtype="bfloat16"`.
+
+        Raises:
+            BridgeError: the policy wraps a module, which computes as it was made.
+        """
+        decoder = own_decoder(self, "computes as it was made")
+        decoder = replace(decoder, compute=replace(decoder.compute, **changes))
         return Policy(decoder, self.arrays(), self.origin)
 
     def log_probs(self, tokens: Any, mask: Any, *, chunk: int | None = None) -> Float[Array, "B T"]:
@@ -362,17 +358,31 @@ class Policy(nnx.Module):
         return scoring.chunk_length(n_rows, tokens.shape[1] - 1, self.architecture.vocabulary)
 
 
-def _unpickled(
-    architecture: Architecture,
-    compute: Compute,
-    settings: dict[str, float],
-    weights: dict[str, np.ndarray],
-    origin: Origin,
-) -> Policy:
+def own_decoder(policy: Policy, otherwise: str) -> Decoder:
+    """The decoder of a policy that this package's own decoder computes.
+
+    Args:
+        policy: any.
+        otherwise: what is so of a module from outside.
+
+    Raises:
+        BridgeError: the policy wraps such a module.
+    """
+    if not isinstance(policy.decoder, Decoder):
+        raise BridgeError(f"the policy wraps a {policy.origin.model_type}, which {otherwise}")
+    return policy.decoder
+
+
+def _variable(name: str) -> type[nnx.Variable]:
+    """The kind of variable that holds a weight of this name."""
+    return nnx.LoRAParam if ADAPTER in name else nnx.Variable if BUFFER in name else nnx.Param
+
+
+def _unpickled(kind: Any, settings: Mapping[str, Any], weights: Mapping[str, np.ndarray], origin: Origin) -> Policy:
     """A policy that was pickled, on the first device."""
     mesh = sharding.as_mesh(None)
     placed = {name: sharding.put(array, whole(mesh)) for name, array in weights.items()}
-    return Policy(Decoder(architecture, compute, mesh, **settings), placed, origin)
+    return Policy(kind(mesh=mesh, **settings), placed, origin)
 
 
 def integers(tokens: Any) -> Any:

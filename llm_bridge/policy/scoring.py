@@ -24,7 +24,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 
 LOGITS_AT_A_TIME = 2**24  # float32 logits of a chunk on each share of the rows: 64 MiB
 
@@ -47,7 +47,7 @@ Batch = tuple[Int[Array, "B T"], Bool[Array, "B T"]]
 
 
 def activations(
-    decoder: Decoder, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
+    decoder: Network, weights: Weights, batch: Batch, answers: int | None = None, group: int = 1
 ) -> Float[Array, "_ R D"]:
     """What the last R tokens of every row are predicted from.
 
@@ -64,7 +64,7 @@ def activations(
     (n_rows, length), n_shares = batch[0].shape, sharding.n_row_shares(decoder.mesh)
     before = length - (length - 1 if answers is None else answers)
     shared = shared_rows(n_rows, group, n_shares)
-    if shared == 1 or any(rotary.depends_on_length for rotary in decoder.architecture.rotaries):
+    if shared == 1 or not decoder.shares_prompts:
         tokens, mask = (_filled(part, n_rows + -n_rows % n_shares) for part in batch)
         return decoder.hidden(weights, tokens, mask)[:, before - 1 : -1]
     prompts, own = ((part[::shared, :before], part[:, before:]) for part in batch)
@@ -84,7 +84,7 @@ def _filled(array: Array, n_rows: int) -> Array:
 
 
 def visit(
-    heads: Sequence[tuple[Decoder, Weights]],
+    heads: Sequence[tuple[Network, Weights]],
     hidden: Sequence[Float[Array, "_ R D"]],
     targets: Int[Array, "B R"],
     of_chunk: Callable[..., Any],
@@ -112,7 +112,7 @@ def visit(
 
 @partial(jax.jit, static_argnames=("decoder", "chunk"))
 def log_probs(
-    decoder: Decoder, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
+    decoder: Network, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], chunk: int
 ) -> Float[Array, "B T"]:
     """Log-probability of each token given those before it."""
     hidden = activations(decoder, weights, (tokens, mask))
@@ -120,7 +120,7 @@ def log_probs(
 
 
 def scores(
-    decoder: Decoder, weights: Weights, hidden: Float[Array, "_ R D"], targets: Int[Array, "B R"], chunk: int
+    decoder: Network, weights: Weights, hidden: Float[Array, "_ R D"], targets: Int[Array, "B R"], chunk: int
 ) -> Float[Array, "B R"]:
     """Log-probability of each target, from what it is predicted from."""
 
@@ -132,9 +132,9 @@ def scores(
 
 @partial(jax.jit, static_argnames=("decoder", "magnet_decoder", "chunk"))
 def compare(
-    decoder: Decoder,
+    decoder: Network,
     weights: Weights,
-    magnet_decoder: Decoder,
+    magnet_decoder: Network,
     magnet_weights: Weights,
     batch: Batch,
     chunk: int,
@@ -163,7 +163,7 @@ def chunk_length(n_rows: int, n_targets: int, vocabulary: int) -> int:
 
 
 def _by_rows(
-    heads: Sequence[tuple[Decoder, Weights]],
+    heads: Sequence[tuple[Network, Weights]],
     of_logits: Callable[..., Any],
     hidden: Sequence[Float[Array, "_ R D"]],
     targets: Int[Array, "B R"],
@@ -176,7 +176,9 @@ def _by_rows(
         of_logits: of a `Vocabulary`, the logits [B, t, V] of each policy, as a list, and the tokens [B, t].
     """
     decoders, mesh, n_rows = [decoder for decoder, _ in heads], heads[0][0].mesh, targets.shape[0]
-    named = [decoder.head(weights) for decoder, weights in heads]
+    named = [head for decoder, weights in heads if (head := decoder.head(weights)) is not None]
+    if len(named) < len(heads):
+        return _by_the_compiler(heads, of_logits, (*hidden, _filled(targets, hidden[0].shape[0])), chunk, n_rows)
     names, shared = [name for name, _ in named], {id(table): (name, table) for name, table in named}
     at = [list(shared).index(id(table)) for _, table in named]  # a base is there once, whoever shares it
     places = [sharding.named(decoders[0].architecture, name, mesh).spec for name, _ in shared.values()]
@@ -199,6 +201,22 @@ def _by_rows(
         of_rows = jax.shard_map(of_rows, mesh=mesh, in_specs=specs, out_specs=by_row, check_vma=False)
     found = of_rows([table for _, table in shared.values()], *hidden, _filled(targets, hidden[0].shape[0]))
     return jax.tree.map(lambda part: part[:n_rows], found)
+
+
+def _by_the_compiler(
+    heads: Sequence[tuple[Network, Weights]],
+    of_logits: Callable[..., Any],
+    arrays: tuple[Array, ...],
+    chunk: int,
+    n_rows: int,
+) -> Any:
+    """The same where a model does not say what makes its logits: the compiler decides what moves."""
+
+    def of_chunk(*parts: Array) -> Any:
+        logits = [decoder.logits(weights, part) for (decoder, weights), part in zip(heads, parts[:-1], strict=True)]
+        return of_logits(Vocabulary(), logits, parts[-1])
+
+    return jax.tree.map(lambda part: part[:n_rows], _by_chunks(of_chunk, arrays, chunk))
 
 
 def _gathered(table: Array, place: PartitionSpec, dtype: Any) -> Array:

@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
-from llm_bridge.policy.policy import Policy
+from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
 from llm_bridge.run.run_state import WRITTEN_AT_ONCE
 
@@ -125,6 +125,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
         moments: as many of the optimizer's; half a copy for one in half precision.
         kept: whether the given policy stays; where not, it is gone before there are gradients, which are no smaller.
     """
+    own_decoder(policy, "has no estimate of memory")
     arrays, mesh = policy.arrays(), policy.mesh
     adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
     trained = sum(_share(array) * FLOAT for array in (adapters or arrays).values())

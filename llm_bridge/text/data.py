@@ -1,15 +1,20 @@
-"""Prompts and preferences from files: JSON Lines (also .gz) and Parquet, in the dataset types of TRL.
+"""Prompts, answers and preferences from files: JSON Lines (also .gz), Parquet and CSV, in the dataset types of TRL.
 
 | type | columns |
 | --- | --- |
 | prompt-only | `prompt` |
 | preference | `prompt`, `chosen`, `rejected` |
 | preference, implicit prompt | `chosen`, `rejected`, which begin with the same prompt |
+| prompt-completion | `prompt`, `completion` |
+| conversation | `messages`: a prompt, or one with the answer of its last message |
+
+Files may be those of a data set of the Hugging Face hub (`llm_bridge.text.hub`).
 
 A value is text, or a conversation: a list of messages `{"role": ..., "content": ...}`. Whatever else a message has
 (`tool_calls`, `reasoning_content`, `name`, ...) stays in it and reaches the chat template, as it does in Python; a
 content in parts of text is joined. What the template knows besides messages may stand in `chat_template_kwargs`, an
-object. A `prompt` that is text beside conversations that repeat it stands for the conversation (TRL's rule).
+object. A `prompt` that is text beside conversations that repeat it stands for the conversation (TRL's rule), up to
+where they repeat it. A cell of a CSV file is text; `messages` and `chat_template_kwargs` are JSON in it.
 
 A preference row may say in `p_chosen` with which probability `chosen` is preferred (1 if it does not). Further columns
 reach a judge that asks for them (`ShownPrompt`) and nothing else, but for those that would change what a prompt means
@@ -20,21 +25,22 @@ Every complaint names file and line (row, in Parquet) and never repeats what the
 function of the seed and of how many were taken before, so a run resumes where it was without any state.
 """
 
+import csv
 import gzip
+import hashlib
 import json
 import os
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, NamedTuple, cast
 
 import numpy as np
 from jaxtyping import Int
 
 from llm_bridge.model.architecture import BridgeError
-from llm_bridge.model.tensor_files import HUB_ID
+from llm_bridge.text import hub
 from llm_bridge.text.tokenizer import Message, text_of
 
 TextOrChat = str | tuple[Message, ...]
@@ -44,10 +50,15 @@ OnBadRow = Literal["abort", "skip"]
 MAX_LINE_BYTES = 10_000_000
 BOM = b"\xef\xbb\xbf"
 JSON_LINES, PARQUET = (".jsonl", ".jsonl.gz", ".json", ".json.gz"), (".parquet",)
-ENDS = (*JSON_LINES, *PARQUET)
+TABLES = {".csv": ",", ".tsv": "\t"}  # what separates their cells
+ENDS = (*JSON_LINES, *PARQUET, *TABLES)
+ON_THE_HUB = (*PARQUET, *JSON_LINES, *TABLES)  # the best first: other JSON files stand beside rows there
+Kind = Literal["prompts", "answers", "preferences"]
 REFUSED = ("tools", "functions", "documents", "system", "images", "image", "videos", "video", "audios", "audio")
 ANSWERS, KWARGS = ("chosen", "rejected"), "chat_template_kwargs"
 KNOWN = ("prompt", *ANSWERS, "p_chosen", KWARGS)
+COMPLETION, MESSAGES = "completion", "messages"
+IN_JSON = (MESSAGES, KWARGS)  # cells of a table
 ASSISTANT = ("assistant", "model")  # roles of who answers; some templates call it so
 
 
@@ -57,6 +68,37 @@ class DataError(BridgeError):
 
 class _BadRow(ValueError):
     """What is wrong with a row."""
+
+
+class _Cells(NamedTuple):
+    """A row of a table.
+
+    Attributes:
+        names: of the columns.
+        texts: what stands in them.
+    """
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def columns(self) -> dict[str, Any]:
+        """The cells that are not empty, by name.
+
+        Raises:
+            _BadRow: there are too many or too few, or one is not what its column holds.
+        """
+        if len(self.texts) != len(self.names):
+            raise _BadRow(f"has {len(self.texts)} cells, and the first line names {len(self.names)} columns")
+        found: dict[str, Any] = {name: text for name, text in zip(*self, strict=True) if text}
+        for name in (*IN_JSON, "p_chosen"):
+            if name in found:
+                try:
+                    found[name] = json.loads(found[name], object_pairs_hook=_object)
+                except (ValueError, RecursionError) as error:
+                    if isinstance(error, _BadRow):
+                        raise
+                    raise _BadRow(f"expected JSON in the cell of {name!r}") from None
+        return found
 
 
 class ShownPrompt(str):
@@ -87,7 +129,7 @@ class Row:
         where: file and line.
         prompt: text, or the messages of a conversation.
         chosen, rejected: the answers, texts; or messages, where they have more than a content. None in a prompt-only
-            row.
+            row; of one with a single answer `rejected` is.
         p_chosen: probability that `chosen` is preferred.
         chat_template_kwargs: what the chat template is given besides messages.
         columns: further ones by name.
@@ -161,15 +203,17 @@ def shown(prompt: Any) -> str | None:
 def load(
     path: str | os.PathLike[str],
     *,
-    kind: Literal["prompts", "preferences"] = "prompts",
+    kind: Kind = "prompts",
     on_bad_row: OnBadRow = "abort",
     chat_template_kwargs: Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Read a dataset.
 
     Args:
-        path: a file that ends in .jsonl, .json (one object a line), either with .gz, or .parquet.
-        kind: whether rows need two answers; prompts of preference rows are prompts as well.
+        path: a file that ends in .jsonl, .json (one object a line), either with .gz, .parquet, .csv or .tsv; or a data
+            set of the Hugging Face hub, owner/name or owner/name#split=test.
+        kind: whether rows need one answer or two; prompts of rows with answers are prompts as well, and the preferred
+            one of two is an answer.
         on_bad_row: stop at the first, or leave it out and say so in `Dataset.skipped`.
         chat_template_kwargs: what the chat template is given besides messages, in every row; a row's own win.
 
@@ -194,6 +238,23 @@ def load(
     return Dataset(tuple(rows), tuple(skipped))
 
 
+def digest(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of the bytes of all files of a dataset.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    found = hashlib.sha256()
+    for _, file in _files(Path(path)):
+        found.update(file.read_bytes())
+    return found.hexdigest()
+
+
+def absolute(path: Path) -> Path:
+    """A file's name whatever the current folder is later; that of a data set of the hub as it is."""
+    return path if hub.names_one(path, ENDS) else path.absolute()
+
+
 def take(n: int, seed: Sequence[int], position: int, size: int) -> Int[np.ndarray, " size"]:
     """Which of n rows are next, after `position` have been taken: parts of one random order after another.
 
@@ -207,36 +268,44 @@ def take(n: int, seed: Sequence[int], position: int, size: int) -> Int[np.ndarra
 # ------------------------------------------------------------------------------------------------ files
 
 
+def _files(path: Path) -> list[tuple[str, Path]]:
+    """The files of a dataset, and what each is called."""
+    if not hub.names_one(path, ENDS):
+        return [(str(path), path)]
+    try:
+        return hub.fetch(path, ON_THE_HUB)
+    except BridgeError as error:
+        raise DataError(str(error)) from None
+
+
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """Where a row is, and its bytes or its columns."""
-    name = path.name.lower()
-    try:
-        if name.endswith(JSON_LINES):
-            yield from _lines(path)
-        elif name.endswith(PARQUET):
-            yield from _parquet(path)
-        else:
-            raise DataError(f"{path}: {_no_file(path)}expected a file that ends in {' or '.join(ENDS)}")
-    except FileNotFoundError:
-        raise DataError(f"{path}: not there") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+    for shown, file in _files(path):
+        name = file.name.lower()
+        try:
+            if name.endswith(JSON_LINES):
+                yield from _lines(file, shown)
+            elif name.endswith(PARQUET):
+                yield from _parquet(file, shown)
+            elif name.endswith(tuple(TABLES)):
+                yield from _table(file, shown)
+            else:
+                raise DataError(f"{shown}: {_no_file(file)}expected a file that ends in {' or '.join(ENDS)}")
+        except FileNotFoundError:
+            raise DataError(f"{shown}: not there") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{shown}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _no_file(path: Path) -> str:
-    """What to do with a folder, or with the id of a data set on the Hugging Face hub."""
+    """What to do with a folder."""
     if path.is_dir():
         files = sorted(file for place in ("*", "*/*") for file in path.glob(place) if file.name.lower().endswith(ENDS))
         return f"a folder; take one of its files, such as {files[0]}; " if files else "a folder; "
-    if path.exists():
-        return ""
-    if not re.fullmatch(HUB_ID, path.as_posix()) or path.parent.exists():
-        return "not there; "
-    fetch = f"hf download {path.as_posix()} --repo-type dataset --local-dir FOLDER"
-    return f"not there; fetch a data set of the Hugging Face hub first ({fetch}) and take one of its files; "
+    return "" if path.exists() else "not there; "
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+def _lines(path: Path, shown: str) -> Iterator[tuple[str, bytes]]:
     """Lines that are not blank, cut where they are longer than any row may be."""
     compressed = path.name.lower().endswith(".gz")
     with cast(IO[bytes], gzip.open(path, "rb")) if compressed else path.open("rb") as file:
@@ -249,26 +318,49 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
             if line.strip():
                 if first and line.lstrip().startswith(b"["):
                     wanted = "expected one object a line: jq -c '.[]' old.json > new.jsonl writes them so"
-                    raise DataError(f"{path}:{number}: begins a JSON array, {wanted}")
+                    raise DataError(f"{shown}:{number}: begins a JSON array, {wanted}")
                 first = False
-                yield f"{path}:{number}", line
+                yield f"{shown}:{number}", line
 
 
-def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _table(path: Path, shown: str) -> Iterator[tuple[str, "_Cells"]]:
+    """Rows of a table whose first line has the columns' names."""
+    before = csv.field_size_limit(MAX_LINE_BYTES)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file, delimiter=TABLES[path.suffix.lower()], strict=True)
+            names = tuple(next(rows, []))
+            if len(set(names)) < len(names) or (len(names) == 1 and ";" in names[0]):
+                wrong = "two columns have the same name" if len(names) > 1 else "cells are separated by semicolons"
+                raise DataError(f"{shown}:1: {wrong}, expected a name for each column, separated by commas")
+            begin = rows.line_num + 1
+            for cells in rows:
+                where, begin = f"{shown}:{begin}", rows.line_num + 1
+                if cells:
+                    yield where, _Cells(names, tuple(cells))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{shown}: not UTF-8 ({error.reason})") from None
+    except csv.Error as error:
+        raise DataError(f"{shown}: cannot be read as a table ({error})") from None
+    finally:
+        csv.field_size_limit(before)
+
+
+def _parquet(path: Path, shown: str) -> Iterator[tuple[str, dict[str, Any]]]:
     try:
         from pyarrow import ArrowException, parquet
     except ImportError:
-        raise DataError(f"{path}: Parquet needs pyarrow: pip install 'magnetic-mirror[data]'") from None
+        raise DataError(f"{shown}: Parquet needs pyarrow: pip install 'magnetic-mirror[data]'") from None
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1024):
                 for row in batch.to_pylist():
                     number += 1
-                    yield f"{path}: row {number}", {name: _without_nulls(value) for name, value in row.items()}
+                    yield f"{shown}: row {number}", {name: _without_nulls(value) for name, value in row.items()}
     except (ArrowException, UnicodeDecodeError) as error:
         kind = type(error).__name__
-        raise DataError(f"{path}: cannot be read as Parquet ({kind}, after row {number})") from None
+        raise DataError(f"{shown}: cannot be read as Parquet ({kind}, after row {number})") from None
 
 
 def _without_nulls(value: Any) -> Any:
@@ -280,10 +372,12 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _parsed(value: bytes | dict[str, Any]) -> Mapping[str, Any]:
+def _parsed(value: bytes | dict[str, Any] | _Cells) -> Mapping[str, Any]:
     """A line as an object."""
     if isinstance(value, dict):
         return value
+    if isinstance(value, _Cells):
+        return value.columns()
     if len(value.rstrip(b"\r\n")) > MAX_LINE_BYTES:
         raise _BadRow(f"the line is longer than {MAX_LINE_BYTES:,} bytes")
     if value.startswith(BOM):
@@ -316,28 +410,60 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ rows
 
 
-def _row(where: str, columns: Mapping[str, Any], kind: str) -> Row:
+def _row(where: str, columns: Mapping[str, Any], kind: Kind) -> Row:
     for name in columns:
         known = name.strip().casefold()
         if known in REFUSED and columns[name]:
             raise _BadRow(f"the column {known!r} is not supported")
-        if known in KNOWN and known != name:
+        if known in (*KNOWN, COMPLETION, MESSAGES) and known != name:
             raise _BadRow(f"a column is called like {known!r} but for capitals or spaces; call it {known!r}")
     given = {name: columns[name] for name in ("prompt", *ANSWERS) if columns.get(name) is not None}
     if set(ANSWERS) <= set(given) and ("prompt" not in given or _has_conversations(given)):
         given = _explicit(given.get("prompt"), *(_value(given[name], name) for name in ANSWERS))
+    elif not set(ANSWERS) & set(given):
+        given |= _told(columns, given.get("prompt"))
     if "prompt" not in given:
         raise _BadRow(f"expected a column 'prompt', got {_listed(columns)}")
     prompt, arguments = _prompt(_value(given["prompt"], "prompt")), _arguments(columns.get(KWARGS))
     others = {name: value for name, value in columns.items() if name not in (*KNOWN, *REFUSED)}
     if kind == "prompts":
         return Row(where, prompt, chat_template_kwargs=arguments, columns=others)
+    if kind == "answers" and "rejected" not in given:
+        if "chosen" not in given:
+            wanted = f"'{COMPLETION}', or {MESSAGES!r} that end with an answer"
+            raise _BadRow(f"expected a column {wanted}, got {_listed(columns)}")
+        answer = _answer(_value(given["chosen"], COMPLETION), COMPLETION, prompt)
+        return Row(where, prompt, answer, chat_template_kwargs=arguments, columns=others)
     if missing := [name for name in ANSWERS if name not in given]:
         raise _BadRow(f"expected a column {missing[0]!r}, got {_listed(columns)}")
     answers = [_answer(_value(given[name], name), name, prompt) for name in ANSWERS]
     if answers[0] == answers[1]:
         raise _BadRow("'chosen' and 'rejected' are the same answer, of which none is preferred")
     return Row(where, prompt, answers[0], answers[1], _probability(columns.get("p_chosen")), arguments, others)
+
+
+def _told(columns: Mapping[str, Any], prompt: Any) -> dict[str, Any]:
+    """What `completion` or `messages` say: an answer, and a prompt where there is none or it is text that they repeat.
+
+    Of a conversation the last message is the answer if it is the assistant's, and all before it is the prompt. Where
+    its prompt is told apart, the conversation is that up to there, and the answer what follows.
+    """
+    if columns.get(COMPLETION) is not None:
+        return {"chosen": columns[COMPLETION]}
+    if columns.get(MESSAGES) is None or not isinstance(prompt, str | None):
+        return {}
+    messages = _value(columns[MESSAGES], MESSAGES)
+    if isinstance(messages, str):
+        raise _BadRow(f"expected {MESSAGES!r} to be a list of messages, got text")
+    spoken = [message["role"].strip().casefold() in ASSISTANT for message in messages]
+    if prompt is None:
+        n = len(messages) - int(any(spoken[-1:]))
+    else:
+        same = (i for i, message in enumerate(messages, 1) if text_of(message).strip() == prompt.strip())
+        n = next(same, 0)
+        if not n:  # they are a column of their own
+            return {}
+    return {"prompt": messages[:n]} | ({"chosen": messages[n : n + 1]} if any(spoken[n : n + 1]) else {})
 
 
 def _value(value: Any, name: str) -> TextOrChat:

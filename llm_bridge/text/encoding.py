@@ -70,10 +70,10 @@ def prompts(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
 
 
 def answers(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row: OnBadRow = "abort") -> Encoded:
-    """The chosen and the rejected answer of every row, each behind its prompt and ended once (`Tokenizer.completed`).
+    """The answers of every row, the chosen one first, each behind its prompt and ended once (`Tokenizer.completed`).
 
     Args:
-        dataset: of preferences.
+        dataset: of preferences, or of single answers.
         tokenizer: the model's.
         longest: most tokens of a prompt with an answer.
         on_bad_row: as in `prompts`.
@@ -84,7 +84,7 @@ def answers(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
 
     def encode(row: Row) -> tuple[Example, ...]:
         found = []
-        for answer in (row.chosen or "", row.rejected or ""):
+        for answer in filter(None, (row.chosen, row.rejected)):
             if tokenizer.ends_inside(answer if isinstance(answer, str) else text_of(answer)):
                 raise BridgeError("an answer has an end token before its end")
             ids, n_prompt = tokenizer.completed(row.prompt, answer, **row.chat_template_kwargs)

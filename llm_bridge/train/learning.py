@@ -29,7 +29,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from llm_bridge.model import sharding
-from llm_bridge.model.decoder import Decoder, Weights
+from llm_bridge.model.network import Network, Weights
 from llm_bridge.policy import scoring
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
@@ -100,7 +100,7 @@ class Learner:
         answers: as of `Samples`.
     """
 
-    decoder: Decoder
+    decoder: Network
     objective: Objective
     optimizer: optax.GradientTransformation
     epochs: int

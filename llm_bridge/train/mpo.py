@@ -71,11 +71,10 @@ class MPO(Method):
         """That the settings are in their ranges and fit the policy, and that the magnet can be a set of its weights.
 
         Raises:
-            BridgeError: they are not, or it cannot: a magnet that measures distances or has a centre of its own, or an
-                average of adapters.
+            BridgeError: they are not, or it cannot: a magnet that measures distances or has a centre of its own.
         """
         super().check(policy)
-        weight_average.check(self.magnet, policy.arrays())
+        weight_average.check(self.magnet)
 
     def check_settings(self) -> None:
         """That the settings are in their ranges and fit each other, the estimator and `exports` among them.

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, Int
 
 SHAPES = ("linear", "cosine", "constant")
 MOST = 1e-3  # a learning rate that is not given is at most so large
+NOT_DECAYED = ("norm", "bias", "scale")  # ends of the names of norms and biases; those of one axis are, too
 
 
 def usual_rate(n_trained: int) -> float:
@@ -55,4 +56,4 @@ def with_decay(optimizer: optax.GradientTransformation, weight_decay: float) -> 
 
 
 def _decays(weights: dict[str, Any]) -> dict[str, bool]:
-    return {name: not (name.endswith(("norm", "_bias"))) for name in weights}
+    return {name: not (name.endswith(NOT_DECAYED) or array.ndim == 1) for name, array in weights.items()}

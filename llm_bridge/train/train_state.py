@@ -7,7 +7,7 @@ What is trained is float32 whatever the policy's precision is; the decoder goes 
 that moves by a fortieth a round, or a step of 1e-6, would be rounded away in bfloat16.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import hypot
 from typing import Any, NamedTuple
 
@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from llm_bridge.model import sharding
-from llm_bridge.model.decoder import Decoder, Weights
-from llm_bridge.policy.policy import ADAPTER, Origin, Policy
+from llm_bridge.model.network import Network, Weights, is_trained
+from llm_bridge.policy.policy import Origin, Policy
 
 
 class Counters(NamedTuple):
@@ -47,8 +47,8 @@ class Frame:
         generator: of random keys, as `jax.random.key_impl` names it.
     """
 
-    decoder: Decoder
-    given: Decoder
+    decoder: Network
+    given: Network
     origin: Origin
     dtypes: tuple[tuple[str, str], ...]
     generator: str
@@ -63,7 +63,7 @@ class TrainState:
         weights: what is trained.
         magnet: the same weights where the magnet is; empty for methods without one.
         initial: the same weights where the run began; empty where `Method.watch_start` is off.
-        base: all other weights; empty without adapters. They never change and need not be saved.
+        base: all other weights; without adapters, only what is no weight. They never change and need not be saved.
         optimizer: the optimizer's state.
         round: number of rounds that are done.
         age: rounds that the magnet counts: all that are done; in a run that version 0.1 began, those since the magnet
@@ -153,8 +153,7 @@ def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -
         initial: whether to keep the weights of the start.
     """
     arrays = policy.arrays()
-    adapters = {name: array for name, array in arrays.items() if ADAPTER in name}
-    trained = adapters or arrays
+    trained = {name: array for name, array in arrays.items() if is_trained(name, adapted=policy.is_adapted)}
 
     def copied() -> Weights:
         return {name: jnp.copy(array.astype(jnp.float32)) for name, array in trained.items()}
@@ -162,8 +161,6 @@ def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -
     def number(value: Any) -> Array:
         return sharding.put(value, sharding.whole(policy.mesh))
 
-    compute = policy.decoder.compute
-    precise = replace(compute, dtype=compute.dtype or arrays["embedding"].dtype.name)
     return TrainState(
         weights=copied(),
         magnet=copied() if magnet else {},
@@ -175,7 +172,7 @@ def begin(policy: Policy, key: Key[Array, ""], *, magnet: bool, initial: bool) -
         key=number(np.asarray(jax.random.key_data(key))),
         counters=Counters(number(np.int32(0)), number(np.int32(0)), number(np.float32(np.nan))),
         frame=Frame(
-            decoder=replace(policy.decoder, compute=precise),
+            decoder=policy.decoder.fixed(arrays),
             given=policy.decoder,
             origin=policy.origin,
             dtypes=tuple((name, array.dtype.name) for name, array in trained.items()),

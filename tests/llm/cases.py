@@ -21,6 +21,16 @@ BASE = SMALL | {"num_key_value_heads": 2, "vocab_size": 101, "max_position_embed
 SPECIAL = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 GEMMA = BASE | {"query_pre_attn_scalar": 20, "head_dim": 16, "sliding_window": 8}
 MOE = BASE | {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 12}
+NEOX = {name: size for name, size in BASE.items() if name != "num_key_value_heads"}
+VISION = {
+    "model_type": "siglip_vision_model",
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
 GPT2 = {"n_embd": 48, "n_head": 4, "n_layer": 3, "n_positions": 64, "vocab_size": 101}
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
@@ -90,12 +100,44 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_bias": True,
         "tie_word_embeddings": False,
     },
+    "olmo3": BASE | {"num_hidden_layers": 4, "sliding_window": 6, "rope_theta": 2e4},
+    "olmo3_yarn": BASE
+    | {
+        "layer_types": [F, S, F],
+        "sliding_window": 9,
+        "attention_bias": True,
+        "rope_parameters": {S: {"rope_type": "default", "rope_theta": 3e4}, F: YARN | {"rope_theta": 5e4}},
+    },
+    "granite": BASE
+    | {
+        "rope_theta": 1e4,
+        "embedding_multiplier": 3.0,
+        "attention_multiplier": 0.2,
+        "residual_multiplier": 0.6,
+        "logits_scaling": 1.7,
+        "tie_word_embeddings": True,
+    },
+    "granite_biases": BASE | {"rope_theta": 5e5, "attention_bias": True, "mlp_bias": True, "logits_scaling": 2.0},
+    "gpt_neox": NEOX | {"rotary_pct": 0.5, "rotary_emb_base": 20_000},
+    "gpt_neox_in_turn": NEOX
+    | {
+        "use_parallel_residual": False,
+        "attention_bias": False,
+        "tie_word_embeddings": True,
+        "hidden_act": "gelu_fast",
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 1.0},
+    },
+    "gemma3": {"text_config": GEMMA | {"rope_theta": 3e5, "model_type": "gemma3_text"}, "vision_config": VISION},
     "qwen3_moe": MOE | {"rope_theta": 1e6, "norm_topk_prob": True},
     "qwen3_moe_unnormalized": MOE | {"rope_theta": 1e6, "num_experts_per_tok": 3, "attention_bias": True},
 }
 FAMILIES = (
     "gemma3_text",
     "qwen3_moe",
+    "gpt_neox",
+    "granite",
+    "gemma3",
+    "olmo3",
     "smollm3",
     "mistral",
     "gemma2",
@@ -147,10 +189,14 @@ def write(folder: Path, case: str, shapes: dict[str, tuple[int, ...]]) -> Path:
 def rows(case: str) -> list[np.ndarray]:
     """The token sequences that are scored."""
     rng = np.random.default_rng([SEED, zlib.crc32(case.encode()), 1])
-    return [rng.integers(3, CASES[case]["vocab_size"], length) for length in LENGTHS]
+    return [rng.integers(3, vocabulary(case), length) for length in LENGTHS]
+
+
+def vocabulary(case: str) -> int:
+    return CASES[case].get("text_config", CASES[case])["vocab_size"]
 
 
 def prompts(family: str) -> list[np.ndarray]:
     """The prompts that are continued greedily, 1 to 20 tokens."""
     rng = np.random.default_rng([SEED, zlib.crc32(family.encode()), 2])
-    return [rng.integers(3, CASES[family]["vocab_size"], rng.integers(1, 21)) for _ in range(N_PROMPTS)]
+    return [rng.integers(3, vocabulary(family), rng.integers(1, 21)) for _ in range(N_PROMPTS)]

@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 import llm_bridge as bridge
 from llm_bridge.checkpoint import loading
+from llm_bridge.model import names
 from llm_bridge.train.baselines.sft import SFT
 from tests.llm.cases import FAMILIES, rows
 from tests.llm.checkpoints import folder_of, padded, shapes
@@ -43,6 +44,19 @@ def test_pieces_read_one_by_one_are_what_is_read_at_once(root: Path, monkeypatch
     for name, array in at_once.arrays().items():
         np.testing.assert_array_equal(array, one_by_one.arrays()[name], err_msg=name)
         assert array.sharding == one_by_one.arrays()[name].sharding
+
+
+def test_parts_of_maps_that_lie_side_by_side_within_heads_are_found_from_any_entry_to_any_other() -> None:
+    """Entry j of the second of three maps with heads of 4 is entry 12 (j // 4) + 4 + j % 4 of the tensor."""
+    piece = names.Piece("qkv", "key", (), (5, 12), True, start=4, whole=36, run=4)
+    for start in range(12):
+        for stop in range(start + 1, 13):
+            ours, theirs = [], []
+            for here, there in piece.places(start, stop):
+                ours += range(here.start, here.stop)
+                theirs += range(there.start, there.stop)
+            assert ours == list(range(stop - start))
+            assert theirs == [12 * (j // 4) + 4 + j % 4 for j in range(start, stop)]
 
 
 def test_the_host_holds_one_tensor_besides_the_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +88,9 @@ def transformers_name(model_type: str) -> str:
     return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[model_type]
 
 
-@pytest.mark.parametrize("case", [*FAMILIES, "gpt2_untied", "phi3_longrope"])
+@pytest.mark.parametrize(
+    "case", [*(f for f in FAMILIES if f != "gemma3"), "gpt2_untied", "phi3_longrope", "gpt_neox_in_turn"]
+)
 def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path) -> None:
     """The same tensors under the same names as transformers saves, bit for bit; and the same when loaded again."""
     source = folder_of(root, case)
@@ -87,6 +103,34 @@ def test_what_is_saved_is_what_was_loaded(case: str, root: Path, tmp_path: Path)
     written = json.loads((saved / "config.json").read_text())
     given = json.loads((source / "config.json").read_text())
     assert written == given | {"dtype": "float32", "architectures": [transformers_name(given["model_type"])]}
+    again = bridge.load(saved)
+    assert again.architecture == policy.architecture
+    for name, array in policy.arrays().items():
+        np.testing.assert_array_equal(again.arrays()[name], array, err_msg=name)
+
+
+def test_the_text_part_of_a_model_of_images_is_saved_as_a_text_model(root: Path, tmp_path: Path) -> None:
+    """With the configuration's defaults written out, and without what reads images."""
+    source = tmp_path / "source"
+    shutil.copytree(folder_of(root, "gemma3"), source)
+    given = json.loads((source / "config.json").read_text()) | {"dtype": "float32", "architectures": ["Whole"]}
+    given["text_config"].pop("head_dim")
+    given["text_config"]["num_key_value_heads"] = None
+    (source / "config.json").write_text(json.dumps(given))
+    with pytest.raises(bridge.BridgeError, match="mis-shaped"):  # they are 256 channels and 4 heads
+        bridge.load(source)
+    given["text_config"] |= {"head_dim": 16, "num_key_value_heads": 2}
+    (source / "config.json").write_text(json.dumps(given))
+    policy = bridge.load(source)
+    saved = bridge.save(policy, tmp_path / "out")
+    written = json.loads((saved / "config.json").read_text())
+    assert (written["model_type"], written["architectures"]) == ("gemma3_text", ["Gemma3ForCausalLM"])
+    assert not {"text_config", "vision_config"} & set(written)
+    assert load_file(saved / "model.safetensors").keys() == {
+        name.replace("language_model.model.", "model.")
+        for name in load_file(source / "model.safetensors")
+        if name.startswith("language_model.")
+    }
     again = bridge.load(saved)
     assert again.architecture == policy.architecture
     for name, array in policy.arrays().items():

@@ -128,6 +128,83 @@ def test_answers_of_a_file_are_those_of_python(tmp_path: Path) -> None:
             encoding.prompts(asked, words, longest=999)
 
 
+TURNS = [USER, BOT, {"role": "user", "content": "and d?"}, WORSE]
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "answer"),
+    [
+        ({"prompt": "a b", "completion": "c"}, "a b", "c"),
+        ({"prompt": [USER], "completion": [BOT]}, (USER,), "c"),
+        ({"prompt": [USER], "chosen": "c"}, (USER,), "c"),
+        ({"prompt": "a b", "chosen": "c", "rejected": "ab"}, "a b", "c"),
+        ({"messages": [USER, BOT]}, (USER,), "c"),
+        ({"messages": TURNS}, tuple(TURNS[:3]), "ab"),
+        ({"prompt": "a b ", "messages": TURNS}, (USER,), "c"),
+        ({"prompt": "and d?", "messages": TURNS}, tuple(TURNS[:3]), "ab"),
+        ({"prompt": None, "messages": [USER, THOUGHT], "completion": None}, (USER,), THOUGHT),
+    ],
+    ids=["texts", "messages", "one side", "preferred", "told", "many turns", "up to", "further", "with a thought"],
+)
+def test_one_answer_in_every_form(row: dict[str, Any], prompt: Any, answer: Any, tmp_path: Path) -> None:
+    """As demonstrations; and the prompt alone is the same one."""
+    path = lines(tmp_path / "d.jsonl", row)
+    (found,) = data.load(path, kind="answers").rows
+    assert (found.prompt, found.chosen) == (prompt, answer)
+    assert data.load(path).rows[0].prompt == prompt
+    if "rejected" not in row:
+        with pytest.raises(data.DataError, match=r"d.jsonl:1: expected a column '(chosen|rejected)'"):
+            data.load(path, kind="preferences")
+
+
+def test_messages_that_await_an_answer_are_a_prompt_and_no_demonstration(tmp_path: Path) -> None:
+    path = lines(tmp_path / "m.jsonl", {"messages": TURNS[:3]}, {"messages": [USER]})
+    assert [row.prompt for row in data.load(path).rows] == [tuple(TURNS[:3]), (USER,)]
+    with pytest.raises(data.DataError, match=r"m.jsonl:1: expected a column 'completion', or 'messages' that end with"):
+        data.load(path, kind="answers")
+    other = lines(tmp_path / "o.jsonl", {"prompt": "z", "messages": TURNS})
+    assert data.load(other).rows[0].prompt == "z"  # they do not repeat it, so they are a column
+    assert data.load(other).rows[0].columns["messages"] == TURNS
+
+
+def test_demonstrations_are_encoded_as_the_preferred_answers_are(tmp_path: Path) -> None:
+    words = published("chatml on a base model", tmp_path / "words")
+    pairs = lines(tmp_path / "p.jsonl", {"prompt": [USER], "chosen": "c", "rejected": "ab"})
+    told = lines(tmp_path / "t.jsonl", {"messages": [USER, BOT]})
+    ((chosen, _),) = encoding.answers(data.load(pairs, kind="preferences"), words, longest=99).examples
+    ((alone,),) = encoding.answers(data.load(told, kind="answers"), words, longest=99).examples
+    assert alone.ids == chosen.ids
+    assert alone.mask == chosen.mask
+
+
+def test_tables(tmp_path: Path) -> None:
+    """Cells with line ends and quotes, a byte order mark, empty cells; a row's line is the one that it begins in."""
+    text = 'prompt,p_chosen,chosen,rejected,note\r\n"a ""b""\nc",0.75,x,y,\n\nd,,x,y,z\n'
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    one, other = data.load(tmp_path / "t.csv", kind="preferences").rows
+    assert (one.prompt, one.chosen, one.rejected, one.p_chosen) == ('a "b"\nc', "x", "y", 0.75)
+    assert (other.where, other.p_chosen) == (f"{tmp_path / 't.csv'}:5", 1.0)
+    assert (one.columns, other.columns) == ({}, {"note": "z"})
+    talk = json.dumps([USER, BOT]).replace('"', '""')
+    (tmp_path / "t.tsv").write_text(f'messages\tn\n"{talk}"\t1\n')
+    (row,) = data.load(tmp_path / "t.tsv", kind="answers").rows
+    assert (row.prompt, row.chosen, row.columns["n"]) == ((USER,), "c", "1")
+    faults = {
+        "prompt,chosen\na,b,c\n": r"f.csv:2: has 3 cells, and the first line names 2 columns",
+        "prompt,prompt\na,b\n": r"f.csv:1: two columns have the same name",
+        "prompt;chosen\na;b\n": r"f.csv:1: cells are separated by semicolons, expected",
+        "messages\nhello\n": r"f.csv:2: expected JSON in the cell of 'messages'",
+        'prompt\n"a\n': r"f.csv: cannot be read as a table \(unexpected end of data\)",
+    }
+    for content, reason in faults.items():
+        (tmp_path / "f.csv").write_text(content)
+        with pytest.raises(data.DataError, match=reason):
+            data.load(tmp_path / "f.csv")
+    (tmp_path / "f.csv").write_bytes(b"prompt\n\xff\n")
+    with pytest.raises(data.DataError, match=r"f.csv: not UTF-8"):
+        data.load(tmp_path / "f.csv")
+
+
 def test_jsonl_gzip_and_parquet_hold_the_same_rows(tmp_path: Path) -> None:
     parquet, pyarrow = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
     rows = [{"prompt": f"prompt {i}", "chosen": "x", "rejected": "y", "p_chosen": i / 4} for i in range(5)]
@@ -189,6 +266,8 @@ BAD: dict[str, tuple[bytes, str]] = {
         b'{"prompt": [{"role": "user", "content": "a", "name": "\\ud800"}]}',
         "'prompt' has half of a surrogate pair at character 1",
     ),
+    "Messages": (json.dumps({"Messages": [USER]}).encode(), "but for capitals or spaces; call it 'messages'"),
+    "told to itself": (json.dumps({"messages": [BOT | {"content": SECRET}]}).encode(), "the prompt is empty"),
     "tools": (json.dumps({"prompt": SECRET, "tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
     "Tools": (json.dumps({"prompt": SECRET, "Tools": [SECRET]}).encode(), "the column 'tools' is not supported"),
     "Prompt": (json.dumps({"Prompt": SECRET}).encode(), "like 'prompt' but for capitals or spaces; call it 'prompt'"),
@@ -252,13 +331,12 @@ def test_bad_files(tmp_path: Path) -> None:
         "rows.txt": "expected a file that ends in .jsonl",
         "missing.jsonl": "not there",
         ".": "a folder; take one of its files, such as .*cut.jsonl.gz; expected a file",
-        "org/data-set": r"not there; expected",
     }
     for name, reason in expected.items():
         with pytest.raises(data.DataError, match=reason):
             data.load(tmp_path / name, on_bad_row="skip")
-    with pytest.raises(data.DataError, match=r"fetch a data set .*hf download trl-lib/x --repo-type dataset"):
-        data.load("trl-lib/x")
+    with pytest.raises(data.DataError, match=r"org/rows.jsonl: not there"):
+        data.load("org/rows.jsonl")
     with pytest.raises(data.DataError, match=r"has no row that can be used .2 bad, the first is .*:1: expected a JSON"):
         data.load(lines(tmp_path / "bad.jsonl", 1, []), on_bad_row="skip")
     for rows in (b'[{"prompt": "a"}]', b'\n[\n {"prompt": "a"}\n]\n'):

@@ -88,9 +88,6 @@ def test_a_magnet_of_ones_own_needs_the_two_methods_only() -> None:
 def test_what_a_network_cannot_do_is_refused_by_name() -> None:
     with pytest.raises(bridge.BridgeError, match="expected a period in rounds"):
         method(mmd.Refresh()).init(policy(), KEY)
-    for name in ("moving=0.025", "moving=0.5,power=4"):
-        with pytest.raises(bridge.BridgeError, match="the average of adapters' factors is not that of their maps"):
-            method(MAGNETS[name][0]).init(given(lora=True), KEY)
     with pytest.raises(bridge.BridgeError, match="expected a magnet that pulls"):
         method(mmd.Halpern(strength=0.0), OnlineIPO).init(policy(), KEY)
 
@@ -100,8 +97,6 @@ def test_what_a_network_cannot_do_is_refused_by_name() -> None:
 def test_what_is_exported_was_trained(name: str, lora: bool) -> None:
     """The last iterate, or a magnet that is an average; never the start. It was the start for all but the averages."""
     magnet, share = MAGNETS[name]
-    if lora and magnet.averages:
-        pytest.skip("adapters are not averaged")
     one, start = method(magnet), given(lora)
     begun = {n: np.array(w, np.float64) for n, w in one.init(start, KEY).weights.items()}
     mean, seen = dict(begun), 0

@@ -643,7 +643,6 @@ BAD_TRAINING = {
     "--save-steps 0": "expected --save-steps >= 1, got 0",
     "--prompts-per-round 0": "expected --prompts-per-round >= 1",
     "--max-prompt-length 1": "prompts.jsonl:1: has 2 tokens, more than the 1",
-    "--lora-r 2 --magnet moving=0.1": "take --magnet refresh=40",
 }
 
 

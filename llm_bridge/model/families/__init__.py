@@ -8,6 +8,9 @@ A family from outside this package (`mmd.host.doors`) is a module, or a class or
 names. It is named, or it is an entry point of an installed package that is called as the `model_type`; a built-in
 `model_type` always means the built-in family.
 
+A family of models of more than text has a `text_config` as well, which gives the `config.json` of the part that reads
+text; a policy of it has that part's family from then on. Where tensors may begin in several ways, `PREFIXES` has all.
+
 A family may import the modules of `llm_bridge.model`. Read `llama.py` first, then `_llama_like.py`.
 """
 

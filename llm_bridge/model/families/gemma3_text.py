@@ -10,10 +10,11 @@ from llm_bridge.model.config import Fields, joined_rotary_parameters, rotary
 from llm_bridge.model.families import _llama_like
 from llm_bridge.model.families.gemma2 import PREFIX, TENSORS, gemma
 
-__all__ = ["ARCHITECTURE", "IGNORED", "PREFIX", "TENSORS", "architecture"]
+__all__ = ["ARCHITECTURE", "IGNORED", "PREFIX", "PREFIXES", "TENSORS", "architecture"]
 
 ARCHITECTURE = "Gemma3ForCausalLM"
-IGNORED = _llama_like.IGNORED
+PREFIXES = ("language_model.model.", "model.language_model.", PREFIX)  # the first two in models of more than text
+IGNORED = (*_llama_like.IGNORED, r"(model\.)?(vision_tower|multi_modal_projector)\..+")
 
 
 def architecture(fields: Fields) -> Architecture:

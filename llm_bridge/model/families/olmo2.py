@@ -1,5 +1,7 @@
 """OLMo 2: norms of outputs instead of inputs, and of all queries and keys at once (OLMo Team 2025)."""
 
+from typing import Any
+
 from llm_bridge.model.architecture import Architecture, Norm
 from llm_bridge.model.config import Fields
 from llm_bridge.model.families import _llama_like
@@ -13,8 +15,8 @@ TENSORS = _llama_like.TENSORS | {
 }
 
 
-def architecture(fields: Fields) -> Architecture:
-    """As above."""
+def architecture(fields: Fields, **changes: Any) -> Architecture:
+    """As above, with some attributes changed."""
     biased = fields.flag("attention_bias", False)
     return _llama_like.architecture(
         fields,
@@ -24,4 +26,5 @@ def architecture(fields: Fields) -> Architecture:
         query_key_norm="whole",
         qkv_bias=biased,
         output_bias=biased,
+        **changes,
     )
