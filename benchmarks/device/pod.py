@@ -4,8 +4,8 @@
 
 With `jax[tpu]` and no TPU the programs are compiled for the chips themselves. With `--pretend` XLA divides them among
 as many devices of a processor: the same partitioner and the same shapes, in float32, whose bytes are halved, since a
-TPU moves bfloat16. What a TPU's compiler does besides (sums that it scatters, gathers in steps) is not in that; of the
-programs that were compiled both ways, the TPU's moved less. Layers are scanned and equal, so two and three give all.
+TPU moves bfloat16. What a TPU's compiler does besides (sums that it scatters, gathers in steps) is not in that. Layers
+are scanned and equal, so two and three of them give all.
 
 Results, by the hash of the lowered programs, so that a rerun compiles what has changed: benchmarks/results/pod.json.
 """

@@ -26,7 +26,7 @@ import numpy as np
 
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-permute", "reduce-scatter", "ragged-all-to-all")
 BYTES = {"pred": 1, "c64": 8, "c128": 16, "bf16": 2, "token": 0}
-HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) (?:\(.*\) -> .* )?\{", re.M)
+HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\) -> .* ?\{")
 LINE = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 SHAPE = re.compile(r"(\w+)\[([\d,<=]*)\]")
 NAME = re.compile(r"%([\w.\-]+)")
@@ -115,12 +115,10 @@ def parsed(text: str) -> tuple[dict[str, list[Instruction]], str]:
     """The instructions of each computation, and the name of the first to run."""
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
-    for line in text.splitlines():
-        if not line.startswith(" "):
-            current = None
-            if (head := HEAD.match(line)) and line.rstrip().endswith("{") and not line.startswith("HloModule"):
-                current = computations.setdefault(head[1], [])
-                entry = head[1] if line.startswith("ENTRY") else entry
+    for line in text.splitlines():  # a kernel's description may go over several lines, from the first column
+        if (head := HEAD.match(line)) and line.endswith("{") and not line.startswith("HloModule"):
+            current = computations.setdefault(head[1], [])
+            entry = head[1] if line.startswith("ENTRY") else entry
         elif current is not None and (found := LINE.match(line)):
             current.append(Instruction(*found.groups()))
     return computations, entry

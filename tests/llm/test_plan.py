@@ -98,6 +98,19 @@ def test_products_that_are_convolutions(line: str, flops: int) -> None:
     assert counts.counted(text).flops == flops
 
 
+def test_a_kernel_with_a_long_description_ends_nothing() -> None:
+    """What comes after it in the loop still counts."""
+    text = (
+        "HloModule m\n\n%body (p: f32[8,8]) -> f32[8,8] {\n  %p = f32[8,8]{1,0} parameter(0)\n"
+        '  %k = f32[8,8]{1,0} custom-call(%p), frontend_attributes={kernel_metadata={"a":\n"b"\n}}\n'
+        "  ROOT %d = f32[8,8]{1,0} dot(%k, %p), lhs_contracting_dims={1}, rhs_contracting_dims={0}\n}\n\n"
+        "ENTRY %main (a: f32[8,8]) -> f32[8,8] {\n  %a = f32[8,8]{1,0} parameter(0)\n"
+        "  ROOT %w = f32[8,8]{1,0} while(%a), condition=%c, body=%body, "
+        'backend_config={"known_trip_count":{"n":"5"}}\n}\n'
+    )
+    assert counts.counted(text).flops == 5 * 2 * 8**3
+
+
 # ---------------------------------------------------------------------------------------------- without a compiler
 
 QWEN3_8B = {
