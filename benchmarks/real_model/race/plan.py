@@ -47,6 +47,7 @@ RANK, SCALE = 8, 16.0  # of the adapters
 RATE = 1e-3
 WEAK, MODERATE, STRONG = 0.01, 0.03, 0.1  # alpha, in win rate per nat of an answer
 SEEDS = {"tuning": 100, "cyclic": 1, "natural": 1, "human": 1}
+EXPLOITED, ADVERSARY_ROUNDS = 64, 12  # held-out prompts, half of them to train and select on; of each adversary
 ANSWERS = {"held_out": 2, "tuning_report": 4}  # to each prompt, when policies are compared
 
 
@@ -61,7 +62,7 @@ class Setting:
     """
 
     name: str
-    numbers: dict[str, float] = field(hash=False)
+    numbers: dict[str, Any] = field(hash=False)
     refresh: int | None = None
 
 
@@ -131,9 +132,9 @@ def second(population: str, rival: str) -> Run:
 
 def method_of(run: Run, setting: Setting, judge: Any) -> Method:
     """A run's method with the numbers that all share and its own."""
-    magnet = {} if setting.refresh is None else {"magnet": mmd.Refresh(every=setting.refresh)}
+    magnet: dict[str, Any] = {} if setting.refresh is None else {"magnet": mmd.Refresh(every=setting.refresh)}
     tokens = ANSWER_TOKENS[run.population]
-    shared = {"max_new_tokens": tokens, "decay_rounds": run.rounds, **SHARED}
+    shared: dict[str, Any] = {"max_new_tokens": tokens, "decay_rounds": run.rounds, **SHARED}
     return baselines.load(run.method)(judge=judge, **shared, **setting.numbers, **magnet)
 
 

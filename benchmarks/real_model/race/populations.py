@@ -48,7 +48,7 @@ class Criterion:
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
         """See `llm_bridge.judges`; 1/2 for equal numbers."""
         both = [[self.score(x, one) for x, one in zip(prompts, part, strict=True)] for part in (a, b)]
-        return 0.5 + 0.5 * np.sign(np.subtract(*both))
+        return 0.5 + 0.5 * np.sign(np.array(both[0]) - np.array(both[1]))
 
 
 def plain_words(prompt: str, answer: str) -> float:
@@ -99,7 +99,7 @@ def population(name: str, reader: Reader, human: Judge | None = None) -> Judge:
         return human
     fluency = Fluency(reader)
     if name == "natural":
-        members = [*(Criterion(score.__name__, score) for score in CRITERIA), fluency]
+        members: list[Any] = [*(Criterion(score.__name__, score) for score in CRITERIA), fluency]
         return bridge.Population(members, aggregation="mean")
     camps = plan.camps(name)
     weights = [*(weight for _, weight in camps), plan.FLUENCY]

@@ -18,6 +18,7 @@ from benchmarks.real_model.race.reader import Reader, is_fluent
 from benchmarks.real_model.race.training import METRICS, RESULT
 from llm_bridge.measure.evaluation import tournament
 
+EXPLOIT = "exploit.json"
 WINDOW = 10  # rounds whose answers are taken together along a run
 Row = dict[str, Any]
 _rivals: dict[tuple[Path, str], str] = {}  # which are known, for a long time
@@ -146,6 +147,8 @@ def of_run(place: Path, run: Run) -> dict[str, Any]:
     }
     if run.population in ("tuning", "cyclic"):
         found["along"] = windows(run.population, metrics)
+    if (folder / EXPLOIT).exists():
+        found["exploit"] = json.loads((folder / EXPLOIT).read_text("utf-8"))
     if is_whole(path, part):
         lines = answers.rows(path)
         found["spread"] = spread(lines)

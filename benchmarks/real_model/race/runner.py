@@ -8,7 +8,7 @@ SmolLM2-135M-Instruct, as `mpo import gguf` writes it. DATA is the folder that h
 `taskset`, the numbers do not depend on how many the machine has.
 
 The order of work: all settings on the tuning population; the cyclic population; the natural one; the human one, after
-its judges are trained.
+its judges are trained; adversaries against every policy of the cyclic population.
 """
 
 import argparse
@@ -32,11 +32,12 @@ from benchmarks.real_model.race.populations import population
 from benchmarks.real_model.race.reader import Reader, chat
 from llm_bridge.checkpoint.adapters import load_adapter
 from llm_bridge.policy.policy import Policy
+from llm_bridge.train.best_response import BestResponse
 from mmd.host.files import OutputError
 from mmd.host.folder_lock import held
 
 JUDGES = ("human", "verdict")  # the first trains, the second only evaluates
-A_ROUND, AN_ANSWER = 25.0, 0.6  # processor seconds, before any has been measured
+A_ROUND, AN_ANSWER, A_PAIR = 25.0, 0.6, 1.2  # processor seconds, before any has been measured
 Task = Callable[[], bool]
 
 
@@ -103,9 +104,12 @@ class Race:
             start, numbers = (self.base, reader), plan.SETTINGS[run.method][setting]
             if not training.train(run, numbers, judge, start, prompts, folder, self.late, self._said(run)):
                 return False
-        policy = load_adapter(self.base.with_temperature(plan.TEMPERATURE), folder / training.POLICY)
         part = plan.report_part(run.population)
-        return self._answers(results.report_of(self.place, run, part), policy, run.population, part, judges)
+        return self._answers(results.report_of(self.place, run, part), self.policy(run), run.population, part, judges)
+
+    def policy(self, run: Run) -> Policy:
+        """What a run has trained."""
+        return load_adapter(self.base.with_temperature(plan.TEMPERATURE), self.place / run.name / training.POLICY)
 
     def start(self, name: str) -> bool:
         """Let the start answer what policies of a population answer."""
@@ -113,6 +117,26 @@ class Race:
         judges = self.judges() if name == "human" else {}
         policy = training.start_policy(self.base, 0)
         return self._answers(results.start_of(self.place, name), policy, name, part, judges)
+
+    def exploit(self, run: Run) -> bool:
+        """Train adversaries against a policy, by the same judge; begun again if it is killed."""
+        policy, start = self.policy(run), training.start_policy(self.base, run.seed)
+        reader = self.reader(run.population)
+        asked = training.questions(self.words, self.prompts["held_out"][: plan.EXPLOITED])
+        numbers = {"max_new_tokens": plan.ANSWER_TOKENS[run.population], **plan.SHARED}
+        found = bridge.exploit(
+            policy,
+            population(run.population, reader),
+            asked,
+            start=start,
+            method=BestResponse(**numbers),
+            steps=plan.ADVERSARY_ROUNDS,
+            answers=plan.ANSWERS["held_out"],
+            key=jax.random.key(zlib.crc32(run.name.encode())),
+        )
+        reader.known.clear()
+        (self.place / run.name / results.EXPLOIT).write_text(json.dumps(found.as_dict(), indent=1) + "\n", "utf-8")
+        return True
 
     def judge(self) -> bool:
         """Train the judges of human pairs: read the pairs, in pieces, and fit a head for each judge."""
@@ -178,6 +202,10 @@ def tasks(race: Race) -> Iterator[tuple[str, Task]]:
             if not is_done(race.place, run):
                 yield run.name, lambda run=run: race.train(run)
 
+    for run in (run for run in runs(race.place) if run.population == "cyclic"):
+        if is_done(race.place, run) and not (race.place / run.name / results.EXPLOIT).exists():
+            yield f"adversaries of {run.name}", lambda run=run: race.exploit(run)
+
 
 def is_done(place: Path, run: Run) -> bool:
     """Whether a run is trained and has answered."""
@@ -198,6 +226,10 @@ def hours_left(place: Path) -> float:
             part = plan.report_part(run.population)
             rounds = 0 if training.is_done(place / run.name) else run.rounds - training.rounds_done(place / run.name)
             seconds += rounds * a_round + plan.PARTS[part] * plan.ANSWERS[part] * AN_ANSWER
+        if run.population == "cyclic" and not (place / run.name / results.EXPLOIT).exists():
+            seconds += 2 * plan.ADVERSARY_ROUNDS * a_round + 5 * plan.EXPLOITED * AN_ANSWER
+    if not (place / "judges.json").exists():
+        seconds += len(JUDGES) * human.PAIRS * A_PAIR
     return seconds / 3600
 
 
