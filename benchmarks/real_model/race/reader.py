@@ -125,7 +125,7 @@ def _read(
     targets, own = tokens[:, -answers:], mask[:, -answers:]
     chunk = scoring.chunk_length(len(tokens), answers, decoder.architecture.vocabulary)
     plain, tempered = scoring.visit([(decoder, weights)], [hidden], targets, both, chunk)
-    count = jnp.maximum(jnp.sum(own, axis=1), 1)
+    count = jnp.maximum(jnp.sum(own, axis=1, dtype=jnp.float32), 1)
     likelihood = jnp.sum(jnp.where(own, plain, 0), axis=1) / count
     thought = jnp.sum(jnp.where(own[:, :, None], hidden, 0), axis=1) / count[:, None]
     return likelihood, jnp.sum(jnp.where(own, tempered, 0), axis=1), thought

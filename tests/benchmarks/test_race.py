@@ -1,0 +1,172 @@
+"""The race on a real model: the game over forms by hand, camps that rotate, and pieces that equal one run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import llm_bridge as bridge
+from benchmarks.real_model import text
+from benchmarks.real_model.race import answers, forms, human, plan, populations, results, training
+from benchmarks.real_model.race.plan import L, P, S
+from benchmarks.real_model.race.reader import Read, Reader, is_fluent
+from llm_bridge.judges import ask
+from llm_bridge.run.training_log import rows as log_of
+
+ANSWERS = {S: "Sure:\n1. One\n2. Two", P: "I think that it is blue.", L: "The sky is blue."}
+ROTATING = {(S, P, L): 0.25, (P, L, S): 0.25, (L, S, P): 0.25}
+
+
+@pytest.mark.parametrize("form", ANSWERS)
+def test_an_answer_has_the_form_that_a_person_would_say(form: int) -> None:
+    assert forms.form_of(ANSWERS[form]) == form
+    assert forms.class_of(ANSWERS[form], fluent=False) == form + 3
+
+
+def test_exploitability_by_hand() -> None:
+    """Three equal camps of a quarter, so each form beats the next with 1/2 + 1/8; a turned sign would make L best."""
+    table = forms.table(ROTATING, 0.25)
+    assert table[S, P] == table[P, L] == table[L, S] == pytest.approx(0.625, abs=1e-12)
+    shares = np.array([0.5, 0.3, 0.2, 0.0, 0.0, 0.0])  # L wins (0.5 - 0.3) / 8, S (0.3 - 0.2) / 8, P (0.2 - 0.5) / 8
+    assert forms.exploitability(table, shares) == pytest.approx(0.2 / 8, abs=1e-12)
+    assert (table @ shares).argmax() == L
+    third = np.array([1, 1, 1, 0, 0, 0]) / 3
+    assert forms.exploitability(table, third) == pytest.approx(0, abs=1e-12)
+    assert forms.exploitability(table, np.roll(third, 3)) == pytest.approx(0.125, abs=1e-12)  # broken in every answer
+
+
+@pytest.mark.parametrize(("name", "lottery"), [("cyclic", (0.2, 0.55, 0.25)), ("tuning", (0.5, 0.25, 0.25))])
+def test_the_populations_rotate_and_have_the_lotteries_that_the_plan_says(
+    name: str, lottery: tuple[float, ...]
+) -> None:
+    """Each form beats the next, and no class beats the lottery; a cycle of three has no other equilibrium."""
+    table, order = results.preference(name), (S, P, L) if name == "tuning" else (S, L, P)
+    np.testing.assert_allclose(table + table.T, 1, atol=1e-12)
+    assert all(table[order[i], order[(i + 1) % 3]] > 0.55 for i in range(3))
+    np.testing.assert_allclose(table[:3] @ [*lottery, 0, 0, 0], 0.5, atol=1e-12)
+    assert forms.exploitability(table, np.array([*lottery, 0, 0, 0])) == pytest.approx(0, abs=1e-12)
+    assert (table[:3] - table[3:] >= plan.FLUENCY / 2 - 1e-12).all()  # whoever is broken would do better fluent
+
+
+def read(likelihood: float, distinct: float = 1.0) -> Read:
+    return Read(likelihood, 0.0, distinct, np.zeros(0))
+
+
+@pytest.mark.parametrize("name", ["cyclic", "tuning"])
+def test_the_judge_prefers_as_the_table_says(name: str) -> None:
+    """All pairs of classes, through the judge that trains policies: camps by the text, fluency by the reader."""
+    reader: Any = Reader(None, None, 0, 1.0)  # pyright: ignore[reportArgumentType]
+    texts = [*ANSWERS.values(), *(f"{answer} {answer}" for answer in ANSWERS.values())]
+    reader.known = {("x", one): read(-1.0 if i < 3 else -9.0) for i, one in enumerate(texts)}
+    a, b = zip(*((i, j) for i in range(6) for j in range(6)), strict=True)
+    found = ask(populations.population(name, reader), ["x"] * 36, [texts[i] for i in a], [texts[j] for j in b])
+    np.testing.assert_allclose(found.preference.reshape(6, 6), results.preference(name), atol=1e-12)
+
+
+def test_neither_nonsense_nor_a_loop_is_fluent() -> None:
+    assert is_fluent(read(-1.5))
+    assert not is_fluent(read(-4.0))
+    assert not is_fluent(read(-0.5, distinct=0.2))
+
+
+def test_the_head_of_a_human_judge_finds_a_cycle_that_no_reward_has() -> None:
+    """Pairs of three kinds of answers that beat each other in a circle; turned around, every preference is 1 minus."""
+    random = np.random.default_rng(0)
+    kind = random.integers(3, size=300)
+    spots = np.pad(np.array([[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]]), ((0, 0), (0, 2)))
+    thoughts = spots[np.stack([kind, (kind + 1) % 3], axis=1)] + 0.1 * random.normal(size=(300, 2, 4))
+    thoughts = np.tile(thoughts, (1, 1, 16))
+    head = human.train(thoughts + 0.02 * random.normal(size=thoughts.shape))
+    assert human.accuracy(head, thoughts, thoughts)["dev"] > 0.95
+    a, b = (head.shown(thoughts[:, i]) for i in (0, 1))
+    np.testing.assert_allclose(human.preference(a, b) + human.preference(b, a), 1, atol=1e-12)
+
+
+def test_no_prompt_is_in_two_parts(data: Path) -> None:
+    parts = plan.prompts(data / "prompts", lambda text: len(text) // 4)
+    assert {name: len(parts[name]) for name in plan.PARTS} == plan.PARTS
+    known = [text for part in parts.values() for text in part]
+    assert len(known) == len(set(known))
+    assert len(parts["training"]) >= 2 * plan.ROUNDS["cyclic"]  # none comes twice
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bridge.Policy, Reader]:
+    """A model of random weights that reads and writes letters."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    row = {"prompt": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}
+    text.make_tokenizer([row], 300, folder)
+    words = bridge.Tokenizer(folder)
+    config = {
+        "model_type": "llama",
+        "vocab_size": 300,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 96,
+        "tie_word_embeddings": True,
+        "bos_token_id": words.bos,
+        "eos_token_id": words.eos,
+        "pad_token_id": words.pad,
+    }
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+    policy = bridge.init(folder, jax.random.key(0))
+    return policy, Reader(policy, words, plan.PROMPT_TOKENS, plan.TEMPERATURE, 24)
+
+
+def test_a_run_in_pieces_is_the_run(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after three rounds and killed after five of six: rows and adapter equal those of a run at once."""
+    monkeypatch.setitem(plan.ROUNDS, "cyclic", 6)
+    run, prompts = plan.Run("cyclic", "mpo", 0, 1), [f"say {letter}" for letter in "abcdefg"]
+    judge = populations.population("cyclic", small[1])
+    seen: list[int] = []
+
+    def go(folder: Path, stop: int, kill: int = 99) -> bool:
+        def say(number: int, _: float) -> None:
+            seen.append(number)
+            if number == kill:
+                raise KeyboardInterrupt
+
+        setting = plan.SETTINGS["mpo"][0]
+        return training.train(run, setting, judge, small, prompts, folder, lambda: len(seen) >= stop, say)
+
+    assert go(tmp_path / "once", 99)
+    seen.clear()
+    assert not go(tmp_path / "pieces", 2)
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path / "pieces", 99, kill=5)
+    assert go(tmp_path / "pieces", 99)
+    assert seen == [1, 2, 3, 4, 5, 5, 6]
+    once, pieces = (log_of(tmp_path / name / training.METRICS) for name in ("once", "pieces"))
+    for row in (*once, *pieces):
+        del row["processor_seconds"]
+    assert once == pieces
+    assert [row["samples"] for row in once] == [16] * 6
+    files = [
+        (tmp_path / name / training.POLICY / "adapter_model.safetensors").read_bytes() for name in ("once", "pieces")
+    ]
+    assert files[0] == files[1]
+
+
+def test_answers_in_pieces_are_those_drawn_at_once(small: Any, tmp_path: Path) -> None:
+    """A file that was cut in the middle of a piece is gone on with from that piece's beginning."""
+    policy, reader = training.start_policy(small[0], 0), small[1]
+    prompts = [f"say {i}" for i in range(2 * answers.AT_A_TIME)]
+
+    def go(path: Path, late: bool = False) -> bool:
+        return answers.collect(path, policy, reader, prompts, {}, lambda: late, n=2, tokens=16, seed=3)
+
+    assert go(tmp_path / "once.jsonl")
+    whole = (tmp_path / "once.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "pieces.jsonl").write_text("".join(whole[: answers.AT_A_TIME + 3]) + whole[-1][:40], "utf-8")
+    assert not go(tmp_path / "pieces.jsonl", late=True)
+    assert len(answers.rows(tmp_path / "pieces.jsonl")) == answers.AT_A_TIME
+    assert go(tmp_path / "pieces.jsonl")
+    assert answers.rows(tmp_path / "pieces.jsonl") == answers.rows(tmp_path / "once.jsonl")
+    counted = results.counts(answers.rows(tmp_path / "once.jsonl"))
+    assert counted.shape == (len(prompts), 6)
+    assert counted.sum() == 2 * len(prompts)
