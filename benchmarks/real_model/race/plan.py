@@ -35,6 +35,7 @@ CYCLIC = {(S, L, P): 0.30, (L, P, S): 0.18, (P, S, L): 0.32}
 TUNING = {(S, P, L): 0.30, (P, L, S): 0.30, (L, S, P): 0.20}
 FLUENCY = 0.2
 POPULATIONS = ("cyclic", "natural", "human")
+KNOWN = ("tuning", "cyclic")  # populations whose game is known
 ROUNDS = {"tuning": 20, "cyclic": 60, "natural": 60, "human": 60}
 SHARED: dict[str, Any] = {
     "group_size": 8,

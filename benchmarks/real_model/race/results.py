@@ -74,9 +74,10 @@ def spread(rows: Sequence[Row]) -> dict[str, float]:
 def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
     """The same along a run: what the policy answered to training prompts in so many rounds.
 
-    An answer counts as fluent as it did for the voter in that round.
+    An answer counts as fluent as it did for the voter in that round. On a population that is not cyclic there is no
+    exploitability.
     """
-    table, found = preference(population), []
+    table, found = preference(population) if population in plan.KNOWN else None, []
     for begin in range(0, len(metrics) - WINDOW + 1, WINDOW):
         some = metrics[begin : begin + WINDOW]
         counted = np.array([np.bincount(row["classes"], minlength=forms.N_CLASSES) for row in some], float)
@@ -85,10 +86,11 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
             {
                 "round": some[-1]["round"],
                 "samples": sum(row["samples"] for row in metrics[: begin + WINDOW]),
-                "exploitability": float(forms.exploitability(table, shares)),
+                "exploitability": None if table is None else float(forms.exploitability(table, shares)),
                 "shares": shares.tolist(),
                 "divergence": float(np.mean([row["divergence"] for row in some])),
                 "entropy": float(np.mean([row["entropy"] for row in some])),
+                "magnet": float(np.mean([row.get("kl/magnet", np.nan) for row in some])),
             }
         )
     return found
@@ -145,14 +147,13 @@ def of_run(place: Path, run: Run) -> dict[str, Any]:
         "samples": sum(row["samples"] for row in metrics),
         "comparisons": sum(row["comparisons"] for row in metrics),
     }
-    if run.population in ("tuning", "cyclic"):
-        found["along"] = windows(run.population, metrics)
+    found["along"] = windows(run.population, metrics)
     if (folder / EXPLOIT).exists():
         found["exploit"] = json.loads((folder / EXPLOIT).read_text("utf-8"))
     if is_whole(path, part):
         lines = answers.rows(path)
         found["spread"] = spread(lines)
-        if run.population in ("tuning", "cyclic"):
+        if run.population in plan.KNOWN:
             found["final"] = exploited(run.population, lines)
     return found
 
@@ -207,9 +208,34 @@ def table_of(place: Path, population: str, head: str = "human") -> dict[str, Any
     known = finished(place, population)
     if len(known) < 2:
         return None
-    prompts = [row["prompt"] for row in next(iter(known.values()))]
-    judge = Known(population, [row for rows in known.values() for row in rows], head)
+    judge, prompts = judge_of(population, known, head)
     return tournament(judge, prompts, {n: [row["answers"] for row in rows] for n, rows in known.items()}).as_dict()
+
+
+def judge_of(population: str, known: dict[str, list[Row]], head: str = "human") -> tuple[Known, list[str]]:
+    """A judge of the answers of policies that are done, and the prompts that they answered."""
+    judge = Known(population, [row for rows in known.values() for row in rows], head)
+    return judge, [row["prompt"] for row in next(iter(known.values()))]
+
+
+def cyclic_triples(place: Path, population: str) -> float | None:
+    """How often three answers to a prompt, of whatever policies, beat each other in a circle; None without triples.
+
+    A tie is in no circle; of random rankings 25 % of triples would be in one, of a scalar reward none.
+    """
+    known = finished(place, population)
+    if len(known) < 2:
+        return None
+    judge, prompts = judge_of(population, known)
+    circles, triples = 0.0, 0
+    for i, prompt in enumerate(prompts):
+        texts = list(dict.fromkeys(answer for rows in known.values() for answer in rows[i]["answers"]))
+        n = len(texts)
+        a, b = [x for x in texts for _ in texts], texts * n
+        beats = (judge([prompt] * n**2, a, b).reshape(n, n) > 0.5 + 1e-9).astype(float)
+        circles += np.trace(beats @ beats @ beats) / 3
+        triples += n * (n - 1) * (n - 2) // 6
+    return circles / triples if triples else None
 
 
 def best_rival(place: Path, population: str) -> str | None:
@@ -243,10 +269,11 @@ def all_of(place: Path, runs: Sequence[Run]) -> dict[str, Any]:
         if is_whole(path, plan.report_part(name)):
             rows = answers.rows(path)
             told["start"] = {"spread": spread(rows)}
-            if name in ("tuning", "cyclic"):
+            if name in plan.KNOWN:
                 told["start"] |= exploited(name, rows)
         if name != "tuning":
             told |= {"rival": best_rival(place, name), "table": table_of(place, name)}
+            told["cyclic_triples"] = cyclic_triples(place, name)
         if name == "human":
             told["verdict"] = table_of(place, name, "verdict")
         found["populations"][name] = told

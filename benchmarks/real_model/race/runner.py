@@ -3,7 +3,8 @@
     taskset -c 1 python -m benchmarks.real_model.race --minutes 45 [--folder FOLDER] [--model MODEL] [--data DATA]
 
 What is done stays in FOLDER, each run in a folder of its own; a piece goes on where the one before was stopped or
-killed, with the same numbers bit for bit, and ends by writing benchmarks/results/real_race.json. MODEL is a folder of
+killed, with the same numbers bit for bit. benchmarks/results/real_race.json and docs/race.md are written after each
+run and at the end of a piece; `--store` writes nothing else. MODEL is a folder of
 SmolLM2-135M-Instruct, as `mpo import gguf` writes it. DATA is the folder that has `prompts` and `text`. On one core, by
 `taskset`, the numbers do not depend on how many the machine has.
 
@@ -26,7 +27,7 @@ import numpy as np
 
 import llm_bridge as bridge
 from benchmarks import report
-from benchmarks.real_model.race import answers, human, plan, results, training
+from benchmarks.real_model.race import answers, human, page, plan, results, training
 from benchmarks.real_model.race.plan import Run
 from benchmarks.real_model.race.populations import population
 from benchmarks.real_model.race.reader import Reader, chat
@@ -234,9 +235,13 @@ def hours_left(place: Path) -> float:
 
 
 def store(place: Path) -> None:
-    """Write what is finished so far, with every attempt."""
+    """Write what is finished so far, with every attempt, and the page."""
     found = results.all_of(place, runs(place))
-    report.store("real_race", {**found, "hours_left": hours_left(place), "environment": report.environment()})
+    found |= {"hours_left": round(hours_left(place), 1), "environment": report.environment()}
+    stored = json.loads(report.store("real_race", found).read_text("utf-8"))
+    docs = report.RESULTS.parents[1] / "docs"
+    (docs / "race.md").write_text(page.page(stored), "utf-8")
+    page.draw(stored, docs / "race.svg")
 
 
 def main(words: list[str] | None = None) -> int:
