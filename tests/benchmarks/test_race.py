@@ -10,13 +10,14 @@ import pytest
 
 import llm_bridge as bridge
 from benchmarks.real_model import text
-from benchmarks.real_model.race import answers, forms, human, plan, populations, results, training
+from benchmarks.real_model.race import answers, forms, human, page, plan, populations, results, runner, training
 from benchmarks.real_model.race.plan import L, P, S
 from benchmarks.real_model.race.reader import Read, Reader, is_fluent
 from llm_bridge.judges import ask
 from llm_bridge.run.training_log import rows as log_of
 
 ANSWERS = {S: "Sure:\n1. One\n2. Two", P: "I think that it is blue.", L: "The sky is blue."}
+ROOT = Path(__file__).resolve().parents[2]
 ROTATING = {(S, P, L): 0.25, (P, L, S): 0.25, (L, S, P): 0.25}
 
 
@@ -170,3 +171,69 @@ def test_answers_in_pieces_are_those_drawn_at_once(small: Any, tmp_path: Path) -
     counted = results.counts(answers.rows(tmp_path / "once.jsonl"))
     assert counted.shape == (len(prompts), 6)
     assert counted.sum() == 2 * len(prompts)
+
+
+def test_the_page_is_that_of_the_stored_numbers() -> None:
+    stored = json.loads((ROOT / "benchmarks" / "results" / "real_race.json").read_text("utf-8"))
+    assert (ROOT / "docs" / "race.md").read_text("utf-8") == page.page(stored)
+
+
+N = 10  # prompts of a race that is made up
+
+
+@pytest.fixture
+def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A race on ten prompts whose policies have known answers: MPO mixes as the lottery does, the others never do."""
+    monkeypatch.setattr(plan, "PARTS", {"held_out": N, "tuning_report": N})
+    mixed = [S, L] * 4 + [P, L] + [P] * 10
+    for run in (*plan.tuning_runs(), *plan.runs("cyclic")):
+        other = [S] * 10 + [P] * 10 if run.setting == 1 else [P] * 20  # the second setting is the best
+        write(
+            results.report_of(tmp_path, run, plan.report_part(run.population)), mixed if run.method == "mpo" else other
+        )
+    return tmp_path
+
+
+def write(path: Path, given: list[int]) -> None:
+    """Two answers of these forms to each prompt."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {"likelihood": [-1.0] * 2, "start": [-9.0] * 2, "own": [-8.0] * 2, "distinct": [1.0] * 2, "shown": {}}
+    lines = []
+    for i in range(N):
+        texts = [f"{ANSWERS[form]} {path.parent.name} {j}" for j, form in enumerate(given[2 * i : 2 * i + 2])]
+        lines.append(json.dumps({"prompt": f"prompt {i}", "answers": texts, **known}) + "\n")
+    path.write_text("".join(lines), "utf-8")
+
+
+def test_what_is_finished_is_told_and_what_is_not_is_said_to_be_missing(made_up: Path) -> None:
+    """The setting that is best by the truth; exploitability 0 where the mixture is the lottery's and 0.08 where all is
+    personal; a win rate of the table is the game's, which is a cycle; the rest of the plan is not finished."""
+    assert results.chosen(made_up, "sppo") == 1
+    assert [run.name for run in runner.runs(made_up)][-9] == "cyclic-inpo-chosen-seed2"  # the best rival's second
+    write(results.report_of(made_up, plan.second("cyclic", "inpo"), "held_out"), [P] * 20)
+    found = json.loads(json.dumps(results.all_of(made_up, runner.runs(made_up)) | {"hours_left": 9.0}))
+    told, table = page.finals(found, "cyclic"), found["populations"]["cyclic"]["table"]
+    assert page.level(told["mpo"]) == pytest.approx(0, abs=1e-12)
+    assert page.level(told["egpo"]) == pytest.approx(0.08, abs=1e-12)
+    place = [table["names"].index(name) for name in ("mpo 1", "egpo 1")]
+    assert table["wins"][place[0]][place[1]] == pytest.approx(0.5, abs=1e-12)
+    said = page.verdict(found)
+    assert said.startswith("Not finished: win rates on the natural population, win rates on the human population.")
+    assert "Reached: MPO's exact exploitability on the cyclic population 0.0000, the best rival INPO 0.0800" in said
+    assert "MPO is unbeaten on the cyclic population" in said
+    assert "no scalar reward would do" in page.page(found)
+    next(run for run in found["runs"] if run["population"] == "cyclic").pop("spread")
+    assert page.verdict(found).startswith("Not finished: exploitability on the cyclic population")
+    page.draw(found, made_up / "race.svg")
+
+
+def test_what_is_beaten_is_said_first(made_up: Path) -> None:
+    """SPPO always gives what beats a policy that is always personal; MPO is that policy now."""
+    for seed in (1, 2):
+        write(results.report_of(made_up, plan.Run("cyclic", "mpo", None, seed), "held_out"), [P] * 20)
+    for run in (plan.Run("cyclic", "sppo", None, 1), plan.second("cyclic", "inpo")):
+        write(results.report_of(made_up, run, "held_out"), [L] * 20 if run.method == "sppo" else [P] * 20)
+    found = results.all_of(made_up, runner.runs(made_up)) | {"hours_left": 9.0}
+    said = page.verdict(found)
+    assert said.startswith("Not reached: MPO's exact exploitability on the cyclic population 0.0800")
+    assert "SPPO, seed 1 wins 58.0 " in said

@@ -247,10 +247,10 @@ def _speed(found: Found) -> str:
 
 
 def _transitive(found: Found) -> str:
-    shares = {name: found["populations"][name].get("cyclic_triples") for name in plan.POPULATIONS}
-    told = (f"{name} {NOT_YET if share is None else f'{100 * share:.1f} %'}" for name, share in shares.items())
+    reports = {name: found["populations"][name].get("report") for name in plan.POPULATIONS}
+    told = (f"on the {name} population {NOT_YET if one is None else one['sentence']}" for name, one in reports.items())
     claim = "The game may be nearly transitive, so that nothing has to be mixed."
-    return f"{claim} Triples of answers to a prompt that are in a circle: {', '.join(told)}."
+    return f"{claim} As `mpo judge-report` says it of all answers to the held-out prompts: {'; '.join(told)}."
 
 
 def _magnet(found: Found) -> str:

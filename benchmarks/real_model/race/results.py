@@ -17,6 +17,7 @@ from benchmarks.real_model.race.plan import Run
 from benchmarks.real_model.race.reader import Reader, is_fluent
 from benchmarks.real_model.race.training import METRICS, RESULT
 from llm_bridge.measure.evaluation import tournament
+from llm_bridge.measure.judge_report import judge_report
 
 EXPLOIT = "exploit.json"
 WINDOW = 10  # rounds whose answers are taken together along a run
@@ -179,9 +180,12 @@ class Known:
         population: whose judge.
         rows: lines with the answers.
         head: of which judge of human pairs.
+
+    Attributes:
+        whole: the population, or this judge itself.
     """
 
-    symmetric = True
+    symmetric = deterministic = True
 
     def __init__(self, population: str, rows: Sequence[Row], head: str = "human"):
         self.name, self._human = population, population == "human"
@@ -193,12 +197,12 @@ class Known:
             if self._human:
                 pairs = zip(row["answers"], row["shown"][head], strict=True)
                 self._shown |= {(row["prompt"], answer): values for answer, values in pairs}
-        self._judge: Any = None if self._human else populations.population(population, self._reader)
+        self.whole: Any = self if self._human else populations.population(population, self._reader)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> np.ndarray:
         """See `llm_bridge.judges`."""
         if not self._human:
-            return self._judge(prompts, a, b)
+            return self.whole(prompts, a, b)
         sides = [np.array([self._shown[one] for one in zip(prompts, part, strict=True)]) for part in (a, b)]
         return preference_of(*sides)
 
@@ -218,24 +222,16 @@ def judge_of(population: str, known: dict[str, list[Row]], head: str = "human") 
     return judge, [row["prompt"] for row in next(iter(known.values()))]
 
 
-def cyclic_triples(place: Path, population: str) -> float | None:
-    """How often three answers to a prompt, of whatever policies, beat each other in a circle; None without triples.
-
-    A tie is in no circle; of random rankings 25 % of triples would be in one, of a scalar reward none.
-    """
+def reported(place: Path, population: str) -> dict[str, Any] | None:
+    """What `judge_report` says of a population, on all policies' answers; None for fewer than two policies."""
     known = finished(place, population)
     if len(known) < 2:
         return None
     judge, prompts = judge_of(population, known)
-    circles, triples = 0.0, 0
-    for i, prompt in enumerate(prompts):
-        texts = list(dict.fromkeys(answer for rows in known.values() for answer in rows[i]["answers"]))
-        n = len(texts)
-        a, b = [x for x in texts for _ in texts], texts * n
-        beats = (judge([prompt] * n**2, a, b).reshape(n, n) > 0.5 + 1e-9).astype(float)
-        circles += np.trace(beats @ beats @ beats) / 3
-        triples += n * (n - 1) * (n - 2) // 6
-    return circles / triples if triples else None
+    pooled = [[answer for rows in known.values() for answer in rows[i]["answers"]] for i in range(len(prompts))]
+    found = judge_report(judge.whole, prompts, pooled)
+    share = dict(zip(("value", "low", "high"), found.cyclic, strict=True))
+    return {"sentence": found.sentence, "cyclic": share, "triples": found.triples, "members": dict(found.members)}
 
 
 def best_rival(place: Path, population: str) -> str | None:
@@ -273,7 +269,7 @@ def all_of(place: Path, runs: Sequence[Run]) -> dict[str, Any]:
                 told["start"] |= exploited(name, rows)
         if name != "tuning":
             told |= {"rival": best_rival(place, name), "table": table_of(place, name)}
-            told["cyclic_triples"] = cyclic_triples(place, name)
+            told["report"] = reported(place, name)
         if name == "human":
             told["verdict"] = table_of(place, name, "verdict")
         found["populations"][name] = told
