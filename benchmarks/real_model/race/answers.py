@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from benchmarks.real_model.race.human import HumanJudge
-from benchmarks.real_model.race.reader import Read, Reader, chat
+from benchmarks.real_model.race.reader import Read, Reader, chat, own_likelihood
 from llm_bridge.policy.policy import Policy
 
 AT_A_TIME = 8  # prompts
@@ -74,7 +74,11 @@ def _piece(
     ids, mask, logs = (np.asarray(part) for part in drawn[:3])
     texts = [reader.words.decode(row[marked]) for row, marked in zip(ids, mask, strict=True)]
     shown = [prompt for prompt in prompts for _ in range(n)]
-    found, own = reader(shown, texts), (logs * mask).sum(axis=1)
+    found = reader(shown, texts)
+    tokens_of = [
+        (row[marked].tolist(), some[marked].tolist()) for row, some, marked in zip(ids, logs, mask, strict=True)
+    ]
+    own = [own_likelihood(reader.words, *one, text) for one, text in zip(tokens_of, texts, strict=True)]
     seen = {name: judge.shown(shown, texts).tolist() for name, judge in judges.items()}
     return [
         {
@@ -82,7 +86,8 @@ def _piece(
             "answers": texts[i : i + n],
             "likelihood": [read.likelihood for read in found[i : i + n]],
             "start": [read.total for read in found[i : i + n]],
-            "own": own[i : i + n].tolist(),
+            "own": [None if value != value else value for value in own[i : i + n]],
+            "nats": [-sum(some) for _, some in tokens_of[i : i + n]],
             "distinct": [read.distinct for read in found[i : i + n]],
             "shown": {name: values[i : i + n] for name, values in seen.items()},
         }

@@ -106,6 +106,16 @@ class Reader:
                 self.known[place] = Read(value, float(totals[row]), distinct, thoughts[row])
 
 
+def own_likelihood(words: Tokenizer, ids: Sequence[int], log_probs: Sequence[float], text: str) -> float:
+    """Log-probability of an answer by the policy that drew it, without that of the end token, as the reader has it.
+
+    NaN where the text has other tokens than were drawn, so that it was another answer that was read.
+    """
+    n = len(ids) - (bool(ids) and ids[-1] in words.ends)
+    same = list(words.encode(text, special=False)) == list(ids[:n])
+    return float(sum(log_probs[:n])) if same else float("nan")
+
+
 def chat(words: Tokenizer, prompt: str) -> list[int]:
     """Token ids of a conversation that begins with this prompt."""
     return list(words.prompt([{"role": "user", "content": prompt}]))

@@ -59,14 +59,14 @@ def exploited(population: str, rows: Sequence[Row]) -> dict[str, Any]:
 def spread(rows: Sequence[Row]) -> dict[str, float]:
     """Divergence from the start, entropy of answers, and how many of a prompt's answers differ.
 
-    The first two are estimates from the sampled tokens, in nats an answer.
+    The first two are estimates from the sampled tokens, in nats an answer; the end token counts for the second alone.
     """
-    own = np.concatenate([row["own"] for row in rows])
-    start = np.concatenate([row["start"] for row in rows])
-    known = np.isfinite(start)
+    pairs = [both for row in rows for both in zip(row["own"], row["start"], strict=True)]
+    apart = np.array([own - start for own, start in pairs if own is not None])
+    nats = [value for row in rows for value in row.get("nats", [-own for own in row["own"]])]
     return {
-        "divergence": float(np.mean((own - start)[known])),
-        "entropy": float(-np.mean(own)),
+        "divergence": float(np.mean(apart[np.isfinite(apart)])),
+        "entropy": float(np.mean(nats)),
         "distinct": float(np.mean([len(set(row["answers"])) / len(row["answers"]) for row in rows])),
         "length": float(np.mean([len(answer) for row in rows for answer in row["answers"]])),
     }
@@ -89,8 +89,8 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
                 "samples": sum(row["samples"] for row in metrics[: begin + WINDOW]),
                 "exploitability": None if table is None else float(forms.exploitability(table, shares)),
                 "shares": shares.tolist(),
-                "divergence": float(np.mean([row["divergence"] for row in some])),
-                "entropy": float(np.mean([row["entropy"] for row in some])),
+                "divergence": float(np.mean([row["divergence"] for row in some if row["divergence"] is not None])),
+                "entropy": float(np.mean([row.get("nats", row["entropy"]) for row in some])),
                 "magnet": float(np.mean([row.get("kl/magnet", np.nan) for row in some])),
             }
         )

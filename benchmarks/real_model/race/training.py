@@ -26,7 +26,7 @@ import llm_bridge as bridge
 from benchmarks.real_model.race import plan
 from benchmarks.real_model.race.forms import class_of
 from benchmarks.real_model.race.plan import Run, Setting
-from benchmarks.real_model.race.reader import Reader, chat, is_fluent
+from benchmarks.real_model.race.reader import Reader, chat, is_fluent, own_likelihood
 from llm_bridge.checkpoint.adapters import save_adapter
 from llm_bridge.command.training_run import slim
 from llm_bridge.judges import Judge
@@ -51,7 +51,7 @@ class Ears:
 
     Attributes:
         rows: token ids of the first answers that were drawn, those of the policy itself.
-        log_probs: of each by the policy.
+        log_probs: of their tokens by the policy.
         prompts: of each, as shown.
         samples: answers that were drawn in all.
         comparisons: that the judge was asked for or that were ties of equal answers.
@@ -59,7 +59,7 @@ class Ears:
 
     def __init__(self) -> None:
         self.rows: list[tuple[int, ...]] = []
-        self.log_probs: list[float] = []
+        self.log_probs: list[list[float]] = []
         self.prompts: list[str] = []
         self.samples = self.comparisons = 0
 
@@ -80,7 +80,8 @@ class _Heard:
         EARS.samples += len(tokens)
         if not EARS.rows:
             EARS.rows = [tuple(row[marked].tolist()) for row, marked in zip(tokens, mask, strict=True)]
-            EARS.log_probs = np.where(mask, np.asarray(samples.log_probs), 0).sum(axis=1).tolist()
+            logs = zip(np.asarray(samples.log_probs), mask, strict=True)
+            EARS.log_probs = [row[marked].tolist() for row, marked in logs]
             EARS.prompts = [prompt for prompt in self._given for _ in range(n)]
         return samples
 
@@ -163,14 +164,15 @@ class Listener:
         texts = [words.decode(ids) for ids in EARS.rows]
         found = self._reader(prompts, texts)
         self._reader.known.clear()
-        own = np.array(EARS.log_probs)
-        apart = own - np.array([read.total for read in found])
+        drawn = zip(EARS.rows, EARS.log_probs, texts, strict=True)
+        apart = np.array([own_likelihood(words, *one) for one in drawn]) - [read.total for read in found]
+        known = apart[np.isfinite(apart)]
         return {
             "samples": EARS.samples,
             "comparisons": EARS.comparisons,
             "classes": [class_of(text, is_fluent(read)) for text, read in zip(texts, found, strict=True)],
-            "divergence": float(np.mean(apart[np.isfinite(apart)])),
-            "entropy": float(-own.mean()),
+            "divergence": float(known.mean()) if len(known) else None,
+            "nats": -float(np.mean([sum(logs) for logs in EARS.log_probs])),
             "answers": texts,
         }
 
