@@ -57,6 +57,7 @@ def page(found: Found) -> str:
         ),
         "",
         *markdown(_attempts(found)),
+        *_given_up(found),
     ]
     return "\n".join(lines) + "\n"
 
@@ -311,6 +312,12 @@ def _attempts(found: Found) -> Table:
         for run in found["runs"]
     ]
     return header, rows
+
+
+def _given_up(found: Found) -> Iterable[str]:
+    for one in found["earlier"]:
+        yield ""
+        yield from paragraph(f"Given up: {one['run']} after {one['rounds']} rounds. {one['why'].capitalize()}.")
 
 
 def draw(found: Found, path: Path) -> None:

@@ -257,6 +257,18 @@ def best_rival(place: Path, population: str) -> str | None:
     return _rivals.setdefault((place, population), found)
 
 
+def _of_earlier(folder: Path) -> dict[str, Any]:
+    """An attempt that was given up, and why."""
+    metrics = answers.rows(folder / METRICS)
+    reason = (folder / "reason.txt").read_text("utf-8").strip()
+    return {
+        "run": folder.name,
+        "rounds": len(metrics),
+        "samples": sum(row["samples"] for row in metrics),
+        "why": reason,
+    }
+
+
 def all_of(place: Path, runs: Sequence[Run]) -> dict[str, Any]:
     """Everything that is known of a race."""
     found: dict[str, Any] = {"runs": [of_run(place, run) for run in runs], "tuned": tuned(place), "populations": {}}
@@ -273,5 +285,6 @@ def all_of(place: Path, runs: Sequence[Run]) -> dict[str, Any]:
         if name == "human":
             told["verdict"] = table_of(place, name, "verdict")
         found["populations"][name] = told
+    found["earlier"] = [_of_earlier(folder) for folder in sorted((place / "earlier").glob("*"))]
     judges = place / "judges.json"
     return found | ({"judges": json.loads(judges.read_text("utf-8"))} if judges.exists() else {})
