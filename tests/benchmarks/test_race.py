@@ -39,6 +39,16 @@ def test_exploitability_by_hand() -> None:
     assert forms.exploitability(table, np.roll(third, 3)) == pytest.approx(0.125, abs=1e-12)  # broken in every answer
 
 
+def test_who_knows_the_prompt_wins_where_a_policy_mixes_over_prompts_alone() -> None:
+    """Each form on a third of the prompts: no form wins, but the next form to that of the prompt wins 1/8 each time;
+    against a mixture within each prompt one seen answer helps by chance only, here exactly not at all."""
+    table = forms.table(ROTATING, 0.25)
+    assert forms.exploitability(table, np.array([1, 1, 1, 0, 0, 0]) / 3) == pytest.approx(0, abs=1e-12)
+    assert forms.knowing(table, [[S, S], [P, P], [L, L]]) == pytest.approx(0.125, abs=1e-12)
+    every = [[a, b] for a in (S, P, L) for b in (S, P, L)]
+    assert forms.knowing(table, every) == pytest.approx(0, abs=1e-12)
+
+
 @pytest.mark.parametrize(("name", "lottery"), [("cyclic", (0.2, 0.55, 0.25)), ("tuning", (0.5, 0.25, 0.25))])
 def test_the_populations_rotate_and_have_the_lotteries_that_the_plan_says(
     name: str, lottery: tuple[float, ...]

@@ -7,7 +7,8 @@ the game has 6 actions whatever the answers say. A class that is broken loses to
 against everybody, so equilibria have fluent forms only, and their lottery is that of the camps.
 
 The exploitability that is computed from the frequencies of classes is that of an opponent who always answers in the
-same class: exact for these frequencies, whatever the text. One who chose the class by the prompt might win more.
+same class: exact for these frequencies, whatever the text. One who knows the prompt wins more where a policy mixes
+over prompts instead of within them; `knowing` is a lower bound of it.
 """
 
 import re
@@ -82,6 +83,23 @@ def exploitability(preference: Float[np.ndarray, "k k"], shares: Float[np.ndarra
         shares: how often the policy's answers are of each class; they sum to 1.
     """
     return np.max(shares @ preference.T, axis=-1) - 0.5
+
+
+def knowing(preference: Float[np.ndarray, "k k"], classes: Sequence[Sequence[int]]) -> float:
+    """A lower bound of what an opponent who knows the prompt wins above one half; not below 0 but by chance.
+
+    The opponent sees half of the answers to a prompt and gives the class that does best against these; it meets the
+    other half. Both halves take their turn.
+
+    Args:
+        preference: as in `exploitability`.
+        classes: of each prompt's answers, at least two.
+    """
+    found = []
+    for some in classes:
+        halves = [np.bincount(part, minlength=len(preference)) / len(part) for part in (some[::2], some[1::2])]
+        found += [preference[np.argmax(preference @ a)] @ b - 0.5 for a, b in (halves, halves[::-1])]
+    return float(np.mean(found))
 
 
 def redrawn(

@@ -151,7 +151,7 @@ def _cyclic_lines(found: Found) -> Iterable[str]:
         "asks only whether an answer is likely under the start model and repeats nothing. The equilibrium gives 0.2,",
         "0.55 and 0.25 of them. The exploitability follows exactly from how often a policy gives each form on the",
         "held-out prompts: what an opponent who always answers in the best form wins above one half. Intervals are",
-        "over prompts.",
+        "over prompts. *By prompt* is what an opponent wins at least who has seen another answer to the same prompt.",
     )
     yield ""
     rows = [] if start is None else [("start", "", "0", *_final(start, start["spread"]), "")]
@@ -161,7 +161,8 @@ def _cyclic_lines(found: Found) -> Iterable[str]:
             bound = NOT_YET if exploit is None else f"{exploit['exploitability']:.3f} ({exploit['adversary']})"
             row = (TITLES[method], str(run["seed"]), str(run["samples"]), *_final(run["final"], run["spread"]), bound)
             rows.append(row)
-    header = ("policy", "seed", "samples", "exploitability", *FORMS, "broken", "nats from the start", "nats an answer")
+    header = ("policy", "seed", "samples", "exploitability", "by prompt, at least", *FORMS, "broken")
+    header += ("nats from the start", "nats an answer")
     yield from markdown(((*header, "distinct", "found by `exploit`, at least"), rows))
     missing = [TITLES[name] for name in plan.SETTINGS if name not in runs]
     if missing:
@@ -176,7 +177,7 @@ def _final(final: Found, spread: Found) -> tuple[str, ...]:
     value = f"{final['exploitability']:.4f} [{final['low']:.4f}, {final['high']:.4f}]"
     forms = (f"{shares[i]:.2f}" for i in range(n))
     more = (f"{spread['divergence']:.2f}", f"{spread['entropy']:.1f}", f"{spread['distinct']:.2f}")
-    return value, *forms, f"{sum(shares[n:]):.2f}", *more
+    return value, f"{final['knowing']:.3f}", *forms, f"{sum(shares[n:]):.2f}", *more
 
 
 def _populations(found: Found) -> Iterable[str]:

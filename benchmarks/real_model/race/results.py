@@ -50,6 +50,7 @@ def exploited(population: str, rows: Sequence[Row]) -> dict[str, Any]:
         "exploitability": float(forms.exploitability(table, shares)),
         "low": low,
         "high": high,
+        "knowing": forms.knowing(table, [classes(row) for row in rows]),
         "shares": shares.tolist(),
         "prompts": len(rows),
         "answers": int(counted.sum()),
@@ -88,6 +89,7 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
                 "round": some[-1]["round"],
                 "samples": sum(row["samples"] for row in metrics[: begin + WINDOW]),
                 "exploitability": None if table is None else float(forms.exploitability(table, shares)),
+                "knowing": None if table is None else forms.knowing(table, _by_prompt(some)),
                 "shares": shares.tolist(),
                 "divergence": float(np.mean([row["divergence"] for row in some if row["divergence"] is not None])),
                 "entropy": float(np.mean([row.get("nats", row["entropy"]) for row in some])),
@@ -95,6 +97,12 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def _by_prompt(metrics: Sequence[Row]) -> list[list[int]]:
+    """Classes of each prompt's answers in some rounds."""
+    n = plan.SHARED["prompts_per_round"]
+    return [part.tolist() for row in metrics for part in np.array(row["classes"]).reshape(n, -1)]
 
 
 def report_of(place: Path, run: Run, part: str) -> Path:
