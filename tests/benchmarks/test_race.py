@@ -1,6 +1,7 @@
 """The race on a real model: the game over forms by hand, camps that rotate, and pieces that equal one run."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +208,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write(path: Path, given: list[int]) -> None:
     """Two answers of these forms to each prompt."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = {"likelihood": [-1.0] * 2, "start": [-9.0] * 2, "own": [-8.0] * 2, "distinct": [1.0] * 2, "shown": {}}
+    known = {"likelihood": [-1.0] * 2, "start": [-9.0] * 2, "own": [-8.0] * 2, "nats": [9.0] * 2, "distinct": [1.0] * 2}
     lines = []
     for i in range(N):
         texts = [f"{ANSWERS[form]} {path.parent.name} {j}" for j, form in enumerate(given[2 * i : 2 * i + 2])]
@@ -219,6 +220,7 @@ def test_what_is_finished_is_told_and_what_is_not_is_said_to_be_missing(made_up:
     """The setting that is best by the truth; exploitability 0 where the mixture is the lottery's and 0.08 where all is
     personal; a win rate of the table is the game's, which is a cycle; the rest of the plan is not finished."""
     assert results.chosen(made_up, "sppo") == 1
+    write(results.start_of(made_up, "cyclic"), [P] * 20)
     assert [run.name for run in runner.runs(made_up)][-9] == "cyclic-inpo-chosen-seed2"  # the best rival's second
     write(results.report_of(made_up, plan.second("cyclic", "inpo"), "held_out"), [P] * 20)
     found = json.loads(json.dumps(results.all_of(made_up, runner.runs(made_up)) | {"hours_left": 9.0}))
@@ -247,3 +249,27 @@ def test_what_is_beaten_is_said_first(made_up: Path) -> None:
     said = page.verdict(found)
     assert said.startswith("Not reached: MPO's exact exploitability on the cyclic population 0.0800")
     assert "SPPO, seed 1 wins 58.0 " in said
+
+
+def test_tasks_wait_for_what_they_need(made_up: Path) -> None:
+    """A second seed comes when its first has answered; a method waits for its settings, human judges for their pairs;
+    a task that another process works on is left to it."""
+    for run in runner.runs(made_up):
+        if (made_up / run.name).exists():
+            (made_up / run.name / training.RESULT).write_text("{}", "utf-8")
+    (made_up / "tuning-egpo-setting2-seed100" / training.RESULT).unlink()
+    results.report_of(made_up, plan.Run("tuning", "sppo", 0, 100), "tuning_report").unlink()
+    race = runner.Race(made_up, made_up, made_up, 0.0)
+    told = dict(runner.tasks(race))
+    waiting = [name for name, task in told.items() if task is None]
+    assert list(told)[:3] == ["start on tuning", "tuning-sppo-setting0-seed100", "tuning-egpo-setting2-seed100"]
+    assert "cyclic-sppo-chosen-seed1" not in told
+    assert told["cyclic-inpo-chosen-seed2"] is not None
+    assert told["judges of human pairs"] is not None
+    assert {"start on human", "human-mpo-chosen-seed1"} <= set(waiting)
+    assert "natural-mpo-chosen-seed1" not in waiting
+    results.report_of(made_up, plan.Run("tuning", "mpo", 0, 100), "tuning_report").unlink()
+    assert dict(runner.tasks(race))["natural-mpo-chosen-seed1"] is None
+    with ExitStack() as ours, ExitStack() as theirs:
+        assert runner._taken(ours, made_up / "working")
+        assert not runner._taken(theirs, made_up / "working")

@@ -64,7 +64,7 @@ def spread(rows: Sequence[Row]) -> dict[str, float]:
     """
     pairs = [both for row in rows for both in zip(row["own"], row["start"], strict=True)]
     apart = np.array([own - start for own, start in pairs if own is not None])
-    nats = [value for row in rows for value in row.get("nats", [-own for own in row["own"]])]
+    nats = [value for row in rows for value in row["nats"]]
     return {
         "divergence": float(np.mean(apart[np.isfinite(apart)])),
         "entropy": float(np.mean(nats)),
@@ -92,7 +92,7 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
                 "knowing": None if table is None else forms.knowing(table, _by_prompt(some)),
                 "shares": shares.tolist(),
                 "divergence": float(np.mean([row["divergence"] for row in some if row["divergence"] is not None])),
-                "entropy": float(np.mean([row.get("nats", row["entropy"]) for row in some])),
+                "entropy": float(np.mean([row["nats"] for row in some])),
                 "magnet": float(np.mean([row.get("kl/magnet", np.nan) for row in some])),
             }
         )

@@ -4,9 +4,10 @@
 
 What is done stays in FOLDER, each run in a folder of its own; a piece goes on where the one before was stopped or
 killed, with the same numbers bit for bit. benchmarks/results/real_race.json and docs/race.md are written after each
-run and at the end of a piece; `--store` writes nothing else. MODEL is a folder of
-SmolLM2-135M-Instruct, as `mpo import gguf` writes it. DATA is the folder that has `prompts` and `text`. On one core, by
-`taskset`, the numbers do not depend on how many the machine has.
+run and at the end of a piece; `--store` writes nothing else. Several pieces may run beside each other, one on each
+core: none takes a run that another one works on. MODEL is a folder of SmolLM2-135M-Instruct, as `mpo import gguf`
+writes it. DATA is the folder that has `prompts` and `text`. On one core, by `taskset`, the numbers do not depend on how
+many the machine has.
 
 The order of work: all settings on the tuning population; the cyclic population; the natural one; the human one, after
 its judges are trained; adversaries against every policy of the cyclic population.
@@ -18,8 +19,9 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import jax
@@ -38,6 +40,7 @@ from mmd.host.files import OutputError
 from mmd.host.folder_lock import held
 
 JUDGES = ("human", "verdict")  # the first trains, the second only evaluates
+WAIT = 20.0  # seconds, for tasks of another process
 A_ROUND, AN_ANSWER, A_PAIR = 25.0, 0.6, 1.2  # processor seconds, before any has been measured
 Task = Callable[[], bool]
 
@@ -121,6 +124,8 @@ class Race:
 
     def exploit(self, run: Run) -> bool:
         """Train adversaries against a policy, by the same judge; begun again if it is killed."""
+        if (self.place / run.name / results.EXPLOIT).exists():
+            return True
         policy, start = self.policy(run), training.start_policy(self.base, run.seed)
         reader = self.reader(run.population)
         asked = training.questions(self.words, self.prompts["held_out"][: plan.EXPLOITED])
@@ -187,25 +192,50 @@ def runs(place: Path) -> list[Run]:
     return found
 
 
-def tasks(race: Race) -> Iterator[tuple[str, Task]]:
-    """What is still to do, in order; later tasks are named when the earlier ones are done."""
+def tasks(race: Race) -> Iterator[tuple[str, Task | None]]:
+    """What is not done, in order; None for what has to wait for other tasks."""
+    place = race.place
     for name in ("tuning", *plan.POPULATIONS):
-        if name == "human" and not (race.place / "judges.json").exists():
+        judged = name != "human" or (place / "judges.json").exists()
+        if not judged:
             yield "judges of human pairs", race.judge
-        part = plan.report_part(name)
-        if not results.is_whole(results.start_of(race.place, name), part):
-            yield f"start on {name}", lambda name=name: race.start(name)
-        for run in plan.tuning_runs() if name == "tuning" else plan.runs(name):
-            if not is_done(race.place, run):
-                yield run.name, lambda run=run: race.train(run)
-        if name != "tuning" and (rival := results.best_rival(race.place, name)) is not None:
-            run = plan.second(name, rival)
-            if not is_done(race.place, run):
-                yield run.name, lambda run=run: race.train(run)
+        if not results.is_whole(results.start_of(place, name), plan.report_part(name)):
+            yield f"start on {name}", partial(race.start, name) if judged else None
+        for run in (run for run in runs(place) if run.population == name and not is_done(place, run)):
+            known = run.setting is not None or results.chosen(place, run.method) is not None
+            yield run.name, partial(race.train, run) if judged and known else None
+    for run in (run for run in runs(place) if run.population == "cyclic"):
+        if not (place / run.name / results.EXPLOIT).exists():
+            yield f"adversaries of {run.name}", partial(race.exploit, run) if is_done(place, run) else None
 
-    for run in (run for run in runs(race.place) if run.population == "cyclic"):
-        if is_done(race.place, run) and not (race.place / run.name / results.EXPLOIT).exists():
-            yield f"adversaries of {run.name}", lambda run=run: race.exploit(run)
+
+def work(race: Race) -> None:
+    """Do one task after another, each of them in one process alone, until all are done or it is late."""
+    while not race.late():
+        waits = False
+        for name, task in tasks(race):
+            with ExitStack() as stack:
+                if task is None or not _taken(stack, race.place / "working" / name.replace(" ", "-")):
+                    waits = True
+                    continue
+                print(f"{name} ...", flush=True)
+                task()
+                store(race.place)
+                break
+        else:
+            if not waits:
+                return
+            time.sleep(WAIT)
+
+
+def _taken(stack: ExitStack, folder: Path) -> bool:
+    """Whether this process works in a folder until the stack is left, and no other one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        stack.enter_context(held(folder, "race"))
+    except OutputError:
+        return False
+    return True
 
 
 def is_done(place: Path, run: Run) -> bool:
@@ -263,15 +293,6 @@ def main(words: list[str] | None = None) -> int:
     chosen.folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str((chosen.folder / "compiled").absolute()))
     race = Race(chosen.folder, chosen.model, chosen.data, time.monotonic() + 60 * chosen.minutes)
-    try:
-        with held(chosen.folder, "race"):
-            for name, task in tasks(race):
-                print(f"{name} ...", flush=True)
-                if race.late() or not task():
-                    break
-                store(chosen.folder)
-            store(chosen.folder)
-    except OutputError as error:
-        sys.stderr.write(f"race: {error}\n")
-        return 2
+    work(race)
+    store(race.place)
     return 0
