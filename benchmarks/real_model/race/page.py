@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.real_model.page import Table, cell, markdown, paragraph
 from benchmarks.real_model.race import plan
 from benchmarks.real_model.race.forms import FORMS
@@ -176,7 +178,8 @@ def _final(final: Found, spread: Found) -> tuple[str, ...]:
     shares, n = final["shares"], len(FORMS)
     value = f"{final['exploitability']:.4f} [{final['low']:.4f}, {final['high']:.4f}]"
     forms = (f"{shares[i]:.2f}" for i in range(n))
-    more = (f"{spread['divergence']:.2f}", f"{spread['entropy']:.1f}", f"{spread['distinct']:.2f}")
+    apart = "unknown" if spread["divergence"] is None else f"{spread['divergence']:.2f}"
+    more = (apart, f"{spread['entropy']:.1f}", f"{spread['distinct']:.2f}")
     return value, f"{final['knowing']:.3f}", *forms, f"{sum(shares[n:]):.2f}", *more
 
 
@@ -262,7 +265,7 @@ def _magnet(found: Found) -> str:
         return f"{claim} {NOT_YET.capitalize()}."
     told = []
     for run in runs:
-        values = [f"{window['magnet']:.2f}" for window in run["along"]]
+        values = [f"{window['magnet']:.2f}" for window in run["along"] if window["magnet"] is not None]
         told.append(f"{run['run']} {' '.join(values)}")
     return (
         f"{claim} MPO exports the last iterate here. Nats from policy to magnet in each ten rounds: {'; '.join(told)}."
@@ -331,10 +334,10 @@ def draw(found: Found, path: Path) -> None:
     ):
         for number, method in enumerate(plan.SETTINGS):
             for run in finals(found, "cyclic").get(method, []):
-                points = [(window[x], window["exploitability"]) for window in run["along"]]
+                points = [(w[x], w["exploitability"]) for w in run["along"] if w[x] is not None]
                 seed = run["seed"] == plan.SEEDS["cyclic"]
                 axes.plot(
-                    *zip(*points, strict=True),
+                    *np.array(points).reshape(-1, 2).T,
                     color=COLORS[number % len(COLORS)],
                     marker="o",
                     markersize=3,

@@ -57,16 +57,22 @@ def exploited(population: str, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def spread(rows: Sequence[Row]) -> dict[str, float]:
+def mean(values: Any) -> float | None:
+    """Of those that are numbers; None where none is."""
+    known = [value for value in values if value is not None and np.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def spread(rows: Sequence[Row]) -> dict[str, float | None]:
     """Divergence from the start, entropy of answers, and how many of a prompt's answers differ.
 
     The first two are estimates from the sampled tokens, in nats an answer; the end token counts for the second alone.
     """
     pairs = [both for row in rows for both in zip(row["own"], row["start"], strict=True)]
-    apart = np.array([own - start for own, start in pairs if own is not None])
+    apart = [own - start for own, start in pairs if own is not None]
     nats = [value for row in rows for value in row["nats"]]
     return {
-        "divergence": float(np.mean(apart[np.isfinite(apart)])),
+        "divergence": mean(apart),
         "entropy": float(np.mean(nats)),
         "distinct": float(np.mean([len(set(row["answers"])) / len(row["answers"]) for row in rows])),
         "length": float(np.mean([len(answer) for row in rows for answer in row["answers"]])),
@@ -91,9 +97,9 @@ def windows(population: str, metrics: Sequence[Row]) -> list[dict[str, Any]]:
                 "exploitability": None if table is None else float(forms.exploitability(table, shares)),
                 "knowing": None if table is None else forms.knowing(table, _by_prompt(some)),
                 "shares": shares.tolist(),
-                "divergence": float(np.mean([row["divergence"] for row in some if row["divergence"] is not None])),
+                "divergence": mean(row["divergence"] for row in some),
                 "entropy": float(np.mean([row["nats"] for row in some])),
-                "magnet": float(np.mean([row.get("kl/magnet", np.nan) for row in some])),
+                "magnet": mean(row.get("kl/magnet") for row in some),
             }
         )
     return found

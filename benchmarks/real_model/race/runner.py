@@ -17,6 +17,7 @@ import argparse
 import json
 import sys
 import time
+import traceback
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -210,16 +211,24 @@ def tasks(race: Race) -> Iterator[tuple[str, Task | None]]:
 
 
 def work(race: Race) -> None:
-    """Do one task after another, each of them in one process alone, until all are done or it is late."""
+    """Do one task after another, each of them in one process alone, until all are done or it is late.
+
+    A task that fails is told with its error, and left to another piece.
+    """
+    failed: set[str] = set()
     while not race.late():
         waits = False
-        for name, task in tasks(race):
+        for name, task in ((name, task) for name, task in tasks(race) if name not in failed):
             with ExitStack() as stack:
                 if task is None or not _taken(stack, race.place / "working" / name.replace(" ", "-")):
                     waits = True
                     continue
                 print(f"{name} ...", flush=True)
-                task()
+                try:
+                    task()
+                except Exception:
+                    failed.add(name)
+                    traceback.print_exc()
                 store(race.place)
                 break
         else:
