@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
 
@@ -112,11 +113,21 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(slug, headings), f"{page.name} links to {link}"
 
 
+def below(page: Path) -> set[Path]:
+    """All pages that a page's table of contents leads to, and theirs."""
+    found: set[Path] = set()
+    for listed in TOCTREE.findall(page.read_text("utf-8")):
+        for name in filter(None, listed.splitlines()):
+            if not name.startswith(":"):
+                children = set(page.parent.glob(f"{name}.md")) - {page}
+                assert children, f"{page} lists {name}"
+                found |= children
+    return found.union(*map(below, found)) if found else found
+
+
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    for page in (ROOT / "docs").rglob("*.md"):
-        name = str(page.relative_to(ROOT / "docs").with_suffix(""))
-        assert name == "index" or f"\n{name}\n" in index, f"docs/index.md does not list {name}"
+    index = ROOT / "docs" / "index.md"
+    assert below(index) | {index} == set((ROOT / "docs").rglob("*.md"))
 
 
 def test_the_reference_lists_every_public_name() -> None:
@@ -125,7 +136,7 @@ def test_the_reference_lists_every_public_name() -> None:
     import mmd
 
     listed = set(
-        re.findall(r"`((?:mmd|games|llm_bridge)(?:\.\w+)+)`", (ROOT / "docs" / "reference.md").read_text("utf-8"))
+        re.findall(r"`((?:mmd|games|llm_bridge)(?:\.\w+)+)`", (ROOT / "docs" / "reference" / "index.md").read_text("utf-8"))
     )
     public = {f"{package.__name__}.{name}" for package in (mmd, games, llm_bridge) for name in package.__all__}
     assert public <= listed

@@ -187,7 +187,7 @@ def test_policies() -> None:
 
 
 def test_the_claims_page_is_that_of_the_stored_numbers() -> None:
-    assert (ROOT / "docs" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"), result("noise"))
+    assert (ROOT / "docs" / "benchmarks" / "claims.md").read_text("utf-8") == claims_page.page(result("claims"), result("noise"))
 
 
 def test_the_page_of_preference_optimization_is_that_of_the_stored_numbers() -> None:
