@@ -10,6 +10,7 @@ myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"
 html_title = project
+suppress_warnings = ["toc.empty_glob"]  # a section lists its pages in order, then those that came later
 default_role = "code"  # docstrings quote code in single backticks
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

@@ -1,9 +1,12 @@
 """The documentation runs: its Python, its commands, its links; and it knows every public name.
 
 On each page ```python blocks are executed in order in one namespace, ```console blocks by a shell, all in one empty
-folder. Output shown below a command must be printed by it, with `...` for any text.
+folder. Output shown below a command, or in an ```output block below Python, must be printed by it, with `...` for any
+text.
 """
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -25,7 +28,7 @@ IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
+TARGETS = {"setup", "demo", "check", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
 
 
 class Block(NamedTuple):
@@ -47,9 +50,20 @@ def executable(page: Path) -> bool:
     return any(block.language in ("python", "console") for block in blocks(page))
 
 
-def run_python(page: Path, block: Block, namespace: dict[str, object]) -> None:
+def run_python(page: Path, block: Block, namespace: dict[str, object]) -> str:
+    """What the block prints."""
     source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own lines
-    exec(compile(source, str(page), "exec"), namespace)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, str(page), "exec"), namespace)
+    return printed.getvalue()
+
+
+def check_shown(shown: str, text: str, of: str) -> None:
+    """Every line shown is printed, `...` standing for any text."""
+    printed = [" ".join(line.split()) for line in text.splitlines()]
+    for line in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
+        pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
+        assert any(map(pattern.fullmatch, printed)), f"{of}\nexpected {line!r} in\n{text}"
 
 
 def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None:
@@ -64,10 +78,7 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
                 command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
             )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
-        for line in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
-            pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
-            assert any(map(pattern.fullmatch, printed)), f"{command}\nexpected {line!r} in\n{done.stdout}"
+        check_shown(shown, done.stdout, command)
 
 
 @pytest.fixture
@@ -88,9 +99,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
+    printed = ""
     for block in blocks(page):
         if block.language == "python":
-            run_python(page, block, namespace)
+            printed = run_python(page, block, namespace)
+        elif block.language == "output":
+            check_shown(block.text, printed, f"{page}:{block.line}")
         elif block.language == "console":
             run_console(block, tmp_path, environment)
 
