@@ -197,9 +197,7 @@ def policies(found: dict[str, Any]) -> Iterator[Row]:
         "torch transformers, times ours (other runs on a noisy machine: 3.2 to 4.8 / 1.3 to 1.4)"
     )
     yield Row(what, f"{small:.1f} / {large:.1f}")
-    (small, large), halves = (
-        policy_ratios(found, f"log_probs and gradient{how}") for how in ("", ", in halves")
-    )
+    (small, large), halves = (policy_ratios(found, f"log_probs and gradient{how}") for how in ("", ", in halves"))
     what = "log-probabilities with their gradient, the same; in brackets both by half of the rows at a time"
     yield Row(what, f"{small:.2f} / {large:.2f} ({halves[0]:.2f} / {halves[1]:.2f})")
 

@@ -5,7 +5,9 @@ folder. Output shown below a command, or in an ```output block below Python, mus
 text.
 """
 
+import ast
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -18,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from docs import catalogue
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
 from tests.processes import QUICK_XLA
@@ -27,6 +30,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+AUTODOC = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 TARGETS = {"setup", "demo", "check", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
 
@@ -144,18 +148,60 @@ def test_every_page_is_in_the_index() -> None:
     assert below(index) | {index} == set((ROOT / "docs").rglob("*.md"))
 
 
-def test_the_reference_lists_every_public_name() -> None:
+def documented() -> dict[str, str]:
+    """Public names -> the page of the reference that documents them."""
+    pages = (ROOT / "docs" / "reference" / f"{package}.md" for package in ("mmd", "games", "llm_bridge"))
+    return {name: page.name for page in pages for name in AUTODOC.findall(page.read_text("utf-8"))}
+
+
+def test_every_public_name_has_an_entry_in_the_reference() -> None:
+    """And every entry is a public name, or a member of a public module."""
     import games
     import llm_bridge
     import mmd
 
-    listed = set(
-        re.findall(r"`((?:mmd|games|llm_bridge)(?:\.\w+)+)`", (ROOT / "docs" / "reference" / "index.md").read_text("utf-8"))
-    )
     public = {f"{package.__name__}.{name}" for package in (mmd, games, llm_bridge) for name in package.__all__}
-    assert public <= listed
-    for name in listed - public:
-        __import__(name)
+    listed = documented()
+    assert public <= set(listed), f"docs/reference lists no {min(public - set(listed))}"
+    for name in set(listed) - public:
+        assert name.rpartition(".")[0] in public, name
+    for package in (mmd, games, llm_bridge):
+        for name in package.__all__:
+            assert listed[f"{package.__name__}.{name}"] == f"{package.__name__}.md"
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    """Read from the sources: nothing is imported."""
+    import llm_bridge
+    import mmd
+
+    for package in (mmd, llm_bridge):
+        for name, home in package._HOME.items():
+            file = ROOT.joinpath(*home.split("."))
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+            tree = ast.parse(file.read_text("utf-8"))
+            defined = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            texts = {node.name: ast.get_docstring(node) for node in defined if not _is_overload(node)}
+            assert name not in texts or texts[name], f"{home}.{name} has no docstring"
+
+
+def _is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+
+
+def test_further_modules_of_the_reference_are_there() -> None:
+    for page in ("mmd.md", "games.md"):
+        further = (ROOT / "docs" / "reference" / page).read_text("utf-8").partition("## Further modules")[2]
+        for name in re.findall(r"`((?:mmd|games)(?:\.\w+)+)`", further):
+            importlib.import_module(name)
+
+
+def test_the_catalogue_is_that_of_the_docstrings() -> None:
+    page = catalogue.page()
+    assert catalogue.PAGE.read_text("utf-8") == page
+    for name, text in catalogue.algorithm_docs().items():
+        assert f"\n### {name}\n" in page
+        assert catalogue.proven(text), f"{name} does not say what is proven of it"
 
 
 def test_one_version() -> None:
