@@ -2,9 +2,9 @@
 
     python -m benchmarks.picture
 
-Left, `two_loops.json`: exploitability of the last iterate of `mmd.MPO()` on three games. Right, `truth.json`: the same of
-small transformers that are trained against a judge whose preferences run in circles, median of five seeds. Nothing is
-measured here.
+Left, `two_loops.json`: exploitability of the last iterate of `mmd.MPO()` on three games. Right, `truth.json`: the same
+of small transformers that are trained against a judge whose preferences run in circles, median of five seeds. Nothing
+is measured here.
 """
 
 import json

@@ -18,9 +18,9 @@ PAGE = RESULTS.parents[1] / "docs" / "benchmarks" / "summary.md"
 STYLED = ("mpo", "sppo", "iterative dpo")
 OPENING = """# Summary
 
-Written by `python -m benchmarks.summary` from the files in `benchmarks/results` that the last column names; a test keeps
-the page equal to the files. `make bench` measures again. Machines were shared, so ratios and processor seconds say more
-than seconds. The method `restarted` was measured under its earlier name, `auto`; which method `auto` chooses today
+Written by `python -m benchmarks.summary` from the files in `benchmarks/results` that the last column names; a test
+keeps the page equal to the files. `make bench` measures again. Machines were shared, so ratios and processor seconds say
+more than seconds. The method `restarted` was measured under its earlier name, `auto`; which method `auto` chooses today
 stands under [which method](../how-to/choose-an-algorithm.md). Exploitability is in payoff units
 ([definitions](../reference/definitions.md)).
 """
@@ -55,8 +55,9 @@ def convergence(found: dict[str, Any]) -> Iterator[Row]:
     what = f"Leduc poker by `restarted`, which polishes, to {polished['exploitability']:.1e}: gradient evaluations"
     yield Row(what, f"{polished['gradient_evaluations']:,}")
     copies = found["perturbed_leduc"]
+    after = f"median exploitability after {copies['evaluations']:,} evaluations"
     yield Row(
-        f"{copies['copies']} perturbed copies of Leduc, median exploitability after {copies['evaluations']:,} evaluations",
+        f"{copies['copies']} perturbed copies of Leduc, {after}",
         f"{copies['median']:.1e} (worst {max(copies['exploitability']):.1e})",
     )
     yield Row(
@@ -86,7 +87,8 @@ def peers(found: dict[str, Any]) -> Iterator[Row]:
 def race(found: dict[str, Any]) -> Iterator[Row]:
     """Restarted steps against regret minimisation."""
     score = found["score_to_1e-06"]["restarted"]
-    what = f"{score['games']} trees to 1e-6, `restarted` beside the best of six CFR methods: fewer evaluations / at most half"
+    both = "`restarted` beside the best of six CFR methods"
+    what = f"{score['games']} trees to 1e-6, {both}: fewer evaluations / at most half"
     yield Row(what, f"on {score['fewer']} / on {score['at_most_half']}")
 
 
@@ -162,8 +164,8 @@ def claims(found: dict[str, Any]) -> Iterator[Row]:
     """All methods on preference games."""
     share = found["shares"]["auto"]
     what = (
-        f"[twenty methods](claims.md) on {share['draws']} draws of preference games to NashConv 1e-6: `restarted` first "
-        "of the mirror and magnet methods / within 3x of the best of all"
+        f"[twenty methods](claims.md) on {share['draws']} draws of preference games to NashConv 1e-6: `restarted` "
+        "first of the mirror and magnet methods / within 3x of the best of all"
     )
     yield Row(what, f"{share['first']:.0%} / {share['within_3x']:.0%}")
 
@@ -206,8 +208,8 @@ def truth_test(found: dict[str, Any]) -> Iterator[Row]:
     """Preference optimization where the truth is known."""
     met, games = truth.exported_within(found)
     what = (
-        "[MPO of small transformers](preference-optimization.md) on intransitive games whose equilibria are known, 32,000 "
-        "samples: games where what it exports is below the bar"
+        "[MPO of small transformers](preference-optimization.md) on intransitive games whose equilibria are known, "
+        "32,000 samples: games where what it exports is below the bar"
     )
     yield Row(what, f"{met} of {games}")
 
@@ -230,8 +232,8 @@ def trl(found: dict[str, Any]) -> Iterator[Row]:
         [one["processor_seconds"] / each["processor_seconds"] for one in theirs] for each in (ours, methods["MPO"])
     )
     what = (
-        "a training step of MPO on one core, half of the rows at a time (all at once), the start not watched: processor "
-        "time of TRL's Nash-MD / Online DPO, times ours"
+        "a training step of MPO on one core, half of the rows at a time (all at once), the start not watched: "
+        "processor time of TRL's Nash-MD / Online DPO, times ours"
     )
     yield Row(what, f"{faster[0]:.1f} / {faster[1]:.1f} ({at_once[0]:.1f} / {at_once[1]:.1f})")
     first, *_, last = (n / 2**20 for n in ours["peak_bytes"])

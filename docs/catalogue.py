@@ -2,8 +2,8 @@
 
     python -m docs.catalogue
 
-A file of an algorithm says in its docstring what it is (first line), where it is from (`Source:`) and what is proven of it
-(`Proven`). The page repeats these, so a new file appears there by itself; a test keeps the page equal to the files.
+A file of an algorithm says in its docstring what it is (first line), where it is from (`Source:`) and what is proven of
+it (`Proven`). The page repeats these, so a new file appears there by itself; a test keeps the page equal to the files.
 """
 
 import ast
@@ -20,9 +20,9 @@ TRAINING = ROOT / "llm_bridge" / "train"
 OPENING = """# Catalogue
 
 Everything that is built in, found by its name: `mmd solve GAME --algorithm NAME`, `mpo train --method NAME`. Written by
-`python -m docs.catalogue` from the docstrings of the files; a test keeps the two equal. *Regularised* is the game in which
-players also pay for leaving the magnet; *original* the game without that ([definitions](definitions.md)). What comes from
-outside the package is named in [another way](../how-to/from-outside.md).
+`python -m docs.catalogue` from the docstrings of the files; a test keeps the two equal. *Regularised* is the game in
+which players also pay for leaving the magnet; *original* the game without that ([definitions](definitions.md)). What
+comes from outside the package is named in [another way](../how-to/from-outside.md).
 """
 FAMILIES = "The family of a checkpoint is the `model_type` of its `config.json`."
 JUDGES = (

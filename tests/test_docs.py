@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from benchmarks.gallery import FIGURES, RUNS
 from docs import catalogue
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
@@ -235,8 +236,12 @@ def test_the_methods_of_the_paper_stand_in_front(tmp_path: Path) -> None:
     run_python(ROOT / "README.md", first, namespace)
     run_directory.save(namespace["solution"], tmp_path / "first")
     assert load_result(tmp_path / "first")["algorithm"]["name"] in IN_FRONT
-    drawn = {"lotteries.svg": "lottery_study.json"}
-    assert {figure.name for figure in (ROOT / "docs" / "gallery").glob("*.svg")} == set(drawn)
-    for stored in drawn.values():
-        results = json.loads((ROOT / "benchmarks" / "results" / stored).read_text("utf-8"))["results"]
-        assert {result["algorithm"] for result in results} <= IN_FRONT
+    gallery = ROOT / "docs" / "gallery"
+    shown = (gallery / "index.md").read_text("utf-8")
+    own = {figure.name for figure in gallery.glob("*.svg")}
+    assert own == {"lotteries.svg", *(f"{name}.svg" for name in FIGURES)}
+    assert own <= set(re.findall(r"\]\(([\w-]+\.svg)\)", shown))
+    assert shown.count(".svg)") >= 10
+    assert {run.name for run in RUNS.values()} <= IN_FRONT
+    results = json.loads((ROOT / "benchmarks" / "results" / "lottery_study.json").read_text("utf-8"))["results"]
+    assert {result["algorithm"] for result in results} <= IN_FRONT
