@@ -18,10 +18,10 @@ PAGE = RESULTS.parents[1] / "docs" / "benchmarks" / "summary.md"
 STYLED = ("mpo", "sppo", "iterative dpo")
 OPENING = """# Summary
 
-Written by `python -m benchmarks.summary` from the files in `benchmarks/results` that the last column names. A test keeps
-the page equal to the files, and `make bench` measures again. Machines were shared, so ratios and processor seconds say
-more than seconds. The method `restarted` was measured under its earlier name, `auto`; which method `auto` chooses today
-stands under [which method](../how-to/choose-an-algorithm.md). Exploitability is in payoff units
+Written by `python -m benchmarks.summary` from the files in `benchmarks/results` that the last column names. A test
+keeps the page equal to the files, and `make bench` measures again. Machines were shared, so ratios and processor
+seconds say more than seconds. The method `restarted` was measured under its earlier name, `auto`; which method `auto`
+chooses today stands under [which method](../how-to/choose-an-algorithm.md). Exploitability is in payoff units
 ([definitions](../reference/definitions.md)).
 """
 UNMEASURED = """
