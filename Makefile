@@ -18,7 +18,8 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-NOT_ALL := peers.% demo real_model.demo faults.golden_runs device.gpu device.gpu_policies device.tpu_compile device.tpu_mpo
+NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_runs device.gpu device.gpu_policies \
+	device.newcomer device.tpu_compile device.tpu_mpo
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
 .PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs clean
@@ -59,6 +60,9 @@ lint: setup
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done
+	$(BIN)/python -m benchmarks.summary
+	$(BIN)/python -m benchmarks.picture
+	$(BIN)/python -m benchmarks.gallery
 
 bench-gpu: setup
 	$(PIP) --editable '.[cuda]'

@@ -1,9 +1,54 @@
 """Sphinx: the pages of this folder as HTML (`make docs`)."""
 
+from typing import Any
+
 project = "magnetic-mirror"
 author = "The magnetic-mirror authors"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"
 html_title = project
+default_role = "code"  # docstrings quote code in single backticks
+autodoc_typehints_format = "short"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True  # attributes are described once, in the docstring of their class
+python_maximum_signature_line_length = 80
+
+
+def as_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Docstrings set formulas off by indentation alone, where a `::` is needed, and `|A|` means no substitution."""
+    found: list[str] = []
+    literal = False
+    for before, line in zip(["", *lines], lines, strict=False):
+        if line and not line.startswith(" "):
+            literal = False
+        elif line.startswith("    ") and not before and not literal and not _section(found):
+            literal = True
+            found += ["::", ""]
+        found.append(line if literal else "`".join(_outside_code(line.split("`"))))
+    lines[:] = found
+
+
+def _outside_code(parts: list[str]) -> list[str]:
+    parts[::2] = [part.replace("|", "\\|") for part in parts[::2]]
+    return parts
+
+
+def _section(lines: list[str]) -> bool:
+    """Whether the text so far stands in a section such as `Args:`, whose entries are indented anyway."""
+    heads = [line for line in lines if line and not line.startswith(" ")]
+    return bool(heads) and heads[-1] in ("Args:", "Attributes:", "Returns:", "Raises:", "Yields:")
+
+
+def skip_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """Fields of a NamedTuple are described in its docstring, and not as aliases for numbers."""
+    return True if type(obj).__name__ == "_tuplegetter" else None
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", skip_fields)

@@ -1,9 +1,14 @@
 """The documentation runs: its Python, its commands, its links; and it knows every public name.
 
 On each page ```python blocks are executed in order in one namespace, ```console blocks by a shell, all in one empty
-folder. Output shown below a command must be printed by it, with `...` for any text.
+folder. Output shown below a command, or in an ```output block below Python, must be printed by it, with `...` for any
+text.
 """
 
+import ast
+import contextlib
+import importlib
+import io
 import json
 import os
 import re
@@ -15,6 +20,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from benchmarks.gallery import FIGURES, RUNS
+from docs import catalogue
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
 from tests.processes import QUICK_XLA
@@ -23,8 +30,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+AUTODOC = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
+TARGETS = {"setup", "demo", "check", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
 
 
 class Block(NamedTuple):
@@ -46,9 +55,20 @@ def executable(page: Path) -> bool:
     return any(block.language in ("python", "console") for block in blocks(page))
 
 
-def run_python(page: Path, block: Block, namespace: dict[str, object]) -> None:
+def run_python(page: Path, block: Block, namespace: dict[str, object]) -> str:
+    """What the block prints."""
     source = "\n" * (block.line - 1) + block.text  # so that a traceback names the page's own lines
-    exec(compile(source, str(page), "exec"), namespace)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, str(page), "exec"), namespace)
+    return printed.getvalue()
+
+
+def check_shown(shown: str, text: str, of: str) -> None:
+    """Every line shown is printed, `...` standing for any text."""
+    printed = [" ".join(line.split()) for line in text.splitlines()]
+    for line in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
+        pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
+        assert any(map(pattern.fullmatch, printed)), f"{of}\nexpected {line!r} in\n{text}"
 
 
 def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None:
@@ -63,10 +83,7 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
                 command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
             )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        printed = [" ".join(line.split()) for line in done.stdout.splitlines()]
-        for line in filter(None, (" ".join(line.split()) for line in shown.splitlines())):
-            pattern = re.compile(".*".join(map(re.escape, line.split("..."))))
-            assert any(map(pattern.fullmatch, printed)), f"{command}\nexpected {line!r} in\n{done.stdout}"
+        check_shown(shown, done.stdout, command)
 
 
 @pytest.fixture
@@ -87,9 +104,12 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "docs"}
+    printed = ""
     for block in blocks(page):
         if block.language == "python":
-            run_python(page, block, namespace)
+            printed = run_python(page, block, namespace)
+        elif block.language == "output":
+            check_shown(block.text, printed, f"{page}:{block.line}")
         elif block.language == "console":
             run_console(block, tmp_path, environment)
 
@@ -112,25 +132,77 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in map(slug, headings), f"{page.name} links to {link}"
 
 
+def below(page: Path) -> set[Path]:
+    """All pages that a page's table of contents leads to, and theirs."""
+    found: set[Path] = set()
+    for listed in TOCTREE.findall(page.read_text("utf-8")):
+        for name in filter(None, listed.splitlines()):
+            if not name.startswith(":"):
+                children = set(page.parent.glob(f"{name}.md")) - {page}
+                assert children, f"{page} lists {name}"
+                found |= children
+    return found.union(*map(below, found)) if found else found
+
+
 def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "index.md").read_text("utf-8")
-    for page in (ROOT / "docs").rglob("*.md"):
-        name = str(page.relative_to(ROOT / "docs").with_suffix(""))
-        assert name == "index" or f"\n{name}\n" in index, f"docs/index.md does not list {name}"
+    index = ROOT / "docs" / "index.md"
+    assert below(index) | {index} == set((ROOT / "docs").rglob("*.md"))
 
 
-def test_the_reference_lists_every_public_name() -> None:
+def documented() -> dict[str, str]:
+    """Public names -> the page of the reference that documents them."""
+    pages = (ROOT / "docs" / "reference" / f"{package}.md" for package in ("mmd", "games", "llm_bridge"))
+    return {name: page.name for page in pages for name in AUTODOC.findall(page.read_text("utf-8"))}
+
+
+def test_every_public_name_has_an_entry_in_the_reference() -> None:
+    """And every entry is a public name, or a member of a public module."""
     import games
     import llm_bridge
     import mmd
 
-    listed = set(
-        re.findall(r"`((?:mmd|games|llm_bridge)(?:\.\w+)+)`", (ROOT / "docs" / "reference.md").read_text("utf-8"))
-    )
     public = {f"{package.__name__}.{name}" for package in (mmd, games, llm_bridge) for name in package.__all__}
-    assert public <= listed
-    for name in listed - public:
-        __import__(name)
+    listed = documented()
+    assert public <= set(listed), f"docs/reference lists no {min(public - set(listed))}"
+    for name in set(listed) - public:
+        assert name.rpartition(".")[0] in public, name
+    for package in (mmd, games, llm_bridge):
+        for name in package.__all__:
+            assert listed[f"{package.__name__}.{name}"] == f"{package.__name__}.md"
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    """Read from the sources: nothing is imported."""
+    import llm_bridge
+    import mmd
+
+    for package in (mmd, llm_bridge):
+        for name, home in package._HOME.items():
+            file = ROOT.joinpath(*home.split("."))
+            file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+            tree = ast.parse(file.read_text("utf-8"))
+            defined = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+            texts = {node.name: ast.get_docstring(node) for node in defined if not _is_overload(node)}
+            assert name not in texts or texts[name], f"{home}.{name} has no docstring"
+
+
+def _is_overload(node: ast.FunctionDef | ast.ClassDef) -> bool:
+    return any(isinstance(mark, ast.Name) and mark.id == "overload" for mark in node.decorator_list)
+
+
+def test_further_modules_of_the_reference_are_there() -> None:
+    for page in ("mmd.md", "games.md"):
+        further = (ROOT / "docs" / "reference" / page).read_text("utf-8").partition("## Further modules")[2]
+        for name in re.findall(r"`((?:mmd|games)(?:\.\w+)+)`", further):
+            importlib.import_module(name)
+
+
+def test_the_catalogue_is_that_of_the_docstrings() -> None:
+    page = catalogue.page()
+    assert catalogue.PAGE.read_text("utf-8") == page
+    for name, text in catalogue.algorithm_docs().items():
+        assert f"\n### {name}\n" in page
+        assert catalogue.proven(text), f"{name} does not say what is proven of it"
 
 
 def test_one_version() -> None:
@@ -164,8 +236,12 @@ def test_the_methods_of_the_paper_stand_in_front(tmp_path: Path) -> None:
     run_python(ROOT / "README.md", first, namespace)
     run_directory.save(namespace["solution"], tmp_path / "first")
     assert load_result(tmp_path / "first")["algorithm"]["name"] in IN_FRONT
-    drawn = {"lotteries.svg": "lottery_study.json"}
-    assert {figure.name for figure in (ROOT / "docs" / "gallery").glob("*.svg")} == set(drawn)
-    for stored in drawn.values():
-        results = json.loads((ROOT / "benchmarks" / "results" / stored).read_text("utf-8"))["results"]
-        assert {result["algorithm"] for result in results} <= IN_FRONT
+    gallery = ROOT / "docs" / "gallery"
+    shown = (gallery / "index.md").read_text("utf-8")
+    own = {figure.name for figure in gallery.glob("*.svg")}
+    assert own == {"lotteries.svg", *(f"{name}.svg" for name in FIGURES)}
+    assert own <= set(re.findall(r"\]\(([\w-]+\.svg)\)", shown))
+    assert shown.count(".svg)") >= 10
+    assert {run.name for run in RUNS.values()} <= IN_FRONT
+    results = json.loads((ROOT / "benchmarks" / "results" / "lottery_study.json").read_text("utf-8"))["results"]
+    assert {result["algorithm"] for result in results} <= IN_FRONT

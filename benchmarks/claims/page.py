@@ -1,4 +1,4 @@
-"""docs/claims.md: what `benchmarks.claims.run` stored, as tables."""
+"""docs/benchmarks/claims.md: what `benchmarks.claims.run` stored, as tables."""
 
 from typing import Any
 

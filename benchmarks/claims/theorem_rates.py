@@ -7,8 +7,8 @@ admits, `eta = alpha / L^2`: KL(z*, z_k) to the regularised equilibrium z*, whic
 every iteration down to 1e-16 of the first. One game is one command, `mmd rate SPEC --alpha A`, and the page prints it.
 Beside the theorem's factor and that of the fitted line stands the factor of the linearised step: the squared modulus of
 the largest eigenvalue of the step's derivative at z*, by Arnoldi's iteration. Games given are measured anew and the
-others kept: benchmarks/results/theorem_rates.json. `--page` writes docs/theorem-rates.md and its figure from what is
-stored.
+others kept: benchmarks/results/theorem_rates.json. `--page` writes docs/benchmarks/theorem-rates.md and its figure
+from what is stored.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from mmd.host.drawing import COLORS, PLAIN, empty_figure, save_figure
 from mmd.measure import metrics
 from mmd.measure.figure import PAPER
 
-PAGE = RESULTS.parents[1] / "docs" / "theorem-rates.md"
+PAGE = RESULTS.parents[1] / "docs" / "benchmarks" / "theorem-rates.md"
 MATRICES = "benchmarks/claims/matrices"
 POINTS = 120  # of a curve that is stored
 SEED = 1  # of the starts: with the uniform one a symmetric game has nothing to do
@@ -66,8 +66,8 @@ axis:
 
     KL(z*, z_k)  <=  (1 + eta alpha)^-k  KL(z*, z_0)        for eta <= alpha / L^2
 
-is a theorem (Sokota et al. 2023, Theorem 3.4; [what is proven](theory.md)). Here `eta = alpha / L^2`, from a drawn
-start, on {kinds}. `z*` is found by other steps (`mmd.qre`) and KL is
+is a theorem (Sokota et al. 2023, Theorem 3.4; [what is proven](../explanation/theory.md)). Here `eta = alpha / L^2`,
+from a drawn start, on {kinds}. `z*` is found by other steps (`mmd.qre`) and KL is
 measured at every iteration. Of the original game's equilibrium nothing is proven, and nothing is said here. Not
 measured yet: {missing}.
 
@@ -171,7 +171,7 @@ def rows(stored: dict[str, Any]) -> list[list[str]]:
 
 
 def page(stored: dict[str, Any]) -> str:
-    """docs/theorem-rates.md."""
+    """docs/benchmarks/theorem-rates.md."""
     found = list(stored.values())
     ratios = [one["measured_over_proven_rate"] for one in found]
     counts = ((sum(one["kind"] == kind for one in found), words) for kind, words in KINDS)

@@ -12,7 +12,7 @@ falls in a move at a constant alpha, inner loops solved to 1e-6, beside that of 
 
 NashConv is measured every step on small trees and every tenth on large ones; a mark is counted where it was first
 measured. Games given are measured anew and the others kept: benchmarks/results/two_loops.json. `--page` writes
-docs/two-loops.md and its figure from what is stored.
+docs/benchmarks/two-loops.md and its figure from what is stored.
 """
 
 import argparse
@@ -63,14 +63,15 @@ KNOWN = (
 ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of sigma
 SMALL = 2_000  # sequences of a player
 ROWS = 100  # of a chunk
-PAGE = RESULTS.parents[1] / "docs" / "two-loops.md"
+PAGE = RESULTS.parents[1] / "docs" / "benchmarks" / "two-loops.md"
 UNIQUE = 1e-6
 LINE = 0.98  # R^2 of what is called a line here
 OPENING = """# The two loops of Magnetic Preference Optimization
 
 By `python -m benchmarks.claims.two_loops --page`, from `benchmarks/results/two_loops.json`. `mmd.MPO()` without a
 number, from the uniform policy, its *last* iterate: an inner loop of magnetic mirror descent with a magnet that stays,
-then the magnet moves to the iterate. What of it is proven stands in [theory](theory.md); this page is measured.
+then the magnet moves to the iterate. What of it is proven stands in
+[theory](../explanation/theory.md); this page is measured.
 
 Exploitability 1e-9, in payoff units, was reached on {reached} games, on {twice} of those where `anchored` reaches it in
 at most twice its gradient evaluations. Each run went on until then, or to a limit that the results file names.
@@ -504,7 +505,7 @@ def table(header: Sequence[str], lines: list[list[str]]) -> list[str]:
 
 
 def page(stored: dict[str, Any]) -> str:
-    """docs/two-loops.md."""
+    """docs/benchmarks/two-loops.md."""
     lines = OPENING.format(line=LINE, **shares(stored)).split("\n")
     for kind, title in (("tree", "Trees"), ("preference", "Preference games")):
         chosen = {spec: found for spec, found in stored["games"].items() if found["kind"] == kind}

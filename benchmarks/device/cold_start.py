@@ -15,7 +15,7 @@ them, or they are launched as well.
 games, with so many processor seconds at most; what it does not reach by then is "not reached".
 
 The tolerance is 1e-9 in payoff units, of matrices 1e-9 of the largest payoff. What has been measured is kept and not
-measured again: benchmarks/results/cold_start.json. `--page` writes docs/cold-start.md from it.
+measured again: benchmarks/results/cold_start.json. `--page` writes docs/benchmarks/cold-start.md from it.
 """
 
 import argparse
@@ -39,7 +39,7 @@ from benchmarks.claims import race, random_games
 from benchmarks.device import launch
 from benchmarks.report import RESULTS, environment, store
 
-NAME, PAGE = "cold_start", RESULTS.parents[1] / "docs" / "cold-start.md"
+NAME, PAGE = "cold_start", RESULTS.parents[1] / "docs" / "benchmarks" / "cold-start.md"
 LAUNCH = Path(__file__).with_name("launch.py")
 TOLERANCE = 1e-9
 TREES = tuple(spec for spec in race.GAMES if spec != "goofspiel:cards=6")

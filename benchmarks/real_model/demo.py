@@ -134,7 +134,7 @@ def finish(found: dict[str, Any], out: Path) -> None:
     print(f"\nwrote {out / 'report.json'}, report.md and report.png")
     if found["scale"] == 1:
         report.store("demo_llm", found)
-        (report.RESULTS.parents[1] / "docs" / "demo-llm.md").write_text(text, "utf-8")
+        (report.RESULTS.parents[1] / "docs" / "benchmarks" / "demo-llm.md").write_text(text, "utf-8")
 
 
 def total(found: dict[str, Any]) -> dict[str, float]:

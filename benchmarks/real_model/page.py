@@ -1,4 +1,4 @@
-"""docs/demo-llm.md, the figure and the printed summary: what `benchmarks.real_model.demo` stored, as tables."""
+"""docs/benchmarks/demo-llm.md, the figure and the printed summary: what `benchmarks.real_model.demo` stored."""
 
 import textwrap
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""docs/preference-optimization.md and its figures: what `benchmarks.truth.run` and `benchmarks.truth.styles` stored."""
+"""docs/benchmarks/preference-optimization.md and its figures: what `benchmarks.truth.run` and `.styles` stored."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.truth.settings import FIXED_MAGNET, FROZEN, METHODS, TUNING
 
-PAGE = Path(__file__).parents[2] / "docs" / "preference-optimization.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "preference-optimization.md"
 STYLES = {"plain": "tab:blue", "polite": "tab:orange", "loud": "tab:green"}
 COLLAPSED, FLOOR, REPLAY = 0.1, 0.005, "mpo replay"
 BARS = {"cycle": 0.02, "rand8": 0.015, "mixed8": 0.015}

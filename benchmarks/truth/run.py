@@ -2,7 +2,7 @@
 
     python -m benchmarks.truth.run [--mode sampled|exact|noise] [--only cycle/0 rand8/0] [--methods mpo ...]
     python -m benchmarks.truth.run --grid          everything, in an order that leaves whole tables behind
-    python -m benchmarks.truth.run --page          docs/preference-optimization.md and its figures
+    python -m benchmarks.truth.run --page          docs/benchmarks/preference-optimization.md and its figures
 
 Decoders of two layers, 25,000 weights, drawn far from uniform, are trained by MPO and by every baseline of the package,
 500 rounds of 64 responses a prompt (32,000 samples), or with exact expectations. All seeds of a setting are one

@@ -250,7 +250,7 @@ def _hint(row: _Row, index: int, body: Sequence[_Row]) -> str:
     """What a cell may be that should have been a number."""
     square = len(body) > 1 and 0 <= len(row.cells) - len(body) <= 1
     if square and all(other.cells[i - len(body)] == "" for i, other in enumerate(body)):
-        return " (shares or counts of comparisons have a format of their own, see docs/formats.md)"
+        return " (shares or counts of comparisons have a format of their own, see docs/reference/formats.md)"
     if row.cells[index] == "":
         return ""
     if 0 < index < len(row.cells) - 1 and _is_name(row.cells[0]):

@@ -18,9 +18,9 @@ costs an evaluation as well.
 
 Proven: z = z+ at the regularised equilibrium alone, whatever the step. With a constant `eta < 1 / L`, for L with
 |<x - x', A (y - y')>| <= L (D(x, x') + D(y, y')), the *last* iterate of the inner loop converges linearly to it:
-V_k = D(z*, z_k) / eta + <x* - x_k, A (y* - y_k)> falls by 1 / (1 + eta alpha / 2) a step or faster (docs/theory.md; a
-primal-dual step of Chambolle & Pock 2016, whose two terms are strongly convex relative to D). An exact solution brings
-the magnet closer, in that loop's D, to every equilibrium of the original game.
+V_k = D(z*, z_k) / eta + <x* - x_k, A (y* - y_k)> falls by 1 / (1 + eta alpha / 2) a step or faster
+(docs/explanation/theory.md; a primal-dual step of Chambolle & Pock 2016, whose two terms are strongly convex relative
+to D). An exact solution brings the magnet closer, in that loop's D, to every equilibrium of the original game.
 Measured: that steps which adapt converge as well, at about the rate of the theorem; that inexact solutions, a metric
 that changes from loop to loop and an alpha that adapts reach the equilibrium of the original game, and how fast
 (`benchmarks.claims.two_loops`). No rate is proven for the original game.

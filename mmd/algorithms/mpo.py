@@ -9,7 +9,7 @@ Alignment", ICLR 2025, sections 3 and 4. Of the two forms here a call without nu
 what is measured. Proven: with constant steps the *last* iterate of an inner loop converges linearly to the equilibrium
 of the *regularised* game, and an exact solution brings the magnet closer to every equilibrium of the *original* one.
 Measured: that steps which adapt, inexact solutions and a metric and an alpha that follow reach the equilibrium of the
-original game, and how fast: docs/two-loops.md, which names the games that it has not solved.
+original game, and how fast: docs/benchmarks/two-loops.md, which names the games that it has not solved.
 
 `MPO(eta=..., alpha=..., magnet=..., feedback=...)`, any of them, is `magnetic` step for step on matrix games, with
 feedback that may be noisy. As there eta is the step of the magnetic update, not of mirror descent. Proven: between two

@@ -186,7 +186,7 @@ def test_answers_in_pieces_are_those_drawn_at_once(small: Any, tmp_path: Path) -
 
 def test_the_page_is_that_of_the_stored_numbers() -> None:
     stored = json.loads((ROOT / "benchmarks" / "results" / "real_race.json").read_text("utf-8"))
-    assert (ROOT / "docs" / "race.md").read_text("utf-8") == page.page(stored)
+    assert (ROOT / "docs" / "benchmarks" / "race.md").read_text("utf-8") == page.page(stored)
 
 
 N = 10  # prompts of a race that is made up

@@ -74,7 +74,7 @@ def test_unigram_perplexity_of_uniform_tokens() -> None:
 
 def test_the_page_is_that_of_the_stored_numbers() -> None:
     stored = json.loads(RESULT.read_text("utf-8"))
-    assert (ROOT / "docs" / "demo-llm.md").read_text("utf-8") == demo_llm_page.page(stored)
+    assert (ROOT / "docs" / "benchmarks" / "demo-llm.md").read_text("utf-8") == demo_llm_page.page(stored)
     assert set(demo_llm_page.STAGES) == {stage.__name__ for stage in STAGES}
 
 

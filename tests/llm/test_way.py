@@ -1,4 +1,4 @@
-"""The way of one prompt to its gradient is as short as `docs/way-of-a-prompt.md` says."""
+"""The way of one prompt to its gradient is as short as `docs/explanation/way-of-a-prompt.md` says."""
 
 import ast
 import re
@@ -16,7 +16,7 @@ from tests.llm.games import PROMPTS, SIZES, SumJudge, policy
 from tests.llm.test_baselines import Recorder
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "way-of-a-prompt.md"
+PAGE = ROOT / "docs" / "explanation" / "way-of-a-prompt.md"
 SOURCES = (ROOT / "llm_bridge", ROOT / "mmd")
 
 

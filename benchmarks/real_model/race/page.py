@@ -1,4 +1,4 @@
-"""docs/race.md and its figure: what `benchmarks.real_model.race` stored, as sentences and tables.
+"""docs/benchmarks/race.md and its figure: what `benchmarks.real_model.race` stored, as sentences and tables.
 
 What is not finished is said to be so; a bar is called reached only where everything that it speaks of is there.
 """

@@ -127,9 +127,9 @@ def _read(
 ) -> tuple[Float[Array, " B"], Float[Array, " B"], Float[Array, "B D"]]:
     """Mean log-probabilities at temperature 1, sums at the other one, and mean activations, of the last tokens."""
 
-    def both(logs: tuple[Array], targets: Array) -> tuple[Array, Array]:
-        tempered = jax.nn.log_softmax(logs[0] / temperature)
-        return scoring.at(logs[0], targets), scoring.at(tempered, targets)
+    def both(vocabulary: scoring.Vocabulary, logs: tuple[Array], targets: Array) -> tuple[Array, Array]:
+        tempered = vocabulary.log_softmax(logs[0] / temperature)
+        return vocabulary.at(logs[0], targets), vocabulary.at(tempered, targets)
 
     hidden = scoring.activations(decoder, weights, (tokens, mask), answers, group)
     targets, own = tokens[:, -answers:], mask[:, -answers:]
