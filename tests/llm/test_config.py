@@ -15,7 +15,8 @@ from tests.llm.cases import CASES, FAMILIES, LLAMA3, LONG, F, S, config_of
 def test_configurations_are_understood_as_transformers_writes_them(family: str) -> None:
     written = transformers.AutoConfig.for_model(family).to_dict()
     architecture = architecture_of(written, family)
-    assert architecture.n_layers == written.get("num_hidden_layers", written.get("n_layer"))
+    of_text = written.get("text_config", written)
+    assert architecture.n_layers == of_text.get("num_hidden_layers", of_text.get("n_layer"))
 
 
 @pytest.mark.parametrize("case", CASES)
