@@ -60,15 +60,17 @@ def empty_figure(**arguments: Any) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> None:
-    """Write a figure, whole, in the format that its name says.
+    """Write a figure, whole, in the format that its name says; the same figure gives the same SVG, without a date.
 
     Raises:
         OutputError: it cannot be written.
     """
     from matplotlib import rc_context
 
+    kind = Path(path).suffix[1:].lower()
+    dated = {"metadata": {"Date": None}} if kind == "svg" else {}
     try:
-        with replacing(path) as part, rc_context(PLAIN):
-            figure.savefig(part, dpi=dpi, format=Path(path).suffix[1:].lower())
+        with replacing(path) as part, rc_context(PLAIN | {"svg.hashsalt": "magnetic-mirror"}):
+            figure.savefig(part, dpi=dpi, format=kind, **dated)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None

@@ -32,7 +32,8 @@ def page(found: Found) -> str:
         "",
         *paragraph(
             "Written by `python -m benchmarks.real_model.race` from `benchmarks/results/real_race.json`; a test keeps",
-            "the two equal. SmolLM2-135M-Instruct, adapters of rank 8, real prompts; every method has the same samples.",
+            "the two equal. SmolLM2-135M-Instruct, adapters of rank 8, real prompts.",
+            "Every method has the same samples.",
             "Nash-MD and EGPO compare one half of a group with the other, the rest all pairs of a group.",
             "Populations, prompts, settings and seeds are those of `benchmarks/real_model/race/plan.py`, committed",
             "before the first run. After one run (MPO, rate 0.001, which hardly moved) rates, alphas and refreshes",
