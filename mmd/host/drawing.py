@@ -68,7 +68,7 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> Non
     from matplotlib import rc_context
 
     kind = Path(path).suffix[1:].lower()
-    dated = {"metadata": {"Date": None}} if kind == "svg" else {}
+    dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
     try:
         with replacing(path) as part, rc_context(PLAIN | {"svg.hashsalt": "magnetic-mirror"}):
             figure.savefig(part, dpi=dpi, format=kind, **dated)
