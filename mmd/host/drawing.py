@@ -70,7 +70,7 @@ def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> Non
     kind = Path(path).suffix[1:].lower()
     dated: dict[str, Any] = {"metadata": {"Date": None}} if kind == "svg" else {}
     try:
-        with replacing(path) as part, rc_context(PLAIN | {"svg.hashsalt": "magnetic-mirror"}):
+        with replacing(path) as part, rc_context({**PLAIN, "svg.hashsalt": "magnetic-mirror"}):
             figure.savefig(part, dpi=dpi, format=kind, **dated)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from None

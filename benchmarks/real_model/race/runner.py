@@ -3,11 +3,11 @@
     taskset -c 1 python -m benchmarks.real_model.race --minutes 45 [--folder FOLDER] [--model MODEL] [--data DATA]
 
 What is done stays in FOLDER, each run in a folder of its own; a piece goes on where the one before was stopped or
-killed, with the same numbers bit for bit. benchmarks/results/real_race.json and docs/benchmarks/race.md are
-written after each run and at the end of a piece; `--store` writes nothing else. Several pieces may
-run beside each other, one on each core: none takes a run that another one works on. MODEL is a folder of SmolLM2-135M-Instruct, as `mpo import gguf`
-writes it. DATA is the folder that has `prompts` and `text`. On one core, by `taskset`, the numbers do not depend on how
-many the machine has.
+killed, with the same numbers bit for bit. benchmarks/results/real_race.json and docs/benchmarks/race.md are written
+after each run and at the end of a piece; `--store` writes nothing else. Several pieces may run beside each other, one
+on each core: none takes a run that another one works on. MODEL is a folder of SmolLM2-135M-Instruct, as `mpo import
+gguf` writes it. DATA is the folder that has `prompts` and `text`. On one core, by `taskset`, the numbers do not
+depend on how many the machine has.
 
 The order of work: all settings on the tuning population; the cyclic population; the natural one; the human one, after
 its judges are trained; adversaries against every policy of the cyclic population.
