@@ -78,6 +78,7 @@ def _with_commas(path: Path, text: str) -> Table:
         hint = ""
         if likely := _likely(text):
             hint = f"; if {SEPARATORS[likely[0]]} separate the cells, say so in a first line {_declaration(likely[0])}"
+            hint += ", and write decimals with a point, as 0.5" if _decimal_commas(text) else ""
         elif _fits_spaces(text):
             hint = "; if spaces separate the cells, put commas in their place"
         raise GameFormatError(path, error.line, error.column, f"{error.sentence}{hint}") from None
@@ -213,7 +214,9 @@ class _Reader:
             sentence = f"expected a name as in the rest of the row, got {_shown(header.texts[index + 1])}"
             raise GameFormatError(self.path, header.line, index + 2, sentence)
         if has_header and not isinstance(corner, str):
-            sentence = f"expected a name as in the rest of the row, got {_shown(header.texts[0])}"
+            place = next(i for i, cell in enumerate(others) if _is_name(cell)) + 1
+            name = f"{_shown(header.texts[place])} in column {place + 1}"
+            sentence = f"expected names only or numbers only in a row, got {_shown(header.texts[0])} beside {name}"
             raise GameFormatError(self.path, header.line, 1, sentence)
         if not has_header or named or corner != "":
             return

@@ -1,5 +1,6 @@
 """What the `mmd` command prints: results as lines of text."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def solution_lines(solution: Solution) -> list[str]:
     gap = solution.regularized_gap
     rows = [
         ("status", solution.status.value),
-        ("value", f"{solution.value:.12g}"),
+        ("value", _resolved(solution.value, max(solution.exploitability, solution.tolerance))),
         ("exploitability", f"{solution.exploitability:.3e} (tolerance {solution.tolerance:.3e})"),
         ("NashConv", f"{solution.nash_conv:.3e}"),
         *([] if gap is None else [("regularized gap", f"{gap:.3e}")]),
@@ -39,13 +40,20 @@ def certificate_lines(game: Game, certificate: Certificate) -> list[str]:
     """The certificate of a policy."""
     row, column = certificate.best_response_gains
     rows = [
-        ("value", f"{certificate.value:.12g}"),
+        ("value", _resolved(certificate.value, max(certificate.exploitability, certificate.default_tolerance))),
         ("exploitability", f"{certificate.exploitability:.6e}"),
         ("NashConv", f"{certificate.nash_conv:.6e}"),
         ("best-response gain, row", f"{row:.6e}"),
         ("best-response gain, column", f"{column:.6e}"),
     ]
     return [game.name, *_aligned(rows)]
+
+
+def _resolved(value: float, error: float) -> str:
+    """Twelve digits of a value, or as many as its error leaves, where a large constant takes the first ones."""
+    told_apart = abs(value) / error if 0 < error < math.inf else 0.0
+    digits = math.ceil(math.log10(told_apart)) + 1 if 0 < told_apart < math.inf else 0
+    return f"{value:.{min(max(digits, 12), 17)}g}"
 
 
 def comparison_lines(solutions: Mapping[str, Solution]) -> list[str]:

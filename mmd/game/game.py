@@ -142,7 +142,7 @@ class Game:
         bordered[1:, 1:] = payoffs - constant
         described = Description(
             name=name,
-            payoff_range=float(payoffs.max() - payoffs.min()),
+            payoff_range=float(payoffs.max()) - float(payoffs.min()),
             offset=offset + constant,
             labels=(PlayerLabels(("row",), (tuple(labels[0]),)), PlayerLabels(("column",), (tuple(labels[1]),))),
             symmetric=symmetric,

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+import mmd
 from games import load
 from games.readers.files import GameFormatError
 from tests.games import plain
@@ -387,8 +388,9 @@ BAD_CSV = [
     ("5/2020,1\n1,1\n", 1, 1, "a date or a time"),
     (",a,b\n0,1,-1\n1,-1,1\n", 2, 1, "expected a name, as the cell above the first column is empty, got '0'"),
     (",a,b\na,1,-1\n,-1,1\n", 3, 1, "expected a name, as the cell above the first column is empty, got an empty cell"),
-    ("5,a,b\nx,2,3\n", 1, 1, "expected a name as in the rest of the row, got '5'"),
-    ("5,a,b\n1,2,3\n", 1, 1, "expected a name as in the rest of the row, got '5'"),
+    ("5,a,b\nx,2,3\n", 1, 1, "expected names only or numbers only in a row, got '5' beside 'a' in column 2"),
+    ("5,a,b\n1,2,3\n", 1, 1, "expected names only or numbers only in a row, got '5' beside 'a' in column 2"),
+    ("1,abc\n3,4\n", 1, 1, "expected names only or numbers only in a row, got '1' beside 'abc' in column 2"),
     ("$1,$2\n3,1\n", 1, 1, "got '$1', an amount of money"),
     ('"0,5","0,2"\n1,2\n0,3\n', 1, 1, "got '0,5', a number with a comma"),
     ("1,#DIV/0!\n-1,1\n", 1, 2, "got '#DIV/0!', an error value"),
@@ -401,7 +403,7 @@ BAD_CSV = [
     ("rock,Inf\n1,2\n", 1, 2, "expected a finite number, got 'Inf'"),
     (",a,b\na,,7\nb,3,\n", 2, 2, "got an empty cell (shares or counts of comparisons have a format of their own"),
     ("winner,loser,n\na,b,7\nb,a,3\n", 2, 2, "comparisons have a first row that says so, such as a,b,wins_a,wins_b)"),
-    ("0,5;0,2\n1,5;2,5\n", 1, 2, "got '5;0' (a name has a letter in it); if semicolons separate the cells"),
+    ("0,5;0,2\n1,5;2,5\n", 1, 2, "say so in a first line sep=;, and write decimals with a point, as 0.5"),
     ("1 2\n3 4\n", 1, 1, "if spaces separate the cells, put commas in their place"),
     ("sep=;\n1;2\n3;x\n", 3, 2, "got 'x'"),
     ("sep=;\n0,5;1\n", 2, 1, "got '0,5', a number with a comma"),
@@ -417,6 +419,12 @@ def test_bad_csv_is_refused_with_its_place(tmp_path, content, line, column, mess
     error = refused(tmp_path / "a.csv", content)
     assert (error.line, error.column) == (line, column)
     assert message in error.sentence
+
+
+def test_a_range_that_float64_cannot_hold_is_refused_without_a_warning(tmp_path) -> None:
+    (tmp_path / "a.csv").write_text("1e308,-1e308\n-1e308,1e308\n")
+    with pytest.raises(mmd.GameError, match="whose range float64 can hold: scale them down"):
+        mmd.solve(load(str(tmp_path / "a.csv")))
 
 
 PENNIES, NUMBERS = [[1, -1], [-1, 1]], (("0", "1"), ("0", "1"))
