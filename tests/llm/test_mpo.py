@@ -218,8 +218,6 @@ def test_with_adapters_the_base_is_there_once_and_stays() -> None:
     small = sum(array.nbytes for array in jax.tree.leaves(state) if array.ndim < 2)
     # adapters: given, trained, magnet, start, two moments, exported
     assert base + 7 * adapter <= sum(held.values()) <= base + 7 * adapter + small
-    with pytest.raises(bridge.BridgeError, match=r"mmd\.Refresh"):
-        method().init(adapted, KEY)
 
 
 def _same_buffer(one: jax.Array, other: jax.Array) -> bool:
