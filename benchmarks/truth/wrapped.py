@@ -126,7 +126,11 @@ def course(kind: str, rounds: int) -> dict[str, Any]:
         print(kind, "taught", start.round(3), f"{time.process_time() - began:.0f} s", flush=True)
         found = styles.course(styles.methods(rounds)["mpo"], policy, asked, rounds)
     seconds = round(time.process_time() - began)
-    return {"module": str(policy).partition(", from ")[0], "start": start, "gaps": [styles.gap(f) for f in found["exported"]]} | {
+    return {
+        "module": str(policy).partition(", from ")[0],
+        "start": start,
+        "gaps": [styles.gap(f) for f in found["exported"]],
+    } | {
         "round": found["round"],
         "exported": found["exported"],
         "cpu_seconds": seconds,
