@@ -105,7 +105,7 @@ class Decoder(Network):
         return replace(self, compute=replace(self.compute, dtype=precision))
 
     def placed(self, names: Iterable[str], mesh: Mesh | None) -> tuple["Decoder", dict[str, NamedSharding]]:
-        """See `Network`; where weights lie is the table of `llm_bridge.model.sharding`."""
+        """The same on another mesh, and where each weight lies there: by the table of `llm_bridge.model.sharding`."""
         mesh = sharding.as_mesh(mesh)
         sharding.check(self.architecture, mesh)
         return replace(self, mesh=mesh), {name: sharding.named(self.architecture, name, mesh) for name in names}

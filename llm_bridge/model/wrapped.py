@@ -216,7 +216,7 @@ class Wrapped(Network):
         return self
 
     def placed(self, names: Iterable[str], mesh: Mesh | None) -> tuple["Wrapped", dict[str, NamedSharding]]:
-        """See `Network`; where weights lie is what the module's metadata says."""
+        """The same on another mesh, and where each weight lies there: as the module's metadata says."""
         mesh = automatic(mesh)
         rules, wanted = dict(self.rules), set(names)
         found, problems = {}, []

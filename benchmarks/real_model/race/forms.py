@@ -54,7 +54,7 @@ class Camp:
         return " > ".join(FORMS[form] for form in self.ranking)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
-        """See `llm_bridge.judges`; 1/2 for the same form."""
+        """P(a is preferred to b), [n]; 1/2 for the same form."""
         places = np.array([[self.ranking.index(form_of(answer)) for answer in part] for part in (a, b)])
         return 0.5 + 0.5 * np.sign(places[1] - places[0])
 

@@ -82,7 +82,7 @@ class HumanJudge:
         return self.head.shown(np.stack([read.thought for read in self.reader(prompts, answers)]))
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
-        """See `llm_bridge.judges`."""
+        """P(a is preferred to b), [n]."""
         first, second = np.split(self.shown([*prompts, *prompts], [*a, *b]), 2)
         return preference(first, second)
 

@@ -46,7 +46,7 @@ class Criterion:
     score: Callable[[str, str], float]
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
-        """See `llm_bridge.judges`; 1/2 for equal numbers."""
+        """P(a is preferred to b), [n]; 1/2 for equal numbers."""
         both = [[self.score(x, one) for x, one in zip(prompts, part, strict=True)] for part in (a, b)]
         return 0.5 + 0.5 * np.sign(np.array(both[0]) - np.array(both[1]))
 

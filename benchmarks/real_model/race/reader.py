@@ -161,7 +161,7 @@ class Fluency:
     reader: Reader
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> Float[np.ndarray, " n"]:
-        """See `llm_bridge.judges`; 1/2 where both are or neither is."""
+        """P(a is preferred to b), [n]; 1/2 where both are or neither is."""
         both = np.array([is_fluent(read) for read in self.reader([*prompts, *prompts], [*a, *b])], np.float64)
         first, second = np.split(both, 2)
         return 0.5 + 0.5 * (first - second)

@@ -214,7 +214,7 @@ class Known:
         self.whole: Any = self if self._human else populations.population(population, self._reader)
 
     def __call__(self, prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> np.ndarray:
-        """See `llm_bridge.judges`."""
+        """P(a is preferred to b), [n]."""
         if not self._human:
             return self.whole(prompts, a, b)
         sides = [np.array([self._shown[one] for one in zip(prompts, part, strict=True)]) for part in (a, b)]

@@ -210,10 +210,10 @@ def tasks(race: Race) -> Iterator[tuple[str, Task | None]]:
             yield f"adversaries of {run.name}", partial(race.exploit, run) if is_done(place, run) else None
 
 
-def work(race: Race) -> None:
+def work(race: Race) -> set[str]:
     """Do one task after another, each of them in one process alone, until all are done or it is late.
 
-    A task that fails is told with its error, and left to another piece.
+    A task that fails is told with its error, and left to another piece; the names of such tasks are returned.
     """
     failed: set[str] = set()
     while not race.late():
@@ -233,8 +233,9 @@ def work(race: Race) -> None:
                 break
         else:
             if not waits:
-                return
+                return failed
             time.sleep(WAIT)
+    return failed
 
 
 def _taken(stack: ExitStack, folder: Path) -> bool:
@@ -284,7 +285,7 @@ def store(place: Path) -> None:
 
 
 def main(words: list[str] | None = None) -> int:
-    """A piece; 0 when it is over, 2 where something is missing."""
+    """A piece; 0 when it is over, 1 where a task of it failed, 2 where something is missing."""
     parser = argparse.ArgumentParser(prog="race", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=45.0, help="of this piece")
     parser.add_argument("--folder", type=Path, default=Path("runs/real_race"), help="where what is done stays")
@@ -302,6 +303,6 @@ def main(words: list[str] | None = None) -> int:
     chosen.folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str((chosen.folder / "compiled").absolute()))
     race = Race(chosen.folder, chosen.model, chosen.data, time.monotonic() + 60 * chosen.minutes)
-    work(race)
+    failed = work(race)
     store(race.place)
-    return 0
+    return int(bool(failed))

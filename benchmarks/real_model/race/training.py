@@ -145,7 +145,7 @@ class Listener:
         self._late, self._say, self._began = late, say, time.process_time()
 
     def __call__(self, state: TrainState, metrics: dict[str, float]) -> bool:
-        """See the class."""
+        """Log a round, save if that is due; whether to stop."""
         number = int(state.round)
         row = {"round": number, **metrics, **self._heard()}
         took = time.process_time() - self._began
