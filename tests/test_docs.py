@@ -33,7 +33,20 @@ FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AUTODOC = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = set("setup demo check test lint bench peers bench-peers parity docs release-check clean".split())
+TARGETS = {
+    "setup",
+    "demo",
+    "check",
+    "test",
+    "lint",
+    "bench",
+    "peers",
+    "bench-peers",
+    "parity",
+    "docs",
+    "release-check",
+    "clean",
+}
 
 
 class Block(NamedTuple):
