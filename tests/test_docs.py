@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks.gallery import FIGURES, RUNS
-from docs import catalogue
+from docs import catalogue, sentences
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
 from tests.processes import QUICK_XLA
@@ -33,7 +33,20 @@ FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AUTODOC = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "check", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
+TARGETS = {
+    "setup",
+    "demo",
+    "check",
+    "test",
+    "lint",
+    "bench",
+    "peers",
+    "bench-peers",
+    "parity",
+    "docs",
+    "release-check",
+    "clean",
+}
 
 
 class Block(NamedTuple):
@@ -112,6 +125,10 @@ def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monk
             check_shown(block.text, printed, f"{page}:{block.line}")
         elif block.language == "console":
             run_console(block, tmp_path, environment)
+
+
+def test_sentences_are_short() -> None:
+    assert not [f"{name_of(one.page)}:{one.line}: {one.text}" for one in sentences.long_ones()]
 
 
 def slug(heading: str) -> str:

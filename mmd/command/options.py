@@ -1,5 +1,7 @@
 """The `mmd` command: what can be typed, one dataclass a subcommand. Imports nothing heavy."""
 
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -7,6 +9,10 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from mmd.host.command_line import UsageError as UsageError
+from mmd.host.help import Program
+
+MAGNETS = ("fixed", "refresh", "moving", "halpern")
+NAMED = re.compile(r'^    name: ClassVar\[str\] = "(.+)"$', re.MULTILINE)
 
 Spec = Annotated[Positional[str], arg(metavar="SPEC")]
 
@@ -257,4 +263,26 @@ Command = (
     | Annotated[Report, subcommand(name="report")]
     | Annotated[Games, subcommand(name="games")]
     | Annotated[Env, subcommand(name="env")]
+)
+
+
+def algorithms() -> list[str]:
+    """Names of all algorithms, sorted, read from their files: importing them takes a second."""
+    files = (Path(__file__).parents[1] / "algorithms").glob("[!_]*.py")
+    return sorted(found[1] for file in files if (found := NAMED.search(file.read_text("utf-8"))))
+
+
+def _names() -> Mapping[str, Sequence[str]]:
+    return {"algorithms (--algorithm)": algorithms(), "magnets (--magnet)": MAGNETS}
+
+
+PROGRAM = Program(
+    "mmd",
+    "Certified Nash equilibria of two-player zero-sum games: matrices, game trees, tables of preferences.",
+    {
+        "solve and check": ("solve", "verify", "games"),
+        "compare and study": ("compare", "lab", "qre", "rate", "bootstrap"),
+        "show": ("plot", "report", "env"),
+    },
+    _names,
 )
