@@ -27,5 +27,5 @@ def test_a_wrong_result_is_refused() -> None:
     def half(x: Float[Array, " n"]) -> Float[Array, " n"]:
         return x[: len(x) // 2]
 
-    with pytest.raises(TypeCheckError, match="return value of .*half"):
+    with pytest.raises(TypeCheckError, match=r"return value of .*half"):
         half(POLICY)
