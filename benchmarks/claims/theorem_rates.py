@@ -119,8 +119,7 @@ def linearized_factor(game: mmd.Game, algorithm: Any, star: Policy) -> float:
         if n <= 30:
             values = np.linalg.eigvals(np.stack([np.asarray(push(jnp.asarray(e))) for e in np.eye(n)], axis=1))
         else:
-            matvec = {"matvec": lambda d: np.asarray(push(jnp.asarray(d.ravel())))}
-            operator: Any = LinearOperator((n, n), dtype=float, **matvec)  # pyright: ignore[reportCallIssue]
+            operator = LinearOperator((n, n), dtype=float, matvec=lambda d: np.asarray(push(jnp.asarray(d.ravel()))))
             values = eigs(operator, k=4, v0=start, return_eigenvectors=False)
     return float(np.abs(values).max() ** 2)
 
