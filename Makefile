@@ -2,7 +2,7 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
-#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright   make quick   quick tests
+#   make check   ruff, pyrefly and the quick tests, in two minutes   make lint   ruff and pyrefly   make quick   quick tests
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
@@ -57,7 +57,7 @@ quick: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyrefly check
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done

@@ -127,7 +127,7 @@ _HOME = {
     "solve": "mmd.solving.solver",
     "Treeplex": "mmd.game.treeplex",
 }
-__all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted([*_MODULES, *_HOME])  # pyrefly: ignore[unresolvable-dunder-all]
 
 
 def __getattr__(name: str) -> Any:

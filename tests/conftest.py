@@ -26,7 +26,10 @@ import jax
 import numpy as np
 import pytest
 
+from tests.shapes import checked
 from tests.slow import Slow
+
+assert checked  # `--jaxtyping-packages` names it, so it is there before the packages are imported
 
 
 def processor() -> str:

@@ -169,7 +169,7 @@ class PolicyGradient(Objective):
     """
 
     credit: bool = False
-    proximal: bool = False
+    proximal: bool = False  # pyrefly: ignore[bad-override] - read only, as the class is frozen
     magnet: ClassVar[str | None] = "whole"
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:

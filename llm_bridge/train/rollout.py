@@ -222,4 +222,4 @@ def _rows(prompts: Sequence[Sequence[int]], found: Generation, pad_token: int) -
         row[i, before - len(prompt) : before], real[i, before - len(prompt) : before] = prompt, True
     row[:, before:], real[:, before:] = tokens[:, :after], mask[:, :after]
     response[:, before:], scores[:, before:] = mask[:, :after], log_probs[:, :after]
-    return Samples(row, real, response, scores, answers=after)  # pyright: ignore[reportArgumentType]
+    return Samples(row, real, response, scores, answers=after)  # pyrefly: ignore[bad-argument-type]

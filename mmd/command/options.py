@@ -205,7 +205,8 @@ class Bootstrap:
     seed: int = 0
     """Of the draws."""
     maximal_entropy: bool = False
-    """Report the equilibrium of maximal entropy, not just any one where it is not unique."""
+    """Report the probabilities of the equilibrium of maximal entropy, not of just any one where it is not unique. The
+    intervals are of whatever equilibria the drawn tables have."""
     out: Annotated[Path | None, _optional("FILE", "not written")] = None
     """Write the table as .csv."""
     quiet: bool = False

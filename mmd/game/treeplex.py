@@ -160,7 +160,7 @@ class Treeplex:
             start, stop = level[0].sequences.start, level[-1].sequences.stop
             q = leaves[start:stop] if child_values is None else leaves[start:stop] + child_values
             above = self._level_start(level[0].level - 1)
-            child_values = jnp.zeros(start - above, leaves.dtype)
+            values = jnp.zeros(start - above, leaves.dtype)
             for group in reversed(level):
                 value, output = self.by_rows(
                     rule,
@@ -168,9 +168,10 @@ class Treeplex:
                     *(a[group.infosets] for a in infoset),
                     *(self._rows(a, group, 0, 0.0) for a in sequence),
                 )
-                child_values = child_values.at[self.parent[group.infosets] - above].add(value)
+                values = values.at[self.parent[group.infosets] - above].add(value)
                 per_sequence = output.ndim > 1
                 outputs.append(self._flat(output, group) if per_sequence else output)
+            child_values = values
         root = leaves[0] if child_values is None else leaves[0] + child_values[0]
         if per_sequence:
             outputs.append(jnp.zeros(1, leaves.dtype))

@@ -447,5 +447,5 @@ def _best_response(treeplex: Treeplex, gradients: Any) -> tuple[Any, Any]:
     for infosets, sequences in reversed(list(_levels(treeplex))):
         best = np.maximum.reduceat(values[..., sequences], first[infosets] - sequences.start, axis=-1)
         regrets[..., sequences] = values[..., sequences] - np.repeat(best, n_actions[infosets], axis=-1)
-        np.add.at(values, (..., parent[infosets]), best)  # pyright: ignore[reportArgumentType]
+        np.add.at(values, (..., parent[infosets]), best)  # pyrefly: ignore[bad-argument-type]
     return values[..., 0], regrets

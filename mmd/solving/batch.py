@@ -84,15 +84,15 @@ def solve_many(
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
     if isinstance(games, Game | str | os.PathLike) or getattr(games, "ndim", 3) != 3:
         raise GameError("expected a sequence of games, got one: put it in a list")
-    games = [as_game(game) if isinstance(game, str | os.PathLike) else game for game in games]
-    matrices = [_matrix(game, place) for place, game in enumerate(games)]
+    found = [as_game(game) if isinstance(game, str | os.PathLike) else game for game in games]
+    matrices = [_matrix(game, place) for place, game in enumerate(found)]
     if not matrices:
         raise GameError("expected at least one game, got none")
     if tolerance is not None and not tolerance >= 0:
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     seconds = {"compile": 0.0, "solve": 0.0}
     choose = algorithm is None or type(algorithm) is Auto
-    algorithms, groups, multiple = _planned(None if choose else algorithm, games, matrices)
+    algorithms, groups, multiple = _planned(None if choose else algorithm, found, matrices)
     runs = [_Run([matrices[i] for i in group], multiple, tolerance) for group in groups]
     with jax.enable_x64(True):
         try:
@@ -104,11 +104,11 @@ def solve_many(
             for run in runs:
                 run.interrupt()
     return Solutions(
-        games=games,
+        games=found,
         algorithm=_description(algorithms if any(run.iterated for run in runs) else [Interior()]),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
-        values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in games],
+        values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in found],
         nash_conv=_joined(groups, [run.nash_conv for run in runs]),
         statuses=[STATUSES[i] for i in _joined(groups, [run.statuses for run in runs])],
         iterates=[ITERATES[i] for i in _joined(groups, [run.iterates for run in runs])],
