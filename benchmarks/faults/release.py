@@ -255,7 +255,8 @@ def main() -> int:
             built = build(Path(name))
             wheel, model = facts(built), prepared(Path(name) / "tiny")
             for case in [f"{version} {libraries}" for version in asked.pythons for libraries in asked.libraries]:
-                tried[case] = measure(*case.split(), built, model, tests=asked.tests)
+                version, libraries = case.split()
+                tried[case] = measure(version, libraries, built, model, tests=asked.tests)
                 print(case, json.dumps(tried[case]), flush=True)
                 report.store("release", {"environment": report.environment(), "wheel": wheel, "environments": tried})
         except Failed as error:
