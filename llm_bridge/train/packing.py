@@ -4,15 +4,15 @@ Where most answers are short and a few are long, rows as long as the longest are
 rows go through the model first, a few at a time, and shorter ones in tiles of more rows and fewer columns:
 
     answers   |||||||||||||||||            2 rows of 2048 columns
-              ||||||||                     4 of 1024
-              ||||                         8 of 512, and so on
+              ||||||||||                   3 of 1248
+              ||||||                       5 of 768, and so on
 
 All shapes are in one program, chosen once a run; how many tiles of which shape a round has is no part of it. Answers
 of a group are apart then, so their prompt is read before, once for all tiles, and its gradient is added up over them.
 A tile reaches back over rows that were in the tile before where there are too few left; these count once.
 
 Every share of the rows on a mesh has tiles of its own, at the same time and of the same shape, so a share waits for
-the longest row of all. The loss, its gradient and all metrics are those of `Learner`, sums taken in another order.
+the longest row of all; groups are dealt to the shares so that each has some with long answers. The loss, its gradient and all metrics are those of `Learner`, sums taken in another order.
 
 Letters: as in `llm_bridge.train.arena`; S shares that rows are divided among; b rows of a share, of one part; K parts
 of a round; Q most tiles of a part; P columns of prompts, R of answers.
@@ -36,9 +36,11 @@ from llm_bridge.train.arena import Samples
 from llm_bridge.train.learning import LARGEST, UNKNOWN, Evaluated, Learner, Once, RoundRows, added, sums
 from llm_bridge.train.objective import Judged, Numbers
 
-TILE = 4096  # tokens of answers on a share: enough to multiply with while the next layer's weights arrive
-FEWEST, MOST_SHAPES = 64, 5  # columns of the narrowest tile, and how many widths there are
-WORTH = 4  # tiles of the longest rows: with fewer there is little to sort
+LEAST, MOST = 2048, 4096  # tokens of answers in a tile: enough to multiply with while the next layer's weights arrive
+PORTIONS = 64  # of a share's rows, as far as that leaves so many tokens: with fewer the last ones are padding
+NARROWER, MULTIPLE = 0.6, 32  # each width of the one before, and what widths are multiples of
+FEWEST, MOST_SHAPES = 64, 6  # columns of the narrowest tile, and how many widths there are
+WORTH = 8  # tiles of the longest rows: with fewer there is little to sort
 
 
 def shapes_of(n_rows: int, longest: int) -> tuple[tuple[int, int], ...]:
@@ -48,12 +50,26 @@ def shapes_of(n_rows: int, longest: int) -> tuple[tuple[int, int], ...]:
         n_rows: of a part, on a share.
         longest: columns of the longest answer that may come.
     """
-    at_once, widths = max(1, TILE // longest), [longest]
-    while len(widths) < MOST_SHAPES and widths[-1] // 2 >= FEWEST:
-        widths.append(-(-widths[-1] // 2))
-    if n_rows < WORTH * at_once or len(widths) < 3:
+    at_once, widths = max(1, -(-LEAST // longest), min(MOST // longest, n_rows // PORTIONS)), [longest]
+    while len(widths) < MOST_SHAPES and (width := -(-int(NARROWER * widths[-1]) // MULTIPLE) * MULTIPLE) >= FEWEST:
+        if width == widths[-1]:
+            break
+        widths.append(width)
+    if n_rows < WORTH * at_once or len(widths) < 4:
         return ()
     return tuple((min(n_rows, at_once * longest // width), width) for width in widths)
+
+
+def dealt(lengths: Int[np.ndarray, "N G"], n_shares: int) -> Int[np.ndarray, " N"]:
+    """Groups in an order whose equal parts have about the same long answers: dealt by the longest, to and fro.
+
+    Where the shares do not divide the groups, these stay in their order.
+    """
+    if len(lengths) % n_shares:
+        return np.arange(len(lengths))
+    order = np.argsort(-lengths.max(axis=1), kind="stable").reshape(-1, n_shares)
+    order[1::2] = order[1::2, ::-1]
+    return order.T.ravel()
 
 
 def cut(lengths: Int[np.ndarray, " b"], shapes: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
@@ -113,6 +129,10 @@ def packed(samples: Samples, group: int, n_parts: int, mesh: Mesh, shapes: tuple
     n_rows, before = n_all // n_parts, length - samples.answers
     same = scoring.shared_rows(n_rows, group, n_shares)
     n_filled = -n_rows % n_shares
+    by_group = mask[:, before:].sum(axis=1).reshape(n_parts, -1, group)
+    groups = [i * by_group.shape[1] + dealt(part, n_shares) for i, part in enumerate(by_group)]
+    given = (np.concatenate(groups)[:, None] * group + np.arange(group)).ravel()
+    tokens, mask, log_probs = (part[given] for part in (tokens, mask, log_probs))
 
     def by_part(array: np.ndarray, columns: slice, width: int) -> np.ndarray:
         found = array[:, columns][:, :width].reshape(n_parts, n_rows, -1)
@@ -126,7 +146,7 @@ def packed(samples: Samples, group: int, n_parts: int, mesh: Mesh, shapes: tuple
     own = [np.take_along_axis(part, order[..., None], axis=2) for part in own]
     at = order + np.arange(n_shares)[None, :, None] * order.shape[2]  # in the part
     weight = np.where(at < n_rows, np.float32(1 / n_all), np.float32(0))
-    row = np.minimum(at, n_rows - 1) + np.arange(n_parts)[:, None, None] * n_rows
+    row = given[np.minimum(at, n_rows - 1) + np.arange(n_parts)[:, None, None] * n_rows]
     tiles = [cut(of_part, shapes) for of_part in np.take_along_axis(lengths, order, axis=2).max(axis=1)]
     table = np.zeros((2, n_parts, -(-order.shape[2] // shapes[0][0])), np.int32)
     for part, found in enumerate(tiles):

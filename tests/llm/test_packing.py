@@ -13,7 +13,7 @@ import llm_bridge as bridge
 import mmd
 from llm_bridge.model import sharding
 from llm_bridge.plan import counts
-from llm_bridge.policy import generate
+from llm_bridge.run.phases import COMPILED
 from llm_bridge.train import packing, rollout
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.baselines.sppo import SPPO
@@ -21,9 +21,10 @@ from llm_bridge.train.objective import Judged
 from tests.llm.games import CONFIG, SumJudge
 from tests.llm.test_meshes import mesh_of
 
-N, G, BEFORE, AFTER, ROUNDS, EPOCHS, V = 4, 4, 6, 16, 5, 4, 64
-SHAPES = ((2, 16), (4, 8))
-TINY = CONFIG | {"vocab_size": V, "num_hidden_layers": 2, "hidden_size": 32, "num_key_value_heads": 2}
+N, G, BEFORE, AFTER, ROUNDS, EPOCHS, V, C = 4, 4, 6, 16, 5, 4, 64, 12
+SHAPES = ((3, 16), (5, 8))
+TINY = CONFIG | {"vocab_size": V, "num_hidden_layers": 2, "hidden_size": 32, "num_key_value_heads": 2, "head_dim": C}
+REMADE = bridge.Compute(remat="none")
 NAMES = ("loss", "grad_norm", "kl/magnet", "kl/initial", "kl/step", "entropy")
 
 
@@ -112,7 +113,7 @@ def method_of(kind: Callable[..., Any], parts: int) -> Any:
 def trained(kind: Callable[..., Any], axes: tuple[tuple[str, int], ...], parts: int, shapes: Any) -> Any:
     """Metrics of twenty steps, the weights after them, and the text of the program."""
     mesh = mesh_of(dict(axes)) if axes else None
-    policy = bridge.init(TINY, jax.random.key(1), mesh=mesh, compute=bridge.Compute(remat="layer"))
+    policy = bridge.init(TINY, jax.random.key(1), mesh=mesh, compute=REMADE)
     method, found, text = method_of(kind, parts), [], ""
     state = method.init(policy, jax.random.key(2))
     with pytest.MonkeyPatch.context() as patch:
@@ -134,37 +135,44 @@ def trained(kind: Callable[..., Any], axes: tuple[tuple[str, int], ...], parts: 
     return np.array(found), {name: np.asarray(array) for name, array in state.weights.items()}, text
 
 
-def test_twenty_steps_of_sorted_rows_are_those_of_rows_as_they_came() -> None:
-    """In two parts; rows that are in two tiles count once."""
-    found, weights, _ = trained(SPPO, (), 2, ((3, 16), (5, 8)))
-    plain, expected, _ = trained(SPPO, (), 2, ())
+@pytest.mark.parametrize("axes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
+def test_twenty_steps_of_sorted_rows_are_those_of_rows_as_they_came(axes: dict[str, int]) -> None:
+    """In two parts; rows that are in two tiles count once. On a mesh keys and values of prompts stay where they are."""
+    plain, expected, _ = trained(bridge.MPO, (), 2, ())
+    found, weights, text = trained(bridge.MPO, tuple(axes.items()), 2, ((1, 16), (2, 8)) if axes else SHAPES)
     np.testing.assert_allclose(found, plain, atol=1e-5, rtol=1e-5)
     for name, array in expected.items():
         np.testing.assert_allclose(weights[name], array, atol=1e-5, err_msg=name)
     assert np.ptp(plain[:, 0]) > 1e-3
+    moved = [sizes for kind in counts.counted(text).shapes for _, sizes in counts.sizes_of(kind)] if text else []
+    assert bool(axes) == bool(moved)
+    assert not [sizes for sizes in moved if BEFORE in sizes and C in sizes]
 
 
-def test_sorted_rows_on_a_mesh_are_those_of_one_device_and_no_prompt_moves() -> None:
-    """Each share sorts its own rows; keys and values of prompts stay where they are."""
-    shapes = ((1, 16), (3, 8))
-    found, weights, text = trained(bridge.MPO, (("data", 2), ("fsdp", 2), ("tensor", 2)), 1, shapes)
-    plain, expected, _ = trained(bridge.MPO, (), 1, ())
-    np.testing.assert_allclose(found, plain, atol=1e-5, rtol=1e-5)
-    for name, array in expected.items():
-        np.testing.assert_allclose(weights[name], array, atol=1e-5, err_msg=name)
-    gathered = [sizes for kind in counts.counted(text).shapes for _, sizes in counts.sizes_of(kind)]
-    assert not [sizes for sizes in gathered if BEFORE in sizes and len(sizes) >= 4]
-
-
-def test_a_run_compiles_one_program_of_a_kind_for_all_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_compiled_after_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """For prompts of several lengths and answers of many; sampler and trainer agree on every token."""
     monkeypatch.setattr(packing, "shapes_of", lambda *_: SHAPES)
-    policy, prompts = bridge.init(TINY, jax.random.key(1)), [[3] * n for n in (1, 2, 3, 5, 4, 6, 2, 1)]
+    policy, prompts = bridge.init(TINY, jax.random.key(1), compute=REMADE), [[3] * n for n in (1, 2, 3, 5, 4, 6, 2, 1)]
     policy = bridge.Policy(policy.decoder, policy.arrays(), replace(policy.origin, stop_tokens=tuple(range(8))))
-    method = replace(method_of(bridge.MPO, 1), judge=SumJudge(), decay_rounds=4)
-    before = generate.run._cache_size(), sharding._compiled.cache_info().currsize
-    found = method.fit(policy, prompts, steps=4, key=jax.random.key(4)).history
-    after = generate.run._cache_size(), sharding._compiled.cache_info().currsize
-    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
+    compiled: list[str] = []
+    rounds: list[int] = []
+
+    def heard(event: str, _: float, **__: Any) -> None:
+        if event == COMPILED:
+            compiled.append(event)
+
+    def counted(*_: Any) -> None:
+        rounds.append(len(compiled))
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    try:
+        method = replace(method_of(SPPO, 2), judge=SumJudge(), decay_rounds=4)
+        found = method.fit(policy, prompts, steps=4, key=jax.random.key(4), callback=counted).history
+    finally:
+        jax.monitoring.unregister_event_duration_listener(heard)
+    assert rounds[0] > 0
+    assert set(rounds) == {rounds[0]}
+    assert found[0]["kl/initial"] == pytest.approx(0.0, abs=1e-6)
+    assert abs(found[-1]["kl/initial"]) > 1e-3
     assert len({metrics["response_length"] for metrics in found}) > 1
     assert all(metrics["sampling/sampling_logp_difference/max"] < 1e-5 for metrics in found)
