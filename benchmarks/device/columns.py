@@ -107,7 +107,10 @@ def main() -> None:
             "real slots": float(tokens.sum() / (n_rows * longest.sum())),
         },
     }
-    rows = [("before", results["before"]), *((f"sorted, {found['shares']} shares", found) for found in results["sorted"])]
+    rows = [
+        ("before", results["before"]),
+        *((f"sorted, {found['shares']} shares", found) for found in results["sorted"]),
+    ]
     names = ("real of answers", "real", "generate programs", "update programs")
     print_table(
         ("", *names),

@@ -2,8 +2,8 @@
 
     python -m benchmarks.device.plan_bytes [--programs NAME ...] [--said]
 
-In an environment with `jax[tpu]` and no TPU. Layers are scanned and equal, so each program is compiled with two and with
-three of them, and all have what that gives. With `--said` nothing is compiled: what the model says is new.
+In an environment with `jax[tpu]` and no TPU. Layers are scanned and equal, so each program is compiled with two and
+with three of them, and all have what that gives. With `--said` nothing is compiled: what the model says is new.
 
 Results, by the hash of the lowered programs, so that a rerun compiles what has changed:
 benchmarks/results/plan_bytes.json.

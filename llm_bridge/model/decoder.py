@@ -232,9 +232,7 @@ class Decoder(Network):
         before = jnp.sum(shared, axis=1, dtype=jnp.int32)
         own_at = jnp.maximum(before[:, None] + after - 1, 0)
         keys_at, keys_real = jnp.concatenate([at, own_at], axis=1), jnp.concatenate([shared, mask], axis=1)
-        y, view = self._begin(
-            weights, own, own_at, before + after[:, -1], visible(own_at, keys_at, keys_real), keys_at
-        )
+        y, view = self._begin(weights, own, own_at, before + after[:, -1], visible(own_at, keys_at, keys_real), keys_at)
         view = view._replace(pieces=_pieces(mask, keys_real))
 
         def block(y: Array, layer: Weights) -> tuple[Array, None]:

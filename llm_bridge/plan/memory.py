@@ -3,10 +3,11 @@
 Weights, moments and what a checkpoint holds are exact. On accelerators the rest is what `mpo plan` says, by the same
 functions (`llm_bridge.plan.estimate`).
 
-On a CPU activations and logits are those that the backward pass keeps, counted from the decoder's parts. XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and what
-compiling leaves behind. Products pack their operands, several at a time, and the head's are copies of the whole table.
-Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
-be written comes on top of it. How often each of these arrays is there was found from the peak of processes
+On a CPU activations and logits are those that the backward pass keeps, counted from the decoder's parts. XLA's buffers
+are not all that is resident. The process itself is there, whose memory is looked up, and what compiling leaves behind.
+Products pack their operands, several at a time, and the head's are copies of the whole table. Half precision is kept
+and widened besides. What an update has freed stays with the process, so that what is copied to be written comes on top
+of it. How often each of these arrays is there was found from the peak of processes
 (`benchmarks/device/training_memory.py`): from fifteen kinds of training of small models and two of a real one. There
 the sum is for a first run, which compiles, and shows at its end what was learned.
 """
@@ -133,7 +134,9 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     state = {"given policy": given * kept, "trained weights": copies * trained, "moments": int(moments * trained)}
     free, device = available(mesh)
     if mesh.devices.flat[0].platform != "cpu":
-        found = Held(state, *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT))
+        found = Held(
+            state, *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT)
+        )
         parts = {name: round(size) for name, size in found.worst().items()}
         return Budget(parts, None if free is None else free + given, device)
     busiest = _busiest_on_cpu(policy, rows, trained, given)

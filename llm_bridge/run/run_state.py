@@ -9,9 +9,9 @@ instant leaves the last committed one. It counts only if its manifest is there a
 otherwise the one before is taken, with a warning. Between two rounds a run is nothing but its state, so a run that goes
 on from a checkpoint repeats bit for bit what it would have done, on the same devices with the same versions.
 
-A checkpoint may be written behind the next rounds (`save(..., behind=True)`): the call returns when the arrays have been
-copied to the host, and counts, as always, from when its folder has its name. Of several processes each writes its own
-shards, and the first commits when Orbax has heard from all.
+A checkpoint may be written behind the next rounds (`save(..., behind=True)`): the call returns when the arrays have
+been copied to the host, and counts, as always, from when its folder has its name. Of several processes each writes its
+own shards, and the first commits when Orbax has heard from all.
 
 Orbax is used in this module alone.
 """
@@ -126,9 +126,7 @@ class RunState:
                 "make room, keep fewer (--save-total-limit), or choose a folder on another disk"
             )
 
-    def save(
-        self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None, behind: bool = False
-    ) -> Path:
+    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None, behind: bool = False) -> Path:
         """Commit a checkpoint; all processes have to call it. One that is being written is waited for first.
 
         Args:

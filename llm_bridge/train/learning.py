@@ -221,7 +221,9 @@ class Learner:
         once = rows.once
         assert once is not None
         both = [(self.decoder, each) for each in heads]
-        found = scoring.visit(both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows.response.shape))
+        found = scoring.visit(
+            both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows.response.shape)
+        )
         log_probs, spread, *divergences = (jnp.where(rows.response, each, 0) for each in found)
         before = jnp.where(rows.before == UNKNOWN, jax.lax.stop_gradient(log_probs), rows.before)
         to_magnet = divergences.pop(0) if self.objective.magnet == "whole" else None

@@ -11,8 +11,9 @@ All shapes are in one program, chosen once a run; how many tiles of which shape 
 of a group are apart then, so their prompt is read before, once for all tiles, and its gradient is added up over them.
 A tile reaches back over rows that were in the tile before where there are too few left; these count once.
 
-Every share of the rows on a mesh has tiles of its own, at the same time and of the same shape, so a share waits for
-the longest row of all; groups are dealt to the shares so that each has some with long answers. The loss, its gradient and all metrics are those of `Learner`, sums taken in another order.
+Every share of the rows on a mesh has tiles of its own, at the same time and of the same shape, so a share waits for the
+longest row of all; groups are dealt to the shares so that each has some with long answers. The loss, its gradient and
+all metrics are those of `Learner`, sums taken in another order.
 
 Letters: as in `llm_bridge.train.arena`; S shares that rows are divided among; b rows of a share, of one part; K parts
 of a round; Q most tiles of a part; P columns of prompts, R of answers.
@@ -175,7 +176,7 @@ class _Tile(NamedTuple):
 
 def _tile(part: Packed, shape: tuple[int, int], first: Int[Array, ""]) -> _Tile:
     """The tile of this shape that begins with this row, or reaches back from the last one; `part` has no axis K."""
-    n_rows, width = shape
+    n_rows = shape[0]
     start = jnp.minimum(first, part.of.shape[1] - n_rows)
     own = [_rows_of(array, start, shape) for array in (part.tokens, part.mask, part.log_probs)]
     of, row, weight = (

@@ -25,7 +25,6 @@ from llm_bridge.policy.sampling import Settings
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
 from llm_bridge.train.arena import Samples, Source
 
-
 PROGRAMS = 4  # at most, of a kind, that a run compiles for rounds of different lengths
 WORTH = 0.1  # share of all columns that another length of prompts has to save
 LOOKED_AT = 256  # rounds, whatever the length of the run, so that a part of it is the same

@@ -46,7 +46,7 @@ def test_every_row_is_in_one_tile_that_is_wide_enough_and_no_tile_can_be_spared(
         lengths = -np.sort(-long_tailed(rng, n_rows, longest))
         tiles = packing.cut(lengths, shapes)
         ends = [first for first, _ in tiles[1:]] + [n_rows]
-        assert [first for first, _ in tiles][0] == 0
+        assert tiles[0][0] == 0
         for (first, kind), end in zip(tiles, ends, strict=True):
             assert 0 < end - first <= shapes[kind][0]
             assert lengths[first] <= shapes[kind][1]

@@ -118,7 +118,7 @@ def test_what_was_killed_while_it_was_written_behind_leaves_the_one_before(tmp_p
     assert (found.step, bits(found.state)) == (1, bits(state(1)))
     monkeypatch.setattr(run_state, "_sync", full)
     run.save(2, state(2), behind=True)
-    with pytest.raises(RunStateError, match="No space left on device.*the one before, step_00000001, is untouched"):
+    with pytest.raises(RunStateError, match=r"No space left on device.*the one before, step_00000001, is untouched"):
         run.settle()
     monkeypatch.undo()
     run.settle()  # said once
