@@ -28,7 +28,7 @@ from llm_bridge.policy.generate import bucket
 from llm_bridge.train import packing, rollout
 
 ROUNDS, PROMPTS, GROUP, LONGEST, LONGEST_PROMPT = 100, 32, 8, 2048, 1024
-SHARES = (1, 4, 8)
+SHARES = ((1, False), (4, False), (4, True), (8, False), (8, True))
 SLICE, AXES = "v5e:4x4", Axes(1, 4, 4)
 
 
@@ -40,11 +40,11 @@ def drawn() -> tuple[np.ndarray, np.ndarray]:
     return np.clip(prompts, 1, LONGEST_PROMPT), np.clip(answers, 1, LONGEST)
 
 
-def counted(prompts: np.ndarray, answers: np.ndarray, n_shares: int) -> dict[str, Any]:
-    """Of sorted rows, on so many shares."""
+def counted(prompts: np.ndarray, answers: np.ndarray, n_shares: int, gathers: bool) -> dict[str, Any]:
+    """Of sorted rows, on so many shares, which have all weights (axis data) or gather them (fsdp)."""
     longest = prompts.max(axis=1)
     widths = rollout.widths(int(longest.max()), longest.tolist(), rollout.PROGRAMS)
-    shapes = packing.shapes_of(answers[0].size // n_shares, LONGEST)
+    shapes = packing.shapes_of(answers[0].size // n_shares, LONGEST, gathers)
     of_prompts = sum(PROMPTS * next(width for width in widths if width >= n) for n in longest)
     of_answers = n_tiles = 0
     for lengths in answers:
@@ -55,6 +55,7 @@ def counted(prompts: np.ndarray, answers: np.ndarray, n_shares: int) -> dict[str
         of_answers += n_shares * sum(int(np.prod(shapes[kind])) for _, kind in tiles)
     return {
         "shares": n_shares,
+        "axis": "fsdp" if gathers else "data",
         "widths of prompts": widths,
         "shapes": shapes,
         "tiles a round": n_tiles / ROUNDS,
@@ -99,7 +100,7 @@ def main() -> None:
     bound = np.maximum(longest, tokens / min(fitting, n_rows))
     results = {
         "before": before(prompts, answers),
-        "sorted": [counted(prompts, answers, n) for n in SHARES],
+        "sorted": [counted(prompts, answers, *shares) for shares in SHARES],
         "drawing": {
             "slots": fitting,
             "rows": n_rows,
@@ -109,7 +110,7 @@ def main() -> None:
     }
     rows = [
         ("before", results["before"]),
-        *((f"sorted, {found['shares']} shares", found) for found in results["sorted"]),
+        *((f"sorted, {found['axis']}={found['shares']}", found) for found in results["sorted"]),
     ]
     names = ("real of answers", "real", "generate programs", "update programs")
     print_table(

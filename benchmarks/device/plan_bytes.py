@@ -2,8 +2,9 @@
 
     python -m benchmarks.device.plan_bytes [--programs NAME ...] [--said]
 
-In an environment with `jax[tpu]` and no TPU. Layers are scanned and equal, so each program is compiled with two and
-with three of them, and all have what that gives. With `--said` nothing is compiled: what the model says is new.
+In an environment with `jax[tpu]` and no TPU. Layers are scanned, so a program's depth adds nothing to the minutes
+that it compiles; where all layers would not fit the slice there are fewer. With `--said` nothing is compiled: what
+the model says is new.
 
 Results, by the hash of the lowered programs, so that a rerun compiles what has changed:
 benchmarks/results/plan_bytes.json.
@@ -29,7 +30,6 @@ from llm_bridge.plan.estimate import MARGIN, Axes, held
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.work import Work
 
-FEW = (2, 3)  # layers
 SHAPES = MODELS | {
     "llama_70b": LLAMA
     | {"hidden_size": 8192, "intermediate_size": 28_672, "num_hidden_layers": 80, "num_attention_heads": 64},
@@ -48,6 +48,7 @@ class Program:
     model: str
     work: dict[str, Any] = field(default_factory=dict)
     remat: Any = "layer"
+    layers: int | None = None  # of the model's, None for all
 
 
 PROGRAMS = {
@@ -57,37 +58,33 @@ PROGRAMS = {
     "1b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_1b", LORA | {"parts": 2}),
     "1b_lora_data": Program("v5p:2x2x1", Axes(4, 1, 1), "llama_1b", LORA | {"parts": 4}),
     "8b_full_fsdp": Program("v5p:2x2x1", Axes(1, 4, 1), "qwen3_8b", {"parts": 8}),
-    "8b_full_tensor": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", {"parts": 8}),
+    "8b_full_tensor": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", {"parts": 8}, layers=12),
     "8b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "qwen3_8b", LORA | {"parts": 2}),
     "8b_lora_tensor": Program("v5e:2x4", Axes(1, 2, 4), "qwen3_8b", LORA | {"parts": 4}),
     "8b_lora_kept": Program("v5p:2x2x1", Axes(1, 4, 1), "qwen3_8b", LORA | {"parts": 8}, "projections"),
     "1b_full_sorted": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_1b", LONG),
     "8b_lora_sorted": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", LORA | LONG),
-    "70b_full_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", {"parts": 16}),
-    "70b_lora_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", LORA | {"parts": 8}),
-    "70b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_70b", LORA | {"parts": 8}),
+    "70b_full_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", {"parts": 16}, layers=4),
+    "70b_lora_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", LORA | {"parts": 8}, layers=8),
+    "70b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_70b", LORA | {"parts": 8}, layers=8),
 }
 
 
-def described(program: Program, layers: int, mesh: Mesh | None = None) -> tuple[Any, Work]:
-    """The model with so many layers, and the round."""
+def given(program: Program) -> tuple[Any, Axes, Work]:
+    """The model, the mesh and the round."""
     work = Work(**(ROUND | program.work), compute=Compute("bfloat16", program.remat))
-    config = SHAPES[program.model] | COMMON | {"num_hidden_layers": layers}
-    return architecture_of(config, program.model), work
+    config = SHAPES[program.model] | COMMON
+    layers = {"num_hidden_layers": program.layers or config["num_hidden_layers"]}
+    return architecture_of(config | layers, program.model), program.axes, work
 
 
-def said(program: Program, layers: int) -> dict[str, float]:
+def said(program: Program) -> dict[str, float]:
     """Bytes by the model, by what they are for."""
-    found = held(*_arguments(program, layers))
+    found = held(*given(program))
     return {**found.state, **{name: n * MARGIN for name, n in found.learning.items()}}
 
 
-def _arguments(program: Program, layers: int) -> tuple[Any, Axes, Work]:
-    architecture, work = described(program, layers)
-    return architecture, program.axes, work
-
-
-def compiled(program: Program, layers: int, known: dict[str, Any]) -> tuple[str, dict[str, float]]:
+def compiled(program: Program, known: dict[str, Any]) -> tuple[str, dict[str, float]]:
     """The hash of the lowered program, and the bytes of a chip."""
     from jax.experimental import topologies
 
@@ -95,7 +92,7 @@ def compiled(program: Program, layers: int, known: dict[str, Any]) -> tuple[str,
     sizes = {name: n for name, n in program.axes._asdict().items() if n > 1}
     devices = arranged(tuple(sizes.values()), slice_.devices)
     mesh = Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
-    architecture, work = described(program, layers)
+    architecture, _, work = given(program)
     lowered = Described(architecture, mesh, work).lowered("update")
     digest = hashlib.sha256(f"{program.topology}{lowered.as_text()}".encode()).hexdigest()[:16]
     if digest in known:
@@ -122,34 +119,31 @@ def main() -> None:
     path = RESULTS / "plan_bytes.json"
     stored = json.loads(path.read_text()) if path.exists() else {"programs": {}, "lowered": {}}
     for name in asked.programs:
-        program, digests = PROGRAMS[name], stored["programs"].get(name, {}).get("digests", {})
-        for layers in FEW if not asked.said else ():
-            digest, found = compiled(program, layers, stored["lowered"])
-            stored["lowered"][digest], digests[str(layers)] = found, digest
-            print(name, layers, found, flush=True)
-        if digests:
-            stored["programs"][name] = compared(program, digests, stored["lowered"])
-            store("plan_bytes", stored | {"environment": environment()})
+        program, digest = PROGRAMS[name], stored["programs"].get(name, {}).get("digest")
+        if not asked.said:
+            digest, found = compiled(program, stored["lowered"])
+            stored["lowered"][digest] = found
+            print(name, stored["lowered"][digest], flush=True)
+        if "bytes" in stored["lowered"].get(digest, {}):
+            stored["programs"][name] = compared(program, digest, stored["lowered"][digest]["bytes"])
+        store("plan_bytes", stored | {"environment": environment()})
     report(stored["programs"])
 
 
-def compared(program: Program, digests: dict[str, str], lowered: dict[str, Any]) -> dict[str, Any]:
-    """What is said of all layers, beside what two and three of them compile to."""
-    few, more = (lowered[digests[str(layers)]]["bytes"] for layers in FEW)
-    n_layers = SHAPES[program.model]["num_hidden_layers"]
-    whole = few + (more - few) * (n_layers - FEW[0]) / (FEW[1] - FEW[0])
-    parts = said(program, n_layers)
+def compared(program: Program, digest: str, n_bytes: float) -> dict[str, Any]:
+    """What is said, beside what was compiled."""
+    (architecture, axes, _), parts = given(program), said(program)
     work = {key: list(n) if isinstance(n, tuple) else n for key, n in (ROUND | program.work).items()}
-    of = {"topology": program.topology, "mesh": program.axes._asdict(), "model": program.model, "remat": program.remat}
-    ratios = [sum(said(program, layers).values()) / lowered[digests[str(layers)]]["bytes"] for layers in FEW]
-    found = {"compiled_bytes": whole, "said_bytes": sum(parts.values()), "parts": parts, "digests": digests}
-    return of | {"work": work} | found | {"said_over_compiled": sum(parts.values()) / whole, "of_few_layers": ratios}
+    of = {"topology": program.topology, "mesh": axes._asdict(), "model": program.model, "remat": program.remat}
+    of |= {"layers": architecture.n_layers, "work": work, "digest": digest}
+    found = {"compiled_bytes": n_bytes, "said_bytes": sum(parts.values()), "parts": parts}
+    return of | found | {"said_over_compiled": sum(parts.values()) / n_bytes}
 
 
 def report(programs: dict[str, Any]) -> None:
     """A row for each program."""
     print_table(
-        ("program", "slice", "GB compiled", "GB said", "said / compiled", "with 2 and 3 layers"),
+        ("program", "slice", "GB compiled", "GB said", "said / compiled"),
         [
             (
                 name,
@@ -157,7 +151,6 @@ def report(programs: dict[str, Any]) -> None:
                 f"{p['compiled_bytes'] / 1e9:.2f}",
                 f"{p['said_bytes'] / 1e9:.2f}",
                 f"{p['said_over_compiled']:.3f}",
-                ", ".join(f"{ratio:.3f}" for ratio in p["of_few_layers"]),
             )
             for name, p in programs.items()
         ],

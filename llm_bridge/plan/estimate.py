@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -198,7 +198,7 @@ def held(a: Architecture, axes: Axes, work: Work) -> Held:
         "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
         "moments": FLOAT * trained * moments,
     }
-    return Held(state, *passing(a, axes, work, trained))
+    return Held({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
 
 
 def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict[str, float], dict[str, float]]:
@@ -208,10 +208,11 @@ def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict
         a, axes, work: as of `estimate`.
         trained: weights on a chip.
     """
-    return _learning(a, axes, work, trained), _drawn(a, axes, work)
+    learning, drawn = _learning(a, axes, work, trained), _drawn(a, axes, work)
+    return {name: float(n) for name, n in learning.items()}, {name: float(n) for name, n in drawn.items()}
 
 
-def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> dict[str, float]:
+def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[str, Any]:
     sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
     n_prompts = work.prompts // work.parts
     rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
@@ -242,10 +243,10 @@ def tiles_of(a: Architecture, axes: Axes, work: Work) -> tuple[tuple[int, int], 
     if any(rotary.depends_on_length for rotary in a.rotaries):
         return ()
     rows = -(-work.rows // work.parts // axes.shares)
-    return shapes_of(rows, bucket(work.new_tokens, 1))
+    return shapes_of(rows, bucket(work.new_tokens, 1), axes.fsdp > 1)
 
 
-def _drawn(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
+def _drawn(a: Architecture, axes: Axes, work: Work) -> Mapping[str, Any]:
     sizes, item, mesh = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize, _drawing(a, axes, work)
     return {
         "weights to draw with": sizes.total * item / mesh.tensor * (axes.n_chips > 1),

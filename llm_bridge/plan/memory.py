@@ -135,7 +135,8 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     free, device = available(mesh)
     if mesh.devices.flat[0].platform != "cpu":
         found = Held(
-            state, *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT)
+            {name: float(n) for name, n in state.items()},
+            *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT),
         )
         parts = {name: round(size) for name, size in found.worst().items()}
         return Budget(parts, None if free is None else free + given, device)

@@ -136,9 +136,7 @@ class Described:
         optimizer = learning.adam(0.9, 0.999, 0.16 / n_trained**0.5, None, work.first_moment)
         given = (self.decoder, PolicyGradient(), optimizer, work.epochs, work.prompts // work.parts, work.new_tokens)
         learner, samples = learning.Learner(*given), self._samples()
-        if self.decoder.shares_prompts and (
-            tiles := packing.shapes_of(self._rows_of_share(), bucket(work.new_tokens, 1))
-        ):
+        if tiles := self._tiles():
             learner, samples = packing.PackedLearner(*given, tiles), self._packed(tiles)
 
         def placed(path: Any, leaf: Any) -> Any:
@@ -156,6 +154,13 @@ class Described:
     def _samples(self) -> Samples:
         kinds = (jnp.int32, jnp.bool_, jnp.bool_, jnp.float32)
         return Samples(*(self._of_rows(self.work.rows, self.work.length, dtype) for dtype in kinds))
+
+    def _tiles(self) -> tuple[tuple[int, int], ...]:
+        """As `Method.shapes` has them."""
+        if not self.decoder.shares_prompts:
+            return ()
+        gathers = dict(self.mesh.shape).get("fsdp", 1) > 1
+        return packing.shapes_of(self._rows_of_share(), bucket(self.work.new_tokens, 1), gathers)
 
     def _rows_of_share(self) -> int:
         """Of a part, filled up."""

@@ -384,8 +384,9 @@ class Method:
         if not (learner.objective.by_row and learner.decoder.shares_prompts):
             return ()
         of_part = groups[0] * groups[1] // self.n_parts(groups[0])
-        of_share = -(-of_part // sharding.n_row_shares(learner.decoder.mesh))
-        return packing.shapes_of(of_share, bucket(self.max_new_tokens, 1))
+        mesh = learner.decoder.mesh
+        of_share = -(-of_part // sharding.n_row_shares(mesh))
+        return packing.shapes_of(of_share, bucket(self.max_new_tokens, 1), dict(mesh.shape).get("fsdp", 1) > 1)
 
     def settle(self, state: TrainState) -> TrainState:
         """After a round's updates: the magnet moves, the round is counted."""

@@ -37,21 +37,24 @@ from llm_bridge.train.arena import Samples
 from llm_bridge.train.learning import LARGEST, UNKNOWN, Evaluated, Learner, Once, RoundRows, added, sums
 from llm_bridge.train.objective import Judged, Numbers
 
-LEAST, MOST = 2048, 4096  # tokens of answers in a tile: enough to multiply with while the next layer's weights arrive
+LEAST = 2048  # tokens of answers in a tile on a share
+MOST = 4096  # of them, enough to multiply with while the next layer's weights arrive: 3,000 on v5e, v5p and H100
 PORTIONS = 64  # of a share's rows, as far as that leaves so many tokens: with fewer the last ones are padding
 NARROWER, MULTIPLE = 0.6, 32  # each width of the one before, and what widths are multiples of
 FEWEST, MOST_SHAPES = 64, 6  # columns of the narrowest tile, and how many widths there are
 WORTH = 8  # tiles of the longest rows: with fewer there is little to sort
 
 
-def shapes_of(n_rows: int, longest: int) -> tuple[tuple[int, int], ...]:
+def shapes_of(n_rows: int, longest: int, gathers: bool) -> tuple[tuple[int, int], ...]:
     """Rows and columns of tiles, the longest first; none where sorting is not worth it.
 
     Args:
         n_rows: of a part, on a share.
         longest: columns of the longest answer that may come.
+        gathers: whether weights have to be gathered for every tile.
     """
-    at_once, widths = max(1, -(-LEAST // longest), min(MOST // longest, n_rows // PORTIONS)), [longest]
+    least = -(-(MOST if gathers else LEAST) // longest)
+    at_once, widths = max(least, min(MOST // longest, n_rows // PORTIONS)), [longest]
     while len(widths) < MOST_SHAPES and (width := -(-int(NARROWER * widths[-1]) // MULTIPLE) * MULTIPLE) >= FEWEST:
         if width == widths[-1]:
             break
