@@ -133,7 +133,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
     state = {"given policy": given * kept, "trained weights": copies * trained, "moments": int(moments * trained)}
     free, device = available(mesh)
-    if mesh.devices.flat[0].platform != "cpu":
+    if not _on_cpu(mesh):
         found = Held(
             {name: float(n) for name, n in state.items()},
             *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT),
@@ -144,6 +144,10 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     around = _process(given, int((copies + moments) * trained), policy)
     given_back = given + around.get("runtime", 0)
     return Budget({**state, **busiest, **around}, None if free is None else free + given_back, device)
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
 
 
 def axes_of(mesh: Mesh) -> Axes:
