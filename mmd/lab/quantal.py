@@ -211,15 +211,19 @@ def qre_path(
     return QuantalPath(tuple(found[alpha] for alpha in given))
 
 
+# Steps done and a gap that is not known yet: arrays, since JAX would compile a second program for numbers.
+_NOTHING: Any = (np.zeros((), int), np.array(np.inf))
+
+
 class _State(NamedTuple):
     """The iterate, the step size, steps and refusals since alpha was set, and what was measured at the last check."""
 
     iterate: Profile
-    eta: Float[Array | np.ndarray, ""]
-    steps: Int[Array | np.ndarray, ""]
-    refused: Int[Array | np.ndarray, ""]
-    gap: Float[Array | np.ndarray, ""]
-    residual: Float[Array | np.ndarray, ""]
+    eta: Float[Array, ""]
+    steps: Int[Array, ""]
+    refused: Int[Array, ""]
+    gap: Float[Array, ""]
+    residual: Float[Array, ""]
 
 
 class _Solver(NamedTuple):
@@ -237,13 +241,14 @@ class _Solver(NamedTuple):
         """At the magnet."""
         on_device = replace(game, description=Description("", 0.0)).astype(jnp.float64)
         log_magnet = tuple(jnp.asarray(log, jnp.float64) for log in magnet.resolve(game).start(on_device))
-        eta, zero, unknown = np.array(1.0 / (game.description.payoff_range or 1.0)), np.zeros((), int), np.array(np.inf)
+        eta: Any = np.array(1.0 / (game.description.payoff_range or 1.0))
+        zero, unknown = _NOTHING
         state = _State(_profile(on_device, log_magnet), eta, zero, zero, unknown, unknown)
         return cls(game, on_device, log_magnet, tolerance, max_iterations, state)
 
     def next(self, alpha: float) -> tuple["_Solver", QuantalResponse]:
         """The equilibrium for an alpha, from where the path is; a path does not go on from what is not finite."""
-        zero, unknown = np.zeros((), int), np.array(np.inf)  # arrays: of numbers JAX would compile a second program
+        zero, unknown = _NOTHING
         state = self.state._replace(steps=zero, refused=zero, gap=unknown, residual=unknown)
         at, goal = np.array(alpha), np.array([self.tolerance, RESIDUAL])
         gap = residual = np.inf
