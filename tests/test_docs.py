@@ -101,10 +101,11 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A shell in which `mmd` is this checkout's, run without the suite's settings, those of the compiler apart."""
+    """A shell in which `mmd` and `mpo` are this checkout's, without the suite's settings, those of the compiler apart."""
     programs = tmp_path_factory.mktemp("bin")
-    (programs / "mmd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmd "$@"\n')
-    (programs / "mmd").chmod(0o755)
+    for name, package in (("mmd", "mmd"), ("mpo", "llm_bridge")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {package} "$@"\n')
+        (programs / name).chmod(0o755)
     kept = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     clean = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("JAX_", "XLA_"))}
     path = f"{programs}{os.pathsep}{clean['PATH']}"
