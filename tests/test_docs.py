@@ -101,7 +101,7 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A shell in which `mmd` and `mpo` are this checkout's, without the suite's settings, those of the compiler apart."""
+    """A shell in which both programs are this checkout's, without the suite's settings, those of the compiler apart."""
     programs = tmp_path_factory.mktemp("bin")
     for name, package in (("mmd", "mmd"), ("mpo", "llm_bridge")):
         (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {package} "$@"\n')
