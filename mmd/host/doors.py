@@ -197,7 +197,8 @@ def help_lines(kinds: Iterable[str] = NOUNS) -> list[str]:
     """What `--help` says of the names that installed packages give, kind by kind; nothing is imported."""
     from importlib.metadata import entry_points
 
-    lines, every = [], entry_points()
+    lines: list[str] = []
+    every: Any = entry_points()  # of a class that is not the same in every version of Python
     for kind in kinds:
         if names := Door(kind, ValueError, "").installed(every):
             lines.append(f"  {kind}: {', '.join(f'{name} ({giver})' for name, giver in names.items())}")
