@@ -6,6 +6,7 @@
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
+#   make notebooks  the tutorials as notebooks, into runs/notebooks
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
 #   make parity  policies against live torch transformers (in .peers/torch)
 #   make release-check  wheel and source distribution in empty environments, each Python, oldest and newest libraries
@@ -23,7 +24,7 @@ NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_ru
 	device.newcomer device.tpu_compile device.tpu_mpo
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
-.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs release-check clean
+.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs notebooks release-check clean
 
 setup: .venv/.installed
 
@@ -88,6 +89,9 @@ parity: setup
 docs: setup .venv/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+notebooks: .venv/.installed-docs
+	$(BIN)/python -m docs.notebooks
 
 release-check: setup
 	$(BIN)/python -m benchmarks.faults.release

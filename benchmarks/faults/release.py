@@ -17,6 +17,7 @@ benchmarks/results/release.json; those of environments that are not run now are 
 import argparse
 import email
 import inspect
+import itertools
 import json
 import os
 import re
@@ -254,8 +255,8 @@ def main() -> int:
         try:
             built = build(Path(name))
             wheel, model = facts(built), prepared(Path(name) / "tiny")
-            for case in [f"{version} {libraries}" for version in asked.pythons for libraries in asked.libraries]:
-                version, libraries = case.split()
+            for version, libraries in itertools.product(asked.pythons, asked.libraries):
+                case = f"{version} {libraries}"
                 tried[case] = measure(version, libraries, built, model, tests=asked.tests)
                 print(case, json.dumps(tried[case]), flush=True)
                 report.store("release", {"environment": report.environment(), "wheel": wheel, "environments": tried})

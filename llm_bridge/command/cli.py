@@ -13,11 +13,9 @@ from collections.abc import Sequence
 
 from llm_bridge.command.config_file import check_texts, expanded
 from llm_bridge.command.options import ELSEWHERE, PROGRAM, REFUSED, Command, Exploit, Run, Train, TrainJudge
-from llm_bridge.model.ranges import complaints
 from mmd.host.command_line import UsageError, parse, run_process, status_of
 from mmd.host.doors import help_lines
 from mmd.host.files import OutputError
-from mmd.host.folder_lock import refuse_if_held
 
 TOLD_TO_STOP = (130, 143)
 
@@ -33,6 +31,8 @@ def main(argv: Sequence[str]) -> int:
         if command is None:
             sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
             return 0
+        from llm_bridge.model.ranges import complaints
+
         for complaint in complaints(command):
             raise UsageError(complaint)
         if isinstance(command, Train | TrainJudge | Exploit) and not command.distributed:
@@ -47,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _refuse_a_folder_in_use(run: Run) -> None:
     """At once, before anything heavy is imported or loaded."""
+    from mmd.host.folder_lock import refuse_if_held
+
     try:
         refuse_if_held(run.output_dir)
     except OutputError as error:

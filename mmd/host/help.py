@@ -132,11 +132,16 @@ def _default(field: Field[Any]) -> str:
 
 
 @cache
+def _classes(module: str) -> dict[str, list[ast.stmt]]:
+    """What stands in the classes of a module, by their names."""
+    source = ast.parse(Path(str(sys.modules[module].__file__)).read_text("utf-8"))
+    return {node.name: node.body for node in source.body if isinstance(node, ast.ClassDef)}
+
+
+@cache
 def texts(command: type) -> dict[str, str]:
     """The strings below the fields of a class, by the fields' names."""
-    source = ast.parse(Path(str(sys.modules[command.__module__].__file__)).read_text("utf-8"))
-    body = next(node.body for node in source.body if isinstance(node, ast.ClassDef) and node.name == command.__name__)
-    found = {}
+    body, found = _classes(command.__module__)[command.__name__], {}
     for node, below in itertools.pairwise(body):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(below, ast.Expr):
             found[node.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
