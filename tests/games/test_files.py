@@ -315,7 +315,8 @@ def test_options_that_do_not_fit_are_refused_by_name(tmp_path, options, message)
 
 
 finite = st.floats(-1e9, 1e9)
-names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map("n{}".format)
+letters = st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Sc"])  # n and a currency are an amount of money
+names = st.text(letters, min_size=1, max_size=8).map("n{}".format)
 
 
 @settings(max_examples=60)
