@@ -6,7 +6,8 @@ range) are drawn on it: differences there mean nothing. The axis ends where the 
 than a decade below all of them is left out.
 
 A line has about as many points as the eye can tell apart. Where more than two rows of a trace share a typographic point
-of the axis, the line goes through the row of median value, and a shaded band reaches from the smallest to the largest. A run that ended because its regularised game is solved is continued by a dotted line: there it would stay.
+of the axis, the line goes through the row of median value, and a shaded band reaches from the smallest to the largest.
+A run that ended because its regularised game is solved is continued by a dotted line: there it would stay.
 """
 
 import os
@@ -351,9 +352,11 @@ def _draw_levels(axes: "Axes", curves: Iterable[Curve], look: Look) -> None:
     right = max(float(np.max(line.get_xdata(), initial=0.0)) for line in axes.get_lines())
     for n, curve in enumerate(curves):
         work = float(column_of(curve, look.x)[-1])
-        if curve.settled and look.y in RETURNED and (0 < work or look.xscale == "linear") and work < right:
+        if curve.settled and look.y in RETURNED and (work > 0 or look.xscale == "linear") and work < right:
             level = float(_drawn_values(curve, look.y, column_of(curve, look.y))[-1])
-            axes.plot([work, right], [level, level], linestyle=(0, (1, 2)), linewidth=0.9, color=COLORS[n % len(COLORS)])
+            axes.plot(
+                [work, right], [level, level], linestyle=(0, (1, 2)), linewidth=0.9, color=COLORS[n % len(COLORS)]
+            )
 
 
 def _name_styles(axes: "Axes", curves: Mapping[str, Curve], look: Look) -> None:

@@ -196,7 +196,7 @@ def test_markers_stand_evenly_along_the_axis_that_is_drawn():
 
 
 def test_rows_that_lie_too_close_together_are_drawn_as_their_median_and_a_band():
-    """A run that alternates between three values: the line is the middle one, the band reaches from least to largest."""
+    """A run that alternates between three values: the line is the middle one, the band reaches to the others."""
     values = np.tile([1e-2, 1e-1, 1e-3], 3_000)
     axes = plot_convergence(made(values), "iterations").axes[0]
     line = axes.get_lines()[0]
