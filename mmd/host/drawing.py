@@ -89,8 +89,8 @@ def _below(axes: "Axes", legend: "Legend") -> dict[str, Any]:
     """Where a legend stands that is below the labels of the axis: under the middle of the figure, or of a panel."""
     from matplotlib.transforms import blended_transform_factory
 
-    figure: Any = axes.figure.figure
-    labels = axes.bbox.y0 - axes.xaxis.get_tightbbox().y0  # pixels
+    figure, axis = cast(Any, axes.figure.figure), cast(Any, axes.xaxis)
+    labels = axes.bbox.y0 - axis.get_tightbbox().y0  # pixels
     across = figure.transFigure if len(figure.axes) == 1 else axes.transAxes
     return {
         "loc": "upper center",
@@ -112,7 +112,8 @@ def _covers(legend: "Legend", axes: "Axes") -> bool:
     box = legend.get_window_extent()
     for line in axes.get_lines():
         path = line.get_transform().transform_path(line.get_path())
-        if len(path.vertices) and (path.intersects_bbox(box, filled=False) or box.count_contains(path.vertices)):
+        points = cast(Any, path.vertices)
+        if len(points) and (path.intersects_bbox(box, filled=False) or box.count_contains(points)):
             return True
     bands = ((band.get_transform(), path) for band in axes.collections for path in band.get_paths())
     return any(transform.transform_path(path).intersects_bbox(box) for transform, path in bands)
