@@ -181,7 +181,7 @@ def _tile(part: Packed, shape: tuple[int, int], first: Int[Array, ""]) -> _Tile:
     """The tile of this shape that begins with this row, or reaches back from the last one; `part` has no axis K."""
     n_rows = shape[0]
     start = jnp.minimum(first, part.of.shape[1] - n_rows)
-    own = [_rows_of(array, start, shape) for array in (part.tokens, part.mask, part.log_probs)]
+    own: Any = [_rows_of(array, start, shape) for array in (part.tokens, part.mask, part.log_probs)]
     of, row, weight = (
         jax.lax.dynamic_slice_in_dim(array, start, n_rows, axis=1) for array in (part.of, part.row, part.weight)
     )
