@@ -2,12 +2,14 @@
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
 #   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
-#   make check   ruff, pyright and the quick tests, in two minutes   make lint   ruff and pyright   make quick   quick tests
+#   make check   ruff, pyrefly and the quick tests, in two minutes   make lint   ruff and pyrefly   make quick   quick tests
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
 #   make docs    run the code of the docs, then build them
+#   make notebooks  the tutorials as notebooks, into runs/notebooks
 #   make peers   environments of other solvers, in .peers; make bench-peers compares with them (minutes each)
 #   make parity  policies against live torch transformers (in .peers/torch)
+#   make release-check  wheel and source distribution in empty environments, each Python, oldest and newest libraries
 #   make clean   remove what was built, the environment apart
 # Another interpreter: make setup PYTHON=/path/to/python3.12
 
@@ -18,11 +20,11 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_runs device.gpu device.gpu_policies \
+NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_runs faults.release device.gpu device.gpu_policies \
 	device.newcomer device.tpu_compile device.tpu_mpo
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
-.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs clean
+.PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs notebooks release-check clean
 
 setup: .venv/.installed
 
@@ -56,7 +58,7 @@ quick: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyrefly check
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do echo "== benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name; done
@@ -87,6 +89,12 @@ parity: setup
 docs: setup .venv/.installed-docs
 	$(BIN)/python -m pytest tests/test_docs.py
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+notebooks: .venv/.installed-docs
+	$(BIN)/python -m docs.notebooks
+
+release-check: setup
+	$(BIN)/python -m benchmarks.faults.release
 
 clean:
 	rm -rf runs build dist docs/_build .pytest_cache .ruff_cache .hypothesis .cache

@@ -213,14 +213,20 @@ def _settled(
         return shares, names, kept, ()
     i, j = place
     if missing == "refuse":
-        what = "take missing=half (1/2) or missing=drop (fewer options), or leave one of them out"
+        what = (
+            "say missing=half (1/2) or missing=drop (fewer options), on the command line --missing half, "
+            "behind a file's name #missing=half, or leave one of them out"
+        )
         raise GameError(f"{names[i]!r} and {names[j]!r} were never compared, expected a share for every pair: {what}")
     if missing == "half":
         pairs = np.count_nonzero(unknown) // 2
+        pair = f"{names[i]!r} and {names[j]!r}"
         counted = (
-            "1 pair was never compared and counts" if pairs == 1 else f"{pairs} pairs were never compared and count"
+            f"1 pair was never compared and counts as 1/2: {pair}"
+            if pairs == 1
+            else f"{pairs} pairs were never compared and count as 1/2: {pair} first"
         )
-        return np.where(unknown, 0.5, shares), names, kept, (f"{counted} as 1/2: {names[i]!r} and {names[j]!r} first",)
+        return np.where(unknown, 0.5, shares), names, kept, (counted,)
     while unknown[np.ix_(kept, kept)].any():
         kept.remove(max(kept, key=lambda option: (np.count_nonzero(unknown[option, kept]), option)))
     if len(kept) < 2:

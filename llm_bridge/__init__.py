@@ -126,7 +126,7 @@ _HOME = {
     "judge_report": "llm_bridge.measure.judge_report",
     "Population": "llm_bridge.judges.population",
 }
-__all__ = sorted([*_MODULES, *_HOME])  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = sorted([*_MODULES, *_HOME])  # pyrefly: ignore[unresolvable-dunder-all]
 
 
 def __getattr__(name: str) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from benchmarks.gallery import FIGURES, RUNS
-from docs import catalogue
+from docs import catalogue, notebooks, sentences
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
 from tests.processes import QUICK_XLA
@@ -33,7 +33,21 @@ FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 AUTODOC = re.compile(r"^\.\. auto\w+:: ([\w.]+)$", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-TARGETS = {"setup", "demo", "check", "test", "lint", "bench", "peers", "bench-peers", "parity", "docs", "clean"}
+TARGETS = {
+    "setup",
+    "demo",
+    "check",
+    "test",
+    "lint",
+    "bench",
+    "peers",
+    "bench-peers",
+    "parity",
+    "docs",
+    "notebooks",
+    "release-check",
+    "clean",
+}
 
 
 class Block(NamedTuple):
@@ -88,10 +102,11 @@ def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None
 
 @pytest.fixture
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A shell in which `mmd` is this checkout's, run without the suite's settings, those of the compiler apart."""
+    """A shell in which both programs are this checkout's, without the suite's settings, those of the compiler apart."""
     programs = tmp_path_factory.mktemp("bin")
-    (programs / "mmd").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m mmd "$@"\n')
-    (programs / "mmd").chmod(0o755)
+    for name, package in (("mmd", "mmd"), ("mpo", "llm_bridge")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {package} "$@"\n')
+        (programs / name).chmod(0o755)
     kept = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
     clean = {k: v for k, v in os.environ.items() if k in kept or not k.startswith(("JAX_", "XLA_"))}
     path = f"{programs}{os.pathsep}{clean['PATH']}"
@@ -112,6 +127,24 @@ def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monk
             check_shown(block.text, printed, f"{page}:{block.line}")
         elif block.language == "console":
             run_console(block, tmp_path, environment)
+
+
+def test_sentences_are_short() -> None:
+    assert not [f"{name_of(one.page)}:{one.line}: {one.text}" for one in sentences.long_ones()]
+
+
+@pytest.mark.parametrize("page", notebooks.PAGES, ids=name_of)
+def test_a_notebook_runs_what_its_page_runs(page: Path) -> None:
+    """The same Python and the same commands in the same order, and nothing that only the page's tests read."""
+    cells = re.findall(r"^```python\n(.*?)^```$", notebooks.text_of(page), re.MULTILINE | re.DOTALL)
+    wanted = []
+    for block in blocks(page):
+        if block.language == "console":
+            parts = re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]
+            wanted.append("".join(f"!{part.splitlines()[0]}\n" for part in parts))
+        elif block.language == "python":
+            wanted.append(block.text)
+    assert cells == wanted
 
 
 def slug(heading: str) -> str:

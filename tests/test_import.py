@@ -77,11 +77,6 @@ def test_a_policy_from_a_configuration_needs_no_checkpoint_libraries() -> None:
     assert run(code).stdout.strip() == "(1, 2)"
 
 
-def test_help_needs_no_jax() -> None:
-    code = "import sys; from mmd.command.cli import main; assert main(['--help']) == 0; assert 'jax' not in sys.modules"
-    assert "solve" in run(code).stdout
-
-
 def test_commands_start_without_scipy() -> None:
     run("import sys; import mmd.command.commands; assert 'scipy' not in sys.modules")
 

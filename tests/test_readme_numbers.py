@@ -31,7 +31,7 @@ def test_the_picture_and_its_caption() -> None:
     start = courses["mpo"][0]
     caption = f"from {start:.3f} to {ends['mpo']:.3f}; SPPO ends at {ends['sppo']:.3f} and iterative DPO at "
     assert f"{caption}{ends['iterative dpo']:.3f}." in words("README.md")
-    assert min(ends, key=ends.get) == "mpo"  # pyright: ignore[reportArgumentType]
+    assert min(ends, key=ends.get) == "mpo"
     for game in picture.GAMES:
         assert result("two_loops")["games"][game]["curve"][-1][1] <= 1e-9
     for shown in (picture.PICTURE, picture.PICTURE.with_name("picture-dark.svg")):

@@ -205,7 +205,7 @@ def measure(name: str, make: Maker, family: list[mmd.Game], *, wide: bool) -> di
     ends = [(mark - extra) // cost for mark in MARKS for extra in (0, 1)]  # some spend an evaluation on the start
     records = laboratory.run(cases, np.unique([*laboratory.marks(MARKS[-1] // cost), *ends]), target=TARGET)
     fits = [rate(*pair) for pair in zip(records.gradient_evaluations, records.last, strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "evaluations_to_target": [int(n) if n != laboratory.NEVER else None for n in records.reached],
         "last": {mark: at_evaluations(records, records.last, mark) for mark in MARKS},
         "average": {mark: at_evaluations(records, records.average, mark) for mark in MARKS},
@@ -307,8 +307,8 @@ def raced(name: str, family: list[mmd.Game], settings: dict[str, Any]) -> dict[s
     """Every method and the default on all draws of a family."""
     methods = {}
     for m, makers in SEARCH.items():
-        methods[m] = measure(m, makers[settings[m]["index"]], family, wide=len(family) > 1)
-        reached = methods[m] and median(methods[m]["evaluations_to_target"])
+        methods[m] = one = measure(m, makers[settings[m]["index"]], family, wide=len(family) > 1)
+        reached = one and median(one["evaluations_to_target"])
         print(f"  {name}, {m}: {reached}", flush=True)
     autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
     return {**autos, "methods": methods, "environment": environment()}

@@ -135,7 +135,7 @@ class Case:
     @property
     def tolerance(self) -> float:
         """In payoff units."""
-        return TOLERANCE * ((self.matrix and float(np.abs(self.matrix()).max())) or 1.0)
+        return TOLERANCE * ((0.0 if self.matrix is None else float(np.abs(self.matrix()).max())) or 1.0)
 
 
 def cases() -> list[Case]:
@@ -404,7 +404,7 @@ def _tree(kind: str, runs: dict[str, Any]) -> tuple[str, ...]:
 
 def _drawn(group: str, kind: str, of_kind: list[dict[str, Any]]) -> tuple[str, ...]:
     solved = [_solved(runs) for runs in of_kind]
-    early = next((runs for runs in of_kind if "first" in runs), {})
+    early: dict[str, Any] = next((runs for runs in of_kind if "first" in runs), {})
     return (
         NAMES[group],
         kind,

@@ -50,8 +50,8 @@ MODELS = {
     "Qwen3 1.7B": QWEN3 | LARGE_SHAPE | {"hidden_size": 2048, "intermediate_size": 6144},
 }
 SMALL = {"small Qwen3": QWEN3 | SMALL_SHAPE | {"hidden_size": 64, "intermediate_size": 192, "head_dim": 16}}
-SIZES = {"prompts": 64, "prompt": 128, "new": (193, 256), "rows": 8, "row": 1024, "matrix": 8192}
-SMALL_SIZES = {"prompts": 8, "prompt": 16, "new": (257, 384), "rows": 2, "row": 64, "matrix": 512}
+SIZES: dict[str, Any] = {"prompts": 64, "prompt": 128, "new": (193, 256), "rows": 8, "row": 1024, "matrix": 8192}
+SMALL_SIZES: dict[str, Any] = {"prompts": 8, "prompt": 16, "new": (257, 384), "rows": 2, "row": 64, "matrix": 512}
 
 
 def operations_per_second(width: int) -> float:

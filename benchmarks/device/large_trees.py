@@ -4,9 +4,9 @@
 
 Every run is a process of its own with one thread and no program kept on disk. Seconds are the processor's, from
 launching Python to a certificate of the exploitability in payoff units, imports, building and compiling included. What
-takes more than 1,800 of them, or more than 16 GB, is "not reached". `restarted` is what the default was in version 0.1:
-beside it stands what beginning with discounted CFR on the host is worth. What has been measured is kept, unless it is
-named: benchmarks/results/large_trees.json.
+takes more than 1,800 of them, or more than 16 GB, is "not reached", and is not tried at 1e-6 where 1e-3 was not
+reached. `restarted` is what the default was in version 0.1: beside it stands what beginning with discounted CFR on the
+host is worth. What has been measured is kept, unless it is named: benchmarks/results/large_trees.json.
 """
 
 import argparse
@@ -65,6 +65,13 @@ def in_a_process(spec: str, contender: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def implied(runs: dict[str, Any], contender: str) -> dict[str, Any] | None:
+    """What the run to the wider mark says of the narrower: not reached either, or reached at once."""
+    method, mark = contender.split()
+    wider = runs.get(f"{method} {MARKS[0]}", {}) if mark != MARKS[0] else {}
+    return wider if "not_reached" in wider or wider.get("exploitability", 1.0) <= float(mark) else None
+
+
 def main() -> None:
     """Measure what is missing, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -80,7 +87,7 @@ def main() -> None:
         return
     for spec in () if asked.table else asked.games:
         for contender in asked.contenders or [one for one in CONTENDERS if one not in _stored().get(spec, {})]:
-            found = in_a_process(spec, contender)
+            found = implied(_stored().get(spec, {}), contender) or in_a_process(spec, contender)
             measured = _stored()  # another run may have stored
             measured.setdefault(spec, {})[contender] = found
             measured = {name: measured[name] for name in sorted(measured, key=GAMES.index)}

@@ -34,7 +34,7 @@ import numpy as np
 from benchmarks.report import RESULTS, environment, print_table, store
 
 LLAMA = {"model_type": "llama", "rope_theta": 500_000.0, "max_position_embeddings": 1024, "tie_word_embeddings": True}
-MODELS = {
+MODELS: dict[str, dict[str, Any]] = {
     "small": LLAMA
     | {
         "hidden_size": 128,

@@ -282,7 +282,7 @@ class Service:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.handle_error = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
+        self.server.handle_error = lambda request, client_address: None
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def sleep(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 import numpy as np
-import pyspiel  # pyright: ignore[reportMissingImports]
+import pyspiel
 
 import games
 import mmd

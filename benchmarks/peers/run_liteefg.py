@@ -5,7 +5,6 @@ python -m benchmarks.peers.run_liteefg GAME mmd|cfr+
 One environment a process: a second graph on the same one raises or crashes.
 """
 
-# pyright: reportMissingImports=false
 import sys
 from collections.abc import Callable
 

@@ -3,7 +3,6 @@
 python -m benchmarks.peers.run_noregret GAME
 """
 
-# pyright: reportMissingImports=false
 import sys
 from collections.abc import Callable
 

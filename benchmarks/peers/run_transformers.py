@@ -6,14 +6,12 @@ Nothing of this repository is needed, so it runs in an environment of its own. T
 `benchmarks/device/policies.py`.
 """
 
-# pyright: reportMissingImports=false
-
 import json
 import sys
 import time
 from pathlib import Path
 
-import torch  # pyright: ignore[reportMissingImports]
+import torch
 from transformers import AutoModelForCausalLM, __version__
 from transformers.utils import logging
 

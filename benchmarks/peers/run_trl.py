@@ -6,8 +6,6 @@ Nothing of this repository is needed, so it runs in an environment of its own. T
 `benchmarks/peers/beside_trl.py`. Passes are counted in two steps after the timed ones.
 """
 
-# pyright: reportMissingImports=false, reportAttributeAccessIssue=false
-
 import json
 import os
 import resource

@@ -144,7 +144,7 @@ def annotator(number: int) -> Callable[..., np.ndarray]:
         ranks = (np.array([a, b], int) + number) % 3
         return 0.5 + 0.5 * np.sign(ranks[1] - ranks[0])
 
-    judge.symmetric = True  # pyright: ignore[reportFunctionMemberAccess]
+    judge.symmetric = True  # pyrefly: ignore[missing-attribute]
     return judge
 
 

@@ -98,7 +98,7 @@ def shorter(prompts: Any, a: Any, b: Any) -> np.ndarray:
 
 def of_torch(model: str, parts: list[str], repeats: int) -> dict[str, float]:
     """Transformers on torch, the same rows."""
-    import torch  # pyright: ignore[reportMissingImports]
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(1)

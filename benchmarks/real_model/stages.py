@@ -260,7 +260,8 @@ def method_of(name: str, judge: Judge, eta: float, settings: Any) -> Method:
         "inpo": INPO(),
     }
     names = ("learning_rate", "group_size", "prompts_per_round", "opponents", "epochs")
-    numbers = {name: getattr(settings, name) for name in names} | {"eta": eta, "alpha": settings.pull / eta}
+    numbers: dict[str, Any] = {name: getattr(settings, name) for name in names}
+    numbers |= {"eta": eta, "alpha": settings.pull / eta}
     return replace(methods[name], judge=judge, max_new_tokens=settings.longest_answer, **numbers)
 
 

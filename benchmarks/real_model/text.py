@@ -65,8 +65,8 @@ def make_tokenizer(pairs: Sequence[Pair], vocabulary: int, folder: Path) -> None
     from transformers import PreTrainedTokenizerFast
 
     fast = Fast(models.BPE())
-    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]
-    fast.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+    fast.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    fast.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,
         special_tokens=[PAD, BOS, EOS, USER, ASSISTANT, *SEPARATORS],

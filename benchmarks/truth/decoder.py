@@ -57,20 +57,20 @@ class PrefixTable(Decoder):
         found = jnp.stack([table[rows[:, t], t] for t in range(rows.shape[1])], axis=1)
         return jnp.pad(found, ((0, 0), (0, tokens.shape[1] - LENGTH), (0, 0)))
 
-    def prefill(  # pyright: ignore[reportIncompatibleMethodOverride] - a place in the table is its cache
+    def prefill(  # pyrefly: ignore[bad-override] - a place in the table is its cache
         self, weights: Weights, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
     ) -> tuple[Float[Array, "B V"], Place]:
         """See `Decoder`; prompts are one token."""
         place = Place(self.table(weights), jnp.repeat(tokens[:, 0], copies) * self.n_tokens**2)
         return place.table[place.row, 0], place
 
-    def apart(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def apart(  # pyrefly: ignore[bad-override]
         self, weights: Weights, cache: Place, n_tokens: int
     ) -> tuple[Weights, Place]:
         """See `Decoder`."""
         return weights, cache
 
-    def step(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def step(  # pyrefly: ignore[bad-override]
         self, weights: Weights, tokens: Int[Array, " B"], slot: Int[Array, ""], cache: Place
     ) -> tuple[Float[Array, "B V"], Place]:
         """See `Decoder`."""

@@ -57,7 +57,7 @@ def with_room(method: Method, state: TrainState, n_prompts: int, length: int) ->
     return Remembering(**{f.name: getattr(state, f.name) for f in fields(TrainState)}, memory=memory)
 
 
-def remembered(state: Remembering, samples: Samples) -> Remembering:
+def remembered(state: Any, samples: Samples) -> Remembering:
     """With the newest responses first, the oldest forgotten."""
     shape = state.memory.tokens.shape[1:]
     tokens, mask, response = (part.reshape(shape) for part in (samples.tokens, samples.mask, samples.response))

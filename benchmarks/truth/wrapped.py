@@ -44,6 +44,7 @@ class Twenty(nn.Module):
         x = nn.Embed(self.vocabulary, self.width)(tokens) + nn.Embed(LONGEST, self.width)(positions)
         allowed = seen(positions, mask)[:, None]
         for _ in range(self.n_layers):
+            # pyrefly: ignore[unsupported-operation]
             x = x + nn.MultiHeadDotProductAttention(self.n_heads)(nn.LayerNorm()(x), mask=allowed)
             x = x + nn.Dense(self.width)(nn.gelu(nn.Dense(2 * self.width)(nn.LayerNorm()(x))))
         return nn.Dense(self.vocabulary)(nn.LayerNorm()(x))

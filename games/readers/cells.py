@@ -10,13 +10,14 @@ import re
 import unicodedata
 
 # As minus: hyphen, non-breaking hyphen, figure dash, en dash, minus sign, and the small and the full-width hyphen.
-SIGNS = str.maketrans(
-    dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-")
-    | dict.fromkeys("\uff0b", "+")
-    | dict.fromkeys("\uff0e", ".")
-    | dict.fromkeys("\ufe6a\uff05", "%")
-    | dict.fromkeys("\u2044\u2215\uff0f", "/")
-)
+WRITTEN = {
+    "-": "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d",
+    "+": "\uff0b",
+    ".": "\uff0e",
+    "%": "\ufe6a\uff05",
+    "/": "\u2044\u2215\uff0f",
+}
+SIGNS = str.maketrans({sign: plain for plain, signs in WRITTEN.items() for sign in signs})
 DECIMAL = re.compile(r"[+-]?(?:\d++\.?\d*+|\.\d++)(?:[eE][+-]?\d++)?")
 SHORT = re.compile(r"-?[0-9]{1,25}(?:\.[0-9]{1,25})?(?:e[+-][0-9]{2})?")  # finite for certain
 PERCENT = re.compile(r"([+-]?(?:\d++\.?\d*+|\.\d++))\s*+%")

@@ -224,7 +224,9 @@ def load_adapter(policy: Policy, folder: str | os.PathLike[str]) -> Policy:
     problems = _listed("unknown", set(stored) - expected) + _listed("missing", expected - set(stored))
     if targets:
         _check_targets(policy, targets)
-    pairs = {target: dict(zip("ab", _shapes(policy, target, rank), strict=True)) for target in targets}
+    pairs: dict[str, dict[str, Weight]] = {
+        target: dict(zip("ab", _shapes(policy, target, rank), strict=True)) for target in targets
+    }
     for name in sorted(expected & set(stored)):
         _, target, side = named[name][0].split(".")
         shape = pairs[target][side[-1]].shape[::-1]

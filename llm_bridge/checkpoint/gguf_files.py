@@ -187,7 +187,7 @@ class Facts:
 def _opened(file: Path) -> Any:
     """What reads the file."""
     try:
-        from gguf import GGUFReader  # pyright: ignore[reportMissingImports]
+        from gguf import GGUFReader
     except ImportError:
         raise BridgeError("reading GGUF needs the package gguf: pip install 'magnetic-mirror[gguf]'") from None
     try:
@@ -283,7 +283,7 @@ def _names(config: Mapping[str, Any], tensors: Mapping[str, Any], where: str) ->
 
 def _dequantized(tensor: Any, config: Mapping[str, Any], dtype: Any, where: str) -> np.ndarray:
     """A tensor as it stands in the folder."""
-    from gguf import dequantize  # pyright: ignore[reportMissingImports]
+    from gguf import dequantize
 
     try:
         values = np.asarray(dequantize(tensor.data, tensor.tensor_type), np.float32)

@@ -276,7 +276,7 @@ def _dtype(dtype: DTypeLike) -> np.dtype:
         found = None
     if found is None or found.name not in ("float32", "bfloat16", "float16", "float64"):
         raise BridgeError(f"expected the dtype float32, bfloat16, float16 or float64, got {dtype!r}")
-    if found.name == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+    if found.name == "float64" and not jax.config.jax_enable_x64:  # pyrefly: ignore[missing-attribute]
         raise BridgeError("float64 weights need jax_enable_x64: set it, or pass dtype='float32'")
     return found
 

@@ -12,12 +12,10 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.command.config_file import check_texts, expanded
-from llm_bridge.command.options import ELSEWHERE, REFUSED, Command, Exploit, Run, Train, TrainJudge
-from llm_bridge.model.ranges import complaints
+from llm_bridge.command.options import ELSEWHERE, PROGRAM, REFUSED, Command, Exploit, Run, Train, TrainJudge
 from mmd.host.command_line import UsageError, parse, run_process, status_of
 from mmd.host.doors import help_lines
 from mmd.host.files import OutputError
-from mmd.host.folder_lock import refuse_if_held
 
 TOLD_TO_STOP = (130, 143)
 
@@ -26,17 +24,15 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name) and return the exit status."""
 
     def carry_out() -> int:
-        description = (
-            "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML "
-            "file, --config FILE; those of the command line win."
-        )
         words = expanded(argv)
         check_texts(words)
         _refuse_another_policy(words)
-        command = parse(Command, words, program="mpo", description=description, elsewhere=ELSEWHERE)
+        command = parse(Command, words, program=PROGRAM, elsewhere=ELSEWHERE)
         if command is None:
             sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
             return 0
+        from llm_bridge.model.ranges import complaints
+
         for complaint in complaints(command):
             raise UsageError(complaint)
         if isinstance(command, Train | TrainJudge | Exploit) and not command.distributed:
@@ -51,6 +47,8 @@ def main(argv: Sequence[str]) -> int:
 
 def _refuse_a_folder_in_use(run: Run) -> None:
     """At once, before anything heavy is imported or loaded."""
+    from mmd.host.folder_lock import refuse_if_held
+
     try:
         refuse_if_held(run.output_dir)
     except OutputError as error:

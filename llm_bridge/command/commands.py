@@ -19,6 +19,7 @@ from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import (
+    PROGRAM,
     Command,
     Env,
     Eval,
@@ -270,7 +271,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     named = {name: getattr(options, name) for name in ("method", "magnet", "family")}
     again = [word for name, text in named.items() if text is not None for word in (f"--{name}", text)]
     words = expanded(["train", "--config", str(settings), *again], unread=("judge",))
-    trained = parse(Command, words, program="mpo", description="")
+    trained = parse(Command, words, program=PROGRAM)
     if not isinstance(trained, Train):
         raise UsageError(f"{settings}: expected the options of mpo train")
     if options.weights is not None:

@@ -191,8 +191,9 @@ def _of_model(name: str, options: Judging) -> list[_Member]:
     if not Path(name).exists() and (not re.fullmatch(HUB_ID, name) or Path(name).parent.exists()):
         raise BridgeError(f"--judge {name}: there is no such judge, expected {KINDS}")
     folder, architecture = loading.look(name)
-    if (words := tokenizer_of(str(folder))) is None:
+    if (own := tokenizer_of(str(folder))) is None:
         raise BridgeError(f"--judge {name}: has no tokenizer, so it cannot be asked")
+    words = own
     policy = cache(lambda: loading.load(name, mesh=judge_mesh(options, architecture)))
 
     def member(criterion: str) -> _Member:

@@ -11,8 +11,11 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg, subcommand
 
 from mmd.host.doors import FORMS, names_code
+from mmd.host.help import Program
 
 METHODS = ("mpo", *sorted(p.stem for p in (Path(__file__).parents[1] / "train" / "baselines").glob("[!_]*.py")))
+FAMILIES = tuple(sorted(p.stem for p in (Path(__file__).parents[1] / "model" / "families").glob("[!_]*.py")))
+MAGNETS = ("fixed", "refresh", "moving")
 METHOD_HELP = f"{', '.join(METHODS)}, or one from outside ({FORMS}); sft learns from given answers."
 
 
@@ -133,12 +136,9 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Run, Prompts, Judging, Model):
-    """Train a model against itself on preferences between its own answers (MPO)."""
+class Measuring:
+    """How the win rate is measured while training."""
 
-    method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
-    max_steps: int = 500
-    """Rounds; each draws answers, compares them, learns and moves the magnet."""
     eval_dataset_name: Annotated[Path | None, _optional("FILE", "a share of the prompts")] = None
     """Prompts on which the win rate against the start is measured, as the judge sees it."""
     eval_share: Annotated[float | None, _optional("NUMBER", "0.1")] = None
@@ -146,6 +146,12 @@ class Train(Run, Prompts, Judging, Model):
     them, the same in every run; 0 for none and no win rate."""
     eval_steps: int = 25
     """Rounds from one win rate to the next; it is also measured before the first round and after the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is drawn in a round."""
+
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
     num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
@@ -158,6 +164,12 @@ class Train(Run, Prompts, Judging, Model):
     """Most tokens of an answer."""
     temperature: float = 1.0
     """What the policy's logits are divided by wherever it is met: drawn from, trained, compared, exported."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Updating:
+    """The update, and the magnet."""
+
     eta: Annotated[float | None, _optional("NUMBER", "the most tokens of an answer")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
     alpha: Annotated[float | None, _optional("NUMBER", "0.2 / eta")] = None
@@ -171,6 +183,12 @@ class Train(Run, Prompts, Judging, Model):
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizing:
+    """The optimizer."""
+
     learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
     """Of Adam; falls to 0 over the run."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
@@ -187,6 +205,15 @@ class Train(Run, Prompts, Judging, Model):
     """Large, because gradients near an equilibrium are noise."""
     max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
     """Gradients are scaled down to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Measuring, Drawing, Updating, Optimizing, Run, Prompts, Judging, Model):
+    """Train a model against itself on preferences between its own answers (MPO)."""
+
+    method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
+    max_steps: int = 500
+    """Rounds; each draws answers, compares them, learns and moves the magnet."""
     set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
     """Further settings of the method, such as share=0.25, watch_start=false or estimator=regression."""
 
@@ -420,7 +447,7 @@ class Plan:
     gradient_accumulation_steps: Annotated[int | None, _optional("NUMBER", "the fastest that fits")] = None
     """Parts in which a round's prompts go through the model."""
     max_steps: int = 500
-    """Rounds."""
+    """Rounds of the run."""
     price: Annotated[float | None, _optional("NUMBER", "none")] = None
     """Of a chip for an hour."""
     set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
@@ -475,6 +502,17 @@ BY_NAME: dict[str, type] = {
     "import": Import,
     "env": Env,
 }
+PROGRAM = Program(
+    "mpo",
+    "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML file, "
+    "--config FILE; those of the command line win.",
+    {
+        "train": ("train", "train-judge", "plan"),
+        "answer and measure": ("generate", "eval", "exploit", "judge-report"),
+        "show and hand on": ("report", "export", "import", "env"),
+    },
+    lambda: {"methods (--method)": METHODS, "magnets (--magnet)": MAGNETS, "model families": FAMILIES},
+)
 # Options of TRL, transformers and vLLM that have another name here, and what is typed instead, the best first. What is
 # not an option of the command at hand is never suggested (`mmd.host.command_line.hint`).
 ELSEWHERE: dict[str, tuple[str, ...]] = {

@@ -72,7 +72,10 @@ SINCE = {
 }
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for
-BEHIND = ("gpu", "tpu")  # where checkpoints are written while rounds go on: there the processor has nothing else to do
+BEHIND: tuple[str, ...] = (
+    "gpu",
+    "tpu",
+)  # where checkpoints are written while rounds go on: there the processor has nothing else to do
 WRITING_SHARE = 0.1  # of the time, at most, for checkpoints of single rounds
 
 

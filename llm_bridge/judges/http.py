@@ -263,7 +263,11 @@ class HttpJudge:
     def _content(self, text: str) -> dict[str, Any]:
         """The fields of a request."""
         limit = {} if "max_completion_tokens" in self.fields else {"max_tokens": self.max_tokens}
-        content = {"model": self.model, "messages": [{"role": "user", "content": text}], "temperature": 0}
+        content: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": text}],
+            "temperature": 0,
+        }
         content |= {**limit, **self.fields}
         for name, other in self._renamed.copy().items():
             value = content.pop(name, None)

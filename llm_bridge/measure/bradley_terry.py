@@ -85,7 +85,7 @@ def scalar_test(wins: Wins, *, ties: float = 0.0, seed: int = 0, replicates: int
         scores = (centre + np.einsum("kij,rkj->rki", root, noise)).reshape(-1, n)
         drawn = _drawn(scores, np.tile(counts, (size, 1, 1)), ties, random)
         cyclic = _mean_of_known(_cyclic_share(drawn).reshape(size, -1))
-        found = np.append(found, [deviance(drawn).reshape(size, -1).sum(axis=1), cyclic], axis=1)
+        found = np.append(found, np.stack([deviance(drawn).reshape(size, -1).sum(axis=1), cyclic]), axis=1)
         p_values = (1 + (found >= measured[:, None] * (1 - 1e-9)).sum(axis=1)) / (1 + found.shape[1])
         if p_values.max() > CLEARLY_FINE:
             break

@@ -296,7 +296,8 @@ def tournament(
     found = verdicts.preference.reshape(len(places), len(prompts), n_samples**2)
     close = np.array([alike(a, b) for a, b in zip(first, second, strict=True)]).reshape(found.shape)
     case = cases_of(prompts if cases is None else cases)
-    by_prompt, tables = _means(found, case), {name: np.full((len(names),) * 2, np.nan) for name in TABLES}
+    by_prompt = _means(found, case)
+    tables: dict[str, Any] = {name: np.full((len(names),) * 2, np.nan) for name in TABLES}
     for (i, j), won, preferences, similar in zip(places, by_prompt, found, close, strict=True):
         if np.isnan(won).all():
             raise BridgeError(f"every comparison of {names[j]} and {names[i]} has failed, so there is no win rate")

@@ -93,11 +93,11 @@ class Decoder(Network):
         temperature: what the head's logits are divided by; a part of the policy, so of all that is made of it.
     """
 
-    architecture: Architecture
+    architecture: Architecture  # pyrefly: ignore[bad-override] - a frozen class's are read only
     compute: Compute
-    mesh: Mesh
+    mesh: Mesh  # pyrefly: ignore[bad-override]
     adapter_scale: float = 0.0
-    temperature: float = 1.0
+    temperature: float = 1.0  # pyrefly: ignore[bad-override]
 
     def __post_init__(self) -> None:
         """That the mesh has what `compute` asks for."""
@@ -396,6 +396,8 @@ class Decoder(Network):
 
     def _scan_all(self, block, x: Any, layers: Weights) -> tuple[Any, Any]:
         match self.compute.remat:
+            case "none":
+                pass
             case "layer":
                 block = jax.checkpoint(block, prevent_cse=False)
             case "projections":

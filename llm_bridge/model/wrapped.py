@@ -162,13 +162,13 @@ class Wrapped(Network):
         temperature: what logits are divided by.
     """
 
-    architecture: Outline
+    architecture: Outline  # pyrefly: ignore[bad-override] - a frozen class's are read only
     body: Held
     leaves: tuple[Leaf, ...]
     calls: Calls
     rules: tuple[tuple[str, str | None], ...]
-    mesh: Mesh
-    temperature: float = 1.0
+    mesh: Mesh  # pyrefly: ignore[bad-override]
+    temperature: float = 1.0  # pyrefly: ignore[bad-override]
 
     # ------------------------------------------------------------------------------------------------ as a network
 

@@ -179,6 +179,5 @@ class Described:
         shapes: Any = [prompts, prompts, own, own, own, each, each, each]
         kinds = (*[jnp.int32, jnp.bool_] * 2, jnp.float32, jnp.int32, jnp.int32, jnp.float32)
         table = self._array((work.parts, -(-b // tiles[0][0])), jnp.int32)
-        arrays: Any = [rows(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
-        arrays += [table, table, self._array((work.parts,), jnp.int32)]
-        return packing.Packed(*arrays)
+        arrays = [rows(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        return packing.Packed._make([*arrays, table, table, self._array((work.parts,), jnp.int32)])

@@ -58,7 +58,7 @@ class Mixture:
     def apart(self, weights: tuple[Weights, Weights], cache: tuple[Any, Any], n_tokens: int) -> tuple[Any, Any]:
         """Both weights and both caches in the form that `step` is fastest with for so many tokens."""
         both = (self.decoder.apart(each, own, n_tokens) for each, own in zip(weights, cache, strict=True))
-        return tuple(zip(*both, strict=True))  # pyright: ignore[reportReturnType] - two of each
+        return tuple(zip(*both, strict=True))  # pyrefly: ignore[bad-return] - two of each
 
     def step(
         self,

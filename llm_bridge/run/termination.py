@@ -139,7 +139,8 @@ class Termination:
         """What the thread does, in seconds after the first signal."""
         patience, limit = PATIENCE[signal.Signals(number)], LIMIT.get(signal.Signals(number))
         at_once = [(0.0, self._leave_if_nothing_was_done), (0.0, self._rescue_if_it_is_long)]
-        plan = [*at_once, (SOON, self._say_what_is_waited_for), (patience, self._rescue)]
+        plan: list[tuple[float, Callable[[int], None]]] = [*at_once, (SOON, self._say_what_is_waited_for)]
+        plan.append((patience, self._rescue))
         return plan if limit is None else [*plan, (limit, self._give_up)]
 
     def _leave_if_nothing_was_done(self, number: int) -> None:

@@ -54,7 +54,9 @@ class TrainingLog:
         quiet: bool = False,
     ):
         self._folder, self._done, self._names = folder, done, trackers
-        self._stack, self._file, self._samples = ExitStack(), None, None
+        self._stack = ExitStack()
+        self._file: TextIO | None = None
+        self._samples: TextIO | None = None
         self._trackers: dict[str, Tracker] = {}
         self.phases = Phases()
         first = jax.process_index() == 0

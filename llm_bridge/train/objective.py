@@ -172,7 +172,7 @@ class PolicyGradient(Objective):
     """
 
     credit: bool = False
-    proximal: bool = False
+    proximal: bool = False  # pyrefly: ignore[bad-override] - read only, as the class is frozen
     magnet: ClassVar[str | None] = "whole"
     by_row: ClassVar[bool] = True
 

@@ -181,12 +181,13 @@ def _tile(part: Packed, shape: tuple[int, int], first: Int[Array, ""]) -> _Tile:
     """The tile of this shape that begins with this row, or reaches back from the last one; `part` has no axis K."""
     n_rows = shape[0]
     start = jnp.minimum(first, part.of.shape[1] - n_rows)
-    own: Any = [_rows_of(array, start, shape) for array in (part.tokens, part.mask, part.log_probs)]
+    tokens, mask, scores = (_rows_of(array, start, shape) for array in (part.tokens, part.mask, part.log_probs))
     of, row, weight = (
         jax.lax.dynamic_slice_in_dim(array, start, n_rows, axis=1) for array in (part.of, part.row, part.weight)
     )
     is_new = start + jnp.arange(n_rows, dtype=jnp.int32) >= first
-    return _Tile(start, *own, of, row.reshape(-1), jnp.where(is_new[None, :], weight, 0).reshape(-1, 1))
+    weight = jnp.where(is_new[None, :], weight, 0).reshape(-1, 1)
+    return _Tile(start, tokens, mask, scores, of, row.reshape(-1), weight)
 
 
 def _rows_of(array: Array, start: Int[Array, ""], shape: tuple[int, int]) -> Array:

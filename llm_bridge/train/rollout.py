@@ -231,7 +231,7 @@ class Rollout:
         shape = (len(prompts), bucket(self._max_new_tokens))
         first = np.broadcast_to(np.arange(shape[1]) == 0, shape)
         blank = np.zeros(shape, np.float32)
-        found: Any = Generation(np.zeros(shape, np.int32), first, blank, blank)  # pyright: ignore[reportArgumentType]
+        found = Generation._make([np.zeros(shape, np.int32), first, blank, blank])
         rows = _rows(prompts, found, self._origin.pad_token, self._width, bucket(self._max_new_tokens, 1))
         return self._placed(rows, source)
 
@@ -311,4 +311,4 @@ def _rows(
         row[i, before - len(prompt) : before], real[i, before - len(prompt) : before] = prompt, True
     row[:, before:], real[:, before:] = tokens[:, :after], mask[:, :after]
     response[:, before:], scores[:, before:] = mask[:, :after], log_probs[:, :after]
-    return Samples(row, real, response, scores, answers=after)  # pyright: ignore[reportArgumentType]
+    return Samples(row, real, response, scores, answers=after)  # pyrefly: ignore[bad-argument-type]

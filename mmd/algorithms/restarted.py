@@ -10,8 +10,11 @@ alpha.
 
 Proven: nothing about the combination. Restarted PDHG with fixed metric converges linearly on linear programs
 (Applegate, Hinder, Lu, Lubin 2023); the changing metric, the relaxation and the choice between average and last have
-no proof here.
-What makes the answer safe is its certificate.
+no proof here. What makes the answer safe is its certificate.
+
+Source: this project's own; of the parts, Applegate, Hinder, Lu, Lubin, "Faster first-order primal-dual methods for
+linear programming using restarts and sharpness", Mathematical Programming 2023, and Chambolle & Pock, "On the ergodic
+convergence rates of a first-order primal-dual algorithm", Mathematical Programming 2016 (Bregman steps).
 """
 
 from dataclasses import dataclass, replace

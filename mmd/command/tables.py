@@ -120,7 +120,9 @@ def _support(policy: Policy) -> list[str]:
         return []
     named = policy.as_dict() or {}
     shown = {"lottery": named["lottery"]} if "lottery" in named else named
-    return [line for player, chances in shown.items() for line in [f"  {player} plays", *_likeliest(chances.items())]]
+    lines = [line for player, chances in shown.items() for line in [f"  {player} plays", *_likeliest(chances.items())]]
+    counted = policy.game.description.sample is not None
+    return [*lines, "  mmd bootstrap tells how sure this is, and whether there are others"] if counted else lines
 
 
 def _likeliest(chances: Iterable[tuple[str, float]]) -> list[str]:

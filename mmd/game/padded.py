@@ -84,7 +84,7 @@ class PaddedSimplex(Treeplex):
         """The simplex of these actions."""
         return cls(**vars(Treeplex.simplex(len(actions))), exists=jnp.concatenate([jnp.ones(1, bool), actions]))
 
-    def uniform(self) -> Float[Array, " S"]:  # pyright: ignore[reportIncompatibleMethodOverride] - traced, so no NumPy
+    def uniform(self) -> Float[Array, " S"]:  # pyrefly: ignore[bad-override] - traced, so no NumPy
         """Log of the uniform policy over the actions that exist."""
         actions = jnp.sum(self.exists) - 1
         return jnp.where(self.exists, -jnp.log(actions.astype(float)), -jnp.inf).at[0].set(0.0)

@@ -168,7 +168,7 @@ class Policy:
         The tree stands beside them, so that the file can be read without the game: `row_parent` [I0], the number of the
         sequence above each infoset (0 for none, n for the n-th number of `row`), and `row_n_actions` [I0].
         """
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for player, probabilities, treeplex in zip(PLAYERS, self.probabilities, self.game.players, strict=True):
             arrays[player] = probabilities[1:]
             arrays[f"{player}_parent"] = np.asarray(treeplex.parent, np.int64)

@@ -23,7 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.game.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels, in_spans, padded_levels
+from mmd.game.blocks import (
+    Block,
+    Group,
+    depth_of,
+    in_blocks,
+    in_groups,
+    in_levels,
+    in_spans,
+    numbers_of_actions,
+    padded_levels,
+)
 from mmd.game.payoff import taken
 from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
@@ -106,8 +116,8 @@ class Treeplex:
 
     @property
     def n_actions(self) -> Int[np.ndarray, " I"]:
-        """[I] number of actions of each infoset."""
-        return np.repeat([b.n_actions for b in self.blocks], [b.n_infosets for b in self.blocks]).astype(np.int64)
+        """[I] number of actions of each infoset; read only."""
+        return numbers_of_actions(self.blocks)
 
     @property
     def levels(self) -> tuple[tuple[Block, ...], ...]:
@@ -160,7 +170,7 @@ class Treeplex:
             start, stop = level[0].sequences.start, level[-1].sequences.stop
             q = leaves[start:stop] if child_values is None else leaves[start:stop] + child_values
             above = self._level_start(level[0].level - 1)
-            child_values = jnp.zeros(start - above, leaves.dtype)
+            values = jnp.zeros(start - above, leaves.dtype)
             for group in reversed(level):
                 value, output = self.by_rows(
                     rule,
@@ -168,9 +178,10 @@ class Treeplex:
                     *(a[group.infosets] for a in infoset),
                     *(self._rows(a, group, 0, 0.0) for a in sequence),
                 )
-                child_values = child_values.at[self.parent[group.infosets] - above].add(value)
+                values = values.at[self.parent[group.infosets] - above].add(value)
                 per_sequence = output.ndim > 1
                 outputs.append(self._flat(output, group) if per_sequence else output)
+            child_values = values
         root = leaves[0] if child_values is None else leaves[0] + child_values[0]
         if per_sequence:
             outputs.append(jnp.zeros(1, leaves.dtype))

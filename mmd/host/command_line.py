@@ -22,6 +22,8 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional
 
+from mmd.host import help as help_text
+from mmd.host.help import Program
 from mmd.host.interruption import INTERRUPTED, INTERRUPTION
 
 # What the parser says of a text where a number may stand.
@@ -37,39 +39,61 @@ class UsageError(ValueError):
 
 
 def parse(
-    kind: Any, argv: Sequence[str], *, program: str, description: str, elsewhere: Mapping[str, Sequence[str]] = NONE
+    kind: Any, argv: Sequence[str], *, program: Program, elsewhere: Mapping[str, Sequence[str]] = NONE
 ) -> Any | None:
     """A command line as one of the dataclasses of `kind`; None if it was to print help, which is done.
 
     Args:
         kind: a union of dataclasses, each annotated with its subcommand.
         argv: the command line, without the program's name.
-        program, description: what help says.
+        program: what help says.
         elsewhere: see `hint`.
 
     Raises:
         UsageError: it is none; with what the parser would have printed in a box.
     """
     box = io.StringIO()
-    _check_options(kind, argv, program, elsewhere)
+    if _helped(kind, argv, program):
+        return None
+    _check_options(kind, argv, program.name, elsewhere)
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, prog=program, description=description, args=argv, config=(FlagCreatePairsOff,))
-    except SystemExit as stop:
-        if stop.code:
-            raise UsageError(_sentence(box.getvalue())) from None
-        return None
+            return tyro.cli(kind, prog=program.name, args=argv, config=(FlagCreatePairsOff,))
+    except SystemExit:
+        raise UsageError(_sentence(box.getvalue())) from None
+
+
+def commands_of(kind: Any) -> dict[str, type]:
+    """The commands that a union of dataclasses stands for, by the names that are typed."""
+    return {config.name: command for command, config in map(get_args, get_args(kind))}
+
+
+def _helped(kind: Any, argv: Sequence[str], program: Program) -> bool:
+    """Print the help that was asked for, if any was."""
+    commands = commands_of(kind)
+    if HELP.isdisjoint(argv):
+        return False
+    if argv[0] not in commands and not argv[0].startswith("-"):
+        raise UsageError(_no_command(argv[0], commands))
+    own = argv[0] in commands
+    lines = help_text.of_command(program, argv[0], commands[argv[0]]) if own else help_text.overview(program, commands)
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+    return True
+
+
+def _no_command(word: str, commands: Mapping[str, type]) -> str:
+    near = difflib.get_close_matches(word, commands, n=1)
+    meant = f", perhaps you meant {near[0]}" if near else f": expected {', '.join(commands)}"
+    return f"there is no command {word!r}{meant} (try --help)"
 
 
 def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapping[str, Sequence[str]]) -> None:
     """That there is such a subcommand and that the options are its own; the parser would suggest those of others."""
-    commands = {config.name: command for command, config in map(get_args, get_args(kind))}
-    if not argv or argv[0].startswith("-") or not HELP.isdisjoint(argv):
+    commands = commands_of(kind)
+    if not argv or argv[0].startswith("-"):
         return
     if argv[0] not in commands:
-        near = difflib.get_close_matches(argv[0], commands, n=1)
-        meant = f", perhaps you meant {near[0]}" if near else f": expected {', '.join(commands)}"
-        raise UsageError(f"there is no command {argv[0]!r}{meant} (try --help)")
+        raise UsageError(_no_command(argv[0], commands))
     for word in argv[1:]:
         name = word.partition("=")[0]
         if re.match("--[A-Za-z]", word) and _plain(name) not in (known := options_of(commands[argv[0]])):

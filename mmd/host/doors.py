@@ -32,7 +32,7 @@ from types import ModuleType, NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, get_args
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+    from importlib.metadata import EntryPoint, EntryPoints
 
 NOUNS = {
     "games": "game",
@@ -87,9 +87,14 @@ class Door:
     error: type[Exception]
     wanted: str
 
-    def installed(self) -> dict[str, str]:
-        """Names that installed packages give, sorted, each with the package that gives it; nothing is imported."""
-        return {name: " and ".join(sorted(map(_giver, points))) for name, points in sorted(self._points().items())}
+    def installed(self, every: "EntryPoints | None" = None) -> dict[str, str]:
+        """Names that installed packages give, sorted, each with the package that gives it; nothing is imported.
+
+        Args:
+            every: all entry points, where they are known already.
+        """
+        points = sorted(self._points(every).items())
+        return {name: " and ".join(sorted(map(_giver, given))) for name, given in points}
 
     def is_outside(self, text: str) -> bool:
         """Whether `find` would look for a text outside: it names code, or something that a package has installed."""
@@ -161,11 +166,11 @@ class Door:
         )
         raise self.error(f"{NOUNS[self.kind]} {name}: expected {self.wanted}, got {got}")
 
-    def _points(self) -> dict[str, list["EntryPoint"]]:
+    def _points(self, every: "EntryPoints | None" = None) -> dict[str, list["EntryPoint"]]:
         from importlib.metadata import entry_points  # a tenth of a second, which a built-in name does not need
 
         found: dict[str, list[EntryPoint]] = {}
-        for point in entry_points(group=f"magnetic_mirror.{self.kind}"):
+        for point in (entry_points() if every is None else every).select(group=f"magnetic_mirror.{self.kind}"):
             found.setdefault(_spelled(point.name), []).append(point)
         return found
 
@@ -190,9 +195,12 @@ class Door:
 
 def help_lines(kinds: Iterable[str] = NOUNS) -> list[str]:
     """What `--help` says of the names that installed packages give, kind by kind; nothing is imported."""
-    lines = []
+    from importlib.metadata import entry_points
+
+    lines: list[str] = []
+    every: Any = entry_points()  # of a class that is not the same in every version of Python
     for kind in kinds:
-        if names := Door(kind, ValueError, "").installed():
+        if names := Door(kind, ValueError, "").installed(every):
             lines.append(f"  {kind}: {', '.join(f'{name} ({giver})' for name, giver in names.items())}")
     return ["installed by other packages:", *lines] if lines else []
 

@@ -237,16 +237,15 @@ class _Solver(NamedTuple):
         """At the magnet."""
         on_device = replace(game, description=Description("", 0.0)).astype(jnp.float64)
         log_magnet = tuple(jnp.asarray(log, jnp.float64) for log in magnet.resolve(game).start(on_device))
-        eta = jnp.asarray(1.0 / (game.description.payoff_range or 1.0))
-        zero, unknown = jnp.zeros((), int), jnp.asarray(jnp.inf)
-        state = _State(metrics.profile(on_device, log_magnet), eta, zero, zero, unknown, unknown)
+        zero, unknown, eta = jnp.zeros((), int), _number(np.inf), _number(1.0 / (game.description.payoff_range or 1.0))
+        state = _State(_profile(on_device, log_magnet), eta, zero, zero, unknown, unknown)
         return cls(game, on_device, log_magnet, tolerance, max_iterations, state)
 
     def next(self, alpha: float) -> tuple["_Solver", QuantalResponse]:
         """The equilibrium for an alpha, from where the path is; a path does not go on from what is not finite."""
-        zero, unknown = jnp.zeros((), int), jnp.asarray(jnp.inf)
+        zero, unknown = jnp.zeros((), int), _number(np.inf)
         state = self.state._replace(steps=zero, refused=zero, gap=unknown, residual=unknown)
-        at, goal = jnp.asarray(alpha), jnp.asarray([self.tolerance, RESIDUAL])
+        at, goal = _number(alpha), jnp.asarray([self.tolerance, RESIDUAL])
         gap = residual = np.inf
         for most in [*range(CHUNK, self.max_iterations, CHUNK), self.max_iterations]:
             state = _advance(self.on_device, state, self.log_magnet, at, goal, jnp.asarray(most))
@@ -262,6 +261,14 @@ class _Solver(NamedTuple):
         certificate = certify(self.game, policy)
         outcome = (gap, residual, certificate.value, certificate.nash_conv, int(state.steps))
         return self._replace(state=state), QuantalResponse(self.game, alpha, policy, converged, status, *outcome)
+
+
+_profile = jax.jit(metrics.profile)
+
+
+def _number(value: float) -> Float[Array, ""]:
+    """An array of float64. Of a Python number JAX makes one whose type is weak, and another program for it."""
+    return jnp.asarray(np.float64(value))
 
 
 @jax.jit

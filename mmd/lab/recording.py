@@ -244,7 +244,7 @@ def _followed(
         found.append(jax.tree.map(lambda a, n=kept: np.asarray(a)[:n], course))
         if reference.name == REGULARIZED_NAME and found[-1].kl[-1:].max(initial=np.inf) <= ARRIVED * found[0].kl[0]:
             break
-    course: _Course = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+    course: Any = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
     if reference.name == REGULARIZED_NAME:
         there = np.flatnonzero(np.asarray(course.kl) <= ARRIVED * course.kl[0])
         course = jax.tree.map(lambda a: a[: there[0] + 1], course) if len(there) else course

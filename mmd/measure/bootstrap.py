@@ -124,7 +124,8 @@ def bootstrap(
         draws: how often the comparisons are drawn again.
         level: share of the tables drawn again that an interval holds, between 0 and 1.
         seed: of the draws.
-        maximal_entropy: report the equilibrium of maximal entropy, not just any one where it is not unique.
+        maximal_entropy: `measured` is of the equilibrium of maximal entropy, not of just any one where it is not
+            unique. Intervals and `played` are of whatever equilibria the drawn tables have.
 
     Returns:
         `Bootstrap`, in whose intervals chance is; where the equilibrium is not unique it says so, and gives each

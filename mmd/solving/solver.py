@@ -212,7 +212,8 @@ class _Run:
             )
         if found is not None:
             reached, self.trace = found
-            reached = reached._replace(**self.place.whole({"state": reached.state, "candidate": reached.candidate}))
+            state, candidate = self.place.whole((reached.state, reached.candidate))
+            reached = reached._replace(state=state, candidate=candidate)
             if reached.tolerance != self.at.tolerance:
                 reached = reached._replace(tolerance=self.at.tolerance, target=self.at.target)
             self.at = self.after_chunk = reached

@@ -70,7 +70,7 @@ def read(likelihood: float, distinct: float = 1.0) -> Read:
 @pytest.mark.parametrize("name", ["cyclic", "tuning"])
 def test_the_judge_prefers_as_the_table_says(name: str) -> None:
     """All pairs of classes, through the judge that trains policies: camps by the text, fluency by the reader."""
-    reader: Any = Reader(None, None, 0, 1.0)  # pyright: ignore[reportArgumentType]
+    reader: Any = Reader(None, None, 0, 1.0)
     texts = [*ANSWERS.values(), *(f"{answer} {answer}" for answer in ANSWERS.values())]
     reader.known = {("x", one): read(-1.0 if i < 3 else -9.0) for i, one in enumerate(texts)}
     a, b = zip(*((i, j) for i in range(6) for j in range(6)), strict=True)

@@ -74,7 +74,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: Server
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

@@ -188,7 +188,7 @@ def test_answers_that_are_equal_count_once_and_rows_of_a_prompt_belong_together(
         asked.append(sorted(zip(prompts, a, b, strict=True)))
         return np.full(len(a), 0.5)
 
-    judge.symmetric = True  # pyright: ignore[reportFunctionMemberAccess]
+    judge.symmetric = True
     found = judge_report(judge, ["x", "y", "x"], [["a", "b", "a"], ["c"], ["b", "d"]])
     assert found.prompts == 1
     assert asked == [[("x", "a", "b"), ("x", "a", "d"), ("x", "b", "d")]] * 2

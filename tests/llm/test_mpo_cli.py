@@ -508,20 +508,6 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
 # -------------------------------------------------------------------- what is typed
 
 
-def test_help_is_instant_and_imports_no_jax() -> None:
-    code = (
-        "import sys, time\n"
-        "from llm_bridge.command.cli import main\n"
-        "assert main(['train', '--help']) == 0\n"
-        "heavy = {'jax', 'numpy', 'flax', 'transformers', 'optax', 'yaml'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert time.process_time() < 0.8, time.process_time()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--num-generations" in done.stdout
-
-
 def test_the_command_line_beats_yaml_beats_defaults(work: Path, monkeypatch: Any) -> None:
     from llm_bridge.command import commands
 

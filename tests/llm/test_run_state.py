@@ -188,7 +188,7 @@ def test_nothing_whole_left_is_an_error_and_no_new_beginning(tmp_path: Path) -> 
     with pytest.raises(RunStateError, match=r"no whole checkpoint is left: .*step_00000002 .it was never committed"):
         run.restore(state(0))
     assert run.save(2, state(2)).exists()  # the run repeats the round
-    assert bits(run.restore(state(0)).state) == bits(state(2))  # pyright: ignore[reportOptionalMemberAccess]
+    assert bits(run.restore(state(0)).state) == bits(state(2))
 
 
 def test_what_a_killed_process_left_is_ignored_and_cleared_away(tmp_path: Path) -> None:

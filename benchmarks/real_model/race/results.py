@@ -203,7 +203,7 @@ class Known:
 
     def __init__(self, population: str, rows: Sequence[Row], head: str = "human"):
         self.name, self._human = population, population == "human"
-        self._reader: Any = Reader(None, None, 0, 0.0)  # pyright: ignore[reportArgumentType]
+        self._reader: Any = Reader(None, None, 0, 0.0)  # pyrefly: ignore[bad-argument-type]
         self._shown: dict[tuple[str, str], list[float]] = {}
         for row in rows:
             for answer, read in zip(row["answers"], answers.reads(row), strict=True):

@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -130,7 +131,7 @@ class Race:
         policy, start = self.policy(run), training.start_policy(self.base, run.seed)
         reader = self.reader(run.population)
         asked = training.questions(self.words, self.prompts["held_out"][: plan.EXPLOITED])
-        numbers = {"max_new_tokens": plan.ANSWER_TOKENS[run.population], **plan.SHARED}
+        numbers: dict[str, Any] = {"max_new_tokens": plan.ANSWER_TOKENS[run.population], **plan.SHARED}
         found = bridge.exploit(
             policy,
             population(run.population, reader),

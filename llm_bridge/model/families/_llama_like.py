@@ -64,26 +64,24 @@ def architecture(fields: Fields, **changes: Any) -> Architecture:
         fields.problems.append(f"expected num_attention_heads to be a multiple of {n_kv_heads} key-value heads")
     if "rotaries" not in changes:
         changes["rotaries"] = (full_rotary(fields, head_width, max_length),)
-    return Architecture(
-        **{
-            "vocabulary": fields.size("vocab_size"),
-            "width": width,
-            "n_layers": n_layers,
-            "n_heads": n_heads,
-            "n_kv_heads": n_kv_heads,
-            "head_width": head_width,
-            "mlp_width": fields.size("intermediate_size"),
-            "max_length": max([max_length, *(int(r.original_length * r.factor) for r in changes["rotaries"])]),
-            "norm": Norm("rms", fields.number("rms_norm_eps", 1e-6, zero=True)),
-            "score_scale": (head_width**-0.5,) * n_layers,
-            "windows": (None,) * n_layers,
-            "rotary_of_layer": (0,) * n_layers,
-            "activation": activation(fields, "hidden_act", "silu"),
-            "tied": fields.flag("tie_word_embeddings", False),
-            "init_scale": fields.number("initializer_range", 0.02, zero=True),
-            **changes,
-        }
-    )
+    usual: dict[str, Any] = {
+        "vocabulary": fields.size("vocab_size"),
+        "width": width,
+        "n_layers": n_layers,
+        "n_heads": n_heads,
+        "n_kv_heads": n_kv_heads,
+        "head_width": head_width,
+        "mlp_width": fields.size("intermediate_size"),
+        "max_length": max([max_length, *(int(r.original_length * r.factor) for r in changes["rotaries"])]),
+        "norm": Norm("rms", fields.number("rms_norm_eps", 1e-6, zero=True)),
+        "score_scale": (head_width**-0.5,) * n_layers,
+        "windows": (None,) * n_layers,
+        "rotary_of_layer": (0,) * n_layers,
+        "activation": activation(fields, "hidden_act", "silu"),
+        "tied": fields.flag("tie_word_embeddings", False),
+        "init_scale": fields.number("initializer_range", 0.02, zero=True),
+    }
+    return Architecture(**usual | changes)
 
 
 def activation(fields: Fields, name: str, default: str) -> Any:

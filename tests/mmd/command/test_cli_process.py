@@ -26,20 +26,6 @@ HOPELESS = [
 ]  # so a fixed magnet goes on for ever
 
 
-def test_help_is_instant_and_imports_no_jax():
-    code = (
-        "import sys, time\n"
-        "from mmd.command.cli import main\n"
-        "assert main(['solve', '--help']) == 0\n"
-        "heavy = {'jax', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "assert time.process_time() < 0.5, time.process_time()\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--max-iterations" in done.stdout
-
-
 def test_compiled_programs_are_kept_for_the_next_process_unless_told_otherwise(tmp_path):
     environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", programs.SWITCH):
