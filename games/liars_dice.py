@@ -32,6 +32,7 @@ from mmd.game.treeplex import Treeplex
 
 MAX_FACES = 20
 MAX_DICE = 5
+KEPT_PLAYS = 2**20  # plays of a game that keeps how likely each is; of a larger one that is worked out when asked for
 
 
 def game(faces: int = 6, dice: int = 1) -> Game:
@@ -50,7 +51,9 @@ def game(faces: int = 6, dice: int = 1) -> Game:
     check_memory(name, (2**rules.n_bids - 1) * n_hands**2)
     (row, column), entries = _sequence_form(rules)
     labels = (row.labels, column.labels)
-    description = Description(name=name, payoff_range=2.0, labels=labels, plays=partial(_plays, rules))
+    kept = len(entries.values) <= KEPT_PLAYS
+    plays = partial(_likely, entries) if kept else partial(_plays, rules)
+    description = Description(name=name, payoff_range=2.0, labels=labels, plays=plays)
     return Game.from_entries((row.treeplex, column.treeplex), entries, description)
 
 
@@ -82,8 +85,12 @@ def _sequence_form(rules: "_Rules") -> tuple[tuple["_Side", "_Side"], Entries]:
 
 
 def _plays(rules: "_Rules") -> Entries:
-    """How likely each play is made by chance: somebody wins 1."""
-    entries = _sequence_form(rules)[1]
+    """How likely each play is made by chance."""
+    return _likely(_sequence_form(rules)[1])
+
+
+def _likely(entries: Entries) -> Entries:
+    """The same of the payoffs: somebody wins 1."""
     return entries._replace(values=np.abs(entries.values))
 
 

@@ -1,11 +1,13 @@
 """Training that is killed, whose checkpoints are damaged, whose judge goes away.
 
-    python -m benchmarks.faults.kill_and_train [--only kills damage judge] [--kills 50] [--trials 300]
+    python -m benchmarks.faults.kill_and_train [--only kills behind damage judge] [--kills 50] [--trials 300]
 
 kills: `mpo train --resume` of a tiny model gets SIGKILL anywhere, right after a round, or while a checkpoint is being
 written, that is as soon as the unfinished folder is seen. In the end the policy and every line of metrics.jsonl must be
 those of a run that nobody killed, bit for bit. Processes are forked from one that has imported everything, and find
 compiled programs on the disk, so that a life is short.
+
+behind: the same, with checkpoints that are written while the next rounds go on, as they are on accelerators.
 
 damage: one bit of a checkpoint is flipped, a file is cut off or removed, or the manifest that commits it. Each time the
 damage has to be found and the checkpoint before has to be taken, bit for bit.
@@ -97,10 +99,12 @@ def words_of(folder: Path, out: str, **flags: Any) -> list[str]:
     return ["train", "--quiet", *(word for name, value in typed.items() for word in (f"--{name}", str(value)))]
 
 
-def life(words: list[str], log: str) -> None:
-    """What a process does."""
+def life(words: list[str], log: str, behind: bool) -> None:
+    """What a process does; `behind` says whether it writes checkpoints while it goes on."""
+    from llm_bridge.command import training_run
     from llm_bridge.command.cli import main
 
+    training_run.BEHIND = ("cpu",) if behind else ()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -132,14 +136,14 @@ def killed_once(start: Callable[[], Any], run: Path, moment: str, rng: np.random
     return "inside" if _parts(run) - left else "outside"
 
 
-def measure_kills(folder: Path, kills: int) -> dict[str, Any]:
-    """Runs until they were killed so often, each compared with the undisturbed one."""
+def measure_kills(folder: Path, kills: int, *, behind: bool = False) -> dict[str, Any]:
+    """Runs until they were killed so often, each compared with the undisturbed one; `behind` as of `life`."""
     rng, context = np.random.default_rng(SEED), multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
 
     def start(out: str, *more: str) -> Any:
         words = [*words_of(folder, out, save_steps=1), *more]
-        process = context.Process(target=life, args=(words, str(folder / "log")))
+        process = context.Process(target=life, args=(words, str(folder / "log"), behind))
         process.start()
         return process
 
@@ -365,7 +369,7 @@ def measure_judge(folder: Path) -> dict[str, Any]:
 
 def report(results: dict[str, Any]) -> None:
     """A line or a table for each part."""
-    if found := results.get("kills"):
+    for found in (results[part] for part in ("kills", "behind") if part in results):
         print(
             f"killed {sum(found['kills'].values())} times ({found['kills']}), {found['inside_a_write']} inside a write;"
         )
@@ -380,7 +384,7 @@ def report(results: dict[str, Any]) -> None:
 def main() -> None:
     """Kill, damage, refuse, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = ("kills", "damage", "judge")
+    parts = ("kills", "behind", "damage", "judge")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts), help="the rest stays as it is stored")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, default=300)
@@ -395,6 +399,7 @@ def main() -> None:
         for part in arguments.only:
             measured = {
                 "kills": lambda: measure_kills(folder, arguments.kills),
+                "behind": lambda: measure_kills(folder, arguments.kills, behind=True),
                 "damage": lambda: measure_damage(folder, arguments.trials),
                 "judge": lambda: measure_judge(folder),
             }[part]()

@@ -25,9 +25,10 @@ from llm_bridge.measure.intervals import repeats
 from llm_bridge.measure.win_rate import WinRate, newest_win_rate, win_rate_lines
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
+from llm_bridge.plan import memory
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
-from llm_bridge.run import memory, picture, processes, training_log
+from llm_bridge.run import picture, processes, training_log
 from llm_bridge.run.processes import SharedJudge, SharedTermination
 from llm_bridge.run.run_state import RunState
 from llm_bridge.run.termination import Terminated, Termination, what_is_kept

@@ -72,6 +72,10 @@ SINCE = {
 }
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for
+BEHIND: tuple[str, ...] = (
+    "gpu",
+    "tpu",
+)  # where checkpoints are written while rounds go on: there the processor has nothing else to do
 WRITING_SHARE = 0.1  # of the time, at most, for checkpoints of single rounds
 
 
@@ -232,6 +236,7 @@ class Keeper:
             except Exception:
                 self._rescue()
                 raise
+            self._states.settle()
             self._log = None
 
     def _unfinished(self) -> dict[str, float] | None:
@@ -311,7 +316,7 @@ class Keeper:
         self._write(number, metrics)
         if self._is_due(number):
             with self._during(CHECKPOINT):
-                self.save()
+                self.save(behind=jax.default_backend() in BEHIND)
         self._round_began = time.monotonic()
         if len(self._failed) == FAILED_OVER and np.mean(self._failed) > FAILED_FRAC:
             share = f"{np.mean(self._failed):.0%} of the judge's comparisons failed over {FAILED_OVER} rounds"
@@ -328,10 +333,13 @@ class Keeper:
         due = number % self._options.save_steps == 0 or now - self._saved_at >= most
         return bool(told(np.array([due]))[0])
 
-    def save(self) -> int:
+    def save(self, *, behind: bool = False) -> int:
         """Save the newest state, if there is one that can be; the rounds of the newest checkpoint.
 
         Rounds before a judge's first answer taught nothing and are not saved: a run that resumes repeats them.
+
+        Args:
+            behind: go on as soon as the state has been copied, while it is written.
 
         Raises:
             RunStateError: it cannot be saved.
@@ -340,14 +348,16 @@ class Keeper:
         with self._saving:
             state = self._newest if self._heard else None
             if state is not None and not _is_used_up(state) and int(state.round) > 0:
-                self._commit(int(state.round), slim(state))
+                self._commit(int(state.round), slim(state), behind=behind)
             return self._kept()
 
-    def _commit(self, number: int, state: Any, copies: Sequence[np.ndarray] | None = None) -> None:
+    def _commit(
+        self, number: int, state: Any, copies: Sequence[np.ndarray] | None = None, *, behind: bool = False
+    ) -> None:
         if self._lock is not None:
             self._lock.check()
         began = time.monotonic()
-        self._states.save(number, state, copies=copies)
+        self._states.save(number, state, copies=copies, behind=behind)
         self._saved_at = time.monotonic()
         self._writing = self._saved_at - began
 

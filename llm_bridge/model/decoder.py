@@ -51,6 +51,19 @@ class Cache(NamedTuple):
     padding: Int[Array, " B"]
 
 
+class Read(NamedTuple):
+    """Prompts that were read for answers that follow, as `Decoder.read` leaves them.
+
+    Attributes:
+        last: normalised activations of each prompt's last token.
+        keys, values: of all layers, one slot a token.
+    """
+
+    last: Float[Array, "N 1 D"]
+    keys: Float[Array, "L N K P C"]
+    values: Float[Array, "L N K P C"]
+
+
 class View(NamedTuple):
     """What attention needs to know of the tokens, the same for all layers.
 
@@ -174,6 +187,65 @@ class Decoder(Network):
         x, y = self._scan(block, (x, y), self._layers(weights))
         first = jnp.repeat(self._final_norm(weights, x[:, -1:]), g, axis=0)
         return jnp.concatenate([first, self._final_norm(weights, y[:, :-1])], axis=1)
+
+    def read(self, weights: Weights, prompts: tuple[Int[Array, "N P"], Bool[Array, "N P"]]) -> Read:
+        """Read prompts, for `continued`.
+
+        Args:
+            weights: of the decoder.
+            prompts: tokens and which of them are no padding, all of it on the left.
+        """
+        tokens, real = prompts
+        at = _positions(real)
+        x, view = self._begin(weights, tokens, at, jnp.sum(real, axis=1, dtype=jnp.int32), visible(at, at, real))
+        view = view._replace(pieces=_pieces(real, real))
+
+        def block(x: Array, layer: Weights) -> tuple[Array, tuple[Array, Array]]:
+            query, key, value = self._qkv(layer, x, view)
+            key, value = _by_head(key), _by_head(value)
+            return self._finish(layer, x, self._attend(layer, query, key, value, view)), (key, value)
+
+        x, filled = self._scan_all(block, x, self._layers(weights))
+        return Read(self._final_norm(weights, x[:, -1:]), *map(self._place_cache, filled))
+
+    def continued(
+        self,
+        weights: Weights,
+        read: Read,
+        real: Bool[Array, "N P"],
+        answers: tuple[Int[Array, "B R"], Bool[Array, "B R"]],
+        of: Int[Array, "S m"],
+    ) -> Float[Array, "B R D"]:
+        """What `answers` gives, where prompts were read before and an answer may follow any of them.
+
+        Args:
+            weights: of the decoder.
+            read: the prompts.
+            real: which of their tokens are no padding.
+            answers: tokens and which of them are no padding, all of it on the right; B = S m rows.
+            of: which prompt each follows, counted in the row's share of the S equal shares that prompts and rows are
+                divided among, so that no key has to move between devices.
+        """
+        own, mask = answers
+        after = jnp.cumsum(mask, axis=1, dtype=jnp.int32)
+        shared, at = (_following(part, of) for part in (real, _positions(real)))
+        before = jnp.sum(shared, axis=1, dtype=jnp.int32)
+        own_at = jnp.maximum(before[:, None] + after - 1, 0)
+        keys_at, keys_real = jnp.concatenate([at, own_at], axis=1), jnp.concatenate([shared, mask], axis=1)
+        y, view = self._begin(weights, own, own_at, before + after[:, -1], visible(own_at, keys_at, keys_real), keys_at)
+        view = view._replace(pieces=_pieces(mask, keys_real))
+
+        def block(y: Array, layer: Weights) -> tuple[Array, None]:
+            query, *new = self._qkv(layer, y, view)
+            key, value = (
+                jnp.concatenate([self._place_keys(_following(layer[name], of)), _by_head(fresh)], axis=2)
+                for name, fresh in zip(("read_keys", "read_values"), new, strict=True)
+            )
+            return self._finish(layer, y, self._attend(layer, query, key, value, view)), None
+
+        layers = self._layers(weights) | {"read_keys": read.keys, "read_values": read.values}
+        y = self._final_norm(weights, self._scan(block, y, layers)[:, :-1])
+        return jnp.concatenate([_following(read.last, of), y], axis=1)
 
     def prefill(
         self, weights: Weights, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
@@ -319,6 +391,10 @@ class Decoder(Network):
         return layers
 
     def _scan(self, block, x: Any, layers: Weights) -> Any:
+        """What a block carries, after all layers."""
+        return self._scan_all(block, x, layers)[0]
+
+    def _scan_all(self, block, x: Any, layers: Weights) -> tuple[Any, Any]:
         match self.compute.remat:
             case "none":
                 pass
@@ -327,7 +403,7 @@ class Decoder(Network):
             case "projections":
                 saved = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
                 block = jax.checkpoint(block, prevent_cse=False, policy=saved)
-        return jax.lax.scan(block, x, layers, unroll=self.compute.unroll)[0]
+        return jax.lax.scan(block, x, layers, unroll=self.compute.unroll)
 
     def _qkv(self, layer: Weights, x: Float[Array, "B T D"], view: View) -> tuple[Array, Array, Array]:
         """Queries [B, T, H, C], keys and values [B, T, K, C], normalised and rotated."""
@@ -460,6 +536,9 @@ class Decoder(Network):
     def _place(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return jax.lax.with_sharding_constraint(x, sharding.rows(self.mesh, x.ndim))
 
+    def _place_keys(self, x: Float[Array, "B K P C"]) -> Float[Array, "B K P C"]:
+        return jax.lax.with_sharding_constraint(x, sharding.rows(self.mesh, 4, heads_at=1))
+
     def _place_cache(self, x: Float[Array, "L B K S C"]) -> Float[Array, "L B K S C"]:
         return jax.lax.with_sharding_constraint(x, sharding.rows(self.mesh, 5, heads_at=2, rows_at=1))
 
@@ -489,6 +568,26 @@ def _aligned(vector: Float[Array, " D"], x: Array) -> Array:
 def _pieces(real: Bool[Array, "B T"], keys: Bool[Array, "B S"]) -> tuple[Int[Array, "B T"], Int[Array, "B S"]]:
     """One text a row; 0 is padding."""
     return real.astype(jnp.int32), keys.astype(jnp.int32)
+
+
+def _positions(real: Bool[Array, "B T"]) -> Int[Array, "B T"]:
+    """Of tokens, padding not counted."""
+    return jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
+
+
+def _following(array: Array, of: Int[Array, "S m"]) -> Array:
+    """Entries of an array of prompts, [N, ...], for the rows that follow them, [S m, ...]; see `Decoder.continued`.
+
+    Of numbers that have gradients they are products with ones and zeros, which are exact, and whose transpose adds up
+    without scattering.
+    """
+    apart = array.reshape(of.shape[0], -1, *array.shape[1:])
+    if jnp.issubdtype(array.dtype, jnp.inexact):
+        ones = jax.nn.one_hot(of, apart.shape[1], dtype=array.dtype)
+        found = jnp.einsum("smn,sn...->sm...", ones, apart, precision=jax.lax.Precision.HIGHEST)
+    else:
+        found = jnp.take_along_axis(apart, of.reshape(*of.shape, *[1] * (array.ndim - 1)), axis=1)
+    return found.reshape(-1, *array.shape[1:])
 
 
 def _by_head(x: Float[Array, "B T K C"]) -> Float[Array, "B K T C"]:

@@ -32,7 +32,7 @@ class Network:
 
     @property
     def shares_prompts(self) -> bool:
-        """Whether `answers` reads a prompt once for all of its answers."""
+        """Whether a prompt may be read once for all of its answers."""
         return False
 
     def hidden(self, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]) -> Float[Array, "B T D"]:
@@ -46,6 +46,21 @@ class Network:
         answers: tuple[Int[Array, "B R"], Bool[Array, "B R"]],
     ) -> Float[Array, "B R D"]:
         """What each token of answers is predicted from, where a prompt is read once for its answers."""
+        raise NotImplementedError
+
+    def read(self, weights: Weights, prompts: tuple[Int[Array, "N P"], Bool[Array, "N P"]]) -> Any:
+        """Read prompts padded on the left, for `continued`."""
+        raise NotImplementedError
+
+    def continued(
+        self,
+        weights: Weights,
+        read: Any,
+        real: Bool[Array, "N P"],
+        answers: tuple[Int[Array, "B R"], Bool[Array, "B R"]],
+        of: Int[Array, "S m"],
+    ) -> Float[Array, "B R D"]:
+        """What each token of answers is predicted from; see `llm_bridge.model.decoder.Decoder.continued`."""
         raise NotImplementedError
 
     def prefill(

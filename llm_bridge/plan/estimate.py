@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from llm_bridge.model.weights import weights as table_of
 from llm_bridge.plan.hardware import Chip
 from llm_bridge.plan.work import LINEAR, Work
 from llm_bridge.policy import layout
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length, shared_rows
+from llm_bridge.train.packing import shapes_of
 
 FLOAT = 4
 MARGIN = 1.06
@@ -102,7 +104,7 @@ def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Archite
         name: max(p.flops / chip.flops, p.moved / chip.links, p.read / chip.bandwidth) for name, p in phases.items()
     }
     return Estimate(
-        memory=_memory(a, axes, work),
+        memory=held(a, axes, work).worst(),
         flops={name: float(phase.flops) for name, phase in phases.items()},
         moved={name: float(phase.moved) for name, phase in phases.items()},
         read=float(generation.read),
@@ -167,9 +169,28 @@ def _tokens(axes: Axes, work: Work, n_prompts: int) -> tuple[float, float]:
     return read + answered, read * work.prompt_length + answered * work.length
 
 
-def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
-    """Bytes of a chip while it updates, or while it draws where that is more."""
-    sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
+class Held(NamedTuple):
+    """Bytes of a chip, by what they are for.
+
+    Attributes:
+        state: what is there all the time.
+        learning: besides, while a gradient is computed.
+        drawing: besides, while answers are drawn.
+    """
+
+    state: dict[str, float]
+    learning: dict[str, float]
+    drawing: dict[str, float]
+
+    def worst(self) -> dict[str, float]:
+        """At the worst moment, with `MARGIN` on what is there in passing."""
+        busiest = max((self.learning, self.drawing), key=lambda parts: sum(parts.values()))
+        return {name: float(n * MARGIN if name in busiest else n) for name, n in {**self.state, **busiest}.items() if n}
+
+
+def held(a: Architecture, axes: Axes, work: Work) -> Held:
+    """Bytes of a chip while it updates and while it draws."""
+    sizes = _sizes(a, axes)
     trained = _adapter(a, axes, work) if work.rank else sizes.held
     moments = 1 + np.dtype(work.first_moment).itemsize / FLOAT
     state = {
@@ -177,32 +198,61 @@ def _memory(a: Architecture, axes: Axes, work: Work) -> dict[str, float]:
         "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
         "moments": FLOAT * trained * moments,
     }
+    return Held({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
+
+
+def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict[str, float], dict[str, float]]:
+    """What is there in passing while a gradient is computed, and while answers are drawn; see `Held`.
+
+    Args:
+        a, axes, work: as of `estimate`.
+        trained: weights on a chip.
+    """
+    learning, drawn = _learning(a, axes, work, trained), _drawn(a, axes, work)
+    return {name: float(n) for name, n in learning.items()}, {name: float(n) for name, n in drawn.items()}
+
+
+def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[str, Any]:
+    sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
     n_prompts = work.prompts // work.parts
     rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
     whole_rows = -(-work.rows // axes.shares)
+    columns, read = work.new_tokens, 0.0
+    if tiles := tiles_of(a, axes, work):
+        read = tokens - rows * work.new_tokens  # of prompts, which stay while tiles come and go
+        rows, columns = tiles[0]
+        tokens = read + max(n * width for n, width in tiles)
     copies = 0 if work.rank else sizes.held * item * (item < FLOAT) * (1 + work.has_magnet)
     head = sizes.head / axes.tensor * (item * (axes.fsdp > 1) + (0 if work.rank else FLOAT))
-    chunk = chunk_length(rows, work.new_tokens, a.vocabulary)
-    learning = {
+    chunk = chunk_length(rows, columns, a.vocabulary)
+    logits = min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary)
+    return {
         "gradient": FLOAT * trained * (1 + (work.parts > 1)),
         "copies to compute with": copies,
         "a layer gathered": 3 * sizes.layer / axes.tensor * item * (axes.fsdp > 1),
         "activations": _activations(a, axes, work, tokens) * item,
+        "keys of prompts": 2 * a.n_layers * a.n_kv_heads * a.head_width / axes.tensor * read * (2 * item + FLOAT),
         "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet,
         "head": head,
-        "logits": LOGITS
-        * FLOAT
-        * min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary)
-        / axes.tensor,
+        "logits": LOGITS * FLOAT * logits / axes.tensor,
     }
-    drawing = _drawing(a, axes, work)
-    drawn = {
-        "weights to draw with": sizes.total * item / drawing.tensor * (axes.n_chips > 1),
+
+
+def tiles_of(a: Architecture, axes: Axes, work: Work) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the tiles that a round is learned from in; none where rows are not sorted."""
+    if any(rotary.depends_on_length for rotary in a.rotaries):
+        return ()
+    rows = -(-work.rows // work.parts // axes.shares)
+    return shapes_of(rows, bucket(work.new_tokens, 1), axes.fsdp > 1)
+
+
+def _drawn(a: Architecture, axes: Axes, work: Work) -> Mapping[str, Any]:
+    sizes, item, mesh = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize, _drawing(a, axes, work)
+    return {
+        "weights to draw with": sizes.total * item / mesh.tensor * (axes.n_chips > 1),
         "cache": 2 * a.n_layers * a.n_kv_heads * a.head_width * work.length * item * work.rows / axes.n_chips,
-        "logits": 4 * FLOAT * -(-work.rows // drawing.data) * a.vocabulary / drawing.tensor,
+        "logits": 4 * FLOAT * -(-work.rows // mesh.data) * a.vocabulary / mesh.tensor,
     }
-    busiest = max((learning, drawn), key=lambda parts: sum(parts.values()))
-    return {name: float(n * MARGIN if name in busiest else n) for name, n in {**state, **busiest}.items() if n}
 
 
 def _activations(a: Architecture, axes: Axes, work: Work, tokens: float) -> float:
@@ -238,6 +288,8 @@ def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
     flops = one * (once + epochs * (1 + again + back)) + of_head * epochs * (logits + back + logits * once)
     useful = (one + of_head) * epochs * (1 + back)
     passes = work.parts * (epochs * GATHERS + once)
+    if tiles := tiles_of(a, axes, work):  # and one for the prompts
+        passes *= 1 - (-rows // tiles[0][0])
     gathered = a.n_layers * sizes.layer / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * passes
     of_table = sizes.head / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * work.parts * epochs
     summed = 0.0

@@ -20,8 +20,9 @@ from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.weights import weights as table_of
 from llm_bridge.plan.work import LINEAR, Work
 from llm_bridge.policy import generate, layout, scoring
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.sampling import Settings
-from llm_bridge.train import learning
+from llm_bridge.train import learning, packing
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.objective import Judged, Numbers, PolicyGradient
 from llm_bridge.train.train_state import Counters
@@ -133,9 +134,10 @@ class Described:
         work, trained = self.work, self.trained
         n_trained = sum(math.prod(array.shape) for array in trained.values())
         optimizer = learning.adam(0.9, 0.999, 0.16 / n_trained**0.5, None, work.first_moment)
-        learner = learning.Learner(
-            self.decoder, PolicyGradient(), optimizer, work.epochs, work.prompts // work.parts, work.new_tokens
-        )
+        given = (self.decoder, PolicyGradient(), optimizer, work.epochs, work.prompts // work.parts, work.new_tokens)
+        learner, samples = learning.Learner(*given), self._samples()
+        if tiles := self._tiles():
+            learner, samples = packing.PackedLearner(*given, tiles), self._packed(tiles)
 
         def placed(path: Any, leaf: Any) -> Any:
             return self._array(leaf.shape, leaf.dtype, trained[path[-1].key].sharding if leaf.ndim else None)
@@ -143,10 +145,39 @@ class Described:
         moments = jax.tree_util.tree_map_with_path(placed, jax.eval_shape(optimizer.init, trained))
         integer, real = self._array((), jnp.int32), self._array((), jnp.float32)
         carried = (trained, moments, Counters(integer, integer, real))
-        kinds = (jnp.int32, jnp.bool_, jnp.bool_, jnp.float32)
-        samples = Samples(*(self._of_rows(work.rows, work.length, dtype) for dtype in kinds))
         pairs = (work.prompts, work.group, work.group)
         judged: Any = Judged(self._array(pairs[:2], jnp.float32), self._array(pairs, jnp.float32))
         others = (self.base, trained if work.has_magnet else {}, trained if work.watch_start else {})
-        program: Any = sharding.program(learning.Learner.steps, learner, carried)
+        program: Any = sharding.program(type(learner).steps, learner, carried)
         return program.lower(carried, samples, judged, Numbers(real, real), real, others)
+
+    def _samples(self) -> Samples:
+        kinds = (jnp.int32, jnp.bool_, jnp.bool_, jnp.float32)
+        return Samples(*(self._of_rows(self.work.rows, self.work.length, dtype) for dtype in kinds))
+
+    def _tiles(self) -> tuple[tuple[int, int], ...]:
+        """As `Method.shapes` has them."""
+        if not self.decoder.shares_prompts:
+            return ()
+        gathers = dict(self.mesh.shape).get("fsdp", 1) > 1
+        return packing.shapes_of(self._rows_of_share(), bucket(self.work.new_tokens, 1), gathers)
+
+    def _rows_of_share(self) -> int:
+        """Of a part, filled up."""
+        return -(-self.work.rows // self.work.parts // sharding.n_row_shares(self.mesh))
+
+    def _packed(self, tiles: tuple[tuple[int, int], ...]) -> packing.Packed:
+        """A round's rows, sorted; see `llm_bridge.train.packing.packed`."""
+        work, n_shares, b = self.work, sharding.n_row_shares(self.mesh), self._rows_of_share()
+        same = scoring.shared_rows(work.rows // work.parts, work.group, n_shares)
+
+        def rows(shape: tuple[int, ...], dtype: Any) -> Any:
+            shape = (work.parts, *shape)
+            return self._array(shape, dtype, sharding.rows(self.mesh, len(shape), rows_at=1))
+
+        prompts, own, each = (n_shares * b // same, work.prompt_length), (n_shares, b, tiles[0][1]), (n_shares, b)
+        shapes: Any = [prompts, prompts, own, own, own, each, each, each]
+        kinds = (*[jnp.int32, jnp.bool_] * 2, jnp.float32, jnp.int32, jnp.int32, jnp.float32)
+        table = self._array((work.parts, -(-b // tiles[0][0])), jnp.int32)
+        arrays = [rows(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        return packing.Packed._make([*arrays, table, table, self._array((work.parts,), jnp.int32)])

@@ -225,10 +225,10 @@ def copies_of(prompts: TokenPrompts, n_shares: int) -> int:
 
 
 def padded_left(
-    prompts: TokenPrompts, n_rows: int, pad_token: int
+    prompts: TokenPrompts, n_rows: int, pad_token: int, length: int | None = None
 ) -> tuple[Int[np.ndarray, "N P"], Int[np.ndarray, " N"]]:
-    """Prompts of one bucket's length, rows that are none appended; tokens, and the padding of each row."""
-    length = bucket(max(len(prompt) for prompt in prompts))
+    """Prompts of this length, or one bucket's, rows that are none appended; tokens, and the padding of each row."""
+    length = length or bucket(max(len(prompt) for prompt in prompts))
     tokens = np.full((n_rows, length), pad_token, np.int32)
     padding = np.full(n_rows, length, np.int32)
     for i, prompt in enumerate(prompts):

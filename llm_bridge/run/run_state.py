@@ -9,6 +9,10 @@ instant leaves the last committed one. It counts only if its manifest is there a
 otherwise the one before is taken, with a warning. Between two rounds a run is nothing but its state, so a run that goes
 on from a checkpoint repeats bit for bit what it would have done, on the same devices with the same versions.
 
+A checkpoint may be written behind the next rounds (`save(..., behind=True)`): the call returns when the arrays have
+been copied to the host, and counts, as always, from when its folder has its name. Of several processes each writes its
+own shards, and the first commits when Orbax has heard from all.
+
 Orbax is used in this module alone.
 """
 
@@ -17,8 +21,9 @@ import json
 import os
 import re
 import shutil
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -82,6 +87,8 @@ class RunState:
         self._given = Path(run) / FOLDER
         self.identity = None if identity is None else json.loads(json.dumps({"layout": LAYOUT, **identity}))
         self.keep, self.remedies = keep, remedies or {}
+        self._writing: threading.Thread | None = None
+        self._failure: RunStateError | None = None
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, whole or not, the newest last."""
@@ -119,17 +126,20 @@ class RunState:
                 "make room, keep fewer (--save-total-limit), or choose a folder on another disk"
             )
 
-    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None) -> Path:
-        """Commit a checkpoint; all processes have to call it.
+    def save(self, step: int, state: Any, *, copies: Sequence[np.ndarray] | None = None, behind: bool = False) -> Path:
+        """Commit a checkpoint; all processes have to call it. One that is being written is waited for first.
 
         Args:
             step: rounds that are behind.
             state: what is saved.
             copies: its leaves in order on the host, where no device is to be asked for anything; None to ask.
+            behind: return when the arrays have been copied, and commit in another thread; see `settle`.
 
         Raises:
-            RunStateError: it cannot be written, and the one before is untouched; or the state is not finite.
+            RunStateError: it cannot be written, and the one before is untouched; or the state is not finite. Also of
+                the one that is waited for.
         """
+        self.settle()
         leaves = _plain(state) if copies is None else {f"{i:05d}": copy for i, copy in enumerate(copies)}
         if broken := not_finite(state, copies):
             raise RunStateError(f"step {step}: {broken[0]} is not finite, so the state is not saved")
@@ -137,20 +147,47 @@ class RunState:
         if final.exists() and not _damage(final):
             return final
         part = final.with_name(f".{final.name}.part")
-        n_bytes = _n_bytes(state)
+        n_bytes, arrays = _n_bytes(state), _described(state)
         try:
             _on_first(lambda: self._begin(part, n_bytes))
-            _write_arrays(part / STATE, leaves)
-            _on_first(lambda: self._commit(part, final, step, state))
+            written = _write_arrays(part / STATE, _apart(leaves) if behind else leaves)
+            if behind:
+                self._writing = threading.Thread(target=self._commit_behind, args=(written, part, step, arrays))
+                self._writing.start()
+                return final
+            written()
+            _on_first(lambda: self._commit(part, step, arrays))
         except Exception as error:  # Orbax and TensorStore raise what they like when a disk is full
-            reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
-            before = [name for name in self.steps() if name != step]
-            kept = f"the one before, {self._path(before[-1]).name}, is untouched" if before else "there is none before"
-            raise RunStateError(
-                f"{self._given / final.name}: cannot write the checkpoint ({reason}); "
-                f"about {n_bytes:,} bytes are needed; {kept}"
-            ) from error
+            raise self._cannot(step, n_bytes, error) from error
         return final
+
+    def settle(self) -> None:
+        """Wait for the checkpoint that is being written behind.
+
+        Raises:
+            RunStateError: it could not be written; said once.
+        """
+        if self._writing is not None:
+            self._writing.join()
+        self._writing, failure, self._failure = None, self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _commit_behind(self, written: Callable[[], None], part: Path, step: int, arrays: Sequence[Any]) -> None:
+        """In a thread of its own: no device is asked, and nobody is waited for but the disk."""
+        try:
+            written()
+            if jax.process_index() == 0:
+                self._commit(part, step, arrays)
+        except Exception as error:
+            self._failure = self._cannot(step, sum(int(np.prod(shape)) * 4 for _, shape, _ in arrays), error)
+
+    def _cannot(self, step: int, n_bytes: int, error: Exception) -> RunStateError:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        before = [name for name in self.steps() if name != step]
+        kept = f"the one before, {self._path(before[-1]).name}, is untouched" if before else "there is none before"
+        found = f"{self._given / self._path(step).name}: cannot write the checkpoint ({reason}); "
+        return RunStateError(f"{found}about {n_bytes:,} bytes are needed; {kept}")
 
     def restore(self, template: Any) -> Saved | None:
         """The newest checkpoint that is whole; None if there never was one.
@@ -188,8 +225,8 @@ class RunState:
             raise OSError(f"only {free:,} bytes are free")
         part.mkdir()
 
-    def _commit(self, part: Path, final: Path, step: int, state: Any) -> None:
-        position = {"step": step, "identity": self.identity, "arrays": _described(state)}
+    def _commit(self, part: Path, step: int, arrays: Sequence[Any]) -> None:
+        position, final = {"step": step, "identity": self.identity, "arrays": arrays}, self._path(step)
         (part / POSITION).write_text(json.dumps(position, indent=1) + "\n", "utf-8")
         files = {str(path.relative_to(part)): _fingerprint(path) for path in _files(part)}
         (part / MANIFEST).write_text(json.dumps(files, indent=1) + "\n", "utf-8")
@@ -263,13 +300,29 @@ def _described(state: Any) -> list[tuple[str, list[int], str]]:
     return [(jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)) for path, leaf in named]
 
 
-def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> None:
+def _apart(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, jax.Array | np.ndarray]:
+    """Leaves that the next update does not overwrite: those of this process alone copied, which Orbax may not do."""
+    return {
+        name: leaf if isinstance(leaf, np.ndarray) or not leaf.is_fully_addressable else np.array(leaf)
+        for name, leaf in leaves.items()
+    }
+
+
+def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> Callable[[], None]:
+    """Begin to write; what is returned waits for the end."""
     import orbax.checkpoint as ocp
 
     at_once = max(WRITTEN_AT_ONCE, *(leaf.nbytes + 1 for leaf in leaves.values()))
-    with ocp.StandardCheckpointer(save_concurrent_gb=at_once / 10**9) as checkpointer:
-        checkpointer.save(path.absolute(), dict(leaves))
-        checkpointer.wait_until_finished()
+    checkpointer = ocp.StandardCheckpointer(save_concurrent_gb=at_once / 10**9)
+    checkpointer.save(path.absolute(), dict(leaves))
+
+    def written() -> None:
+        try:
+            checkpointer.wait_until_finished()
+        finally:
+            checkpointer.close()
+
+    return written
 
 
 def _read_arrays(path: Path, template: Any) -> Any:

@@ -34,6 +34,7 @@ from llm_bridge.policy import scoring
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
 
+LARGEST = "sampling/sampling_logp_difference/max"
 UNKNOWN = jnp.inf  # in place of a log-probability that the first forward pass will give
 
 
@@ -87,6 +88,22 @@ class RoundRows(NamedTuple):
         return self.tokens[:, -self.response.shape[1] :]
 
 
+class Evaluated(NamedTuple):
+    """What weights give on a round's rows.
+
+    Attributes:
+        loss: to be minimised.
+        gradient: of it.
+        sums: what `_metrics` is made of.
+        before: log-probabilities by pi_k, as far as they are known now.
+    """
+
+    loss: Float[Array, ""]
+    gradient: Weights
+    sums: dict[str, Array]
+    before: Any
+
+
 @dataclass(frozen=True)
 class Learner:
     """How a round's rows are learned from; hashable, so that equal learners share a compiled program.
@@ -137,14 +154,31 @@ class Learner:
         loss_and_gradient = _summed_by_parts(jax.value_and_grad(loss, has_aux=True), n_parts)
         log_probs = samples.log_probs[:, -rows.response.shape[1] :]
 
-        def step(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], dict[str, Array]]:
-            (weights, optimizer, counters), before = carry
+        def evaluated(weights: Weights, before: Array) -> Evaluated:
             (value, (seen, to_initial)), gradient = loss_and_gradient(weights, rows._replace(before=before))
-            new, norm = self._updated((weights, optimizer, counters), value, gradient, rate)
-            metrics = {"loss": value, "grad_norm": norm} | _metrics(seen, log_probs, to_initial)
-            return (new, seen.before), metrics
+            return Evaluated(value, gradient, sums(seen, log_probs, to_initial), seen.before)
 
-        ((weights, optimizer, after), _), found = jax.lax.scan(step, (trained, rows.before), length=self.epochs)
+        return self.taken(trained, evaluated, rows.before, rate)
+
+    def taken(
+        self, trained: Any, evaluated: Callable[[Weights, Any], "Evaluated"], before: Any, rate: Array
+    ) -> tuple[Any, dict[str, Array]]:
+        """E steps; arguments and results are those of `steps`.
+
+        Args:
+            trained: weights, the optimizer's state, and counters.
+            evaluated: what weights give, with the log-probabilities by pi_k as the call before has left them.
+            before: `UNKNOWN` for all of those.
+            rate: the learning rate.
+        """
+
+        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], dict[str, Array]]:
+            (weights, optimizer, counters), before = carry
+            found = evaluated(weights, before)
+            new, norm = self._updated((weights, optimizer, counters), found.loss, found.gradient, rate)
+            return (new, found.before), {"loss": found.loss, "grad_norm": norm} | _metrics(found.sums)
+
+        ((weights, optimizer, after), _), found = jax.lax.scan(step, (trained, before), length=self.epochs)
         metrics = {name: values[0] for name, values in found.items()} | {"kl/step": found["kl/step"][-1]}
         counters = trained[2]
         metrics["skipped"] = (after.skipped - counters.skipped).astype(jnp.float32)
@@ -173,11 +207,23 @@ class Learner:
         Returns:
             The loss; what is seen, and what estimates the divergence from the start, token by token.
         """
+        return self.loss_of(self._activations(base | weights, rows), rows, (base | weights, *heads), numbers, sampled)
+
+    def loss_of(
+        self,
+        hidden: Float[Array, "_ R D"],
+        rows: RoundRows,
+        heads: tuple[Weights, ...],
+        numbers: Numbers,
+        sampled: bool,
+    ) -> tuple[Float[Array, ""], tuple[Seen, Float[Array, "B R"] | None]]:
+        """`loss`, from what the tokens are predicted from; `heads` begin with the weights of what is trained."""
         once = rows.once
         assert once is not None
-        hidden = self._activations(base | weights, rows)
-        both = [(self.decoder, each) for each in (base | weights, *heads)]
-        found = scoring.visit(both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows))
+        both = [(self.decoder, each) for each in heads]
+        found = scoring.visit(
+            both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows.response.shape)
+        )
         log_probs, spread, *divergences = (jnp.where(rows.response, each, 0) for each in found)
         before = jnp.where(rows.before == UNKNOWN, jax.lax.stop_gradient(log_probs), rows.before)
         to_magnet = divergences.pop(0) if self.objective.magnet == "whole" else None
@@ -212,7 +258,7 @@ class Learner:
         def scored(weights: Weights) -> Float[Array, "B R"]:
             everything = base | weights
             hidden = self._activations(everything, rows)
-            found = scoring.scores(self.decoder, everything, hidden, rows.targets, self._chunk(rows))
+            found = scoring.scores(self.decoder, everything, hidden, rows.targets, self._chunk(rows.response.shape))
             return jnp.where(rows.response, found, 0)
 
         hidden = tuple(self._activations(each, rows) for each in heads)
@@ -236,8 +282,8 @@ class Learner:
         in_a_row = (counters.skipped_in_a_row + bad) * bad
         return (weights, state, counters._replace(skipped=counters.skipped + bad, skipped_in_a_row=in_a_row)), norm
 
-    def _chunk(self, rows: RoundRows) -> int:
-        n_rows, n_targets = rows.response.shape
+    def _chunk(self, shape: tuple[int, ...]) -> int:
+        n_rows, n_targets = shape
         n_rows = -(-n_rows // sharding.n_row_shares(self.decoder.mesh))
         return scoring.chunk_length(n_rows, n_targets, self.decoder.architecture.vocabulary)
 
@@ -287,8 +333,8 @@ def _joined(parts: Any) -> Any:
     return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), parts)
 
 
-def _metrics(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array, "B R"] | None) -> dict[str, Array]:
-    """Before a step; `log_probs` are the sampler's."""
+def sums(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array, "B R"] | None) -> dict[str, Array]:
+    """What `_metrics` is made of, before a step: sums over rows, and a maximum; `log_probs` are the sampler's."""
 
     def mean(values: Float[Array, "B R"]) -> Array:
         return jnp.sum(seen.weight * seen.by_response(values))
@@ -296,9 +342,10 @@ def _metrics(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array
     ratio = seen.before - seen.log_probs
     apart = jnp.where(seen.response, jnp.abs(seen.log_probs - log_probs), 0)
     found = {
-        "entropy": mean(seen.entropy) / mean(jnp.ones_like(seen.entropy)),
+        "entropy": mean(seen.entropy),
+        "tokens": mean(jnp.ones_like(seen.entropy)),
         "kl/step": mean(jnp.exp(ratio) - 1 - ratio),  # k3 of Schulman 2020
-        "sampling/sampling_logp_difference/max": jnp.max(apart),
+        LARGEST: jnp.max(apart),
     }
     if seen.to_magnet is not None:
         found["kl/magnet"] = mean(seen.to_magnet)
@@ -307,3 +354,16 @@ def _metrics(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array
     if to_initial is not None:
         found["kl/initial"] = mean(to_initial)
     return found
+
+
+def added(some: dict[str, Array], others: dict[str, Array]) -> dict[str, Array]:
+    """`sums` of some rows and of others."""
+    return {
+        name: jnp.maximum(one, others[name]) if name == LARGEST else one + others[name] for name, one in some.items()
+    }
+
+
+def _metrics(found: dict[str, Array]) -> dict[str, Array]:
+    """Entropy is a mean over tokens, the others are means over responses."""
+    tokens = found["tokens"]
+    return {name: value for name, value in found.items() if name != "tokens"} | {"entropy": found["entropy"] / tokens}

@@ -28,12 +28,14 @@ from llm_bridge.judges import OF_TRL, WANTED, Judge, JudgeError, NoAnswers, dry_
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import RANGES, SettingError, require
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import NotNumbersError, Policy, check_key
 from llm_bridge.text.data import take
-from llm_bridge.train import rollout, schedule, train_state
+from llm_bridge.train import packing, rollout, schedule, train_state
 from llm_bridge.train.arena import Arena, Samples, Source
 from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
+from llm_bridge.train.packing import Packed, PackedLearner
 from llm_bridge.train.result import SKIPS_IN_A_ROW, Metrics, Result, Status
 from llm_bridge.train.rollout import Rollout
 from llm_bridge.train.train_state import TrainState
@@ -194,6 +196,21 @@ class Method:
         policy.check_prompts([question.tokens for question in questions], self.max_new_tokens)
         return questions
 
+    def columns(self, questions: Sequence[Any]) -> int:
+        """How many columns the longest prompt of these needs; 0 where they are no `Question`."""
+        return max((len(one.tokens) for one in questions if isinstance(one, rollout.Question)), default=0)
+
+    def widths(self, state: TrainState, questions: Sequence[Any], rounds: Iterable[Sequence[Any]]) -> tuple[int, ...]:
+        """The few lengths that the prompts of a run's rounds are padded to, so that few programs are compiled.
+
+        Args:
+            state: of the run.
+            questions: all of them.
+            rounds: those of some rounds.
+        """
+        packs = self.shapes(self.learner(state), (self.prompts_per_round, self.group_size))
+        return rollout.widths(self.columns(questions), map(self.columns, rounds), rollout.PROGRAMS if packs else 1)
+
     def numbers(self, state: TrainState) -> Numbers:
         """Eta and alpha in this round."""
         return Numbers(_at(self.eta, state.round), _at(self.alpha, state.round))
@@ -271,8 +288,13 @@ class Method:
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
         watched = [watch] if (watch := getattr(callback, "watch", None)) is not None else []
         history, status, reason = [], Status.FINISHED, None
+
+        def batch_of(number: int) -> list[Any]:
+            return [questions[i] for i in take(len(questions), seed, number * size, size)]
+
+        widths = method.widths(state, questions, map(batch_of, range(rollout.LOOKED_AT)))
         for number in range(int(state.round), steps):
-            batch = [questions[i] for i in take(len(questions), seed, number * size, size)]
+            batch = rollout.Batch(batch_of(number), widths, method.columns)
             try:
                 state, metrics = method.round(state, batch, *watched)  # draw, judge, learn, move the magnet
             except NoAnswers as silence:  # before anything was learned: the state is still that of the round before
@@ -336,12 +358,35 @@ class Method:
             The state with what was trained, and the metrics of `Learner.steps`.
         """
         rate, trained = self._rate(state), (state.weights, state.optimizer, state.counters)
-        learner, samples = replace(self.learner(state), answers=samples.answers), samples._replace(answers=None)
-        steps = sharding.program(Learner.steps, learner, trained)
+        learner, rows = self._rows(state, samples, judged.payoff.shape)
+        steps = sharding.program(type(learner).steps, learner, trained)
         others = (state.base, state.magnet, state.initial)
-        trained, metrics = steps(trained, samples, judged, self.numbers(state), rate, others)
+        trained, metrics = steps(trained, rows, judged, self.numbers(state), rate, others)
         new = dict(zip(("weights", "optimizer", "counters"), trained, strict=True))
         return replace(state, **new), metrics | {"learning_rate": rate}
+
+    def _rows(self, state: TrainState, samples: Samples, groups: tuple[int, ...]) -> tuple[Learner, Samples | Packed]:
+        """How a round's rows are learned from, and the rows: sorted by length where they are draws and it pays."""
+        learner, n_parts = self.learner(state), self.n_parts(groups[0])
+        known = samples.answers is not None and samples.share is None and not isinstance(samples.tokens, Tracer)
+        if known and (shapes := self.shapes(learner, groups)):
+            given = {field.name: getattr(learner, field.name) for field in fields(learner)}
+            rows = packing.packed(samples, groups[1], n_parts, learner.decoder.mesh, shapes)
+            return PackedLearner(**given | {"answers": shapes[0][1], "shapes": shapes}), rows
+        return replace(learner, answers=samples.answers), samples._replace(answers=None)
+
+    def n_parts(self, n_prompts: int) -> int:
+        """In how many parts so many prompts go through the model."""
+        return n_prompts // (self.prompts_at_a_time or n_prompts)
+
+    def shapes(self, learner: Learner, groups: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        """Of the tiles in which N groups of G responses are learned from; none where they are not sorted."""
+        if not (learner.objective.by_row and learner.decoder.shares_prompts):
+            return ()
+        of_part = groups[0] * groups[1] // self.n_parts(groups[0])
+        mesh = learner.decoder.mesh
+        of_share = -(-of_part // sharding.n_row_shares(mesh))
+        return packing.shapes_of(of_share, bucket(self.max_new_tokens, 1), dict(mesh.shape).get("fsdp", 1) > 1)
 
     def settle(self, state: TrainState) -> TrainState:
         """After a round's updates: the magnet moves, the round is counted."""

@@ -104,9 +104,12 @@ class Objective:
         magnet: how the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the
             sampled tokens once a round ("sampled"), or not at all (None).
         proximal: whether the whole distributions of pi_k are needed, which takes a third copy of what is trained.
+        by_row: whether the loss is a sum over responses, weight times a function of that response and its payoff
+            alone. Then the responses of a group need not be seen together (`llm_bridge.train.packing`).
     """
 
     magnet: ClassVar[str | None] = None
+    by_row: ClassVar[bool] = False
     proximal: bool = False
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
@@ -171,6 +174,7 @@ class PolicyGradient(Objective):
     credit: bool = False
     proximal: bool = False  # pyrefly: ignore[bad-override] - read only, as the class is frozen
     magnet: ClassVar[str | None] = "whole"
+    by_row: ClassVar[bool] = True
 
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
         """Minus the mean over responses of the sum over tokens of `mmd.update.sampled_objective`.

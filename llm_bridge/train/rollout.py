@@ -3,10 +3,11 @@
 Prompts are put to the policy as token ids and to the judge as text, or as token ids for a policy without a tokenizer.
 Responses equal token by token are a tie that nobody has to be asked about.
 
-Rows are trimmed to what the round needs, in steps of a few sizes, so that few shapes are compiled.
+Rows are trimmed to what the round needs, in steps of a few sizes, so that few shapes are compiled: a run's prompts are
+known before its first round, and with them the lengths that they are padded to (`widths`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +25,10 @@ from llm_bridge.policy.sampling import Settings
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
 from llm_bridge.train.arena import Samples, Source
 
+PROGRAMS = 4  # at most, of a kind, that a run compiles for rounds of different lengths
+WORTH = 0.1  # share of all columns that another length of prompts has to save
+LOOKED_AT = 256  # rounds, whatever the length of the run, so that a part of it is the same
+
 
 class Question(NamedTuple):
     """A prompt as the policy reads it and as the judge sees it.
@@ -35,6 +40,55 @@ class Question(NamedTuple):
 
     tokens: tuple[int, ...]
     shown: Prompt
+
+
+class Batch(list[Any]):
+    """What a round is about, with the columns that its prompts are padded to.
+
+    Args:
+        questions: as `Method.read` gives them.
+        widths: the lengths that there are, the shortest first; none to pad as the round needs it.
+        columns: how many some questions need.
+
+    Attributes:
+        width: columns; None for what the round needs.
+    """
+
+    def __init__(self, questions: Iterable[Any], widths: Sequence[int], columns: Callable[[Sequence[Any]], int]):
+        super().__init__(questions)
+        self.width = next((width for width in widths if width >= columns(self)), None)
+
+
+def widths(longest: int, of_rounds: Iterable[int], most: int) -> tuple[int, ...]:
+    """Lengths to pad prompts to, the shortest first: each one saves a share of all columns, `WORTH`.
+
+    Args:
+        longest: prompt of all, in tokens; 0 where nothing is known, which gives none.
+        of_rounds: the longest prompt of each of some rounds.
+        most: how many lengths there may be.
+    """
+    if not longest or most == 1:
+        return (bucket(longest, 1),) if longest else ()
+    needed, found = list(of_rounds), [bucket(longest, 1)]
+
+    def columns(lengths: Sequence[int]) -> int:
+        return sum(min(length for length in lengths if length >= n) for n in needed)
+
+    while len(found) < most and needed:
+        best = min((bucket(n, 1) for n in needed), key=lambda length: columns([*found, length]))
+        if columns([*found, best]) > (1 - WORTH) * columns(found):
+            break
+        found.append(best)
+    return tuple(sorted(found))
+
+
+def shortened(n: int, longest: int) -> int:
+    """The longest, or half, a quarter or an eighth of it, rounded up: the smallest that is at least n."""
+    for _ in range(PROGRAMS - 1):
+        if (half := -(-longest // 2)) < n:
+            break
+        longest = half
+    return longest
 
 
 def questions(origin: Origin, prompts: Any) -> list[Question]:
@@ -102,6 +156,7 @@ class Rollout:
     ):
         self._given, self._judge, self._origin = given, judge, origin
         self._max_new_tokens, self._opponents = max_new_tokens, opponents
+        self._width: int | None = getattr(given, "width", None)
         self._seen: dict[str, list[np.ndarray]] = {}
 
     def draw(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
@@ -113,7 +168,8 @@ class Rollout:
             NotNumbersError: the policy's log-probabilities are NaN.
         """
         prompts = [question.tokens for question in self._given for _ in range(n)]
-        rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token)
+        longest = bucket(self._max_new_tokens, 1)
+        rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token, self._width, longest)
         if np.isnan(rows.log_probs[rows.response]).any():
             raise broken(self._origin)
         lengths = rows.response.sum(axis=1)
@@ -174,7 +230,7 @@ class Rollout:
         n_shares = sharding.n_row_shares(mesh)
         copies = copies_of(prompts, n_shares)
         n_rows = -(-len(prompts) // copies // n_shares) * n_shares
-        batch = padded_left(prompts[::copies], n_rows, origin.pad_token)
+        batch = padded_left(prompts[::copies], n_rows, origin.pad_token, self._width)
         numbers: Any = (
             np.asarray(jax.random.key_data(key)),
             np.int32(self._max_new_tokens),
@@ -211,10 +267,21 @@ def _within(n: int, opponents: int | None) -> list[tuple[int, int]]:
     return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in range(1, opponents // 2 + 1)})
 
 
-def _rows(prompts: Sequence[Sequence[int]], found: Generation, pad_token: int) -> Samples:
-    """Prompts and responses as rows, trimmed to a few sizes; prompts are padded on the left."""
+def _rows(
+    prompts: Sequence[Sequence[int]], found: Generation, pad_token: int, width: int | None, longest: int
+) -> Samples:
+    """Prompts and responses as rows, trimmed to a few sizes; prompts are padded on the left.
+
+    Args:
+        prompts: of each row.
+        found: what was generated.
+        pad_token: what fills rows up.
+        width: columns of prompts; None for as many as they need.
+        longest: columns of the longest responses that may come.
+    """
     tokens, mask, log_probs = (np.asarray(part)[: len(prompts)] for part in found[:3])
-    before, after = bucket(max(map(len, prompts)), 1), min(bucket(int(mask.sum(axis=1).max()), 1), mask.shape[1])
+    before = width or bucket(max(map(len, prompts)), 1)
+    after = min(shortened(int(mask.sum(axis=1).max()), longest), mask.shape[1])
     shape = (len(prompts), before + after)
     row, real = np.full(shape, pad_token, np.int32), np.zeros(shape, bool)
     response, scores = np.zeros(shape, bool), np.zeros(shape, np.float32)

@@ -1,13 +1,14 @@
 """The interior point of many matrix games at once: small dense systems in place of one sparse one.
 
 The method is that of `mmd.algorithms.interior`, without its last correction. In a matrix game the system of
-`mmd.algorithms._newton` shrinks to the column player's strategy. With X = diag(x / z) and Y = diag(w / y),
+`mmd.algorithms._newton` shrinks to the column player's strategy. With X = diag(x / z), Y = diag(w / y), and B the
+payoffs A less the mean of each column in the weights X,
 
-    dx = X (a + A dy - 1 dp)          H dy = b - A^T X a + A^T X 1 dp - 1 dq,    H = A^T X A + Y + rho 1 1^T
+    dx = X (a + A dy - 1 dp)          H dy = b - B^T X a - m 1^T dx - 1 dq,      H = B^T X B + Y + rho 1 1^T
 
-where 1^T dx and 1^T dy are known, which gives dp and dq by a 2 x 2 system and lets rho be anything: its mean diagonal
-keeps H regular where A is antisymmetric. Games that have arrived leave the batch. What H cannot resolve any more, for
-it squares the numbers in X, ends above the tolerance; the sparse form resolves it.
+where m are those means, and 1^T dx and 1^T dy are known: that gives dp and dq, and lets rho be anything: its mean
+diagonal keeps H regular where A is antisymmetric. Games that have arrived leave the batch. What H cannot resolve any
+more, for it squares the numbers in X, ends above the tolerance; the sparse form resolves it.
 
 NumPy in float64. Letters as in `mmd.game.padded`.
 """
@@ -22,6 +23,7 @@ from mmd.game.padded import Matrices
 TO_BOUNDARY = 0.97  # of the way to where an entry would be 0, at least
 SMALLEST_GAP = 1e-16  # of the largest payoff, less the mid-range: what products of rounded numbers can still tell
 MOST_ITERATIONS = 60
+SHIFT = 1e-15  # of the mean diagonal, added to H: pivots that rounding would make 0
 
 Strategies = tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]]
 
@@ -80,7 +82,7 @@ def equilibria(games: Matrices, most_iterations: int = MOST_ITERATIONS) -> Found
         games = games._replace(payoffs=payoffs)
     with np.errstate(all="ignore"):
         best, iterations = _followed(games, most_iterations)
-    x, y = (np.where(there, p, 0.0) for p, there in zip((best.x, best.y), games.exist, strict=True))
+    x, y = (np.where(there, np.maximum(p, 0.0), 0.0) for p, there in zip((best.x, best.y), games.exist, strict=True))
     x, y = x / x.sum(axis=1, keepdims=True), y / y.sum(axis=1, keepdims=True)
     return Found((y, x) if wide else (x, y), iterations)
 
@@ -97,17 +99,21 @@ def _scaled(games: Matrices) -> Float[np.ndarray, "G m n"]:
 def _followed(games: Matrices, most_iterations: int) -> tuple[Point, Int[np.ndarray, " G"]]:
     """The point of the smallest NashConv of each game, and how many iterations it took to end."""
     best = _start(games)
-    least = _nash_conv(games, best)
+    products = _products(games.payoffs, best.x, best.y)
+    least = _nash_conv(games, best, products)
     iterations = np.zeros(len(games.payoffs), int)
     going, point = np.arange(len(games.payoffs)), best
     on = least > SMALLEST_GAP
     for iteration in range(1, most_iterations + 1):
-        going, point = going[on], point.at(on)
+        if not on.all():
+            stay = np.flatnonzero(on)
+            going, point, games = going[stay], point.at(stay), games.at(stay)
+            products = products[0][stay], products[1][stay]
         if len(going) == 0:
             break
-        games_on = games.at(going)
-        last, point = point.gap, _advanced(games_on, point)
-        nash_conv = _nash_conv(games_on, point)
+        last, point = point.gap, _advanced(games, point, products)
+        products = _products(games.payoffs, point.x, point.y)
+        nash_conv = _nash_conv(games, point, products)
         better = nash_conv < least[going]  # false where the system could not be solved
         at = going[better]
         least[at] = nash_conv[better]
@@ -118,12 +124,11 @@ def _followed(games: Matrices, most_iterations: int) -> tuple[Point, Int[np.ndar
     return best, iterations
 
 
-def _nash_conv(games: Matrices, point: Point) -> Float[np.ndarray, " G"]:
+def _nash_conv(games: Matrices, point: Point, products: Strategies) -> Float[np.ndarray, " G"]:
     """NashConv of the strategies themselves, over the largest payoff: rounding may have parted the slacks from them."""
-    x, y = (np.where(p > 0, p, 0.0) / np.maximum(p, 0.0).sum(axis=1, keepdims=True) for p in (point.x, point.y))
-    to_row, to_column = _products(games.payoffs, x, y)
-    rows, columns = games.exist
-    return np.where(rows, to_row, -np.inf).max(axis=1) + np.where(columns, -to_column, -np.inf).max(axis=1)
+    to_row, to_column = products
+    row = np.where(games.rows, to_row, -np.inf).max(axis=1) / point.y.sum(axis=1)
+    return row - np.where(games.columns, to_column, np.inf).min(axis=1) / point.x.sum(axis=1)
 
 
 def _start(games: Matrices) -> Point:
@@ -146,89 +151,85 @@ def _products(payoffs: Any, x: Any, y: Any) -> Strategies:
     return (payoffs @ y[:, :, None])[:, :, 0], (x[:, None, :] @ payoffs)[:, 0]
 
 
-def _advanced(games: Matrices, point: Point) -> Point:
-    """The next points: predictor and corrector."""
+def _advanced(games: Matrices, point: Point, products: Strategies) -> Point:
+    """The next points: predictor and corrector. `products` are those of `_products` at the points."""
     rows, columns = games.exist
-    count = (rows.sum(axis=1) + columns.sum(axis=1))[:, None]
-    system = _System(games, point)
+    count = rows.sum(axis=1) + columns.sum(axis=1)
+    system = _System(games, point, products)
     xz, yw = -point.x * point.z, -point.y * point.w
     predicted = system.direction(xz, yw)
-    ahead = point.moved(_longest(games, point, predicted), predicted)
-    gap = point.gap[:, None]
-    target = gap / count * (np.maximum(ahead.gap[:, None], 0.0) / gap) ** 3
+    ahead = point.moved(system.longest(predicted), predicted)
+    gap = point.gap
+    target = (gap / count * (np.maximum(ahead.gap, 0.0) / gap) ** 3)[:, None]
     direction = system.direction(
         np.where(rows, target + xz - predicted.x * predicted.z, 0.0),
         np.where(columns, target + yw - predicted.y * predicted.w, 0.0),
+        refined=True,
     )
-    short = np.maximum(TO_BOUNDARY, 1 - gap)
-    first, second = _longest(games, point, direction)
+    short = np.maximum(TO_BOUNDARY, 1 - gap)[:, None]
+    first, second = system.longest(direction)
     return point.moved((np.minimum(short * first, 1.0), np.minimum(short * second, 1.0)), direction)
 
 
-def _longest(games: Matrices, point: Point, d: Point) -> tuple[Float[np.ndarray, "G 1"], Float[np.ndarray, "G 1"]]:
-    """Both step lengths, at most 1, at which an entry becomes 0."""
-
-    def falls(now: Any, change: Any, there: Any) -> Any:
-        return np.where(there & (change < 0), -now / change, 1.0).min(axis=1, keepdims=True)
-
-    rows, columns = games.exist
-    first = np.minimum(falls(point.x, d.x, rows), falls(point.w, d.w, columns))
-    second = np.minimum(falls(point.y, d.y, columns), falls(point.z, d.z, rows))
-    return np.minimum(first, 1.0), np.minimum(second, 1.0)
-
-
 class _System:
-    """Newton's system at some points, factored."""
+    """Newton's system at some points, factored. What is missing has a diagonal of 1 and payoffs of 0."""
 
-    def __init__(self, games: Matrices, point: Point) -> None:
-        self.payoffs, (self.rows, self.columns), self.point = games.payoffs, games.exist, point
-        self.some_x, self.some_y = np.where(self.rows, point.x, 1.0), np.where(self.columns, point.y, 1.0)
-        self.theta_x = np.where(self.rows, point.z / self.some_x, 1.0)
-        self.theta_y = np.where(self.columns, point.w / self.some_y, 1.0)
-        self.over_x = np.where(self.rows, 1 / self.theta_x, 0.0)
-        self.weighted = self.payoffs * self.over_x[:, :, None]
-        self.ones, self.border = self.columns.astype(float), self.weighted.sum(axis=1)  # 1, A^T X 1
-        matrix, diagonal = self.payoffs.transpose(0, 2, 1) @ self.weighted, np.arange(self.columns.shape[1])
-        matrix[:, diagonal, diagonal] += self.theta_y
-        self.rho = np.mean(matrix[:, diagonal, diagonal], axis=1, keepdims=True)
-        self.inverse = _inverse(matrix + self.rho[:, :, None] * (self.ones[:, :, None] * self.ones[:, None, :]))
-        self.by_border, self.by_ones = self._times(self.border), self._times(self.ones)
-        to_row, to_column = _products(self.payoffs, point.x, point.y)
-        self.slack_row = np.where(self.rows, point.z - point.p + to_row, 0.0)
-        self.slack_column = np.where(self.columns, point.w - point.q - to_column, 0.0)
+    def __init__(self, games: Matrices, point: Point, products: Strategies) -> None:
+        self.payoffs, self.point, self.ones = games.payoffs, point, games.columns.astype(float)
+        there = games.rows, games.rows, games.columns, games.columns
+        positive = zip((point.x, point.z, point.y, point.w), there, strict=True)
+        self.x, self.z, self.y, self.w = (np.where(exists, part, 1.0) for part, exists in positive)
+        self.theta_x, self.theta_y = self.z / self.x, self.w / self.y
+        self.over_x = np.where(games.rows, self.x / self.z, 0.0)
+        self.total = _total(self.over_x)
+        self.mean = (self.over_x[:, None, :] @ self.payoffs)[:, 0] / self.total
+        self.centred = self.payoffs - self.mean[:, None, :]
+        self.weighted = self.centred * self.over_x[:, :, None]
+        matrix, diagonal = self.centred.transpose(0, 2, 1) @ self.weighted, np.arange(self.ones.shape[1])
+        self.rho = np.mean(matrix[:, diagonal, diagonal] + self.theta_y, axis=1, keepdims=True)
+        matrix += (self.rho * self.ones)[:, :, None] * self.ones[:, None, :]
+        matrix[:, diagonal, diagonal] += self.theta_y + SHIFT * self.rho
+        self.inverse = _inverse(matrix)
+        self.by_ones = self._times(self.ones)
+        self.slack_row = point.z - point.p + products[0]
+        self.slack_column = (point.w - point.q - products[1]) * self.ones
+        self.short = 1 - _total(point.x), 1 - _total(point.y)
 
-    def _times(self, vectors: Float[np.ndarray, "G n"]) -> Float[np.ndarray, "G n"]:
-        return (self.inverse @ vectors[:, :, None])[:, :, 0]
+    def longest(self, d: Point) -> tuple[Float[np.ndarray, "G 1"], Float[np.ndarray, "G 1"]]:
+        """Both step lengths, at most 1, at which an entry becomes 0."""
 
-    def direction(self, changes_x: Float[np.ndarray, "G m"], changes_y: Float[np.ndarray, "G n"]) -> Point:
-        """Newton's direction towards these changes of x z and y w, refined once."""
-        a = np.where(self.rows, changes_x / self.some_x, 0.0) + self.slack_row
-        b = np.where(self.columns, changes_y / self.some_y, 0.0) + self.slack_column
-        short = 1 - self.point.x.sum(axis=1, keepdims=True), 1 - self.point.y.sum(axis=1, keepdims=True)
-        dx, dy, dp, dq = self._eliminated(a, b, short)
-        to_dx, to_dy = _products(self.payoffs, dx, dy)
-        rest_a = np.where(self.rows, a - self.theta_x * dx + to_dx - dp, 0.0)
-        rest_b = np.where(self.columns, b - self.theta_y * dy - to_dy - dq, 0.0)
-        rest = short[0] - dx.sum(axis=1, keepdims=True), short[1] - dy.sum(axis=1, keepdims=True)
-        more = self._eliminated(rest_a, rest_b, rest)
-        dx, dy, dp, dq = (now + extra for now, extra in zip((dx, dy, dp, dq), more, strict=True))
-        dz = np.where(self.rows, (changes_x - self.point.z * dx) / self.some_x, 0.0)
-        dw = np.where(self.columns, (changes_y - self.point.w * dy) / self.some_y, 0.0)
+        def fastest(change: Any, now: Any) -> Any:
+            return (-change / now).max(axis=1, keepdims=True)
+
+        first = np.maximum(fastest(d.x, self.x), fastest(d.w, self.w))
+        second = np.maximum(fastest(d.y, self.y), fastest(d.z, self.z))
+        return 1 / np.maximum(first, 1.0), 1 / np.maximum(second, 1.0)
+
+    def direction(self, changes_x: Any, changes_y: Any, *, refined: bool = False) -> Point:
+        """Newton's direction towards these changes of x z and y w."""
+        a, b = changes_x / self.x + self.slack_row, changes_y / self.y + self.slack_column
+        dx, dy, dp, dq = self._eliminated(a, b, self.short)
+        if refined:
+            to_dx, to_dy = _products(self.payoffs, dx, dy)
+            rest_a, rest_b = a - self.theta_x * dx + to_dx - dp, (b - self.theta_y * dy - to_dy - dq) * self.ones
+            rest = self.short[0] - _total(dx), self.short[1] - _total(dy)
+            more = self._eliminated(rest_a, rest_b, rest)
+            dx, dy, dp, dq = (now + extra for now, extra in zip((dx, dy, dp, dq), more, strict=True))
+        dz, dw = (changes_x - self.point.z * dx) / self.x, (changes_y - self.point.w * dy) / self.y
         return Point(dx, dz, dp, dy, dw, dq)
 
     def _eliminated(self, a: Any, b: Any, sums: tuple[Any, Any]) -> tuple[Any, Any, Any, Any]:
         """(dx, dy, dp, dq) of the right side (a, b) and the sums of dx and dy."""
-        right = b - (self.weighted.transpose(0, 2, 1) @ a[:, :, None])[:, :, 0] + self.rho * sums[1] * self.ones
+        right = b - (a[:, None, :] @ self.weighted)[:, 0] - self.mean * sums[0] + self.rho * sums[1] * self.ones
         base = self._times(right)
-        # 1^T dy = sums[1] and 1^T X (a + A dy - 1 dp) = sums[0], in dp and dq
-        m11, m12 = _total(self.by_border), -_total(self.by_ones)
-        m21 = _total(self.border * self.by_border) - _total(self.over_x)
-        m22 = -_total(self.border * self.by_ones)
-        r1, r2 = sums[1] - _total(base), sums[0] - _total(self.over_x * a) - _total(self.border * base)
-        determinant = m11 * m22 - m12 * m21
-        dp, dq = (r1 * m22 - m12 * r2) / determinant, (m11 * r2 - m21 * r1) / determinant
-        dy = base + self.by_border * dp - self.by_ones * dq
-        return self.over_x * (a + (self.payoffs @ dy[:, :, None])[:, :, 0] - dp), dy, dp, dq
+        dq = (_total(base) - sums[1]) / _total(self.by_ones)
+        dy = base - self.by_ones * dq
+        rest = (_total(self.over_x * a) - sums[0]) / self.total
+        dx = self.over_x * (a + (self.centred @ dy[:, :, None])[:, :, 0] - rest)
+        return dx, dy, _total(self.mean * dy) + rest, dq
+
+    def _times(self, vectors: Float[np.ndarray, "G n"]) -> Float[np.ndarray, "G n"]:
+        return (self.inverse @ vectors[:, :, None])[:, :, 0]
 
 
 def _total(values: Float[np.ndarray, "G n"]) -> Float[np.ndarray, "G 1"]:
@@ -236,8 +237,10 @@ def _total(values: Float[np.ndarray, "G n"]) -> Float[np.ndarray, "G 1"]:
 
 
 def _inverse(matrix: Float[np.ndarray, "G n n"]) -> Float[np.ndarray, "G n n"]:
-    """The inverses; NaN for a batch in which one is singular, which ends those games."""
+    """The inverses; NaN where there is none, which ends those games."""
     try:
         return np.linalg.inv(matrix)
     except np.linalg.LinAlgError:
-        return np.stack([_inverse(one[None])[0] for one in matrix]) if len(matrix) > 1 else np.full_like(matrix, np.nan)
+        if len(matrix) == 1:
+            return np.full_like(matrix, np.nan)
+        return np.concatenate([_inverse(half) for half in np.array_split(matrix, 2)])

@@ -289,7 +289,11 @@ def common(payoffs: Float[np.ndarray, " ..."]) -> float:
 
     Then every payoff is between half the middle and twice the middle, and differences are exact (Sterbenz 1974).
     """
-    low, high = float(payoffs.min()), float(payoffs.max())
+    return far_middle(float(payoffs.min()), float(payoffs.max()))
+
+
+def far_middle(low: float, high: float) -> float:
+    """`common` of payoffs from `low` to `high`."""
     middle = low / 2 + high / 2
     return middle if abs(middle) > high - low else 0.0
 

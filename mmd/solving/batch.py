@@ -28,7 +28,7 @@ from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import ITERATES, LAST, MOST_ITERATIONS, Algorithm, HostAlgorithm, describe
 from mmd.algorithms.interior import Interior, equilibria
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
-from mmd.game.game import Game, GameError, as_game, checked_matrix, common
+from mmd.game.game import Game, GameError, as_game, checked_matrix, far_middle
 from mmd.game.padded import MULTIPLE, Matrices, alike, padded_game
 from mmd.game.payoff import Dense
 from mmd.measure.certificate import certify, certify_matrices, default_tolerances
@@ -85,15 +85,16 @@ def solve_many(
     if isinstance(games, Game | str | os.PathLike) or getattr(games, "ndim", 3) != 3:
         raise GameError("expected a sequence of games, got one: put it in a list")
     found = [as_game(game) if isinstance(game, str | os.PathLike) else game for game in games]
-    matrices = [_matrix(game, place) for place, game in enumerate(found)]
-    if not matrices:
+    given = [_given(game, place) for place, game in enumerate(found)]
+    if not given:
         raise GameError("expected at least one game, got none")
+    matrices = [one.payoffs for one in given]
     if tolerance is not None and not tolerance >= 0:
         raise GameError(f"expected a tolerance >= 0, got {tolerance}")
     seconds = {"compile": 0.0, "solve": 0.0}
     choose = algorithm is None or type(algorithm) is Auto
     algorithms, groups, multiple = _planned(None if choose else algorithm, found, matrices)
-    runs = [_Run([matrices[i] for i in group], multiple, tolerance) for group in groups]
+    runs = [_Run([given[i] for i in group], multiple, tolerance) for group in groups]
     with jax.enable_x64(True):
         try:
             for run, group in zip(runs, groups, strict=True):
@@ -108,7 +109,7 @@ def solve_many(
         algorithm=_description(algorithms if any(run.iterated for run in runs) else [Interior()]),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
-        values=_joined(groups, [run.values for run in runs]) + [_offset(game) for game in found],
+        values=_joined(groups, [run.values for run in runs]) + [one.offset for one in given],
         nash_conv=_joined(groups, [run.nash_conv for run in runs]),
         statuses=[STATUSES[i] for i in _joined(groups, [run.statuses for run in runs])],
         iterates=[ITERATES[i] for i in _joined(groups, [run.iterates for run in runs])],
@@ -147,10 +148,10 @@ class _Limits(NamedTuple):
 class _Run:
     """The host side of a batch of games that share arrays: what each has reached, and which go on."""
 
-    def __init__(self, matrices: list[np.ndarray], multiple: int, tolerance: float | None) -> None:
-        games, count = Matrices.of(matrices, multiple), len(matrices)
+    def __init__(self, given: list["_Given"], multiple: int, tolerance: float | None) -> None:
+        games, count = Matrices.of([one.payoffs for one in given], multiple), len(given)
         self.games, self.tolerance = games, tolerance
-        self.ranges = np.array([float(np.ptp(matrix)) for matrix in matrices])
+        self.ranges = np.array([one.range for one in given])
         self.polish_at = 2 * FIRST_POLISH * self.ranges
         row, column = (there / there.sum(axis=1, keepdims=True) for there in games.exist)
         self.strategies: Strategies = (row, column)
@@ -416,25 +417,36 @@ def _advance(algorithms: Any, games: Matrices, states: Any, steps: Any) -> Any:
     return states, *jax.vmap(policy)(algorithms, *games, states)
 
 
-def _matrix(game: Game | np.ndarray, place: int) -> Float[np.ndarray, "m n"]:
-    """The payoffs of a game of the batch."""
+class _Given(NamedTuple):
+    """A game of the batch.
+
+    Attributes:
+        payoffs: without a constant that dwarfs their differences.
+        offset: what is added to payoffs to give values in the units of the input.
+        range: the largest payoff minus the smallest.
+    """
+
+    payoffs: Float[np.ndarray, "m n"]
+    offset: float
+    range: float
+
+
+def _given(game: Game | np.ndarray, place: int) -> _Given:
+    """The game at a place of the batch."""
     if isinstance(game, Game):
         if not (game.is_matrix and isinstance(game.payoff, Dense)):
             raise GameError(f"game {place} of the batch: expected a matrix game, got the tree {game.name}")
-        payoffs = np.asarray(game.payoff.matrix, np.float64)[1:, 1:]
+        payoffs, offset = np.asarray(game.payoff.matrix, np.float64)[1:, 1:], game.description.offset
     else:
         try:
-            payoffs = checked_matrix(game)
+            payoffs, offset = checked_matrix(game), 0.0
         except GameError as error:
             raise GameError(f"game {place} of the batch: {error}") from None
-    if payoffs.max() / 2 - payoffs.min() / 2 > np.finfo(np.float64).max / 2:
+    low, high = float(payoffs.min()), float(payoffs.max())
+    if high / 2 - low / 2 > np.finfo(np.float64).max / 2:
         raise GameError(f"game {place} of the batch: expected payoffs whose range float64 can hold: scale them down")
-    return payoffs - common(payoffs)  # of a Game, the constant is in the offset already
-
-
-def _offset(game: Game | np.ndarray) -> float:
-    """What is added to payoffs to give values in the units of the input."""
-    return game.description.offset if isinstance(game, Game) else common(np.asarray(game, np.float64))
+    constant = far_middle(low, high)  # of a Game it is in the offset already, and 0 here
+    return _Given(payoffs - constant, offset + constant, high - low)
 
 
 def _joined(groups: list[Int[np.ndarray, " _"]], parts: list[np.ndarray]) -> np.ndarray:

@@ -316,7 +316,9 @@ def test_options_that_do_not_fit_are_refused_by_name(tmp_path, options, message)
 
 finite = st.floats(-1e9, 1e9)
 # Fewer letters before a sign of money, or before a few others, would make an amount or a missing number of the name.
-names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map("name{}".format)
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=8).map(
+    "name{}".format
+)
 
 
 @settings(max_examples=60)

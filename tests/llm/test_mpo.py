@@ -13,7 +13,7 @@ import pytest
 import llm_bridge as bridge
 import mmd
 from llm_bridge.judges.callable import PairFunction
-from llm_bridge.run import memory
+from llm_bridge.plan import memory
 from llm_bridge.train import loop, rollout
 from llm_bridge.train.objective import Judged, PolicyGradient, Regression, payoffs
 from tests.llm.games import CONFIG, PROMPTS, SIZES, SumJudge, policy

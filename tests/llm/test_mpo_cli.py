@@ -23,7 +23,8 @@ import llm_bridge as bridge
 from llm_bridge.command import train_commands
 from llm_bridge.command.cli import main
 from llm_bridge.command.options import BY_NAME, ELSEWHERE
-from llm_bridge.run import memory, termination, training_log
+from llm_bridge.plan import memory
+from llm_bridge.run import termination, training_log
 from llm_bridge.train import loop, rollout
 from mmd.host import folder_lock
 from mmd.host.command_line import hint, options_of

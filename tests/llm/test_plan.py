@@ -20,7 +20,7 @@ from llm_bridge.command.judge_choice import judge_of
 from llm_bridge.command.options import Train
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.model.compute import Compute
-from llm_bridge.plan import counts
+from llm_bridge.plan import counts, memory
 from llm_bridge.plan.estimate import Axes, estimate
 from llm_bridge.plan.hardware import CHIPS, topology
 from llm_bridge.plan.programs import Described
@@ -146,6 +146,17 @@ def test_what_is_held_is_exact(axes: Axes, rank: int) -> None:
     assert needed.get("given weights", 0) == held(described.base)
 
 
+def test_the_estimate_before_the_first_round_is_the_plans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On accelerators, to the byte, of what is held and of what is there in passing."""
+    axes, work = Axes(2, 2, 2), dataclasses.replace(ROUND, given="float32")
+    policy = bridge.init(SMALL, jax.random.key(0), mesh=on_eight(axes, work).mesh, compute=work.compute)
+    monkeypatch.setattr(memory, "_on_cpu", lambda _: False)
+    rows = memory.Rows(work.length, work.rows // work.parts, work.rows, work.new_tokens, work.group)
+    found = {name: size for name, size in memory.training(policy, rows, 2, kept=False).parts.items() if size}
+    expected = estimate(policy.architecture, axes, work, CHIPS["v5e"]).memory
+    assert found == {name: round(size) for name, size in expected.items()}
+
+
 def test_products_are_those_of_the_compiled_update() -> None:
     """On eight devices; never below, at most a tenth above."""
     axes = Axes(1, 4, 2)
@@ -155,10 +166,10 @@ def test_products_are_those_of_the_compiled_update() -> None:
 
 
 def test_the_search_knows_what_fits() -> None:
-    """All weights of 8 billion do not fit 16 x 16 GB in one part; an adapter does, and more chips are faster."""
+    """All weights of 8 billion do not fit 16 x 16 GB where eight share them; an adapter does; more chips are faster."""
     small, large = topology("v5e:4x4"), topology("v5e:8x8")
     work = Work(group=8, new_tokens=512)
-    assert not choices(EIGHT_B, small, work, axes=Axes(1, 4, 4), parts=1)[0].fits
+    assert not choices(EIGHT_B, small, work, axes=Axes(2, 2, 4), parts=1)[0].fits
     adapter = Work(group=8, new_tokens=512, rank=16)
     found = choices(EIGHT_B, small, adapter, parts=4)
     fitting = [choice.estimate.round_seconds for choice in found if choice.fits]

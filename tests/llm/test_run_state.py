@@ -94,6 +94,38 @@ def test_copies_on_the_host_are_saved_as_the_arrays_are(tmp_path: Path) -> None:
     assert jax.tree.leaves(found.state)[1].sharding == jax.tree.leaves(given)[1].sharding
 
 
+def test_what_is_written_behind_is_the_state_of_its_round(tmp_path: Path) -> None:
+    """Though the next update takes its buffers at once."""
+    given, run = state(3), saved(tmp_path, 1)
+    expected = bits(given)
+    run.save(3, given, behind=True)
+    jax.block_until_ready(jax.jit(lambda w: jax.tree.map(lambda x: x * 2, w), donate_argnums=0)(given.weights))
+    assert given.weights["sharded"].is_deleted()
+    run.settle()
+    found = run.restore(state(0))
+    assert found is not None
+    assert (found.step, bits(found.state)) == (3, expected)
+
+
+def test_what_was_killed_while_it_was_written_behind_leaves_the_one_before(tmp_path: Path, monkeypatch: Any) -> None:
+    run = saved(tmp_path, 1)
+    monkeypatch.setattr(RunState, "_commit", lambda *_: None)  # everything but the end
+    run.save(2, state(2), behind=True)
+    run.settle()
+    monkeypatch.undo()
+    found = RunState(tmp_path, IDENTITY).restore(state(0))
+    assert found is not None
+    assert (found.step, bits(found.state)) == (1, bits(state(1)))
+    monkeypatch.setattr(run_state, "_sync", full)
+    run.save(2, state(2), behind=True)
+    with pytest.raises(RunStateError, match=r"No space left on device.*the one before, step_00000001, is untouched"):
+        run.settle()
+    monkeypatch.undo()
+    run.settle()  # said once
+    run.save(2, state(2), behind=True)
+    assert [run.settle(), run.steps()] == [None, [1, 2]]
+
+
 def test_the_newest_are_kept_and_an_empty_folder_is_no_error(tmp_path: Path) -> None:
     assert RunState(tmp_path / "none", IDENTITY).restore(state(0)) is None
     run = saved(tmp_path, 1, 2, 3)

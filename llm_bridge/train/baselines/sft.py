@@ -4,7 +4,7 @@ Rows are (prompt, answer), both text or both token ids; there is no sampler and 
 EOS; token ids are taken as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,6 +17,7 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
+from llm_bridge.train import rollout
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.loop import Method, Metrics
 from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
@@ -69,6 +70,14 @@ class SFT(Method):
         policy.check_prompts([one.prompt + one.answer[:-1] for one in found], 1)
         return found
 
+    def columns(self, questions: Sequence[Any]) -> int:
+        """How many columns the longest row of these needs."""
+        return _longest(questions)
+
+    def widths(self, state: TrainState, questions: Sequence[Any], rounds: Iterable[Sequence[Any]]) -> tuple[int, ...]:
+        """The few lengths that the rows of a run's rounds are padded to."""
+        return rollout.widths(self.columns(questions), map(self.columns, rounds), rollout.PROGRAMS)
+
     def round(
         self, state: TrainState, questions: Sequence[Any], watch: Watch | None = None
     ) -> tuple[TrainState, Metrics]:
@@ -95,8 +104,12 @@ def _demonstration(policy: Policy, row: Any, number: int) -> Demonstration:
     return Demonstration(tuple(map(int, prompt)), tuple(map(int, answer)))
 
 
+def _longest(given: Sequence[Demonstration]) -> int:
+    return max(len(one.prompt) + len(one.answer) for one in given)
+
+
 def _rows(given: Sequence[Demonstration], state: TrainState) -> Samples:
-    length = bucket(max(len(one.prompt) + len(one.answer) for one in given), 1)
+    length = getattr(given, "width", None) or bucket(_longest(given), 1)
     tokens = np.full((len(given), length), state.frame.origin.pad_token, np.int32)
     mask, response = np.zeros(tokens.shape, bool), np.zeros(tokens.shape, bool)
     for i, one in enumerate(given):

@@ -21,6 +21,8 @@ from llm_bridge.train.objective import Judged, Numbers, Objective, Seen
 class WinRateRegression(Objective):
     """The loss of SPPO."""
 
+    by_row: ClassVar[bool] = True
+
     def __call__(self, seen: Seen, judged: Judged, numbers: Numbers) -> Float[Array, ""]:
         """Mean over responses of (log pi(y) - log pi_k(y) - eta q)^2, with q the payoff of y; nats^2."""
         policy, before, _ = seen.responses()

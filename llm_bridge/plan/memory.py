@@ -1,13 +1,13 @@
 """How much memory a run will need, counted from shapes before anything is allocated.
 
-Weights, moments and gradients are exact. Activations and logits are those that the backward pass keeps, counted from
-the decoder's parts; compilers fuse some of them away and need others in passing, so the sum is an estimate. How often
-scores and logits are there at once is what XLA's assignment of buffers shows.
+Weights, moments and what a checkpoint holds are exact. On accelerators the rest is what `mpo plan` says, by the same
+functions (`llm_bridge.plan.estimate`).
 
-On a CPU XLA's buffers are not all that is resident. The process itself is there, whose memory is looked up, and what
-compiling leaves behind. Products pack their operands, several at a time, and the head's are copies of the whole table.
-Half precision is kept and widened besides. What an update has freed stays with the process, so that what is copied to
-be written comes on top of it. How often each of these arrays is there was found from the peak of processes
+On a CPU activations and logits are those that the backward pass keeps, counted from the decoder's parts. XLA's buffers
+are not all that is resident. The process itself is there, whose memory is looked up, and what compiling leaves behind.
+Products pack their operands, several at a time, and the head's are copies of the whole table. Half precision is kept
+and widened besides. What an update has freed stays with the process, so that what is copied to be written comes on top
+of it. How often each of these arrays is there was found from the peak of processes
 (`benchmarks/device/training_memory.py`): from fifteen kinds of training of small models and two of a real one. There
 the sum is for a first run, which compiles, and shows at its end what was learned.
 """
@@ -26,6 +26,8 @@ from jax.sharding import Mesh
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
+from llm_bridge.plan.estimate import Axes, Held, passing
+from llm_bridge.plan.work import Work
 from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
 from llm_bridge.run.run_state import WRITTEN_AT_ONCE
@@ -50,7 +52,6 @@ class Arrays(NamedTuple):
     gradients: int
 
 
-ASSIGNED = Arrays(scores=5, logits=8, tables=0, gradients=1)  # XLA's own buffers
 ON_CPU = Arrays(scores=8, logits=4, tables=16, gradients=1)
 ADAPTED_ON_CPU = ON_CPU._replace(tables=9)  # the head is not trained
 COMPILED = 640 * MIB  # what stays of compiling what a run calls: code, gaps between arrays, libraries
@@ -130,18 +131,58 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     adapters = {name: array for name, array in arrays.items() if ".lora_" in name}
     trained = sum(_share(array) * FLOAT for array in (adapters or arrays).values())
     given = sum(_share(array) * array.dtype.itemsize for array in arrays.values())
+    state = {"given policy": given * kept, "trained weights": copies * trained, "moments": int(moments * trained)}
+    free, device = available(mesh)
+    if not _on_cpu(mesh):
+        found = Held(
+            {name: float(n) for name, n in state.items()},
+            *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT),
+        )
+        parts = {name: round(size) for name, size in found.worst().items()}
+        return Budget(parts, None if free is None else free + given, device)
+    busiest = _busiest_on_cpu(policy, rows, trained, given)
+    around = _process(given, int((copies + moments) * trained), policy)
+    given_back = given + around.get("runtime", 0)
+    return Budget({**state, **busiest, **around}, None if free is None else free + given_back, device)
+
+
+def _on_cpu(mesh: Mesh) -> bool:
+    return mesh.devices.flat[0].platform == "cpu"
+
+
+def axes_of(mesh: Mesh) -> Axes:
+    """The sizes of a mesh's axes."""
+    return Axes(*(dict(mesh.shape).get(name, 1) for name in sharding.AXES))
+
+
+def work_of(policy: Policy, rows: Rows, copies: int) -> Work:
+    """A round of training a policy; arguments as of `training`."""
+    answers = rows.answers or rows.length - 1
+    return Work(
+        prompts=max(rows.generated, rows.learned) // rows.group,
+        group=rows.group,
+        prompt_length=rows.length - answers,
+        new_tokens=answers,
+        parts=max(1, rows.generated // rows.learned),
+        compute=policy.decoder.compute,
+        rank=int(policy.is_adapted),
+        given="bfloat16" if policy.arrays()["embedding"].dtype.itemsize < FLOAT else "float32",
+        has_magnet=copies > 1,
+    )
+
+
+def _busiest_on_cpu(policy: Policy, rows: Rows, trained: int, given: int) -> dict[str, int]:
+    """Bytes that are there in passing while a gradient is computed, or while rows are drawn if these are more."""
+    mesh, a, compute = policy.mesh, policy.architecture, policy.decoder.compute
     n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
-    alone = rows.learned // rows.group % n_shares or any(one.depends_on_length for one in policy.architecture.rotaries)
+    alone = rows.learned // rows.group % n_shares or any(one.depends_on_length for one in a.rotaries)
     mine = replace(rows, learned=learned, group=1 if alone else rows.group)
-    compute, a = policy.decoder.compute, policy.architecture
-    item = np.dtype(compute.dtype or str(arrays["embedding"].dtype)).itemsize
-    on_cpu = mesh.devices.flat[0].platform == "cpu"
-    times = (ADAPTED_ON_CPU if adapters else ON_CPU) if on_cpu else ASSIGNED
-    wide = item + FLOAT if on_cpu and item < FLOAT else item  # XLA widens half precision on CPUs
-    accumulated = not on_cpu and 0 < learned < drawn  # into another gradient, which is counted there
+    item = np.dtype(compute.dtype or str(policy.arrays()["embedding"].dtype)).itemsize
+    times = ADAPTED_ON_CPU if policy.is_adapted else ON_CPU
+    wide = item + FLOAT if item < FLOAT else item  # XLA widens half precision on CPUs
     learning = {
-        "gradient": (times.gradients + accumulated) * trained,
+        "gradient": times.gradients * trained,
         "activations": _activations(policy, mine, times.scores) * wide // n_tensor,
         "logits": (
             times.logits * _logits(a, learned, rows.answers or rows.length - 1)
@@ -150,14 +191,8 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
         // n_tensor,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
-    drawing = {"cache": cache + (cache + given if on_cpu else 0)}  # there layers and their keys are copied apart
-    busiest = max(learning, drawing, key=lambda parts: sum(parts.values()))
-    copied = {"trained weights": copies * trained, "moments": int(moments * trained)}
-    around = _process(given, int((copies + moments) * trained), policy) if on_cpu else {}
-    free, device = available(mesh)
-    given_back = given + around.get("runtime", 0)
-    parts = {"given policy": given * kept, **copied, **busiest, **around}
-    return Budget(parts, None if free is None else free + given_back, device)
+    drawing = {"cache": 2 * cache + given}  # layers and their keys are copied apart
+    return max(learning, drawing, key=lambda parts: sum(parts.values()))
 
 
 def available(mesh: Mesh) -> tuple[int | None, str]:

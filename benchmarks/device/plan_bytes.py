@@ -1,0 +1,161 @@
+"""Bytes of a chip that the model without a compiler says, beside those of the programs compiled for TPUs.
+
+    python -m benchmarks.device.plan_bytes [--programs NAME ...] [--said]
+
+In an environment with `jax[tpu]` and no TPU. Layers are scanned, so a program's depth adds nothing to the minutes
+that it compiles; where all layers would not fit the slice there are fewer. With `--said` nothing is compiled: what
+the model says is new.
+
+Results, by the hash of the lowered programs, so that a rerun compiles what has changed:
+benchmarks/results/plan_bytes.json.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+from benchmarks.device.tpu_mpo import COMMON, LLAMA, MODELS
+from benchmarks.report import RESULTS, environment, print_table, store
+from llm_bridge.checkpoint.loading import architecture_of
+from llm_bridge.command.mesh_choice import arranged
+from llm_bridge.model.compute import Compute
+from llm_bridge.plan.estimate import MARGIN, Axes, held
+from llm_bridge.plan.programs import Described
+from llm_bridge.plan.work import Work
+
+SHAPES = MODELS | {
+    "llama_70b": LLAMA
+    | {"hidden_size": 8192, "intermediate_size": 28_672, "num_hidden_layers": 80, "num_attention_heads": 64},
+}
+LORA: dict[str, Any] = {"rank": 16, "targets": ("query", "value")}
+LONG: dict[str, Any] = {"prompts": 32, "new_tokens": 2048}  # whose rows are sorted by length
+ROUND: dict[str, Any] = {"prompts": 16, "group": 8, "prompt_length": 512, "new_tokens": 512, "epochs": 4}
+
+
+@dataclass(frozen=True)
+class Program:
+    """An update on one slice: the mesh, and how its round differs from `ROUND`."""
+
+    topology: str
+    axes: Axes
+    model: str
+    work: dict[str, Any] = field(default_factory=dict)
+    remat: Any = "layer"
+    layers: int | None = None  # of the model's, None for all
+
+
+PROGRAMS = {
+    "1b_full_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_1b"),
+    "1b_full_tensor": Program("v5e:2x4", Axes(1, 4, 2), "llama_1b", {"parts": 4}),
+    "1b_full_data": Program("v5p:2x2x1", Axes(2, 2, 1), "llama_1b", {"parts": 4}),
+    "1b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_1b", LORA | {"parts": 2}),
+    "1b_lora_data": Program("v5p:2x2x1", Axes(4, 1, 1), "llama_1b", LORA | {"parts": 4}),
+    "8b_full_fsdp": Program("v5p:2x2x1", Axes(1, 4, 1), "qwen3_8b", {"parts": 8}),
+    "8b_full_tensor": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", {"parts": 8}, layers=12),
+    "8b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "qwen3_8b", LORA | {"parts": 2}),
+    "8b_lora_tensor": Program("v5e:2x4", Axes(1, 2, 4), "qwen3_8b", LORA | {"parts": 4}),
+    "8b_lora_kept": Program("v5p:2x2x1", Axes(1, 4, 1), "qwen3_8b", LORA | {"parts": 8}, "projections"),
+    "1b_full_sorted": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_1b", LONG),
+    "8b_lora_sorted": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", LORA | LONG),
+    "70b_full_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", {"parts": 16}, layers=4),
+    "70b_lora_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", LORA | {"parts": 8}, layers=8),
+    "70b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_70b", LORA | {"parts": 8}, layers=8),
+}
+
+
+def given(program: Program) -> tuple[Any, Axes, Work]:
+    """The model, the mesh and the round."""
+    work = Work(**(ROUND | program.work), compute=Compute("bfloat16", program.remat))
+    config = SHAPES[program.model] | COMMON
+    layers = {"num_hidden_layers": program.layers or config["num_hidden_layers"]}
+    return architecture_of(config | layers, program.model), program.axes, work
+
+
+def said(program: Program) -> dict[str, float]:
+    """Bytes by the model, by what they are for."""
+    found = held(*given(program))
+    return {**found.state, **{name: n * MARGIN for name, n in found.learning.items()}}
+
+
+def compiled(program: Program, known: dict[str, Any]) -> tuple[str, dict[str, float]]:
+    """The hash of the lowered program, and the bytes of a chip."""
+    from jax.experimental import topologies
+
+    slice_ = topologies.get_topology_desc(platform="tpu", topology_name=program.topology)
+    sizes = {name: n for name, n in program.axes._asdict().items() if n > 1}
+    devices = arranged(tuple(sizes.values()), slice_.devices)
+    mesh = Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+    architecture, _, work = given(program)
+    lowered = Described(architecture, mesh, work).lowered("update")
+    digest = hashlib.sha256(f"{program.topology}{lowered.as_text()}".encode()).hexdigest()[:16]
+    if digest in known:
+        return digest, known[digest]
+    begun = time.process_time()
+    try:
+        memory = lowered.compile().memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        return digest, {"refused": str(error).partition("\n")[0]}  # type: ignore[dict-item]
+    assert memory is not None, "this version of libtpu does not say how much memory a program takes"
+    arguments = memory.argument_size_in_bytes
+    in_all = arguments + memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    seconds = time.process_time() - begun
+    return digest, {"bytes": in_all, "arguments": arguments, "compile_seconds": seconds}
+
+
+def main() -> None:
+    """Compile, compare, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--programs", nargs="+", default=list(PROGRAMS), choices=list(PROGRAMS))
+    parser.add_argument("--said", action="store_true", help="keep what was compiled: only what the model says is new")
+    asked = parser.parse_args()
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU whose metadata could be asked for
+    path = RESULTS / "plan_bytes.json"
+    stored = json.loads(path.read_text()) if path.exists() else {"programs": {}, "lowered": {}}
+    for name in asked.programs:
+        program, digest = PROGRAMS[name], stored["programs"].get(name, {}).get("digest")
+        if not asked.said:
+            digest, found = compiled(program, stored["lowered"])
+            stored["lowered"][digest] = found
+            print(name, stored["lowered"][digest], flush=True)
+        if "bytes" in stored["lowered"].get(digest, {}):
+            stored["programs"][name] = compared(program, digest, stored["lowered"][digest]["bytes"])
+        store("plan_bytes", stored | {"environment": environment()})
+    report(stored["programs"])
+
+
+def compared(program: Program, digest: str, n_bytes: float) -> dict[str, Any]:
+    """What is said, beside what was compiled."""
+    (architecture, axes, _), parts = given(program), said(program)
+    work = {key: list(n) if isinstance(n, tuple) else n for key, n in (ROUND | program.work).items()}
+    of = {"topology": program.topology, "mesh": axes._asdict(), "model": program.model, "remat": program.remat}
+    of |= {"layers": architecture.n_layers, "work": work, "digest": digest}
+    found = {"compiled_bytes": n_bytes, "said_bytes": sum(parts.values()), "parts": parts}
+    return of | found | {"said_over_compiled": sum(parts.values()) / n_bytes}
+
+
+def report(programs: dict[str, Any]) -> None:
+    """A row for each program."""
+    print_table(
+        ("program", "slice", "GB compiled", "GB said", "said / compiled"),
+        [
+            (
+                name,
+                p["topology"],
+                f"{p['compiled_bytes'] / 1e9:.2f}",
+                f"{p['said_bytes'] / 1e9:.2f}",
+                f"{p['said_over_compiled']:.3f}",
+            )
+            for name, p in programs.items()
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()
