@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from mmd.measure.exact import OptimalRange as OptimalRange
     from mmd.measure.exact import optimal_range as optimal_range
     from mmd.measure.exact import solve_exactly as solve_exactly
+    from mmd.measure.figure import paper_style as paper_style
     from mmd.measure.metrics import exploitability as exploitability
     from mmd.measure.plot import plot_convergence as plot_convergence
     from mmd.measure.rate import LinearRate as LinearRate
@@ -117,6 +118,7 @@ _HOME = {
     "MovingAverage": "mmd.magnets",
     "Refresh": "mmd.magnets",
     "exploitability": "mmd.measure.metrics",
+    "paper_style": "mmd.measure.figure",
     "plot_convergence": "mmd.measure.plot",
     "LinearRate": "mmd.measure.rate",
     "linear_rate": "mmd.measure.rate",

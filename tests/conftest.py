@@ -5,6 +5,7 @@ CPU devices let tests of placement and sharding run on any machine. What XLA com
 checkout and shared by all tests, workers, subprocesses and runs; `JAX_COMPILATION_CACHE_DIR` says where else.
 """
 
+import gc
 import hashlib
 import os
 import platform
@@ -82,5 +83,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Which tests are slow is a plugin of its own."""
+    """Which tests are slow is a plugin of its own. Until all is imported no garbage is looked for: there is none."""
+    gc.disable()
     config.pluginmanager.register(Slow(), "slow")
+
+
+def pytest_collection_finish() -> None:
+    """From now on garbage is looked for, though not in what was imported."""
+    gc.freeze()
+    gc.enable()

@@ -169,7 +169,7 @@ def _tokens(axes: Axes, work: Work, n_prompts: int) -> tuple[float, float]:
     return read + answered, read * work.prompt_length + answered * work.length
 
 
-class Held(NamedTuple):
+class Bytes(NamedTuple):
     """Bytes of a chip, by what they are for.
 
     Attributes:
@@ -188,7 +188,7 @@ class Held(NamedTuple):
         return {name: float(n * MARGIN if name in busiest else n) for name, n in {**self.state, **busiest}.items() if n}
 
 
-def held(a: Architecture, axes: Axes, work: Work) -> Held:
+def held(a: Architecture, axes: Axes, work: Work) -> Bytes:
     """Bytes of a chip while it updates and while it draws."""
     sizes = _sizes(a, axes)
     trained = _adapter(a, axes, work) if work.rank else sizes.held
@@ -198,11 +198,11 @@ def held(a: Architecture, axes: Axes, work: Work) -> Held:
         "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
         "moments": FLOAT * trained * moments,
     }
-    return Held({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
+    return Bytes({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
 
 
 def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict[str, float], dict[str, float]]:
-    """What is there in passing while a gradient is computed, and while answers are drawn; see `Held`.
+    """What is there in passing while a gradient is computed, and while answers are drawn; see `Bytes`.
 
     Args:
         a, axes, work: as of `estimate`.

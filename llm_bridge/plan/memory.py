@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
-from llm_bridge.plan.estimate import Axes, Held, passing
+from llm_bridge.plan.estimate import Axes, Bytes, passing
 from llm_bridge.plan.work import Work
 from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
@@ -134,7 +134,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     state = {"given policy": given * kept, "trained weights": copies * trained, "moments": int(moments * trained)}
     free, device = available(mesh)
     if not _on_cpu(mesh):
-        found = Held(
+        found = Bytes(
             {name: float(n) for name, n in state.items()},
             *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT),
         )

@@ -72,6 +72,7 @@ class RoundRows(NamedTuple):
         judged: what the judge says of them.
         once: what is computed once a round, part by part if there are several; None before that.
         before: log-probabilities by pi_k, `UNKNOWN` before the first step.
+        prompts: what was read before these rows, where they begin after it (`llm_bridge.train.packing`).
     """
 
     tokens: Int[Array, "B T"]
@@ -81,27 +82,12 @@ class RoundRows(NamedTuple):
     judged: Judged
     once: Once | None
     before: Float[Array, "B R"]
+    prompts: Any = None
 
     @property
     def targets(self) -> Int[Array, "B R"]:
         """The last R tokens."""
         return self.tokens[:, -self.response.shape[1] :]
-
-
-class Evaluated(NamedTuple):
-    """What weights give on a round's rows.
-
-    Attributes:
-        loss: to be minimised.
-        gradient: of it.
-        sums: what `_metrics` is made of.
-        before: log-probabilities by pi_k, as far as they are known now.
-    """
-
-    loss: Float[Array, ""]
-    gradient: Weights
-    sums: dict[str, Array]
-    before: Any
 
 
 @dataclass(frozen=True)
@@ -154,36 +140,23 @@ class Learner:
         loss_and_gradient = _summed_by_parts(jax.value_and_grad(loss, has_aux=True), n_parts)
         log_probs = samples.log_probs[:, -rows.response.shape[1] :]
 
-        def evaluated(weights: Weights, before: Array) -> Evaluated:
-            (value, (seen, to_initial)), gradient = loss_and_gradient(weights, rows._replace(before=before))
-            return Evaluated(value, gradient, sums(seen, log_probs, to_initial), seen.before)
-
-        return self.taken(trained, evaluated, rows.before, rate)
-
-    def taken(
-        self, trained: Any, evaluated: Callable[[Weights, Any], "Evaluated"], before: Any, rate: Array
-    ) -> tuple[Any, dict[str, Array]]:
-        """E steps; arguments and results are those of `steps`.
-
-        Args:
-            trained: weights, the optimizer's state, and counters.
-            evaluated: what weights give, with the log-probabilities by pi_k as the call before has left them.
-            before: `UNKNOWN` for all of those.
-            rate: the learning rate.
-        """
-
-        def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], dict[str, Array]]:
+        def step(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], dict[str, Array]]:
             (weights, optimizer, counters), before = carry
-            found = evaluated(weights, before)
-            new, norm = self._updated((weights, optimizer, counters), found.loss, found.gradient, rate)
-            return (new, found.before), {"loss": found.loss, "grad_norm": norm} | _metrics(found.sums)
+            (value, (seen, to_initial)), gradient = loss_and_gradient(weights, rows._replace(before=before))
+            new, norm = self._updated((weights, optimizer, counters), value, gradient, rate)
+            metrics = {"loss": value, "grad_norm": norm} | metrics_of(sums(seen, log_probs, to_initial))
+            return (new, seen.before), metrics
 
-        ((weights, optimizer, after), _), found = jax.lax.scan(step, (trained, before), length=self.epochs)
+        (after, _), found = jax.lax.scan(step, (trained, rows.before), length=self.epochs)
+        return self._ended(trained[2], after, found)
+
+    def _ended(self, counters: Any, after: Any, found: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
+        """What `steps` returns, from the counters before it, and from what is trained and each step's metrics."""
+        weights, optimizer, now = after
         metrics = {name: values[0] for name, values in found.items()} | {"kl/step": found["kl/step"][-1]}
-        counters = trained[2]
-        metrics["skipped"] = (after.skipped - counters.skipped).astype(jnp.float32)
+        metrics["skipped"] = (now.skipped - counters.skipped).astype(jnp.float32)
         first = jnp.where(jnp.isnan(counters.first_entropy), metrics["entropy"], counters.first_entropy)
-        return (weights, optimizer, after._replace(first_entropy=first)), metrics
+        return (weights, optimizer, now._replace(first_entropy=first)), metrics
 
     def loss(
         self,
@@ -207,20 +180,10 @@ class Learner:
         Returns:
             The loss; what is seen, and what estimates the divergence from the start, token by token.
         """
-        return self.loss_of(self._activations(base | weights, rows), rows, (base | weights, *heads), numbers, sampled)
-
-    def loss_of(
-        self,
-        hidden: Float[Array, "_ R D"],
-        rows: RoundRows,
-        heads: tuple[Weights, ...],
-        numbers: Numbers,
-        sampled: bool,
-    ) -> tuple[Float[Array, ""], tuple[Seen, Float[Array, "B R"] | None]]:
-        """`loss`, from what the tokens are predicted from; `heads` begin with the weights of what is trained."""
         once = rows.once
         assert once is not None
-        both = [(self.decoder, each) for each in heads]
+        hidden = self._activations(base | weights, rows)
+        both = [(self.decoder, each) for each in (base | weights, *heads)]
         found = scoring.visit(
             both, (hidden, *once.hidden), rows.targets, _of_distributions, self._chunk(rows.response.shape)
         )
@@ -334,7 +297,7 @@ def _joined(parts: Any) -> Any:
 
 
 def sums(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array, "B R"] | None) -> dict[str, Array]:
-    """What `_metrics` is made of, before a step: sums over rows, and a maximum; `log_probs` are the sampler's."""
+    """What `metrics_of` is made of, before a step: sums over rows, and a maximum; `log_probs` are the sampler's."""
 
     def mean(values: Float[Array, "B R"]) -> Array:
         return jnp.sum(seen.weight * seen.by_response(values))
@@ -363,7 +326,7 @@ def added(some: dict[str, Array], others: dict[str, Array]) -> dict[str, Array]:
     }
 
 
-def _metrics(found: dict[str, Array]) -> dict[str, Array]:
+def metrics_of(found: dict[str, Array]) -> dict[str, Array]:
     """Entropy is a mean over tokens, the others are means over responses."""
     tokens = found["tokens"]
     return {name: value for name, value in found.items() if name != "tokens"} | {"entropy": found["entropy"] / tokens}

@@ -211,6 +211,33 @@ class Method:
         packs = self.shapes(self.learner(state), (self.prompts_per_round, self.group_size))
         return rollout.widths(self.columns(questions), map(self.columns, rounds), rollout.PROGRAMS if packs else 1)
 
+    def prepare(self, state: TrainState, widths: Sequence[int]) -> None:
+        """Compile what rounds of several widths will run, so that none of them waits for it in the midst of a run.
+
+        With one width that is what the first round does. Methods that play otherwise say what they run when they do.
+        """
+        if len(widths) < 2 or type(self).play is not Method.play:
+            return
+        groups = (self.prompts_per_round, self.group_size)
+        trained, others = (
+            (state.weights, state.optimizer, state.counters),
+            (state.base, state.magnet, state.initial),
+        )
+        preference = jnp.asarray(np.full((*groups, groups[1]), 0.5, np.float32))
+        judged = Judged(payoffs(preference, None), preference)
+        for width in widths:
+            batch = rollout.RoundPrompts(rollout.stand_ins(groups[0], width), [width], self.columns)
+            arena = Rollout(batch, self._nobody, state.frame.origin, self.max_new_tokens)
+            samples = arena.compiled(self.source(state), groups[1], state.round_key())
+            learner, rows = self._rows(state, samples, groups)
+            steps: Any = sharding.program(type(learner).steps, learner, trained)
+            steps.lower(trained, rows, judged, self.numbers(state), self._rate(state), others).compile()
+
+    @staticmethod
+    def _nobody(prompts: Sequence[Any], a: Sequence[Any], b: Sequence[Any]) -> np.ndarray:
+        """A judge where nobody is asked."""
+        return np.full(len(prompts), 0.5)
+
     def numbers(self, state: TrainState) -> Numbers:
         """Eta and alpha in this round."""
         return Numbers(_at(self.eta, state.round), _at(self.alpha, state.round))
@@ -293,8 +320,9 @@ class Method:
             return [questions[i] for i in take(len(questions), seed, number * size, size)]
 
         widths = method.widths(state, questions, map(batch_of, range(rollout.LOOKED_AT)))
+        method.prepare(state, widths)
         for number in range(int(state.round), steps):
-            batch = rollout.Batch(batch_of(number), widths, method.columns)
+            batch = rollout.RoundPrompts(batch_of(number), widths, method.columns)
             try:
                 state, metrics = method.round(state, batch, *watched)  # draw, judge, learn, move the magnet
             except NoAnswers as silence:  # before anything was learned: the state is still that of the round before

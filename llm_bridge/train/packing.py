@@ -34,7 +34,7 @@ from llm_bridge.model import sharding
 from llm_bridge.model.network import Weights
 from llm_bridge.policy import scoring
 from llm_bridge.train.arena import Samples
-from llm_bridge.train.learning import LARGEST, UNKNOWN, Evaluated, Learner, Once, RoundRows, added, sums
+from llm_bridge.train.learning import LARGEST, UNKNOWN, Learner, Once, RoundRows, added, metrics_of, sums
 from llm_bridge.train.objective import Judged, Numbers
 
 LEAST = 2048  # tokens of answers in a tile on a share
@@ -203,6 +203,15 @@ def _written(array: Array, start: Int[Array, ""], rows: Array) -> Array:
     return jax.lax.dynamic_update_slice(array, new, (zero, start, *[zero] * (array.ndim - 2)))
 
 
+class _Total(NamedTuple):
+    """Of some tiles: loss, gradient, `sums`, and log-probabilities by pi_k as far as they are known."""
+
+    loss: Float[Array, ""]
+    gradient: Weights
+    sums: dict[str, Array]
+    before: Any
+
+
 @dataclass(frozen=True)
 class PackedLearner(Learner):
     """A `Learner` of rows that are sorted.
@@ -223,24 +232,33 @@ class PackedLearner(Learner):
         once = jax.lax.map(partial(self._once_of_part, heads, start), samples)
         payoff = judged.payoff.reshape(-1)
 
-        def evaluated(weights: Weights, before: Array) -> Evaluated:
-            def add(total: Evaluated, given: Any) -> tuple[Evaluated, Array]:
+        def evaluated(weights: Weights, before: Array) -> _Total:
+            def add(total: _Total, given: Any) -> tuple[_Total, Array]:
                 found = self._of_part((weights, base), heads, (payoff, numbers), given, total)
                 return found._replace(before=None), found.before
 
-            nothing = self._nothing(weights, bool(initial), None)
-            total, before = jax.lax.scan(add, nothing, (samples, once, before))
+            total, before = jax.lax.scan(add, self._nothing(weights, bool(initial)), (samples, once, before))
             return total._replace(before=before)
 
-        unknown = jnp.full_like(samples.log_probs, UNKNOWN)
-        return self.taken(trained, evaluated, unknown, rate)
+        def step(carry: tuple[Any, Array], _: None) -> tuple[tuple[Any, Array], dict[str, Array]]:
+            found = evaluated(carry[0][0], carry[1])
+            new, norm = self._updated(carry[0], found.loss, found.gradient, rate)
+            return (new, found.before), {"loss": found.loss, "grad_norm": norm} | metrics_of(found.sums)
 
-    def _nothing(self, weights: Weights, has_start: bool, before: Any) -> Evaluated:
+        unknown = jnp.full_like(samples.log_probs, UNKNOWN)
+        (after, _), found = jax.lax.scan(step, (trained, unknown), length=self.epochs)
+        return self._ended(trained[2], after, found)
+
+    def _activations(self, weights: Weights, rows: RoundRows) -> Float[Array, "_ R D"]:
+        read, real, of = rows.prompts
+        return self.decoder.continued(weights, read, real, (rows.tokens, rows.mask), of)
+
+    def _nothing(self, weights: Weights, has_start: bool) -> _Total:
         """Of no rows; `has_start` says whether the start is there to be compared with."""
         names = ["entropy", "tokens", "kl/step", LARGEST]
         names += ["kl/magnet"] * (self.objective.magnet == "whole") + ["kl/initial"] * has_start
         zero = jnp.zeros((), jnp.float32)
-        return Evaluated(zero, jax.tree.map(jnp.zeros_like, weights), dict.fromkeys(names, zero), before)
+        return _Total(zero, jax.tree.map(jnp.zeros_like, weights), dict.fromkeys(names, zero), None)
 
     def _over(self, part: Packed, function: Callable[[_Tile, Any], Any], carry: Any) -> Any:
         """What a function carries from tile to tile."""
@@ -282,29 +300,28 @@ class PackedLearner(Learner):
         heads: tuple[Weights, ...],
         known: tuple[Array, Numbers],
         given: tuple[Packed, Once, Array],
-        total: Evaluated,
-    ) -> Evaluated:
+        total: _Total,
+    ) -> _Total:
         """A part's rows added to a total; `weights` are those that are trained and all others."""
         (trained, base), (payoff, numbers), (part, once, before) = weights, known, given
         prompts = (part.prompts, part.real)
         read, back = jax.vjp(lambda trained: self.decoder.read(base | trained, prompts), trained)
 
-        def add(tile: _Tile, carry: tuple[Evaluated, Any]) -> tuple[Evaluated, Any]:
+        def add(tile: _Tile, carry: tuple[_Total, Any]) -> tuple[_Total, Any]:
             total, of_read = carry
             shape = (tile.of.shape[1], tile.tokens.shape[1])
             own = jax.tree.map(lambda array: _rows_of(array, tile.start, shape), (once, total.before))
             rows = _as_rows(tile, payoff, *own)
 
             def loss(trained: Weights, read: Any) -> Any:
-                every = base | trained
-                hidden = self.decoder.continued(every, read, part.real, (tile.tokens, tile.mask), tile.of)
-                return self.loss_of(hidden, rows, (every, *heads), numbers, True)
+                mine = rows._replace(prompts=(read, part.real, tile.of))
+                return self.loss(trained, mine, base, heads, numbers, True)
 
             (value, (seen, to_start)), slopes = jax.value_and_grad(loss, (0, 1), has_aux=True)(trained, read)
             gradient, of_read = jax.tree.map(_sum, (total.gradient, of_read), slopes)
             found = added(total.sums, sums(seen, tile.log_probs, to_start))
             before = _written(total.before, tile.start, seen.before)
-            return Evaluated(total.loss + value, gradient, found, before), of_read
+            return _Total(total.loss + value, gradient, found, before), of_read
 
         wide = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), read)
         found, of_read = self._over(part, add, (total._replace(before=before), wide))

@@ -42,7 +42,7 @@ class Question(NamedTuple):
     shown: Prompt
 
 
-class Batch(list[Any]):
+class RoundPrompts(list[Any]):
     """What a round is about, with the columns that its prompts are padded to.
 
     Args:
@@ -57,6 +57,11 @@ class Batch(list[Any]):
     def __init__(self, questions: Iterable[Any], widths: Sequence[int], columns: Callable[[Sequence[Any]], int]):
         super().__init__(questions)
         self.width = next((width for width in widths if width >= columns(self)), None)
+
+
+def stand_ins(n: int, width: int) -> list[Question]:
+    """Prompts of this length, each other than the one before."""
+    return [Question((*[0] * (width - 1), i % 2), ()) for i in range(n)]
 
 
 def widths(longest: int, of_rounds: Iterable[int], most: int) -> tuple[int, ...]:
@@ -177,12 +182,7 @@ class Rollout:
         self._note("truncated_frac", lengths == self._max_new_tokens)
         ids = [tuple(row[marked]) for row, marked in zip(rows.tokens, rows.response, strict=True)]
         self._note("distinct", [len(set(ids[i : i + n])) / n for i in range(0, len(ids), n)])
-        mesh = source.decoder.mesh
-        even = len(prompts) % sharding.n_row_shares(mesh) == 0
-        place = (
-            sharding.rows(mesh, 2) if even else sharding.whole(mesh)
-        )  # rows of padding are added where they are read
-        return Samples(*(sharding.put(part, place) for part in rows[:4]), answers=rows.answers)
+        return self._placed(rows, source)
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
         """Ask the judge about the pairs of each prompt, in one batch: P(our response is preferred to theirs).
@@ -224,7 +224,29 @@ class Rollout:
         """What was seen so far: means over responses, groups or pairs."""
         return {name: float(np.mean(np.concatenate(parts))) for name, parts in self._seen.items()}
 
+    def compiled(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
+        """Compile what `draw` would run; rows of the same shapes as it gives, with responses of one token."""
+        prompts = [question.tokens for question in self._given for _ in range(n)]
+        run.lower(*self._call(source, prompts, key)).compile()
+        shape = (len(prompts), bucket(self._max_new_tokens))
+        first = np.broadcast_to(np.arange(shape[1]) == 0, shape)
+        blank = np.zeros(shape, np.float32)
+        found = Generation._make([np.zeros(shape, np.int32), first, blank, blank])
+        rows = _rows(prompts, found, self._origin.pad_token, self._width, bucket(self._max_new_tokens, 1))
+        return self._placed(rows, source)
+
+    def _placed(self, rows: Samples, source: Source) -> Samples:
+        """On the mesh; rows of padding are added where they are read."""
+        mesh = source.decoder.mesh
+        even = len(rows.tokens) % sharding.n_row_shares(mesh) == 0
+        place = sharding.rows(mesh, 2) if even else sharding.whole(mesh)
+        return Samples(*(sharding.put(part, place) for part in rows[:4]), answers=rows.answers)
+
     def _generated(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Generation:
+        return run(*self._call(source, prompts, key))
+
+    def _call(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Any:
+        """What the compiled loop is called with."""
         decoder, weights = layout.for_drawing(source.decoder, source.weights, len(prompts))
         mesh, origin = decoder.mesh, self._origin
         n_shares = sharding.n_row_shares(mesh)
@@ -242,7 +264,7 @@ class Rollout:
         generator = str(jax.random.key_impl(key))
         shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies)
         batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
-        return run(decoder, shape, weights, batch, Settings(*numbers))
+        return decoder, shape, weights, batch, Settings(*numbers)
 
     def _responses(self, samples: Samples) -> list[list[Response]]:
         """By prompt, as the judge sees them."""

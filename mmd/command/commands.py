@@ -34,7 +34,7 @@ from mmd.command.options import (
     UsageError,
     Verify,
 )
-from mmd.command.settings import folder_of, magnet_of, named
+from mmd.command.settings import folder_of, given_labels, magnet_of, named
 from mmd.game import policy_files
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
@@ -47,8 +47,8 @@ from mmd.host.interruption import INTERRUPTED, INTERRUPTION
 from mmd.host.progress import interruptible, progress
 from mmd.measure import run_directory
 from mmd.measure.certificate import certify
-from mmd.measure.figure import FigureError
-from mmd.measure.plot import plot_convergence
+from mmd.measure.figure import FigureError, Look, draw_convergence
+from mmd.measure.plot import curve_of, plot_convergence
 from mmd.measure.rate import RateError
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status
@@ -111,7 +111,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
     if options.plot is not None:
-        plot_convergence({solution.method: solution}, path=options.plot)
+        plot_convergence(solution, path=options.plot)
         if solution.method != solution.algorithm["name"]:
             _say([f"  drawn: {solution.method}; for its last iterate: {LAST_ITERATE}"], quiet=options.quiet)
     arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
@@ -127,7 +127,7 @@ def _verify(options: Verify, argv: Sequence[str]) -> int:
 
 def _compare(options: Compare, argv: Sequence[str]) -> int:
     game = _game(options)
-    chosen = named(options.algorithms, game)
+    chosen, given = named(options.algorithms, game), given_labels(options.algorithms)
     _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
     for figure in figures:
@@ -138,8 +138,9 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
         if solutions:
             _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
             ended = Status.INTERRUPTED not in {solution.status for solution in solutions.values()}
+            curves = {_drawn(label, chosen[label], run): run.curve for label, run in solutions.items()}
             for figure in figures if ended else ():  # Ctrl-C waits for no figure; `mmd plot` draws it from the runs
-                plot_convergence({_drawn(label, run): run for label, run in solutions.items()}, path=figure)
+                draw_convergence(curves, Look(given=given), figure)
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
         for label, algorithm in chosen.items():
@@ -153,9 +154,9 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
 
 
-def _drawn(label: str, run: Solution) -> str:
+def _drawn(label: str, asked: Algorithm | HostAlgorithm, run: Solution) -> str:
     """How a figure names a run: by the method, where another one was asked for."""
-    return label if label.partition(":")[0] == run.algorithm["name"] else f"{label}: {run.method}"
+    return label if asked.name == run.algorithm["name"] else f"{label}: {run.method}"
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
@@ -190,11 +191,35 @@ def _plot(options: Plot, argv: Sequence[str]) -> int:
     if not options.runs:
         raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
     prepare_figure(options.out)
-    runs = labelled(options.runs)
-    look = {"y": options.y, "xscale": options.xscale, "style": None if options.style == "screen" else options.style}
-    plot_convergence(runs, options.x, options.out, **look)
+    curves = {label: curve_of(run) for label, run in _named_runs(options).items()}
+    draw_convergence(curves, _look(options), options.out)
     _say([f"wrote {options.out}"])
     return DONE
+
+
+def _named_runs(options: Plot) -> dict[str, Path]:
+    """The runs by the labels that were typed, or by their folders."""
+    if not options.labels:
+        return labelled(options.runs)
+    if len(options.labels) != len(options.runs):
+        n, many = len(options.labels), len(options.runs)
+        raise UsageError(f"expected as many --labels as runs, got {n} for {many}")
+    if len(set(options.labels)) < len(options.labels):
+        raise UsageError(f"expected --labels that differ, got {', '.join(options.labels)}")
+    return dict(zip(options.labels, options.runs, strict=True))
+
+
+def _look(options: Plot) -> Look:
+    """What the figure shows, and how."""
+    return Look(
+        x=options.x,
+        y=options.y,
+        xscale=options.xscale,
+        style=None if options.style == "screen" else options.style,
+        given=options.labels,
+        title=options.title,
+        width=options.width,
+    )
 
 
 def _report(options: Report, argv: Sequence[str]) -> int:
@@ -248,6 +273,7 @@ def _run(
             algorithm,
             tolerance=options.tolerance,
             regularized_tolerance=options.regularized_tolerance if isinstance(options, Solve) else None,
+            check_every=options.trace_every,
             max_iterations=options.max_iterations,
             time_limit=options.time_limit,
             dtype=options.dtype,
@@ -317,7 +343,9 @@ def _mesh(options: Limits) -> Mesh | None:
 
 
 def _prepare(options: Limits) -> None:
-    """Try every place where results will go."""
+    """Try every place where results will go, and what needs no game to be refused."""
+    if options.trace_every < 1:
+        raise UsageError(f"expected --trace-every to be at least 1 iteration, got {options.trace_every}")
     if options.out is not None:
         run_directory.prepare(options.out)
     if options.plot is not None:

@@ -40,6 +40,9 @@ class Limits:
     """Exploitability to reach, in payoff units."""
     max_iterations: int = 100_000
     """Iterations allowed."""
+    trace_every: Annotated[int, arg(metavar="INTEGER")] = 10
+    """Iterations between two rows of trace.csv, which are also the checks (check_every in Python). 1 for a figure whose
+    axis of work is logarithmic."""
     time_limit: Annotated[float | None, _optional("SECONDS", "none")] = None
     """Seconds of solving allowed, compilation apart."""
     device: Annotated[str | None, _optional("DEVICE", "JAX's choice")] = None
@@ -109,7 +112,12 @@ class Compare(Limits):
     missing: Missing = None
     algorithms: Annotated[tuple[str, ...], arg(metavar="NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
     """Names as in `mmd solve --algorithm`, separated by spaces or commas. Settings may stand behind a name, as in
-    mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet."""
+    mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet. A label may
+    stand before it, as in "fixed magnet=mmd:alpha=1"; else the name is the label, with the settings that differ."""
+    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    """Write a run directory FOLDER/LABEL for each algorithm, and the figure FOLDER/compare.png."""
+    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    """Draw the exploitability of all of them against gradient evaluations, as .png, .svg or .pdf."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +128,7 @@ class Lab:
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     missing: Missing = None
     methods: Annotated[tuple[str, ...], _optional("NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")] = ()
-    """Names of algorithms, as in `mmd solve --algorithm`, with settings as in `mmd compare --algorithms`."""
+    """Names of algorithms, as in `mmd solve --algorithm`, with settings and labels as in `mmd compare --algorithms`."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
     order_bias: float = 0.0
@@ -218,15 +226,22 @@ class Plot:
     """Draw the convergence of runs."""
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
-    """Run directories, as `mmd solve --out` writes them."""
+    """Run directories, as `mmd solve --out` writes them, or the folders of `mmd compare --out FOLDER` in FOLDER."""
+    labels: Annotated[tuple[str, ...], _optional("LABEL ...", "names of folders, and which iterate")] = ()
+    """A label for each run, in their order; nothing is added to it."""
+    title: Annotated[str | None, _optional("TEXT", "the game, none in the style paper")] = None
+    """The title; --title "" for none."""
     x: Literal["iterations", "gradient_evaluations", "seconds"] = "gradient_evaluations"
     """The horizontal axis."""
     y: str = "exploitability"
-    """The vertical axis: a column of trace.csv, such as nash_conv, regularized_gap, value, or kl of mmd rate --out."""
+    """The vertical axis: a column of trace.csv, such as nash_conv, regularized_gap, value, or kl of mmd rate --out. The
+    vertical axis is logarithmic, except for the value."""
     xscale: Literal["linear", "log"] = "linear"
     """Scale of the horizontal axis."""
     style: Literal["screen", "paper"] = "screen"
-    """paper: a column's width, in small print."""
+    """paper: a column's width, in small print, without title and tolerance."""
+    width: Annotated[float | None, _optional("INCHES", "7, in the style paper 3.4")] = None
+    """Width of the figure."""
     out: Path = Path("convergence.png")
     """The figure: .png, .svg or .pdf."""
 

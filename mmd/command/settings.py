@@ -3,6 +3,9 @@
 Words are separated by spaces, and a word may hold several names with commas between them. Behind a name and a colon
 stand its settings, `key=value` with commas between them; so a comma is followed by a further setting if that has an
 equals sign, by a further name if it has none.
+
+A label may stand before the first name of a word, with an equals sign: `annealed=mmd-behavioral:annealed=true`. An
+equals sign before any colon means a label, as settings stand behind a colon.
 """
 
 import inspect
@@ -28,7 +31,8 @@ Named = dict[str, Algorithm | HostAlgorithm]
 def named(words: Sequence[str] | str, game: Game, **given: Any) -> Named:
     """Label -> algorithm, resolved for the game.
 
-    A label is the name, where it stands alone; else with the settings in which those of that name differ.
+    A label is the one that is typed, or the name: alone where there is one of that name without a label, else with the
+    settings in which they differ.
 
     Args:
         words: as typed.
@@ -42,11 +46,27 @@ def named(words: Sequence[str] | str, game: Game, **given: Any) -> Named:
     typed = [_split(word) for word in _names([words] if isinstance(words, str) else words)]
     if not typed:
         raise UsageError(f"expected names of algorithms, got none: try {', '.join(algorithms.names())}")
-    made = [_made(name, numbers, given).resolve(game) for name, numbers in typed]
-    labels = _labels([(one.name, numbers, describe(one)) for (_, numbers), one in zip(typed, made, strict=True)])
+    made = [_made(name, numbers, given).resolve(game) for _, name, numbers in typed]
+    own = [label for label, _, _ in typed]
+    known = [(one.name, numbers, describe(one)) for (_, _, numbers), one in zip(typed, made, strict=True)]
+    told = iter(_labels([one for one, label in zip(known, own, strict=True) if not label]))
+    labels = [label or next(told) for label in own]
     if twice := [label for label, n in Counter(labels).items() if n > 1]:
-        raise UsageError(f"expected every algorithm once, got {twice[0]!r} twice: their settings mean the same")
+        why = "labels must differ" if twice[0] in own else "their settings mean the same"
+        raise UsageError(f"expected every algorithm once, got {twice[0]!r} twice: {why}")
+    if alike := [folder for folder, n in Counter(map(folder_of, labels)).items() if n > 1]:
+        raise UsageError(f"expected labels that make different folders, got {alike[0]!r} twice")
     return dict(zip(labels, made, strict=True))
+
+
+def given_labels(words: Sequence[str] | str) -> frozenset[str]:
+    """Those labels that are typed.
+
+    Raises:
+        UsageError: a word is not well formed.
+    """
+    split = map(_split, _names([words] if isinstance(words, str) else words))
+    return frozenset(label for label, _, _ in split if label)
 
 
 def folder_of(label: str) -> str:
@@ -99,12 +119,13 @@ def _names(words: Iterable[str]) -> list[str]:
     return found
 
 
-def _split(text: str) -> tuple[str, dict[str, str]]:
-    """A name, and its settings as they are typed.
+def _split(text: str) -> tuple[str, str, dict[str, str]]:
+    """A label, empty if none is typed, a name, and its settings as they are typed.
 
     Raises:
-        UsageError: a setting has no value, or stands twice.
+        UsageError: the label names no folder, or a setting has no value, or stands twice.
     """
+    label, text = _label(text)
     outside = doors.CODE.fullmatch(text)
     if outside is not None and text.partition(":")[0] not in algorithms.names():
         name, numbers = text[: outside.end("name")], outside["numbers"] or ""
@@ -121,7 +142,23 @@ def _split(text: str) -> tuple[str, dict[str, str]]:
             raise UsageError(f"{name}: expected {key} once, got it twice")
         else:
             found[key] = value
-    return name, found
+    return label, name, found
+
+
+def _label(text: str) -> tuple[str, str]:
+    """The label that stands before an algorithm, empty if there is none, and the rest.
+
+    Raises:
+        UsageError: it can be none.
+    """
+    label, equals, rest = (part.strip() for part in text.partition("="))
+    if not equals or ":" in label:
+        return "", text
+    if "," in label:
+        raise UsageError(f"expected settings behind a colon, as in mmd:alpha=0.1, got {text!r}")
+    if not label or label.startswith(".") or not label.isprintable():
+        raise UsageError(f"expected a label that can name a folder, as in annealed=mmd, got {label!r}")
+    return label, rest
 
 
 def _made(name: str, numbers: Mapping[str, str], given: Mapping[str, Any]) -> Any:

@@ -89,6 +89,14 @@ def in_spans(blocks: tuple[Block, ...]) -> tuple[tuple[slice, slice], ...]:
     )
 
 
+@lru_cache(maxsize=16)
+def numbers_of_actions(blocks: tuple[Block, ...]) -> Int[np.ndarray, " I"]:
+    """Of each infoset."""
+    counts = np.repeat([b.n_actions for b in blocks], [b.n_infosets for b in blocks]).astype(np.int64)
+    counts.setflags(write=False)
+    return counts
+
+
 @lru_cache(maxsize=256)
 def in_groups(blocks: tuple[Block, ...]) -> tuple[tuple[Group, ...], ...]:
     """Every level in groups: a block each where they are few, else cut so that entries and groups cost least."""

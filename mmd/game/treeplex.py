@@ -23,7 +23,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.game.blocks import Block, Group, depth_of, in_blocks, in_groups, in_levels, in_spans, padded_levels
+from mmd.game.blocks import (
+    Block,
+    Group,
+    depth_of,
+    in_blocks,
+    in_groups,
+    in_levels,
+    in_spans,
+    numbers_of_actions,
+    padded_levels,
+)
 from mmd.game.payoff import taken
 from mmd.simplex import exp_remainder, masked_log_softmax
 from mmd.update import magnetic_step
@@ -106,8 +116,8 @@ class Treeplex:
 
     @property
     def n_actions(self) -> Int[np.ndarray, " I"]:
-        """[I] number of actions of each infoset."""
-        return np.repeat([b.n_actions for b in self.blocks], [b.n_infosets for b in self.blocks]).astype(np.int64)
+        """[I] number of actions of each infoset; read only."""
+        return numbers_of_actions(self.blocks)
 
     @property
     def levels(self) -> tuple[tuple[Block, ...], ...]:

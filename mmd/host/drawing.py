@@ -5,12 +5,14 @@ Colours are Okabe and Ito's, told apart by markers as well. matplotlib is import
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mmd.host.files import OutputError, prepare_file, replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
 
 FORMATS = (".png", ".svg", ".pdf")
 BACKEND = "MPLBACKEND"  # environment variable of matplotlib
@@ -57,6 +59,64 @@ def empty_figure(**arguments: Any) -> "Figure":
     except (ImportError, ValueError) as error:
         raise OutputError(f"figures need matplotlib, which cannot be imported here ({error})") from None
     return Figure(**arguments)
+
+
+def draw_legend(axes: "Axes", *, grow: bool = False) -> None:
+    """A legend of all lines that have a label, where no curve is: inside the axes, or else below them.
+
+    Below only in a figure that makes room (layout="constrained", for one); in others the place inside that covers
+    least.
+
+    Args:
+        axes: with all that is drawn.
+        grow: whether the figure becomes higher by a legend below.
+    """
+    named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_child")]
+    legend, figure = axes.legend(handles=named), cast("Any", axes.figure).figure
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)  # what is where, without a drawing, which would take twice as long
+        if _covers(legend, axes):
+            width = legend.get_window_extent().width
+            legend = axes.legend(handles=named, **_below(axes, legend), ncols=_fitting(axes, width, len(named)))
+            if grow:
+                figure.set_figheight(figure.get_figheight() + legend.get_window_extent().height / figure.dpi)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _below(axes: "Axes", legend: "Legend") -> dict[str, Any]:
+    """Where a legend stands that is below the labels of the axis: under the middle of the figure, or of a panel."""
+    from matplotlib.transforms import blended_transform_factory
+
+    figure, axis = cast(Any, axes.figure.figure), cast(Any, axes.xaxis)
+    labels = axes.bbox.y0 - axis.get_tightbbox().y0  # pixels
+    across = figure.transFigure if len(figure.axes) == 1 else axes.transAxes
+    return {
+        "loc": "upper center",
+        "bbox_to_anchor": (0.5, 0.0),
+        "bbox_transform": blended_transform_factory(across, axes.transAxes),
+        "borderaxespad": labels / (legend.get_texts()[0].get_fontsize() * figure.dpi / 72) + 0.5,
+    }
+
+
+def _fitting(axes: "Axes", width: float, many: int) -> int:
+    """How many columns of a legend have room, of which one is so many pixels wide."""
+    figure: Any = axes.figure.figure
+    room = figure.bbox.width if len(figure.axes) == 1 else axes.bbox.width
+    return min(max(int(room // width), 1), many)
+
+
+def _covers(legend: "Legend", axes: "Axes") -> bool:
+    """Whether a legend lies on a line or a band of its axes."""
+    box = legend.get_window_extent()
+    for line in axes.get_lines():
+        path = line.get_transform().transform_path(line.get_path())
+        points = cast(Any, path.vertices)
+        if len(points) and (path.intersects_bbox(box, filled=False) or box.count_contains(points)):
+            return True
+    bands = ((band.get_transform(), path) for band in axes.collections for path in band.get_paths())
+    return any(transform.transform_path(path).intersects_bbox(box) for transform, path in bands)
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike[str], dpi: int) -> None:

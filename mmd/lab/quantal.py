@@ -211,10 +211,6 @@ def qre_path(
     return QuantalPath(tuple(found[alpha] for alpha in given))
 
 
-# Steps done and a gap that is not known yet: arrays, since JAX would compile a second program for numbers.
-_NOTHING: Any = (np.zeros((), int), np.array(np.inf))
-
-
 class _State(NamedTuple):
     """The iterate, the step size, steps and refusals since alpha was set, and what was measured at the last check."""
 
@@ -241,19 +237,18 @@ class _Solver(NamedTuple):
         """At the magnet."""
         on_device = replace(game, description=Description("", 0.0)).astype(jnp.float64)
         log_magnet = tuple(jnp.asarray(log, jnp.float64) for log in magnet.resolve(game).start(on_device))
-        eta: Any = np.array(1.0 / (game.description.payoff_range or 1.0))
-        zero, unknown = _NOTHING
+        zero, unknown, eta = jnp.zeros((), int), _number(np.inf), _number(1.0 / (game.description.payoff_range or 1.0))
         state = _State(_profile(on_device, log_magnet), eta, zero, zero, unknown, unknown)
         return cls(game, on_device, log_magnet, tolerance, max_iterations, state)
 
     def next(self, alpha: float) -> tuple["_Solver", QuantalResponse]:
         """The equilibrium for an alpha, from where the path is; a path does not go on from what is not finite."""
-        zero, unknown = _NOTHING
+        zero, unknown = jnp.zeros((), int), _number(np.inf)
         state = self.state._replace(steps=zero, refused=zero, gap=unknown, residual=unknown)
-        at, goal = np.array(alpha), np.array([self.tolerance, RESIDUAL])
+        at, goal = _number(alpha), jnp.asarray([self.tolerance, RESIDUAL])
         gap = residual = np.inf
         for most in [*range(CHUNK, self.max_iterations, CHUNK), self.max_iterations]:
-            state = _advance(self.on_device, state, self.log_magnet, at, goal, np.array(most))
+            state = _advance(self.on_device, state, self.log_magnet, at, goal, jnp.asarray(most))
             gap, residual = float(state.gap), float(state.residual)
             if not np.isfinite(gap) or (gap <= self.tolerance and residual <= RESIDUAL):
                 break
@@ -269,6 +264,11 @@ class _Solver(NamedTuple):
 
 
 _profile = jax.jit(metrics.profile)
+
+
+def _number(value: float) -> Float[Array, ""]:
+    """An array of float64. Of a Python number JAX makes one whose type is weak, and another program for it."""
+    return jnp.asarray(np.float64(value))
 
 
 @jax.jit

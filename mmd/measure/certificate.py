@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mmd.game.game import Game, GameError, arrays_of, as_game, holds_logs
+from mmd.game.payoff import Entries
 from mmd.game.treeplex import Treeplex
 
 PLAYERS = ("row", "column")
@@ -86,7 +87,34 @@ def _default_tolerance(scale: Any, rounding: Any, value: Any) -> Any:
     return np.maximum(DEFAULT_TOLERANCE * scale, np.minimum(rounding, meaningful))
 
 
-def certify(game: Game | Any, policy: Any) -> Certificate:
+class Cells(NamedTuple):
+    """The payoffs of a game beside how likely its plays are: what many certificates of one game share.
+
+    Attributes:
+        payoffs, plays: by coordinate; of the latter several may lie at one place.
+        cell: [N + P] the place of each payoff, then of each play.
+        rows, columns: [C] the coordinates of each place.
+    """
+
+    payoffs: Entries
+    plays: Entries
+    cell: Int[np.ndarray, " NP"]
+    rows: Int[np.ndarray, " C"]
+    columns: Int[np.ndarray, " C"]
+
+
+def cells_of(game: Game) -> Cells | None:
+    """The cells of a game; None in a large one, and where it is not known how likely plays are."""
+    if game.payoff.n_stored > MOST_COMPARED or game.description.plays is None:
+        return None
+    payoffs, plays = game.payoff.entries(), game.description.plays()
+    rows, columns = (np.concatenate([a, b]).astype(np.int64) for a, b in zip(payoffs[:2], plays[:2], strict=True))
+    place = rows * game.column.n_sequences + columns
+    _, first, cell = np.unique(place, return_index=True, return_inverse=True)
+    return Cells(payoffs, plays, cell, rows[first], columns[first])
+
+
+def certify(game: Game | Any, policy: Any, *, cells: Cells | None = None) -> Certificate:
     """The certificate of a profile of behavioural policies.
 
     Args:
@@ -94,27 +122,29 @@ def certify(game: Game | Any, policy: Any) -> Certificate:
         policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
             infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
             empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
+        cells: those of the game, if they are at hand (`cells_of`).
 
     Raises:
         GameError: there is no such game, or it is no policy of it; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
     game = as_game(game)
+    cells = cells or cells_of(game)
     probabilities = [np.exp(array) if holds_logs(array) else array for array in arrays_of(policy)]
     policies = _checked(game, 0, probabilities[0]), _checked(game, 1, probabilities[1])
-    found = _measured(game, policies)
-    sizes = _gradients(game, found.plans, size=True)
+    found = _measured(game, policies, cells)
+    sizes = _gradients(game, found.plans, cells, size=True)
     rounding, largest = _rounding(game, found, sizes)
     earnest, noise = _in_earnest(game, policies, found, sizes), rounding
-    scale = _stake(game, earnest, found, sizes)
+    scale = _stake(game, earnest, found, sizes, cells)
     close = sum(found.gains) / 2 <= CLEAR * rounding
     if close and rounding > FINE * scale and game.payoff.n_stored * _depth(game) <= MOST_FRACTIONS:
         policies = tuple(_fractions(game, player, p) for player, p in enumerate(probabilities))
-        found, noise = _measured(game, policies), 0.0
+        found, noise = _measured(game, policies, cells), 0.0
         earnest = _in_earnest(game, policies, found, sizes)
-        scale = _stake(game, earnest, found, sizes)
+        scale = _stake(game, earnest, found, sizes, cells)
     if scale <= noise:
-        scale = _least_at_stake(game, earnest, found, (rounding, noise))
+        scale = _least_at_stake(game, earnest, found, (rounding, noise), cells)
     if not min(found.gains) >= -ROUNDING * largest:
         raise RuntimeError(
             f"{game.name}: best responses gain {found.gains}, which cannot be negative; please report this"
@@ -152,26 +182,26 @@ def _in_earnest(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes
     )
 
 
-def _stake(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tuple[Any, Any]) -> Any:
+def _stake(
+    game: Game, policies: tuple[Any, ...], found: "_Measured", sizes: tuple[Any, Any], cells: Cells | None
+) -> Any:
     """Mean distance of a payoff from the value of some policies, or, in a large game, from 0 under the given ones."""
-    if game.payoff.n_stored > MOST_COMPARED or game.description.plays is None:
+    if cells is None:
         return float(found.plans[0] @ sizes[0])
-    return _spread(game, _plan(game.row, policies[0]), _plan(game.column, policies[1]))
+    return _spread(cells, _plan(game.row, policies[0]), _plan(game.column, policies[1]))
 
 
-def _spread(game: Game, x: Any, y: Any) -> Any:
+def _spread(cells: Cells, x: Any, y: Any) -> Any:
     """Mean distance of a payoff from the value of two plans."""
-    assert game.description.plays is not None, "without it payoffs are not compared with the value"
-    payoffs, reach = game.payoff.entries(), game.description.plays()
-    values, chances = (_like(x, entries.values) for entries in (payoffs, reach))
-    value = np.sum(x[payoffs.rows] * values * y[payoffs.columns])
-    rows, columns = (np.concatenate([a, b]).astype(np.int64) for a, b in zip(payoffs[:2], reach[:2], strict=True))
-    _, first, cell = np.unique(rows * len(y) + columns, return_index=True, return_inverse=True)
-    difference = _sums(cell, np.concatenate([values, -value * chances]), len(first))
-    return np.sum(x[rows[first]] * np.abs(difference) * y[columns[first]])
+    values, chances = (_like(x, entries.values) for entries in (cells.payoffs, cells.plays))
+    value = np.sum(x[cells.payoffs.rows] * values * y[cells.payoffs.columns])
+    difference = _sums(cells.cell, np.concatenate([values, -value * chances]), len(cells.rows))
+    return np.sum(x[cells.rows] * np.abs(difference) * y[cells.columns])
 
 
-def _least_at_stake(game: Game, earnest: tuple[Any, ...], found: "_Measured", limits: tuple[float, float]) -> float:
+def _least_at_stake(
+    game: Game, earnest: tuple[Any, ...], found: "_Measured", limits: tuple[float, float], cells: Cells | None
+) -> float:
     """What is at stake where every payoff that is met is the value: the least that another action changes.
 
     An action that loses more than rounding can tell counts with its loss. Those that lose less, one player's at a time,
@@ -182,16 +212,17 @@ def _least_at_stake(game: Game, earnest: tuple[Any, ...], found: "_Measured", li
         earnest: the policies over the actions that they use in earnest.
         found: what was measured.
         limits: what rounding can tell of a loss, and of a mean distance.
+        cells: those of the game.
     """
     rounding, noise = limits
     losses = -np.concatenate([regrets[1:] for regrets in found.regrets])
     least = [float(loss) for loss in losses[losses > rounding]]
-    if game.payoff.n_stored <= MOST_COMPARED and game.description.plays is not None:
+    if cells is not None:
         plans = [_plan(treeplex, p) for treeplex, p in zip(game.players, earnest, strict=True)]
         for player, (treeplex, p, regret) in enumerate(zip(game.players, earnest, found.regrets, strict=True)):
             alike = _plan(treeplex, _scaled(treeplex, np.where(regret >= -rounding, 0 * p + 1, 0 * p), p))
             x, y = (alike, plans[1]) if player == 0 else (plans[0], alike)
-            least.append(float(_spread(game, x, y)))
+            least.append(float(_spread(cells, x, y)))
     return min((one for one in least if one > noise), default=0.0)
 
 
@@ -215,11 +246,11 @@ class _Measured(NamedTuple):
     regrets: tuple[Any, Any]
 
 
-def _measured(game: Game, policies: tuple[Any, ...]) -> _Measured:
+def _measured(game: Game, policies: tuple[Any, ...], cells: Cells | None) -> _Measured:
     """Plans, gradients and best responses of behavioural policies, in the arithmetic in which they are given."""
     row, column = game.players
     plans = _plan(row, policies[0]), _plan(column, policies[1])
-    to_row, to_column = _gradients(game, plans)
+    to_row, to_column = _gradients(game, plans, cells)
     value = (plans[0] * to_row).sum() if plans[0].dtype == object else np.float64(plans[0] @ to_row)
     (best_row, row_regrets), (best_column, column_regrets) = (
         _best_response(row, to_row),
@@ -230,11 +261,11 @@ def _measured(game: Game, policies: tuple[Any, ...]) -> _Measured:
     )
 
 
-def _gradients(game: Game, plans: tuple[Any, Any], *, size: bool = False) -> tuple[Any, Any]:
+def _gradients(game: Game, plans: tuple[Any, Any], cells: Cells | None, *, size: bool = False) -> tuple[Any, Any]:
     """(A y, -A^T x), or with `size` (|A| y, |A|^T x)."""
     x, y = plans
     to_row, to_column = (np.zeros(len(plan), plan.dtype) for plan in plans)
-    for rows, columns, values in game.payoff.parts():
+    for rows, columns, values in game.payoff.parts() if cells is None else (cells.payoffs,):
         payoffs = _like(x, np.abs(values) if size else values)
         to_row = to_row + _sums(rows, payoffs * y[columns], len(x))
         to_column = to_column + _sums(columns, payoffs * x[rows], len(y)) * (1 if size else -1)
@@ -422,13 +453,12 @@ def _sums(sequences: Int[np.ndarray, " N"], values: Any, n_sequences: int) -> An
 
 def _levels(treeplex: Treeplex) -> Iterator[tuple[slice, slice]]:
     """Infosets and sequences of each level from the top: both contiguous, because infosets are sorted by level."""
-    first, n_actions = np.asarray(treeplex.first_sequence), np.asarray(treeplex.n_actions)
+    first, start = np.asarray(treeplex.first_sequence), 0
     owner = np.searchsorted(first, treeplex.parent, side="right") - 1  # infoset of the parent sequence, -1 if empty
-    above, starts, ends = np.maximum.accumulate(owner).tolist(), first.tolist(), (first + n_actions).tolist()
-    start = 0
-    while start < len(starts):
+    above, ends = np.maximum.accumulate(owner), np.append(first[1:], treeplex.n_sequences)
+    while start < len(first):
         stop = bisect_left(above, start)  # the next level begins where parents are of this one
-        yield slice(start, stop), slice(starts[start], ends[stop - 1])
+        yield slice(start, stop), slice(int(first[start]), int(ends[stop - 1]))
         start = stop
 
 

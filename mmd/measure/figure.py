@@ -1,20 +1,24 @@
 """Figures: how the exploitability of the policy fell, for one run or several, or another column of their traces.
 
-Line styles say which iterate a curve is about. Where curves lie on each other, the ones below are wider and their
-markers stand elsewhere. Values below the rounding floor (float64 eps times the payoff range) are drawn on it:
-differences there mean nothing. The axis ends where the curves do; a tolerance or a floor more than a decade below all
-of them is left out.
+Line styles say which iterate a curve is about: solid the last, dashed the average. Where curves lie on each other, the
+ones below are wider and their markers stand elsewhere. Values below the rounding floor (float64 eps times the payoff
+range) are drawn on it: differences there mean nothing. The axis ends where the curves do; a tolerance or a floor more
+than a decade below all of them is left out.
+
+A line has about as many points as the eye can tell apart. Where more than two rows of a trace share a typographic point
+of the axis, the line goes through the row of median value, and a shaded band reaches from the smallest to the largest.
+A run that ended because its regularised game is solved is continued by a dotted line: there it would stay.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from mmd.host.drawing import COLORS, MARKERS, PLAIN, empty_figure, save_figure
+from mmd.host.drawing import COLORS, MARKERS, PLAIN, draw_legend, empty_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,8 +61,15 @@ PAPER: dict[Any, Any] = {
     "axes.spines.right": False,
     "legend.frameon": False,
     "legend.handlelength": 2.6,
+    "figure.figsize": SIZES["paper"],
+    "savefig.dpi": DPI["paper"],
 }
 SCREEN: dict[Any, Any] = {"legend.fontsize": "small", "lines.markersize": 4}
+
+
+WIDTHS = (1.0, 40.0)  # inches
+POINTS_PER_INCH = 72  # of a line: one in a typographic point, which is about its width
+MARKS = 10  # markers of a line
 
 
 class FigureError(ValueError):
@@ -72,12 +83,20 @@ class Look(NamedTuple):
         x, y: the work, and the column of the trace.
         xscale: "linear" or "log".
         style: "paper" for a figure of a column's width in small print; None for a screen.
+        given: labels that somebody chose, which stay as they are; others say which iterate a curve is about.
+        legend: whether there is one.
+        title: of the axes; None for the names of the games, which the style "paper" leaves out.
+        width: of a new figure, in inches; None for that of the style.
     """
 
     x: X = "gradient_evaluations"
     y: str = "exploitability"
     xscale: Scale = "linear"
     style: Style | None = None
+    given: Collection[str] = ()
+    legend: bool = True
+    title: str | None = None
+    width: float | None = None
 
 
 @contextmanager
@@ -97,12 +116,29 @@ def styled(style: str | None) -> Iterator[None]:
         yield
 
 
+def paper_style() -> AbstractContextManager[None]:
+    """Figures of your own as a paper prints them: inside `with mmd.paper_style():`, begin, draw and save them.
+
+    Text is 8 points and less and stays text (TrueType in a .pdf or .ps file, no Type 3 fonts), lines are thin, a new
+    figure is 3.4 by 2.6 inches unless its size is given, and a .png has 600 dots per inch. These are settings of
+    matplotlib, which are as before when the block ends. `plot_convergence(..., ax=, style="paper")` draws in it.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        OutputError: on entry, if matplotlib cannot be imported.
+    """
+    return styled("paper")
+
+
 class Curve(NamedTuple):
     """What a figure needs of a run.
 
     Attributes:
         trace: columns by name, as `mmd.measure.solution.Trace.columns` has them, and perhaps "kl".
         proven: the factor by which the theorem says that KL falls in an iteration; None if it says nothing.
+        settled: whether the run ended because the game regularised towards its magnet, which stays, is solved.
     """
 
     game: str
@@ -113,6 +149,7 @@ class Curve(NamedTuple):
     algorithm: dict[str, Any]
     trace: dict[str, Float[np.ndarray, " checks"]]
     proven: float | None = None
+    settled: bool = False
 
     @property
     def floor(self) -> float:
@@ -149,33 +186,50 @@ def draw_convergence(
         known = f"x to be one of {', '.join(X_AXES)} and xscale to be linear or log"
         raise FigureError(f"expected {known}, got {look.x!r} and {look.xscale!r}")
     with styled(look.style):
-        axes = axes_for(ax, look.style)
+        axes = axes_for(ax, look.style, look.width)
         for n, (label, curve) in enumerate(curves.items()):
             _draw(axes, label, curve, look, (n, len(curves)))
+        _draw_levels(axes, curves.values(), look)
+        _name_styles(axes, curves, look)
         if look.y not in SIGNED:
             _draw_proven(axes, curves, look)
             _end_where_curves_do(axes, list(curves.values()), look)
         axes.set_xscale(look.xscale)
         axes.set_xlabel(X_LABELS[look.x])
         axes.set_ylabel(y_label(look.y))
-        if look.style != "paper":
-            axes.set_title(", ".join(dict.fromkeys(curve.game for curve in curves.values())), parse_math=False)
-        return finished(axes, ax, path, look.style)
+        games = ", ".join(dict.fromkeys(curve.game for curve in curves.values()))
+        if look.title is not None or look.style != "paper":
+            axes.set_title(games if look.title is None else look.title, parse_math=False)
+        return finished(axes, ax, path, look.style, legend=look.legend)
 
 
-def axes_for(ax: "Axes | None", style: str | None) -> "Axes":
-    """The axes that are given, or those of a new figure in a style."""
-    return empty_figure(figsize=SIZES[style], layout="constrained").add_subplot() if ax is None else ax
+def axes_for(ax: "Axes | None", style: str | None, width: float | None = None) -> "Axes":
+    """The axes that are given, or those of a new figure in a style, perhaps of another width in inches.
+
+    Raises:
+        FigureError: no figure has such a width.
+    """
+    if ax is not None:
+        return ax
+    wide, high = SIZES[style]
+    width = wide if width is None else width
+    if not WIDTHS[0] <= width <= WIDTHS[1]:
+        raise FigureError(f"expected a width from {WIDTHS[0]:g} to {WIDTHS[1]:g} inches, got {width:g}")
+    return empty_figure(figsize=(width, high * min(width / wide, 1.0)), layout="constrained").add_subplot()
 
 
 def finished(
-    axes: "Axes", given: "Axes | None", path: str | os.PathLike[str] | None, style: str | None
+    axes: "Axes",
+    given: "Axes | None",
+    path: str | os.PathLike[str] | None,
+    style: str | None,
+    *,
+    legend: bool = True,
 ) -> "Figure | Axes":
     """Grid and legend; the figure, written if that is asked for, or the axes that were given."""
     axes.grid(visible=True, alpha=0.3)
-    named = [line for line in axes.get_lines() if not str(line.get_label()).startswith("_child")]
-    for text in axes.legend(handles=named).get_texts():
-        text.set_parse_math(False)
+    if legend:
+        draw_legend(axes, grow=given is None)
     figure: Any = axes.figure
     if path is not None:
         save_figure(figure, path, dpi=DPI[style])
@@ -202,28 +256,116 @@ def _draw(axes: "Axes", label: str, curve: Curve, look: Look, place: tuple[int, 
         work = np.ones_like(work)  # a run that ended at its start is seen all the same
     seen = np.isfinite(values) & ((work > 0) | (look.xscale == "linear"))
     work, values = work[seen], values[seen]
-    every = max(1, len(work) // 10)
-    width = 1.0 + 0.6 * (many - 1 - n) / max(many - 1, 1)  # what lies below is seen on both sides
-    drawn: dict[str, Any] = {
-        "color": COLORS[n % len(COLORS)],
-        "marker": MARKERS[n % len(MARKERS)],
-        "markevery": (n * every // many, every),
-    }
-    kept, said = BEST if curve.algorithm.get("keeps_best") else curve.iterate, drawn_iterate(curve)
-    style = STYLES[kept] if look.y != "average_exploitability" else STYLES["average"]
-    said = label if look.y == "average_exploitability" else f"{label}, {said}"
     from matplotlib import rcParams
 
-    axes.plot(work, values, linestyle=style, label=said, linewidth=width * rcParams["lines.linewidth"], **drawn)
+    width = 1.0 + 0.6 * (many - 1 - n) / max(many - 1, 1)  # what lies below is seen on both sides
+    drawn: dict[str, Any] = {"color": COLORS[n % len(COLORS)], "marker": MARKERS[n % len(MARKERS)]}
+    last = {"linestyle": _style_of(curve, look), "linewidth": width * rcParams["lines.linewidth"]}
+    lines = Lines(axes, look.xscale, n / many)
+    lines.draw(work, values, {"label": _said(label, curve, look), **last, **drawn})
     if look.y not in RETURNED:
         return
     doubles = IN_DOUBLES.get(look.y, 1.0)
     average = doubles * np.maximum(curve.trace["average_exploitability"][seen], curve.floor)
     if np.isfinite(average).any():
-        axes.plot(work, average, STYLES["average"], label=f"{label}, average iterate", linewidth=0.8, **drawn)
+        dashed = {"linestyle": STYLES["average"], "linewidth": 0.8 * rcParams["lines.linewidth"] / 1.5}
+        lines.draw(work, average, {"label": f"{label}, average iterate", **dashed, **drawn})
     if curve.iterate == "polished":
         end, color = doubles * max(curve.exploitability, curve.floor), drawn["color"]
         axes.plot(work[-1:], [end], "*", color=color, markersize=11, label=f"{label}, polished")
+
+
+class Lines(NamedTuple):
+    """How the lines of one run are drawn.
+
+    Attributes:
+        axes: where.
+        xscale: "linear" or "log", of the work.
+        offset: of its markers, as a share of the way from one to the next.
+    """
+
+    axes: "Axes"
+    xscale: Scale
+    offset: float
+
+    def draw(self, work: np.ndarray, values: np.ndarray, how: Mapping[str, Any]) -> None:
+        """A line with about as many points as can be told apart, markers evenly along the axis, and perhaps a band."""
+        there = np.isfinite(values)
+        work, values = work[there], values[there]
+        at = np.log(work) if self.xscale == "log" else work
+        inches = self.axes.get_window_extent().width / self.axes.figure.dpi
+        rows, low, high = thinned(at, values, max(1, round(inches * POINTS_PER_INCH)))
+        marked = _marked(at[rows], self.offset)
+        self.axes.plot(work[rows], values[rows], markevery=marked, **how)
+        if (low < high).any():
+            self.axes.fill_between(work[rows], low, high, color=how["color"], alpha=0.2, linewidth=0)
+
+
+def thinned(
+    at: Float[np.ndarray, " m"], values: Float[np.ndarray, " m"], bins: int
+) -> tuple[Int[np.ndarray, " r"], Float[np.ndarray, " r"], Float[np.ndarray, " r"]]:
+    """The rows that a line goes through, and of each the smallest and the largest value of those that it stands for.
+
+    The axis is cut into bins of equal width. A bin of one or two rows keeps them; of more, the one of median value
+    (the lower of two) stands for all. The first row, which is the start, is always kept.
+
+    Args:
+        at: places on the axis, which do not fall.
+        values: at these places.
+        bins: how many.
+    """
+    span = float(at[-1] - at[0]) if len(at) else 0.0
+    place = np.minimum(bins * (at - at[0]) / span, bins - 1).astype(int) if span > 0 else np.arange(len(at))
+    rows: list[int] = []
+    low, high = np.array(values), np.array(values)
+    for held in np.split(np.arange(len(at)), np.flatnonzero(np.diff(place)) + 1):
+        if len(held) <= 2:
+            rows.extend(held)
+            continue
+        low[held], high[held] = values[held].min(), values[held].max()
+        rows.append(held[np.argsort(values[held], kind="stable")[(len(held) - 1) // 2]])
+    kept = np.unique([0, *rows]) if len(at) else np.zeros(0, int)
+    return kept, low[kept], high[kept]
+
+
+def _marked(at: Float[np.ndarray, " r"], offset: float) -> list[int]:
+    """Which rows have a marker: those next to places that stand evenly along the axis."""
+    if not len(at):
+        return []
+    places = at[0] + (np.arange(MARKS) + offset) / MARKS * (at[-1] - at[0])
+    return sorted({int(np.abs(at - place).argmin()) for place in places})
+
+
+def _style_of(curve: Curve, look: Look) -> Any:
+    """The line style of a run."""
+    kept = BEST if curve.algorithm.get("keeps_best") else curve.iterate
+    return STYLES["average" if look.y == "average_exploitability" else kept]
+
+
+def _said(label: str, curve: Curve, look: Look) -> str:
+    """What the legend calls the line of a run."""
+    return label if label in look.given or look.y == "average_exploitability" else f"{label}, {drawn_iterate(curve)}"
+
+
+def _draw_levels(axes: "Axes", curves: Iterable[Curve], look: Look) -> None:
+    """Of every run that ended where its regularised game is solved: the level on which it would stay."""
+    right = max(float(np.max(line.get_xdata(), initial=0.0)) for line in axes.get_lines())
+    for n, curve in enumerate(curves):
+        work = float(column_of(curve, look.x)[-1])
+        if curve.settled and look.y in RETURNED and (work > 0 or look.xscale == "linear") and work < right:
+            level = float(_drawn_values(curve, look.y, column_of(curve, look.y))[-1])
+            axes.plot(
+                [work, right], [level, level], linestyle=(0, (1, 2)), linewidth=0.9, color=COLORS[n % len(COLORS)]
+            )
+
+
+def _name_styles(axes: "Axes", curves: Mapping[str, Curve], look: Look) -> None:
+    """Rows of the legend for the line styles, where a label that somebody chose does not name an iterate."""
+    given = [curve for label, curve in curves.items() if label in look.given and look.y != "average_exploitability"]
+    styles = {drawn_iterate(curve): _style_of(curve, look) for curve in given}
+    if set(styles.values()) - {"-"}:
+        for said, style in styles.items():
+            axes.plot([], [], linestyle=style, color="0.35", linewidth=1.0, label=said)
 
 
 def _drawn_values(curve: Curve, name: str, values: np.ndarray) -> np.ndarray:
@@ -254,19 +396,33 @@ def _end_where_curves_do(axes: "Axes", curves: Sequence[Curve], look: Look) -> N
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
     seen = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn])
     low, high = float(seen.min()), float(seen.max())
-    levels: list[tuple[float, dict[str, Any]]] = []
-    if look.y in RETURNED or look.y == "average_exploitability":
-        times = IN_DOUBLES.get(look.y, 1.0)
-        for level in sorted({times * curve.tolerance for curve in curves if curve.tolerance > 0}):
-            levels.append((level, {"color": "0.4", "linestyle": ":", "label": f"tolerance {level:.2g}"}))
-        for level in sorted({times * curve.floor for curve in curves}):
-            levels.append(
-                (level, {"color": "0.7", "linestyle": "-.", "label": f"rounding floor {level:.1g} (float64)"})
-            )
-    near = [(level, how) for level, how in levels if low / 10 <= level <= 10 * high]
+    near = [(level, how) for level, how in _levels(curves, look) if low / 10 <= level <= 10 * high]
     for level, how in near:
         axes.axhline(level, linewidth=1.0, **how)
     ends = [low, high, *(level for level, _ in near)]
     axes.set_yscale("log")
     if min(ends) < max(ends):
         axes.set_ylim(min(ends) / 2, max(ends) * 2)
+
+
+def _levels(curves: Sequence[Curve], look: Look) -> Iterator[tuple[float, dict[str, Any]]]:
+    """Tolerances and rounding floors, and how each is drawn; none in the style "paper", whose caption may say them."""
+    if look.style == "paper" or not (look.y in RETURNED or look.y == "average_exploitability"):
+        return
+    times = IN_DOUBLES.get(look.y, 1.0)
+    for least, most in _groups(times * curve.tolerance for curve in curves if curve.tolerance > 0):
+        said = dict.fromkeys(f"{level:.2g}" for level in (least, most))
+        yield most, {"color": "0.4", "linestyle": ":", "label": f"tolerance {' to '.join(said)}"}
+    for _, level in _groups(times * curve.floor for curve in curves):
+        yield level, {"color": "0.7", "linestyle": "-.", "label": f"rounding floor {level:.1g} (float64)"}
+
+
+def _groups(levels: Iterable[float]) -> list[tuple[float, float]]:
+    """Smallest and largest of levels that lie so close together (a factor 2) that one line shows them."""
+    found: list[tuple[float, float]] = []
+    for level in sorted(levels):
+        if found and level <= 2 * found[-1][0]:
+            found[-1] = (found[-1][0], level)
+        else:
+            found.append((level, level))
+    return found

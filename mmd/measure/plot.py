@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
 
 from mmd.measure.figure import Curve, Look, Scale, Style, X, draw_convergence
 from mmd.measure.run_directory import RECORDING, RunError, load_result, load_trace
+from mmd.measure.solution import Status
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +44,11 @@ def curve_of(run: Run) -> Curve:
     name = RECORDING if (Path(run) / RECORDING).is_file() else "result.json"
     known, trace = load_result(run, name), load_trace(run).columns
     try:
-        needed = {name: known[name] for name in Curve._fields if name not in ("trace", "proven")}
+        needed = {name: known[name] for name in Curve._fields if name not in ("trace", "proven", "settled")}
     except KeyError as error:
         raise RunError(f"{run}: expected {error} in {name}, found none") from None
-    return Curve(**needed, trace=trace, proven=known.get("proven_factor"))
+    settled = known.get("status") == Status.REGULARIZED.value
+    return Curve(**needed, trace=trace, proven=known.get("proven_factor"), settled=settled)
 
 
 @overload
@@ -59,6 +61,7 @@ def plot_convergence(
     xscale: Scale = ...,
     ax: None = ...,
     style: Style | None = ...,
+    legend: bool = ...,
 ) -> "Figure": ...
 @overload
 def plot_convergence(
@@ -70,6 +73,7 @@ def plot_convergence(
     xscale: Scale = ...,
     ax: "Axes",
     style: Style | None = ...,
+    legend: bool = ...,
 ) -> "Axes": ...
 def plot_convergence(
     runs: Runs,
@@ -80,20 +84,27 @@ def plot_convergence(
     xscale: Scale = "linear",
     ax: "Axes | None" = None,
     style: Style | None = None,
+    legend: bool = True,
 ) -> "Figure | Axes":
     """How far runs are from equilibrium against their work: by default the exploitability of the returned policy.
 
     Args:
-        runs: label -> run; or a run, or several of them, which are then labelled by algorithm and by folder. A run is a
-            `Solution`, a `Recording` or a run directory.
+        runs: label -> run; or a run, or several of them, which are then labelled by algorithm and by folder, and by
+            which iterate they return. A run is a `Solution`, a `Recording` or a run directory.
         x: the work: "iterations", "gradient_evaluations" or "seconds".
         path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
         y: the column of the trace: "exploitability", "nash_conv", "regularized_gap", "value",
             "average_exploitability", or "kl", which a `Recording` has and in which the line of the MMD paper's
             Theorem 3.4 is drawn where it holds. Logarithmic, but for the value.
-        xscale: "linear" or "log", of the work.
+        xscale: "linear" or "log", of the work. A logarithmic axis has no place for the start of a run that has done no
+            work yet, such as evaluation 0 of a regret minimizer.
         ax: axes of a figure of your own to draw into.
-        style: "paper" for a figure of a column's width in small print; None for a screen.
+        style: "paper" for a figure of a column's width in small print, with neither title nor tolerance; None for a
+            screen. Axes of your own are begun inside `with mmd.paper_style():`.
+        legend: whether there is one: inside the axes, or below them where it would cover a curve.
+
+    A line is solid for a last iterate, dashed for an average. A dotted line goes on from where a run ended because the
+    game regularised towards its magnet is solved. A shaded band holds rows that lie too close together for a line.
 
     Returns:
         The axes that were given, or else the figure.
@@ -106,7 +117,12 @@ def plot_convergence(
     curves = {label: curve_of(run) for label, run in _labelled(runs).items()}
     if not curves:
         raise RunError("expected at least one run to draw, got none")
-    return draw_convergence(curves, Look(x, y, xscale, style), path, ax)
+    return draw_convergence(curves, Look(x, y, xscale, style, given=_given(runs), legend=legend), path, ax)
+
+
+def _given(runs: Runs) -> frozenset[str]:
+    """The labels that the caller chose."""
+    return frozenset(runs) if isinstance(runs, Mapping) else frozenset()
 
 
 def _labelled(runs: Runs) -> Mapping[str, Run]:

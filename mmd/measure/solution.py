@@ -188,7 +188,8 @@ class Solution:
         """The run as a line of a figure: the exploitability of the returned policy against work."""
         about = self.game.description
         measured = (self.tolerance, self.iterate, self.exploitability, self.algorithm)
-        return Curve(about.name, about.payoff_range, *measured, self.trace.columns, self.proven_factor)
+        settled = self.status is Status.REGULARIZED
+        return Curve(about.name, about.payoff_range, *measured, self.trace.columns, self.proven_factor, settled)
 
     @property
     def proven_factor(self) -> float | None:

@@ -197,6 +197,8 @@ def _after_regret_minimization(
     asked = limits.tolerance if rough else coarse if limits.tolerance is None else max(limits.tolerance, coarse)
     most = min(limits.max_iterations, MOST_STEPS)
     begun = host_run.solve(game, HostDiscountedCFR(), replace(limits, tolerance=asked, max_iterations=most), given[1])
+    if begun.converged and asked == limits.tolerance:
+        return begun
     certificate = certify(game, begun.policy)
     slow = begun.status is Status.ITERATION_LIMIT and most < limits.max_iterations
     if limits.reached(certificate) or not (begun.converged or slow):

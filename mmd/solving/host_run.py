@@ -10,7 +10,7 @@ from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
 from mmd.host.files import discard_parts, prepare_file
 from mmd.host.folder_lock import refuse_if_held
-from mmd.measure.certificate import certify
+from mmd.measure.certificate import cells_of, certify
 from mmd.measure.solution import TRACE_COLUMNS, Certified, OnCheck, Solution, Status, Trace
 from mmd.solving.checkpoint import CheckpointError
 from mmd.solving.stopping import Standing, why_to_stop
@@ -61,7 +61,7 @@ class _Reports:
 
     def __init__(self, game: Game, algorithm: HostAlgorithm, limits: Limits, on_check: OnCheck | None) -> None:
         self.game, self.algorithm, self.limits, self.on_check = game, algorithm, limits, on_check
-        self.begun = time.perf_counter()
+        self.begun, self.cells = time.perf_counter(), cells_of(game)
         self.trace: list[dict[str, float]] = []
         self.kept: Certified | None = None
         self.status: Status | None = None
@@ -75,7 +75,7 @@ class _Reports:
         if not all(np.isfinite(p).all() for p in policy.probabilities):
             self.status = Status.NONFINITE
             return self.status
-        found = Certified(policy, iterate, certify(self.game, policy.probabilities))
+        found = Certified(policy, iterate, certify(self.game, policy.probabilities, cells=self.cells))
         kept = found
         if self.kept is not None and self.algorithm.keeps_best:
             kept = min(self.kept, found, key=lambda one: one.certificate.nash_conv)

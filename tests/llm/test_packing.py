@@ -149,10 +149,18 @@ def test_twenty_steps_of_sorted_rows_are_those_of_rows_as_they_came(axes: dict[s
     assert not [sizes for sizes in moved if BEFORE in sizes and C in sizes]
 
 
+def found_widths(method: Any, policy: bridge.Policy, prompts: list[list[int]]) -> tuple[int, ...]:
+    """Of rounds that take the prompts as they stand."""
+    questions = method.read(policy, prompts)
+    rounds = [questions[i : i + N] for i in range(len(questions) - N)]
+    return method.widths(method.init(policy, jax.random.key(0)), questions, rounds)
+
+
 def test_nothing_is_compiled_after_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """For prompts of several lengths and answers of many; sampler and trainer agree on every token."""
     monkeypatch.setattr(packing, "shapes_of", lambda *_: SHAPES)
-    policy, prompts = bridge.init(TINY, jax.random.key(1), compute=REMADE), [[3] * n for n in (1, 2, 3, 5, 4, 6, 2, 1)]
+    monkeypatch.setattr(rollout, "WORTH", 0.01)
+    policy, prompts = bridge.init(TINY, jax.random.key(1), compute=REMADE), [[3] * n for n in (1, 1, 2, 1, 2, 2, 6, 1)]
     policy = bridge.Policy(policy.decoder, policy.arrays(), replace(policy.origin, stop_tokens=tuple(range(8))))
     compiled: list[str] = []
     rounds: list[int] = []
@@ -167,6 +175,7 @@ def test_nothing_is_compiled_after_the_first_round(monkeypatch: pytest.MonkeyPat
     jax.monitoring.register_event_duration_secs_listener(heard)
     try:
         method = replace(method_of(SPPO, 2), judge=SumJudge(), decay_rounds=4)
+        assert len(set(map(len, prompts))) > len(found_widths(method, policy, prompts)) > 1
         found = method.fit(policy, prompts, steps=4, key=jax.random.key(4), callback=counted).history
     finally:
         jax.monitoring.unregister_event_duration_listener(heard)

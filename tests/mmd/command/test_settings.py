@@ -10,6 +10,7 @@ import games
 import mmd
 from mmd.command.cli import main
 from mmd.command.settings import folder_of, named
+from mmd.measure import run_directory
 
 CYCLE = games.load("preference:cycle")
 
@@ -68,6 +69,11 @@ def test_a_magnet_has_its_numbers() -> None:
         ("mnd:alpha=1", "did you mean 'mmd'"),
         ("mmd mmd:alpha=0.1", "expected every algorithm once, got 'mmd' twice"),
         ("mmd,", "unknown algorithm ''"),
+        ("one=mmd one=anchored", "expected every algorithm once, got 'one' twice: labels must differ"),
+        ("a/b=mmd a-b=anchored", "expected labels that make different folders, got 'a-b' twice"),
+        ("..=mmd", "expected a label that can name a folder, as in annealed=mmd, got '..'"),
+        ("mmd,alpha=1", "expected settings behind a colon, as in mmd:alpha=0.1, got 'mmd,alpha=1'"),
+        ("one=mnd", "did you mean 'mmd'"),
     ],
 )
 def test_bad_settings_are_named_with_those_there_are(
@@ -90,6 +96,27 @@ def test_every_run_of_compare_has_its_label_and_folder(tmp_path: Path, capsys: p
         result = json.loads((tmp_path / folder_of(label) / "result.json").read_text())
         assert result["algorithm"]["alpha"] == alpha
         assert result["proven_factor"] == pytest.approx(1 / (1 + (alpha / 0.4) ** 2), rel=1e-12)
+
+
+def test_a_label_that_is_typed_names_the_run_the_folder_and_the_curve(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And --trace-every 1 has a row for every iteration, so that a logarithmic axis begins at 1."""
+    line = ["compare", "preference:cycle", "--max-iterations", "20", "--tolerance", "1e-9", "--out", str(tmp_path)]
+    figure = ["--plot", str(tmp_path / "figure.svg")]
+    words = ["fixed magnet=mmd:alpha=1,magnet=fixed", "mmd:alpha=0.1", "CFR+=cfr+"]
+    assert main([*line, *figure, "--trace-every", "1", "--algorithms", *words]) == 0
+    printed = capsys.readouterr().out
+    drawn = (tmp_path / "figure.svg").read_text("utf-8")
+    for label, shown, alpha in (("fixed magnet", "fixed magnet", 1.0), ("mmd", "mmd, last iterate", 0.1)):
+        assert f"\n{label}  " in printed
+        assert f">{shown}</text>" in drawn
+        assert json.loads((tmp_path / label / "result.json").read_text())["algorithm"]["alpha"] == alpha
+    assert ">CFR+</text>" in drawn
+    assert ">average iterate</text>" in drawn
+    assert list(run_directory.load_trace(tmp_path / "CFR+")["iteration"]) == list(range(21))
+    assert main([*line, "--trace-every", "0"]) == 2
+    assert "expected --trace-every to be at least 1 iteration, got 0" in capsys.readouterr().err
 
 
 def test_the_laboratory_takes_settings_too(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import games
 import mmd
 from mmd.game.game import Game, GameError
 from mmd.host.files import OutputError
+from mmd.lab import quantal
 from tests.claims.reference import dense_payoffs, plan_of, quantal_response_equilibrium, soft_best_response
 from tests.claims.test_qre import NORMALIZED, QRES
 
@@ -64,8 +65,8 @@ def test_paths_go_down_to_a_ten_thousandth_of_the_range(rng: np.random.Generator
 
 
 def test_two_actions_have_the_closed_form_on_any_path() -> None:
-    """Odds exp(0.2 / alpha) against any opponent; the order of the alphas does not matter."""
-    alphas = [0.3, 0.01, 1.0, 0.05]
+    """Odds exp(0.2 / alpha) against any opponent; the order of the alphas does not matter. One program serves all."""
+    alphas, programs = [0.3, 0.01, 1.0, 0.05], quantal._advance._cache_size()
     path = mmd.qre_path(np.array([[0.0, 0.2], [-0.2, 0.0]]), alphas)
     assert [one.alpha for one in path] == alphas
     for one in path:
@@ -73,6 +74,7 @@ def test_two_actions_have_the_closed_form_on_any_path() -> None:
         assert mmd.qre(one.game, one.alpha).policy.probabilities[0][1] == pytest.approx(
             one.policy.probabilities[0][1], abs=1e-9
         )
+    assert quantal._advance._cache_size() <= programs + 1
 
 
 def test_what_is_not_reached_is_said(rng: np.random.Generator) -> None:

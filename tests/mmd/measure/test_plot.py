@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -99,7 +100,7 @@ def lines(figure) -> dict[str, Line2D]:
 def test_a_curve_is_the_trace_against_the_work_that_the_axis_names(x, label, work):
     figure = plot_convergence({"auto": made([1e-1, 1e-4, 1e-7])}, x)
     axes = figure.axes[0]
-    curve = lines(figure)["auto, last iterate"]
+    curve = lines(figure)["auto"]
     np.testing.assert_allclose(x_of(curve), work)
     np.testing.assert_allclose(y_of(curve), [1e-1, 1e-4, 1e-7])
     assert axes.get_xlabel() == label
@@ -111,15 +112,17 @@ def test_a_curve_is_the_trace_against_the_work_that_the_axis_names(x, label, wor
 def test_values_below_the_rounding_floor_are_drawn_on_the_floor_of_the_payoffs_scale():
     floor = EPS * 2e3
     figure = plot_convergence({"run": made([1.0, 1e-30, 0.0], scale=1e3)})
-    np.testing.assert_allclose(y_of(lines(figure)["run, last iterate"]), [1.0, floor, floor])
+    np.testing.assert_allclose(y_of(lines(figure)["run"]), [1.0, floor, floor])
     (drawn,) = [line for label, line in lines(figure).items() if label.startswith("rounding floor")]
     np.testing.assert_allclose(y_of(drawn), [floor, floor])
 
 
 def test_the_tolerance_is_drawn_where_it_is_and_once():
-    figure = plot_convergence({"a": made([1.0, 1e-4], tolerance=3e-5), "b": made([0.5], tolerance=3e-5)})
-    (drawn,) = [line for label, line in lines(figure).items() if label.startswith("tolerance")]
-    np.testing.assert_allclose(y_of(drawn), [3e-5, 3e-5])
+    """Default tolerances depend a little on the policy that is returned: one line shows them."""
+    figure = plot_convergence({"a": made([1.0, 1e-4], tolerance=3e-5), "b": made([0.5], tolerance=2.8e-5)})
+    (drawn,) = [label for label in lines(figure) if label.startswith("tolerance")]
+    assert drawn == "tolerance 2.8e-05 to 3e-05"
+    np.testing.assert_allclose(y_of(lines(figure)[drawn]), [3e-5, 3e-5])
     (twice,) = [
         line
         for label, line in lines(plot_convergence(made([1.0, 1e-4], tolerance=3e-5), y="nash_conv")).items()
@@ -180,6 +183,84 @@ def test_axes_of_a_figure_of_ones_own_are_drawn_into_and_returned(tmp_path):
     assert made([1.0, 0.1]).plot(ax=left, y="nash_conv") is left
 
 
+def test_markers_stand_evenly_along_the_axis_that_is_drawn():
+    """On a logarithmic axis ten markers of 10,000 rows are ten to four decades, not nine in the last one."""
+    run = made(np.geomspace(1, 1e-3, 1_000))
+    for scale, measure in (("log", np.log), ("linear", np.asarray)):
+        line = plot_convergence(run, "iterations", xscale=scale).axes[0].get_lines()[0]
+        marked = line.get_markevery()
+        assert isinstance(marked, list)
+        steps = np.diff(measure(x_of(line)[marked]))
+        np.testing.assert_allclose(steps[2:], np.mean(steps), rtol=0.15)
+        assert 9 <= len(marked) <= 10
+
+
+def test_rows_that_lie_too_close_together_are_drawn_as_their_median_and_a_band():
+    """A run that alternates between three values: the line is the middle one, the band reaches to the others."""
+    values = np.tile([1e-2, 1e-1, 1e-3], 3_000)
+    axes = plot_convergence(made(values), "iterations").axes[0]
+    line = axes.get_lines()[0]
+    assert len(x_of(line)) < 7 * 72
+    assert y_of(line)[0] == values[0]
+    np.testing.assert_allclose(y_of(line)[1:], 1e-2)
+    (band,) = axes.collections
+    (path,) = band.get_paths()
+    vertices = np.asarray(path.vertices)
+    np.testing.assert_allclose([vertices[:, 1].min(), vertices[:, 1].max()], [1e-3, 1e-1])
+    few = plot_convergence(made(values[:60]), "iterations").axes[0]
+    np.testing.assert_allclose(y_of(few.get_lines()[0]), values[:60])
+    assert not few.collections
+
+
+def test_a_run_that_has_arrived_at_its_regularized_equilibrium_is_continued_on_its_level():
+    """A magnet that stays: the curve ends early, and would stay where it is to the end of the axis."""
+    short, long = made([1.0, 0.3, 0.3]), made([1.0, 0.5, 0.2, 0.1, 0.05])
+    ended = replace(short, status=Status.REGULARIZED)
+    for y, level in (("exploitability", 0.3), ("nash_conv", 0.6)):
+        dotted = plot_convergence({"fixed": ended, "other": long}, "iterations", y=y).axes[0].get_lines()[2]
+        np.testing.assert_allclose(x_of(dotted), [20, 40])
+        np.testing.assert_allclose(y_of(dotted), [level, level])
+        assert str(dotted.get_label()).startswith("_child")
+    drawn = lines(plot_convergence({"fixed": short, "other": long}, "iterations"))
+    assert set(drawn) == {"fixed", "other"}  # this one met the tolerance, or a limit
+
+
+@pytest.mark.parametrize("style", [None, "paper"])
+def test_the_legend_covers_no_curve(style):
+    """Inside where there is room; below the axes, in a higher figure, where curves are everywhere."""
+    for exponents, inside in (([0.0, -0.2], True), (np.linspace(0, -9, 10), False)):
+        runs = {f"from 1e{e:.1f}": made(10.0**e * np.geomspace(1, 0.3, 30), tolerance=0.0) for e in exponents}
+        figure = plot_convergence(runs, "iterations", style=style)
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        box = axes.get_legend().get_window_extent()
+        for line in axes.get_lines():
+            path = line.get_transform().transform_path(line.get_path())
+            assert not path.intersects_bbox(box, filled=False)
+        assert (box.y0 > axes.bbox.y0) == inside
+        assert figure.bbox.y0 <= box.y0
+        assert box.y1 <= (axes.bbox.y1 if inside else axes.xaxis.get_tightbbox().y0)
+        assert (figure.get_figheight() > {None: 4.5, "paper": 2.6}[style]) != inside
+
+
+def test_panels_of_a_papers_figure_share_its_style_and_one_legend(tmp_path):
+    """Type 42 is TrueType: what a publisher asks for, where matplotlib's own default is Type 3."""
+    with mmd.paper_style():
+        figure = Figure(figsize=(7, 2.6), layout="constrained")
+        for axes in figure.subplots(1, 2):
+            plot_convergence({"a": made([1.0, 0.1])}, ax=axes, style="paper", legend=False)
+            axes.set_title("rock, paper")
+            assert axes.get_legend() is None
+            assert axes.title.get_fontsize() == axes.xaxis.label.get_fontsize() == 8
+            assert {label.get_fontsize() for label in axes.get_xticklabels()} == {7}
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center")
+        figure.savefig(tmp_path / "figure.pdf")
+    text = (tmp_path / "figure.pdf").read_bytes()
+    assert b"/Type0" in text
+    assert b"/Type3" not in text
+    assert Figure().subplots().title.get_fontsize() != 8
+
+
 def test_curves_that_lie_on_each_other_are_both_seen():
     """The one below is wider, and their markers stand at different checks."""
     below, above = plot_convergence({name: made(np.geomspace(1, 0.1, 60)) for name in "ab"}).axes[0].get_lines()[:2]
@@ -198,32 +279,36 @@ def test_a_figure_for_print_has_its_size_and_keeps_text(tmp_path):
 def test_best_so_far_is_not_called_an_iterate():
     """`auto` returns the best of last iterates and averages: its curve is neither."""
     run = mmd.solve(Game.from_matrix(PAYOFFS), tolerance=1e-6)
-    drawn = lines(plot_convergence({"auto": run}))
-    assert drawn["auto, best so far"].get_linestyle() not in {"-"}
+    drawn = lines(plot_convergence(run))
+    assert drawn[f"{run.method}, best so far"].get_linestyle() not in {"-"}
     assert not any(label.endswith("iterate") for label in drawn)
 
 
 def test_last_and_average_iterate_are_told_apart_by_line_style():
+    """Labels of the caller's stay as they are: rows of their own say what the styles mean, where there are several."""
     figure = plot_convergence(
         {"mmd": made([1.0, 0.1], average=[0.5, 0.4]), "auto": made([1.0, 0.2], iterate="average")}
     )
     drawn = lines(figure)
-    assert drawn["mmd, last iterate"].get_linestyle() == "-"
-    assert drawn["mmd, average iterate"].get_linestyle() == drawn["auto, average iterate"].get_linestyle() == "--"
+    assert drawn["mmd"].get_linestyle() == drawn["last iterate"].get_linestyle() == "-"
+    for dashed in ("mmd, average iterate", "auto", "average iterate"):
+        assert drawn[dashed].get_linestyle() == "--"
     np.testing.assert_allclose(y_of(drawn["mmd, average iterate"]), [0.5, 0.4])
+    assert not len(x_of(drawn["average iterate"]))
+    (alone,) = lines(plot_convergence([made([1.0, 0.1], iterate="average")]))
+    assert alone == "made, average iterate"
 
 
 def test_a_polished_run_shows_what_the_polish_reached():
-    drawn = lines(plot_convergence({"auto": made([1.0, 1e-6], iterate="polished", nash_conv=4e-13)}))
-    np.testing.assert_allclose(y_of(drawn["auto, before the polish"]), [1.0, 1e-6])
-    np.testing.assert_allclose(y_of(drawn["auto, polished"]), [2e-13])
-    np.testing.assert_allclose(x_of(drawn["auto, polished"]), [21])
+    drawn = lines(plot_convergence(made([1.0, 1e-6], iterate="polished", nash_conv=4e-13)))
+    np.testing.assert_allclose(y_of(drawn["made, before the polish"]), [1.0, 1e-6])
+    np.testing.assert_allclose(y_of(drawn["made, polished"]), [2e-13])
+    np.testing.assert_allclose(x_of(drawn["made, polished"]), [21])
 
 
 def test_runs_differ_in_colour_and_in_marker_and_every_line_is_in_the_legend():
     figure = plot_convergence({name: made([1.0, 0.1]) for name in ("a", "b", "_c", "$d")})
-    curves = [line for label, line in lines(figure).items() if label.endswith("iterate")]
-    assert len(curves) == 4
+    curves = [lines(figure)[label] for label in ("a", "b", "_c", "$d")]
     assert len({to_hex(line.get_color()) for line in curves}) == 4
     assert len({str(line.get_marker()) for line in curves}) == 4
     (legend,) = figure.axes[0].findobj(Legend)
@@ -238,6 +323,27 @@ def test_a_run_directory_draws_the_same_curves_as_the_solution_it_was_saved_from
     for label, line in from_memory.items():
         np.testing.assert_array_equal(x_of(from_disk[label]), x_of(line))
         np.testing.assert_array_equal(y_of(from_disk[label]), y_of(line))
+
+
+def test_labels_title_and_width_of_a_figure_by_the_command(tmp_path, capsys):
+    for name in "ab":
+        run_directory.save(made([1.0, 0.1]), tmp_path / name)
+    folders = [str(tmp_path / name) for name in "ab"]
+    words = ["plot", *folders, "--out", str(tmp_path / "figure.svg"), "--labels"]
+    styled = ["--style", "paper", "--width", "5", "--title", "$x_"]
+    assert main([*words, "first $run_", "second", *styled]) == 0
+    text = (tmp_path / "figure.svg").read_text("utf-8")
+    assert 'width="360pt"' in text
+    for said in ("first $run_", "second", "$x_"):
+        assert f">{said}</text>" in text
+    assert "iterate" not in text
+    for wrong, sentence in (
+        (["first"], "expected as many --labels as runs, got 1 for 2"),
+        (["one", "one"], "expected --labels that differ, got one, one"),
+        (["a", "b", "--width", "0.1"], "expected a width from 1 to 40 inches, got 0.1"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
