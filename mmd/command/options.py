@@ -110,7 +110,7 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    algorithms: Annotated[tuple[str, ...], arg(metavar="NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
+    algorithms: Annotated[tuple[str, ...], arg(metavar="[LABEL=]NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
     """Names as in `mmd solve --algorithm`, separated by spaces or commas. Settings may stand behind a name, as in
     mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet. A label may
     stand before it, as in "fixed magnet=mmd:alpha=1"; else the name is the label, with the settings that differ."""
@@ -127,7 +127,9 @@ class Lab:
     spec: Spec
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     missing: Missing = None
-    methods: Annotated[tuple[str, ...], _optional("NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")] = ()
+    methods: Annotated[
+        tuple[str, ...], _optional("[LABEL=]NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")
+    ] = ()
     """Names of algorithms, as in `mmd solve --algorithm`, with settings and labels as in `mmd compare --algorithms`."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
