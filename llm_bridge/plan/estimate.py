@@ -1,8 +1,8 @@
 """A round's bytes, products, moves and seconds from shapes alone, without a compiler.
 
 Weights, moments and samples are exact. What is there in passing is counted from the program's parts: the copies in the
-precision of activations that XLA makes outside of loops, a layer's weights gathered while the next one's arrive, what
-the backward pass keeps, the head, the logits of a chunk. `MARGIN` is for what a compiler adds.
+precision of activations that XLA makes outside of loops, a layer's weights gathered, what the backward pass keeps, the
+head, the logits of a chunk. `MARGIN` is for what a compiler adds.
 
 Times are bounds: products at the chip's peak, reads at its memory's, moves at its links', whichever lasts longest. A
 real round takes longer. Letters: as in `llm_bridge.plan.work`; D width, V vocabulary, L layers.
@@ -229,7 +229,7 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
     return {
         "gradient": FLOAT * trained * (1 + (work.parts > 1)),
         "copies to compute with": copies,
-        "a layer gathered": 3 * sizes.layer / axes.tensor * item * (axes.fsdp > 1),
+        "a layer gathered": sizes.layer / axes.tensor * item * (axes.fsdp > 1),
         "activations": _activations(a, axes, work, tokens) * item,
         "keys of prompts": 2 * a.n_layers * a.n_kv_heads * a.head_width / axes.tensor * read * (2 * item + FLOAT),
         "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet,

@@ -323,7 +323,7 @@ def thinned(
             rows.extend(held)
             continue
         low[held], high[held] = values[held].min(), values[held].max()
-        rows.append(held[np.argsort(values[held], kind="stable")[(len(held) - 1) // 2]])
+        rows.append(int(held[np.argsort(values[held], kind="stable")[(len(held) - 1) // 2]]))
     kept = np.unique([0, *rows]) if len(at) else np.zeros(0, int)
     return kept, low[kept], high[kept]
 

@@ -135,7 +135,7 @@ def trained(kind: Callable[..., Any], axes: tuple[tuple[str, int], ...], parts: 
     return np.array(found), {name: np.asarray(array) for name, array in state.weights.items()}, text
 
 
-@pytest.mark.parametrize("axes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=str)
+@pytest.mark.parametrize("axes", [{}, {"data": 2, "fsdp": 2, "tensor": 2}], ids=["one device", "mesh"])
 def test_twenty_steps_of_sorted_rows_are_those_of_rows_as_they_came(axes: dict[str, int]) -> None:
     """In two parts; rows that are in two tiles count once. On a mesh keys and values of prompts stay where they are."""
     plain, expected, _ = trained(bridge.MPO, (), 2, ())
