@@ -27,6 +27,7 @@ __all__ = ["available", "load", "matrix", "preference", "rules"]
 
 GAMBIT = (".nfg", ".efg")
 DOOR = doors.Door("games", GameError, "a Game, rules as games.rules.Rules, or a function that returns either")
+RULES = ("name", "initial", "player", "actions", "chance", "next", "infoset", "utility")
 
 
 def __getattr__(name: str) -> Any:
@@ -152,6 +153,9 @@ def _load_from_outside(spec: str) -> Game:
     if isinstance(thing, Game):
         return thing
     if not isinstance(thing, rules.Rules):
+        lacking = [part for part in RULES if not hasattr(thing, part)]
+        if len(lacking) < len(RULES) / 2:  # it is meant as rules
+            raise GameError(f"game {name}: rules without {', '.join(lacking)}: expected {', '.join(RULES)}")
         DOOR.refuse(name, thing)
     return DOOR.called(name, rules.game_of, {"rules": thing})
 

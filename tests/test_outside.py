@@ -301,6 +301,10 @@ def failing(n: int = 1) -> mmd.Game:
 class Family:
     TENSORS = {}
 
+class Chanceless:
+    name = "chanceless"
+    initial = player = actions = next = infoset = utility = print
+
 number = 3
 STILL = mmd.Fixed()
 """
@@ -311,6 +315,7 @@ REFUSED = {
     "solve syntax:f": "game syntax:f: cannot import it (File",
     "solve mine:absent": "game mine:absent: the module mine has no 'absent'",
     "solve mine.py:number": "game mine.py:number: expected a Game, rules as games.rules.Rules, or a function that",
+    "solve mine:Chanceless": "game mine:Chanceless: rules without chance: expected name, initial, player, actions, ch",
     "solve mine:failing:n=2": "game mine:failing: raised RuntimeError: no cards at mine.py:",
     "solve mine:failing:cards=2": "mine:failing has no parameter 'cards': known are n",
     "solve outside_game:bet=high": "outside_game: expected bet to be of type float, got 'high'",

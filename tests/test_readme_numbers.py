@@ -73,8 +73,8 @@ def test_batches() -> None:
     stored = result("batch")
     for run in stored["results"]:
         assert run["converged"] == run["within_tolerance_when_certified_again"] == run["games"]
-    assert [run["games"] for run in stored["results"]] == [10_000, 1_000]
-    assert stored["results"][1]["times_less_processor_time"] < 1  # so the row says who wins
+    assert [run["games"] for run in stored["results"]] == [10_000, 1_000, 1_000]
+    assert stored["results"][1]["times_less_processor_time"] >= 12
     assert stored["arena_bootstrap"]["converged"] == stored["arena_bootstrap"]["tables"] == 1_000
 
 

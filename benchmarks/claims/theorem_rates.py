@@ -13,6 +13,7 @@ from what is stored.
 
 import argparse
 import json
+import textwrap
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +70,8 @@ axis:
 
 is a theorem (Sokota et al. 2023, Theorem 3.4; [what is proven](../explanation/theory.md)). Here `eta = alpha / L^2`,
 from a drawn start, on {kinds}. `z*` is found by other steps (`mmd.qre`) and KL is
-measured at every iteration. Of the original game's equilibrium nothing is proven, and nothing is said here. Not
-measured yet: {missing}.
+measured at every iteration. Of the original game's equilibrium nothing is proven, and nothing is said
+here.{missing}
 
 The bound holds at every iteration on {holds} games. KL falls along one line on {lines}{bent}. The
 fitted rate is {least} to {most} times the proven one.
@@ -88,9 +89,15 @@ Why the theorem is not always tight. Near `z*`, and in the metric of the entropy
 `(I + eta J) / (1 + eta alpha)` with `J` antisymmetric: it turns, and shrinks. For a singular value `sigma` of the
 payoffs in that metric KL falls by `(1 + eta^2 sigma^2) / (1 + eta alpha)^2`. With `eta = alpha / L^2` that is the
 theorem's factor where `sigma = L`, as in matching pennies, and its square, twice the rate, where `sigma` is small
-beside `L`. So the rate lies between once and twice the proven one, and the largest `sigma` decides.
+beside `L`. So near `z*` the rate lies between once and twice the proven one, and the largest `sigma` decides.
 
-Each row is one command, which prints it, writes it with `--out FOLDER` and draws it with `--plot FILE`:
+A matrix of your own is a .csv file of numbers without a header, entry (i, j) what the row player receives, and the
+command is `mmd rate mine.csv --alpha 0.25 --seed 1 --plot rate.svg`. Any alpha above 0 will do; here it is about L/4,
+and a smaller one takes about `ln(10) (L / alpha)^2` iterations a decade. `--seed` draws the start: without it the start
+is uniform, which in a symmetric game may be the equilibrium. Fits end where KL has fallen 14 decades, before rounding.
+
+Each row is one command, which prints it, writes it with `--out FOLDER` and draws it with `--plot FILE` (.png, .svg or
+.pdf):
 
 """
 
@@ -181,11 +188,12 @@ def page(stored: dict[str, Any]) -> str:
     """docs/benchmarks/theorem-rates.md."""
     found = list(stored.values())
     ratios = [one["measured_over_proven_rate"] for one in found]
+    missing = [f"`{key_of(case)}`" for case in CASES if key_of(case) not in stored]
     bends = [f"`{name}`" for name, one in stored.items() if one["decades"] < STRAIGHT * fallen(one)]
     counts = ((sum(one["kind"] == kind for one in found), words) for kind, words in KINDS)
     said = OPENING.format(
         kinds=", ".join(f"{n} {words}" for n, words in counts),
-        missing=", ".join(f"`{key_of(case)}`" for case in CASES if key_of(case) not in stored) or "none",
+        missing=f" Not measured yet: {', '.join(missing)}." if missing else "",
         holds=f"{sum(one['bound_holds'] for one in found)} of {len(found)}",
         lines=f"{sum(one['is_line'] for one in found) - len(bends)} of {len(found)}",
         bent=BENT.format(games=", ".join(bends)) if bends else "",
@@ -194,7 +202,15 @@ def page(stored: dict[str, Any]) -> str:
     )
     table = [f"| {' | '.join(row)} |" for row in (HEADER, ["---"] * len(HEADER), *rows(stored))]
     commands = [f"    mmd rate {one['spec']} --alpha {one['alpha']:g} --seed {SEED}" for one in found]
-    return said + "\n".join(table) + "\n" + CLOSING + "\n".join(commands) + "\n"
+    return _wrapped(said) + "\n".join(table) + "\n" + CLOSING + "\n".join(commands) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs in lines of one width; formulas, which are indented, as they are."""
+    parts = (
+        part if part.startswith((" ", "#", "!")) else textwrap.fill(part, 118) for part in text.strip().split("\n\n")
+    )
+    return "\n\n".join(parts) + "\n\n"
 
 
 def draw(stored: dict[str, Any], path: Path) -> None:

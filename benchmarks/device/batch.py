@@ -2,10 +2,10 @@
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.device.batch [--games 10000] [--large 1000] [--repeats 3]
 
-Three questions: preference games of size 3 to 15 to 1e-9, games of size 100 to 1e-6, and 1,000 resampled tables of the
-Arena. `mmd.solve_many` and `scipy.optimize.linprog` (HiGHS, one call a game, the matrix already in memory) get the same
-matrices, in turns; the best of the repeats counts for both. Every solution of both is certified by
-`mmd.measure.certificate.certify_matrices`. Settings of `mmd.solve_many` were chosen on other draws.
+Four questions: preference games of size 3 to 15 to 1e-9, games of size 15 to 1e-9, games of size 100 to 1e-6, and 1,000
+resampled tables of the Arena. `mmd.solve_many` and `scipy.optimize.linprog` (HiGHS, one call a game, the matrix already
+in memory) get the same matrices, in turns; the best of the repeats counts for both. Every solution of both is certified
+by `mmd.measure.certificate.certify_matrices`. Settings of `mmd.solve_many` were chosen on other draws.
 
 The generators: antisymmetric uniform noise; finite battles of a Bradley-Terry model with an intransitive plane beside
 it, as in model tables; rankings by voters near candidates in a plane; rankings without any structure; tournaments of
@@ -195,11 +195,13 @@ def main() -> None:
     rng = np.random.default_rng(SEED)
     small = [GENERATORS[i % len(GENERATORS)](int(rng.integers(3, 16)), rng) for i in range(chosen.games)]
     large = [GENERATORS[i % len(GENERATORS)](100, rng) for i in range(chosen.large)]
+    of_15 = [GENERATORS[i % len(GENERATORS)](15, rng) for i in range(chosen.large)]
     results = [compare("size 3 to 15", small, 1e-9, chosen.repeats)]
     arena = bootstrap(1_000, chosen.repeats)
     if large:
+        results.append(compare("size 15", of_15, 1e-9, chosen.repeats))
         results.append(compare("size 100", large, 1e-6, 1))
-    for result, size in zip(results, (12, 100), strict=False):
+    for result, size in zip(results, (12, 15, 100), strict=False):
         result["at_least"] = work(result, size)
     print_table(
         ("games", "number", "tolerance", "converged", "batch, s", "linprog, s", "faster", "compiling too", "processor"),

@@ -107,7 +107,12 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
-    _say(tables.solution_lines(solution), quiet=options.quiet)
+    written = (
+        []
+        if options.out is None
+        else [f"  written to {options.out}: the policy as policy.csv, and what mmd plot draws"]
+    )
+    _say([*tables.solution_lines(solution), *written], quiet=options.quiet)
     if solution.status is Status.INTERRUPTED:
         return INTERRUPTED
     if options.plot is not None:

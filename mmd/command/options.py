@@ -110,7 +110,7 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    algorithms: Annotated[tuple[str, ...], arg(metavar="NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
+    algorithms: Annotated[tuple[str, ...], arg(metavar="[LABEL=]NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
     """Names as in `mmd solve --algorithm`, separated by spaces or commas. Settings may stand behind a name, as in
     mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet. A label may
     stand before it, as in "fixed magnet=mmd:alpha=1"; else the name is the label, with the settings that differ."""
@@ -127,7 +127,9 @@ class Lab:
     spec: Spec
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     missing: Missing = None
-    methods: Annotated[tuple[str, ...], _optional("NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")] = ()
+    methods: Annotated[
+        tuple[str, ...], _optional("[LABEL=]NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")
+    ] = ()
     """Names of algorithms, as in `mmd solve --algorithm`, with settings and labels as in `mmd compare --algorithms`."""
     feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
@@ -177,17 +179,19 @@ class Rate:
     """How fast magnetic mirror descent with a magnet that stays comes to its equilibrium, beside the theorem's rate."""
 
     spec: Spec
-    """The game, as in `mmd solve`."""
+    """The game: a name, a .csv file of payoffs of the row player without a header, or any other SPEC of `mmd solve`."""
     missing: Missing = None
     alpha: float = 0.1
-    """Regularisation towards the magnet, in payoff units."""
+    """Regularisation towards the magnet, in payoff units: any above 0; a smaller one takes more iterations."""
     eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units; with a longer one than the theorem admits nothing is proven."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet stays; on trees the two are different magnets."""
     seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
     """Start from a random policy drawn with this seed."""
-    iterations: Annotated[int | None, _optional("INTEGER", "as many as the theorem needs, at most 100,000")] = None
+    iterations: Annotated[
+        int | None, _optional("INTEGER", "as many as the theorem needs to 1e-16 of the first, at most 100,000")
+    ] = None
     """Iterations to record."""
     out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write rate.json, and recording.json and trace.csv, which mmd plot --y kl draws."""

@@ -89,7 +89,7 @@ def bound_holds(recording: Recording) -> bool | None:
 def _lines(game: Game, recording: Recording, rate: LinearRate) -> list[str]:
     eta, alpha = (float(recording.algorithm[name]) for name in ("eta", "alpha"))
     lines = [
-        f"{game.name}: KL(z*, z) to {recording.reference}, alpha {alpha:.6g}, eta {eta:.6g}",
+        f"{_read_as(game)}: KL(z*, z) to {recording.reference}, alpha {alpha:.6g}, eta {eta:.6g}",
         f"  measured  {rate.status.partition('; ')[0]}",
     ]
     if rate.proven is None or rate.proven_rate is None:
@@ -97,4 +97,13 @@ def _lines(game: Game, recording: Recording, rate: LinearRate) -> list[str]:
         return [*lines, f"  proven    nothing: eta is above {largest:.6g}, the largest step of the theorem"]
     holds = "at every iteration" if bound_holds(recording) else "NOT at every iteration"
     lines.append(f"  proven    each iteration multiplies it by {rate.proven:.6g} or less; it holds {holds}")
-    return [*lines, f"  rate      {rate.rate / rate.proven_rate:.3f} times the proven one"]
+    rates = f"{rate.rate:.4g} an iteration measured, {rate.proven_rate:.4g} proven (-log of the factors)"
+    return [*lines, f"  rate      {rates}: {rate.rate / rate.proven_rate:.3f} times the proven one"]
+
+
+def _read_as(game: Game) -> str:
+    """The game's name, and of a matrix how it was read."""
+    if not game.is_matrix:
+        return game.name
+    m, n = (player.n_sequences - 1 for player in game.players)
+    return f"{game.name}, {m} x {n} payoffs of the row player"

@@ -89,14 +89,13 @@ def _below(axes: "Axes", legend: "Legend") -> dict[str, Any]:
     """Where a legend stands that is below the labels of the axis: under the middle of the figure, or of a panel."""
     from matplotlib.transforms import blended_transform_factory
 
-    figure, axis = cast(Any, axes.figure.figure), cast(Any, axes.xaxis)
-    labels = axes.bbox.y0 - axis.get_tightbbox().y0  # pixels
+    figure, labels = cast("Any", axes.figure).figure, cast("Any", axes.xaxis.get_tightbbox())
     across = figure.transFigure if len(figure.axes) == 1 else axes.transAxes
     return {
         "loc": "upper center",
         "bbox_to_anchor": (0.5, 0.0),
         "bbox_transform": blended_transform_factory(across, axes.transAxes),
-        "borderaxespad": labels / (legend.get_texts()[0].get_fontsize() * figure.dpi / 72) + 0.5,
+        "borderaxespad": (axes.bbox.y0 - labels.y0) / (legend.get_texts()[0].get_fontsize() * figure.dpi / 72) + 0.5,
     }
 
 
@@ -111,9 +110,8 @@ def _covers(legend: "Legend", axes: "Axes") -> bool:
     """Whether a legend lies on a line or a band of its axes."""
     box = legend.get_window_extent()
     for line in axes.get_lines():
-        path = line.get_transform().transform_path(line.get_path())
-        points = cast(Any, path.vertices)
-        if len(points) and (path.intersects_bbox(box, filled=False) or box.count_contains(points)):
+        path: Any = line.get_transform().transform_path(line.get_path())
+        if len(path.vertices) and (path.intersects_bbox(box, filled=False) or box.count_contains(path.vertices)):
             return True
     bands = ((band.get_transform(), path) for band in axes.collections for path in band.get_paths())
     return any(transform.transform_path(path).intersects_bbox(box) for transform, path in bands)

@@ -323,7 +323,7 @@ def thinned(
             rows.extend(held)
             continue
         low[held], high[held] = values[held].min(), values[held].max()
-        rows.append(held[np.argsort(values[held], kind="stable")[(len(held) - 1) // 2]])
+        rows.append(int(held[np.argsort(values[held], kind="stable")[(len(held) - 1) // 2]]))
     kept = np.unique([0, *rows]) if len(at) else np.zeros(0, int)
     return kept, low[kept], high[kept]
 
@@ -394,6 +394,7 @@ def draw_theorem(axes: "Axes", work: np.ndarray, line: np.ndarray, bottom: float
 def _end_where_curves_do(axes: "Axes", curves: Sequence[Curve], look: Look) -> None:
     """The logarithmic axis, no decade of it empty, with the tolerances and rounding floors that lie near the curves."""
     drawn = [np.asarray(line.get_ydata(), float) for line in axes.get_lines()]
+    drawn += [np.asarray(path.vertices, float)[:, 1] for band in axes.collections for path in band.get_paths()]
     seen = np.concatenate([values[np.isfinite(values) & (values > 0)] for values in drawn])
     low, high = float(seen.min()), float(seen.max())
     near = [(level, how) for level, how in _levels(curves, look) if low / 10 <= level <= 10 * high]

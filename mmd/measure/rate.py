@@ -131,7 +131,7 @@ class LinearRate:
         with styled(style):
             axes, every = axes_for(ax, style), max(1, len(self.work) // 25)
             axes.plot(self.work, self.values, color=COLORS[0], linewidth=0.6)
-            axes.plot(self.work[::every], self.values[::every], "o", color=COLORS[0], label="measured")
+            axes.plot(self.work[::every], self.values[::every], "o", color=COLORS[0], zorder=3, label="measured")
             if self.is_line:
                 ends = np.array([self.first, self.last])
                 said = f"fitted: times {self.factor:.4g}, R² {self.r_squared:.4f}"

@@ -10,7 +10,7 @@ from benchmarks.faults.small_games import KINDS, compare, equilibria, stake
 from mmd.game.game import Game
 from mmd.measure.exact import solve_exactly
 
-DRAWS = 100
+DRAWS = 200
 
 
 def test_the_truth_of_a_game_with_a_known_one() -> None:

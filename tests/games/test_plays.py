@@ -44,6 +44,11 @@ def test_built_in_games(spec: str) -> None:
     assert_every_play_pays_1(games.load(spec))
 
 
+def test_a_large_game_works_its_plays_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("games.liars_dice.KEPT_PLAYS", 0)
+    assert_every_play_pays_1(games.load("liars_dice:faces=2,dice=2"))
+
+
 def test_files(tmp_path) -> None:
     path = tmp_path / "stages.efg"
     path.write_text(TWO_STAGES)

@@ -26,7 +26,7 @@ from mmd.game.sharding import Placement, ShardedTreeplex, flat, settled
 from tests.processes import JOIN, run_two
 
 FIXED = mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1)
-STEPS = 200
+STEPS = 100
 FLOAT64 = np.dtype(np.float64)
 
 
@@ -74,7 +74,7 @@ def collectives(program: str) -> set[tuple[str, tuple[int, ...]]]:
 
 @pytest.mark.parametrize(("spec", "rows_per_device"), [("leduc_poker", 1_024), ("liars_dice:faces=4", 4)])
 def test_eight_devices_iterate_as_one(spec: str, rows_per_device: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 steps with fixed numbers agree to 1e-12; each device holds an eighth of the payoffs, which never move.
+    """100 steps with fixed numbers agree to 1e-12; each device holds an eighth of the payoffs, which never move.
 
     Leduc poker's sweeps are too small to be divided; those of liar's dice are made to be.
     """
@@ -234,7 +234,7 @@ with jax.enable_x64(True):
 assert all(len(b.values.addressable_shards) == 4 for b in payoff.by_row.buckets)
 fixed = mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1)
 for spec in ("leduc_poker", "kuhn_poker"):
-    solution = mmd.solve(games.load(spec), fixed, tolerance=0.0, max_iterations=200, check_every=50, mesh=mesh)
+    solution = mmd.solve(games.load(spec), fixed, tolerance=0.0, max_iterations=100, check_every=50, mesh=mesh)
     np.savez(f"{folder}/{spec}-{process}.npz", *solution.policy.probabilities)
     game.DENSE_CELLS, game.DENSE_SHARE, sharding.ROWS_PER_DEVICE = 0, 2.0, 0  # Kuhn poker: sparse, all sweeps divided
 cycle, kept = games.load("preference:cycle"), f"{folder}/auto.npz"
@@ -251,7 +251,7 @@ except mmd.GameError as error:
 
 
 def test_two_processes_iterate_as_one_device(tmp_path: Path) -> None:
-    """Over gloo: 200 steps agree with one device to 1e-12, in both processes bit for bit; the default converges."""
+    """Over gloo: 100 steps agree with one device to 1e-12, in both processes bit for bit; the default converges."""
     done = run_two(JOIN + WORKER, tmp_path)
     assert [status for status, _ in done] == [0, 0], done
     for spec in ("kuhn_poker", "leduc_poker"):

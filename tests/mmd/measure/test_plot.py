@@ -207,6 +207,7 @@ def test_rows_that_lie_too_close_together_are_drawn_as_their_median_and_a_band()
     (path,) = band.get_paths()
     vertices = np.asarray(path.vertices)
     np.testing.assert_allclose([vertices[:, 1].min(), vertices[:, 1].max()], [1e-3, 1e-1])
+    assert axes.get_ylim()[0] < 1e-3
     few = plot_convergence(made(values[:60]), "iterations").axes[0]
     np.testing.assert_allclose(y_of(few.get_lines()[0]), values[:60])
     assert not few.collections
