@@ -52,7 +52,8 @@ def test_solve_certifies_the_cycle_and_writes_what_it_prints(work, capsys):
     printed = capsys.readouterr().out
     assert "converged: the exploitability of the returned policy is at most the tolerance" in printed
     assert "no Condorcet winner" in printed
-    *chances, drawn = printed.splitlines()[-4:]
+    *chances, written, drawn = printed.splitlines()[-5:]
+    assert written.startswith("  written to runs/cycle: ")
     assert sorted(line.split() for line in chances) == [["0.272727", "b"], ["0.363636", "a"], ["0.363636", "c"]]
     assert drawn == "  drawn: interior (not mirror descent); for its last iterate: --algorithm anchored"
     assert printed.splitlines()[0] == "preference:cycle by interior (not mirror descent)"

@@ -68,8 +68,7 @@ def test_of_many_equilibria_the_nearest_is_meant() -> None:
 
 
 def test_a_recording_is_drawn_from_memory_and_from_its_folder(tmp_path: Path) -> None:
-    """As long a run as has room for all its points."""
-    run = mmd.record(PENNIES, mmd.MagneticMirrorDescent(eta=0.2, alpha=0.2), 300, start=START)
+    run = mmd.record(PENNIES, mmd.MagneticMirrorDescent(eta=0.2, alpha=0.2), start=START)
     run.save(tmp_path)
     for given in (run, tmp_path):
         axes = mmd.plot_convergence({"run": given}, "iterations", y="kl").axes[0]
