@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import mmd.host.environment
+from mmd.host.files import replacing
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -24,10 +25,11 @@ def environment() -> dict[str, Any]:
 
 
 def store(name: str, numbers: dict[str, Any]) -> Path:
-    """Write `benchmarks/results/NAME.json`."""
+    """Write `benchmarks/results/NAME.json`, whole for whoever reads it meanwhile."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(_plain(numbers), indent=1, allow_nan=False) + "\n")
+    with replacing(path) as part:
+        part.write_text(json.dumps(_plain(numbers), indent=1, allow_nan=False) + "\n")
     print(f"\nstored in {path.relative_to(RESULTS.parents[1])}")
     return path
 
