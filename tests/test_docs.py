@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -20,6 +21,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import llm_bridge.command.cli
+import mmd.command.cli
 from benchmarks.gallery import FIGURES, RUNS
 from docs import catalogue, notebooks, sentences
 from mmd.measure import run_directory
@@ -28,6 +31,8 @@ from tests.processes import QUICK_XLA
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PROGRAMS = {"mmd": mmd.command.cli.main, "mpo": llm_bridge.command.cli.main}
+PLAIN = re.compile(r"m(?:md|po) [^*?|&;<>$]*")
 IN_FRONT = {"mmd", "mpo", "anchored"}
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -85,19 +90,35 @@ def check_shown(shown: str, text: str, of: str) -> None:
         assert any(map(pattern.fullmatch, printed)), f"{of}\nexpected {line!r} in\n{text}"
 
 
-def run_console(block: Block, folder: Path, environment: dict[str, str]) -> None:
-    """Run the lines that start with `$ ` and compare what is shown below them with what they print."""
+def run_here(command: str) -> tuple[int, str, str]:
+    """Status, output and messages of a command of ours, in this process, where what it compiles may be compiled."""
+    program, *words = shlex.split(command)
+    with contextlib.redirect_stdout(io.StringIO()) as printed, contextlib.redirect_stderr(io.StringIO()) as said:
+        status = PROGRAMS[program](words)
+    return status, printed.getvalue(), said.getvalue()
+
+
+def run_console(block: Block, folder: Path, environment: dict[str, str], *, apart: bool) -> None:
+    """Run the lines that start with `$ ` and compare what is shown below them with what they print.
+
+    Commands of ours for which no shell is needed run in this process, unless they are to run `apart`.
+    """
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
         if command.startswith("make "):
             assert set(command.split()[1:]) <= TARGETS, command
-            done = subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+            ran = subprocess.run(["make", "--dry-run", *command.split()[1:]], cwd=ROOT, capture_output=True, text=True)
+            done = ran.returncode, ran.stdout, ran.stderr
+        elif not apart and PLAIN.fullmatch(command):
+            done = run_here(command)
         else:
-            done = subprocess.run(
+            ran = subprocess.run(
                 command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=300
             )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        check_shown(shown, done.stdout, command)
+            done = ran.returncode, ran.stdout, ran.stderr
+        status, printed, said = done
+        assert status == 0, f"{command}\n{printed}{said}"
+        check_shown(shown, printed, command)
 
 
 @pytest.fixture
@@ -126,7 +147,7 @@ def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monk
         elif block.language == "output":
             check_shown(block.text, printed, f"{page}:{block.line}")
         elif block.language == "console":
-            run_console(block, tmp_path, environment)
+            run_console(block, tmp_path, environment, apart=page == ROOT / "README.md")
 
 
 def test_sentences_are_short() -> None:
