@@ -100,6 +100,26 @@ def lp_curve(found: dict[str, Any]) -> Iterator[Row]:
     yield Row("seconds against HiGHS", f"faster from Leduc poker with {leduc} ranks on; {slower}")
 
 
+def large_trees(found: dict[str, Any]) -> Iterator[Row]:
+    """The largest trees, to a rough and to a fine tolerance."""
+    for mark in ("1e-3", "1e-6"):
+        what = f"processor seconds from launch to {mark}: the default / HiGHS / the better of discounted CFR and PCFR+"
+        shown = []
+        for spec, runs in found["games"].items():
+            cfr = [
+                runs[name]["seconds"] for name in (f"dcfr {mark}", f"pcfr+ {mark}") if "seconds" in runs.get(name, {})
+            ]
+            sides = [runs.get(f"auto {mark}", {}).get("seconds"), runs.get(f"highs {mark}", {}).get("seconds")]
+            times = " / ".join(_brief(one) for one in (*sides, min(cfr, default=None)))
+            shown.append(f"`{spec}` {times}")
+        yield Row(what, "; ".join(shown))
+
+
+def _brief(seconds: float | None) -> str:
+    """Two figures of a number of seconds; a word where there is none."""
+    return "not measured" if seconds is None else f"{seconds:.2g}" if seconds < 100 else f"{seconds:.0f}"
+
+
 def scale(found: dict[str, Any]) -> Iterator[Row]:
     """The largest trees."""
     runs = [found["runs"][f"liars_dice:faces={faces} cfr+"] for faces in (9, 10)]
@@ -286,6 +306,7 @@ SECTIONS: dict[str, Sequence[tuple[str, Rows]]] = {
         ("iteration", iteration),
         ("peers", peers),
         ("lp_curve", lp_curve),
+        ("large_trees", large_trees),
         ("scale", scale),
         ("startup", startup),
         ("batch", batch),
