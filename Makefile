@@ -21,7 +21,7 @@ PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
 NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_runs faults.release device.gpu device.gpu_policies \
-	device.newcomer device.tpu_compile device.tpu_mpo
+	device.launch device.newcomer device.plan_bytes device.tpu_compile device.tpu_mpo real_model.speed
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
 .PHONY: setup demo demo-llm test check quick lint bench bench-gpu peers bench-peers parity docs notebooks release-check clean
