@@ -60,7 +60,7 @@ class Network:
         answers: tuple[Int[Array, "B R"], Bool[Array, "B R"]],
         of: Int[Array, "S m"],
     ) -> Float[Array, "B R D"]:
-        """What each token of answers is predicted from; see `llm_bridge.model.decoder.Decoder.continued`."""
+        """What each token of answers is predicted from; the prompts were read, and row i follows prompt `of[i]`."""
         raise NotImplementedError
 
     def prefill(

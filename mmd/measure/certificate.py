@@ -91,11 +91,13 @@ class Cells(NamedTuple):
     """The payoffs of a game beside how likely its plays are: what many certificates of one game share.
 
     Attributes:
+        game: whose they are.
         payoffs, plays: by coordinate; of the latter several may lie at one place.
         cell: [N + P] the place of each payoff, then of each play.
         rows, columns: [C] the coordinates of each place.
     """
 
+    game: Game
     payoffs: Entries
     plays: Entries
     cell: Int[np.ndarray, " NP"]
@@ -111,7 +113,7 @@ def cells_of(game: Game) -> Cells | None:
     rows, columns = (np.concatenate([a, b]).astype(np.int64) for a, b in zip(payoffs[:2], plays[:2], strict=True))
     place = rows * game.column.n_sequences + columns
     _, first, cell = np.unique(place, return_index=True, return_inverse=True)
-    return Cells(payoffs, plays, cell, rows[first], columns[first])
+    return Cells(game, payoffs, plays, cell, rows[first], columns[first])
 
 
 def certify(game: Game | Any, policy: Any, *, cells: Cells | None = None) -> Certificate:
@@ -122,14 +124,15 @@ def certify(game: Game | Any, policy: Any, *, cells: Cells | None = None) -> Cer
         policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
             infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
             empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
-        cells: those of the game, if they are at hand (`cells_of`).
+        cells: those of the game, if they are at hand (`cells_of`); those of another game are not used.
 
     Raises:
         GameError: there is no such game, or it is no policy of it; the message names player and infoset.
         RuntimeError: a best response came out worse than the policy itself, beyond rounding: a defect of this package.
     """
     game = as_game(game)
-    cells = cells or cells_of(game)
+    if cells is None or cells.game is not game:
+        cells = cells_of(game)
     probabilities = [np.exp(array) if holds_logs(array) else array for array in arrays_of(policy)]
     policies = _checked(game, 0, probabilities[0]), _checked(game, 1, probabilities[1])
     found = _measured(game, policies, cells)

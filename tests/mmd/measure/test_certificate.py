@@ -293,3 +293,14 @@ def test_what_is_at_stake_on_a_tree() -> None:
     found = certify(game, (np.array(row), np.array(column)))
     np.testing.assert_allclose(found.value, -1 / 18, rtol=1e-14)
     np.testing.assert_allclose(found.scale, 547 / 486, rtol=1e-14)
+
+
+def test_cells_of_another_game_are_not_used() -> None:
+    """The stake of Kuhn poker, and not that of the same game with payoffs ten times as large."""
+    game = games.load("kuhn_poker")
+    found = game.payoff.entries()
+    tenfold = Entries(found.rows, found.columns, 10 * found.values)
+    other = certificate.cells_of(Game.from_entries(game.players, tenfold, game.description))
+    assert other is not None
+    policy = Policy.random(game, 0)
+    assert certify(game, policy, cells=other).scale == certify(game, policy).scale
