@@ -66,7 +66,7 @@ class Network:
     def prefill(
         self, weights: Any, tokens: Int[Array, "N P"], padding: Int[Array, " N"], n_slots: int, copies: int = 1
     ) -> tuple[Float[Array, "B D"], Any]:
-        """Read prompts padded on the left; see `llm_bridge.policy.generate.Steps`."""
+        """Read prompts padded on the left, before the first token is drawn."""
         raise NotImplementedError
 
     def apart(self, weights: Any, cache: Any, n_tokens: int) -> tuple[Any, Any]:

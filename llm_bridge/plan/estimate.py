@@ -202,7 +202,7 @@ def held(a: Architecture, axes: Axes, work: Work) -> Bytes:
 
 
 def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict[str, float], dict[str, float]]:
-    """What is there in passing while a gradient is computed, and while answers are drawn; see `Bytes`.
+    """What is there in passing while a gradient is computed, and while answers are drawn: bytes of a chip, by part.
 
     Args:
         a, axes, work: as of `estimate`.

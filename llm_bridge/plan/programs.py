@@ -167,7 +167,7 @@ class Described:
         return -(-self.work.rows // self.work.parts // sharding.n_row_shares(self.mesh))
 
     def _packed(self, tiles: tuple[tuple[int, int], ...]) -> packing.Packed:
-        """A round's rows, sorted; see `llm_bridge.train.packing.packed`."""
+        """A round's rows, sorted by length, as shapes."""
         work, n_shares, b = self.work, sharding.n_row_shares(self.mesh), self._rows_of_share()
         same = scoring.shared_rows(work.rows // work.parts, work.group, n_shares)
 

@@ -25,7 +25,7 @@ NOT_DECAYED = ("norm", "bias", "scale")  # ends of the names of norms and biases
 
 
 def usual_rate(n_trained: int) -> float:
-    """The learning rate of Adam for so many weights; see `llm_bridge.command.defaults`."""
+    """The learning rate of Adam for so many weights, one over the root of their number, at most `MOST`."""
     return min(MOST, 1 / math.sqrt(n_trained))
 
 
