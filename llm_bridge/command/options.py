@@ -413,9 +413,9 @@ class Plan:
     mesh: Annotated[str | None, _optional("AXES", "the fastest that fits")] = None
     """Devices, as in data=2,fsdp=4,tensor=1."""
     search: bool = False
-    """List meshes, parts and what is made again, the fastest first."""
+    """List the best parts and --remat of each mesh, the fastest first."""
     estimate: bool = False
-    """Do without the compiler, in a second; without libtpu, and for GPUs, there is none anyway."""
+    """Do without the compiler; without libtpu (jax[tpu]), and for GPUs, there is none anyway."""
     family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name."""
     judge: Annotated[str | None, _optional("MODEL", "none")] = None

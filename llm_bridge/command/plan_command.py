@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh
 from llm_bridge.checkpoint import loading
 from llm_bridge.command.mesh_choice import GB, arranged, as_axes, too_large, work_of
 from llm_bridge.command.options import Plan
-from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.weights import count
 from llm_bridge.plan import counts
 from llm_bridge.plan.estimate import Axes, estimate
@@ -26,7 +26,6 @@ from mmd.host.command_line import UsageError
 from mmd.host.files import prepare_file, replacing
 
 DONE = 0
-SHOWN = 12  # choices of --search
 JOBS = ("generate", "update")
 BY_MODEL = "by the model without a compiler"
 Say = Callable[[Iterable[str]], None]
@@ -40,7 +39,7 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     """
     if options.output_file is not None:
         prepare_file(options.output_file, (".json",))
-    chips, architecture = topology(options.topology), loading.architecture_at(options.model, options.family)
+    chips, architecture = topology(options.topology), _shape(options)
     judge = loading.architecture_at(options.judge, None) if options.judge else None
     axes = as_axes(options.mesh, chips.n_chips) if options.mesh else None
     if axes and not divides(architecture, axes):
@@ -55,7 +54,7 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     parts = options.gradient_accumulation_steps
     found = choices(architecture, chips, work, axes=axes, remat=options.remat, parts=parts)
     if options.search:
-        say(_table(found))
+        say(_table(chips, found))
     if not found or not found[0].fits:
         raise UsageError(_refused(architecture, chips, work, found))
     best = found[0]
@@ -65,8 +64,17 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     compiled = _compiled(options, architecture, chips, best)
     say(_compiled_lines(compiled, chips, best))
     if options.output_file is not None:
-        _write(options.output_file, chips, best, compiled)
+        _write(options, chips, [best, *found[1:]], compiled)
     return DONE
+
+
+def _shape(options: Plan) -> Architecture:
+    try:
+        return loading.architecture_at(options.model, options.family)
+    except BridgeError as error:
+        if Path(options.model).exists():
+            raise
+        raise UsageError(f"{error}; a folder that holds nothing but its config.json will do") from None
 
 
 def _refused(a: Architecture, chips: Topology, work: Work, found: Sequence[Choice]) -> str:
@@ -77,7 +85,7 @@ def _refused(a: Architecture, chips: Topology, work: Work, found: Sequence[Choic
     asked = found[0]
     needed, where = asked.estimate.bytes / GB, f"each of {chips.n_chips} x {chips.chip.name}"
     return (
-        f"{asked.text()} needs about {needed:.1f} GB on {where}, {needed - chips.chip.memory / GB:.1f} GB more than "
+        f"{asked.text()} needs about {needed:.1f} GB on {where}, {_lacking(asked, chips):.1f} GB more than "
         f"there are; the nearest that fits is {_nearest(asked, every).text()}"
     )
 
@@ -94,23 +102,44 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
     what = f"an adapter of rank {w.rank}" if w.rank else "all weights"
     yield f"{count(a) / 1e9:.2f} billion weights on {chips.n_chips} x {chip.name}: {best.text()}"
     yield (
-        f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens}, "
-        f"{w.epochs} steps"
+        f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens} "
+        f"({w.rows} rows), {w.epochs} steps"
     )
-    listed = ", ".join(f"{name} {size / GB:.2f}" for name, size in e.memory.items())
-    yield f"memory of a chip, GB, {BY_MODEL}: {e.bytes / GB:.1f} of {chip.memory / GB:.1f} ({listed})"
+    yield from _memory(best, chips)
     for name, seconds in e.seconds.items():
         if seconds:
             bound = _bound(name, best, chips)
-            amounts = f"{e.flops[name] / 1e12:.1f} TFLOP and {e.moved[name] / GB:.1f} GB over links a chip"
-            yield f"{name}: at least {seconds:.2f} s a round, {amounts}, {bound}"
+            amounts = f"a chip: {e.flops[name] / 1e12:.1f} TFLOP, {e.moved[name] / GB:.1f} GB over links"
+            yield f"{name}: {seconds:.2f} to {e.in_turn[name]:.2f} s a round; {amounts}; {bound}"
     mfu = e.useful / chip.flops / e.seconds["update"]
-    hours = e.round_seconds * options.max_steps / 3600
-    money = f", {hours * chips.n_chips * options.price:,.2f} at {options.price:g} a chip-hour" if options.price else ""
+    least, most = _hours(options, best)
+    money = ""
+    if options.price:
+        cost = " to ".join(f"{hours * chips.n_chips * options.price:,.2f}" for hours in (least, most))
+        money = f", {cost} at {options.price:g} a chip-hour"
     yield (
-        f"{options.max_steps} rounds: at least {hours:.2f} hours, {hours * chips.n_chips:.1f} chip-hours{money}; "
+        f"{options.max_steps} rounds at the chips' peaks: {least:.2f} hours if links hide behind products, "
+        f"{most:.2f} if not, {least * chips.n_chips:.1f} to {most * chips.n_chips:.1f} chip-hours{money}; "
         f"MFU of the update at most {mfu:.2f}"
     )
+    yield "not counted: loading, compiling, evaluations, saving, a judge elsewhere, and what chips lose to their peaks"
+
+
+def _memory(best: Choice, chips: Topology) -> Iterator[str]:
+    """What a chip holds at the worst moment, by part, and how much in the other."""
+    e = best.estimate
+    (worst, most), (other, less) = sorted(e.during.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{name} {size / GB:.2f}" for name, size in e.memory.items())
+    yield (
+        f"memory of a chip, GB, {BY_MODEL}: {most / GB:.1f} of {chips.chip.memory / GB:.1f} in the {worst} ({listed}); "
+        f"{less / GB:.1f} in the {other}"
+    )
+
+
+def _hours(options: Plan, best: Choice) -> tuple[float, float]:
+    """Of the run at the chips' peaks: if links hide behind products, and if not."""
+    needed = best.estimate
+    return needed.round_seconds * options.max_steps / 3600, needed.round_in_turn * options.max_steps / 3600
 
 
 def _bound(name: str, best: Choice, chips: Topology) -> str:
@@ -125,12 +154,29 @@ def _bound(name: str, best: Choice, chips: Topology) -> str:
     return f"bound by {max(times, key=lambda key: times[key])}"
 
 
-def _table(found: Sequence[Choice]) -> Iterator[str]:
-    """The first choices, and how many there are."""
-    yield f"{sum(choice.fits for choice in found)} of {len(found)} choices fit; the fastest first:"
-    for choice in found[:SHOWN]:
-        e, fits = choice.estimate, "fits" if choice.fits else "too large"
-        yield f"  {e.round_seconds:8.2f} s {e.bytes / GB:7.1f} GB  {fits:9}  {choice.text()}"
+def _table(chips: Topology, found: Sequence[Choice]) -> Iterator[str]:
+    """The best choice of each mesh, and how many choices there are."""
+    yield (
+        f"{sum(choice.fits for choice in found)} of {len(found)} choices fit; the best of each mesh, the fastest "
+        "first, with seconds of a round if links hide behind products and if not:"
+    )
+    for choice in _by_mesh(found):
+        e, fits = choice.estimate, "" if choice.fits else f"  too large by {_lacking(choice, chips):.1f} GB"
+        seconds, moved = f"{e.round_seconds:8.2f} to {e.round_in_turn:8.2f} s", sum(e.moved.values()) / GB
+        yield f"  {seconds} {e.bytes / GB:7.1f} GB {moved:8.0f} GB over links  {choice.text()}{fits}"
+
+
+def _by_mesh(found: Sequence[Choice]) -> list[Choice]:
+    """The best choice of each mesh."""
+    best: dict[Axes, Choice] = {}
+    for choice in found:
+        best.setdefault(choice.axes, choice)
+    return list(best.values())
+
+
+def _lacking(choice: Choice, chips: Topology) -> float:
+    """GB that a choice needs beyond what there is."""
+    return (choice.estimate.bytes - chips.chip.memory) / GB
 
 
 def _compiled(options: Plan, a: Architecture, chips: Topology, best: Choice) -> dict[str, Any] | None:
@@ -189,15 +235,27 @@ def _compiled_lines(found: Mapping[str, Any] | None, chips: Topology, best: Choi
         )
 
 
-def _write(path: Path, chips: Topology, best: Choice, compiled: Any) -> None:
+def _write(options: Plan, chips: Topology, found: Sequence[Choice], compiled: Any) -> None:
+    """The plan as JSON; its schema: docs/reference/formats.md."""
+    assert options.output_file is not None
+    best, hours = found[0], _hours(options, found[0])
     content = {
         "schema_version": 1,
         "topology": chips.text,
+        "options": best.text(),
         "mesh": best.axes._asdict(),
         "work": asdict(best.work),
         "estimate": asdict(best.estimate) | {"bytes": best.estimate.bytes},
+        "rounds": options.max_steps,
+        "hours": hours,
+        "cost": None if options.price is None else [each * chips.n_chips * options.price for each in hours],
+        "others": [
+            {"options": choice.text(), "fits": choice.fits, "bytes": choice.estimate.bytes, "seconds": seconds}
+            for choice in _by_mesh(found)[1:]
+            for seconds in [[choice.estimate.round_seconds, choice.estimate.round_in_turn]]
+        ],
         "compiled": compiled,
         "chip": asdict(chips.chip),
     }
-    with replacing(path) as part:
+    with replacing(options.output_file) as part:
         part.write_text(json.dumps(content, indent=2, default=str) + "\n", "utf-8")

@@ -4,8 +4,9 @@ Weights, moments and samples are exact. What is there in passing is counted from
 precision of activations that XLA makes outside of loops, a layer's weights gathered, what the backward pass keeps, the
 head, the logits of a chunk. `MARGIN` is for what a compiler adds.
 
-Times are bounds: products at the chip's peak, reads at its memory's, moves at its links', whichever lasts longest. A
-real round takes longer. Letters: as in `llm_bridge.plan.work`; D width, V vocabulary, L layers.
+Times are of chips at their published peaks: products, reads of memory, and moves over links. A phase lasts at least as
+long as the longest of them, if the others hide behind it, and as long as their sum, if nothing hides. A real round does
+not reach the peaks. Letters: as in `llm_bridge.plan.work`; D width, V vocabulary, L layers.
 """
 
 import math
@@ -62,18 +63,22 @@ class Estimate:
 
     Attributes:
         memory: bytes at the worst moment, by what they are for.
+        during: bytes, by phase: "update", "generation".
         flops: of products, by phase: "generation", "judging", "update".
         moved: bytes over links, by phase.
         read: bytes of memory read by generation.
-        seconds: at least, by phase.
+        seconds: at least, by phase: the longest of products, moves and reads.
+        in_turn: seconds by phase if none of the three hides behind another.
         useful: products of an update that its mathematics needs, recomputed ones left out.
     """
 
     memory: Mapping[str, float]
+    during: Mapping[str, float]
     flops: Mapping[str, float]
     moved: Mapping[str, float]
     read: float
     seconds: Mapping[str, float]
+    in_turn: Mapping[str, float]
     useful: float
 
     @property
@@ -85,6 +90,11 @@ class Estimate:
     def round_seconds(self) -> float:
         """At least, of a round."""
         return sum(self.seconds.values())
+
+    @property
+    def round_in_turn(self) -> float:
+        """Seconds of a round at the chips' peaks, if nothing hides behind anything."""
+        return sum(self.in_turn.values())
 
 
 def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Architecture | None = None) -> Estimate:
@@ -100,15 +110,16 @@ def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Archite
     update, generation = _update(a, axes, work), _generation(a, axes, work)
     judging = _judging(judge, axes, work) if judge else _Phase()
     phases = {"generation": generation, "judging": judging, "update": update}
-    seconds = {
-        name: max(p.flops / chip.flops, p.moved / chip.links, p.read / chip.bandwidth) for name, p in phases.items()
-    }
+    waits = {name: (p.flops / chip.flops, p.moved / chip.links, p.read / chip.bandwidth) for name, p in phases.items()}
+    needed = held(a, axes, work)
     return Estimate(
-        memory=held(a, axes, work).worst(),
+        memory=needed.worst(),
+        during={name: sum(parts.values()) for name, parts in needed.during().items()},
         flops={name: float(phase.flops) for name, phase in phases.items()},
         moved={name: float(phase.moved) for name, phase in phases.items()},
         read=float(generation.read),
-        seconds=seconds,
+        seconds={name: max(each) for name, each in waits.items()},
+        in_turn={name: sum(each) for name, each in waits.items()},
         useful=float(update.useful),
     )
 
@@ -182,10 +193,16 @@ class Bytes(NamedTuple):
     learning: dict[str, float]
     drawing: dict[str, float]
 
+    def during(self) -> dict[str, dict[str, float]]:
+        """By phase and part, with `MARGIN` on what is there in passing."""
+        return {
+            phase: {name: float(n * MARGIN if name in parts else n) for name, n in {**self.state, **parts}.items() if n}
+            for phase, parts in (("update", self.learning), ("generation", self.drawing))
+        }
+
     def worst(self) -> dict[str, float]:
-        """At the worst moment, with `MARGIN` on what is there in passing."""
-        busiest = max((self.learning, self.drawing), key=lambda parts: sum(parts.values()))
-        return {name: float(n * MARGIN if name in busiest else n) for name, n in {**self.state, **busiest}.items() if n}
+        """At the worst moment, by part."""
+        return max(self.during().values(), key=lambda parts: sum(parts.values()))
 
 
 def held(a: Architecture, axes: Axes, work: Work) -> Bytes:

@@ -1,4 +1,9 @@
-"""Which mesh, in how many parts, and what to recompute: every choice that a model allows, the fastest first."""
+"""Which mesh, in how many parts, and what to recompute: every choice that a model allows, the fastest first.
+
+The fastest is the one with the least seconds if moves over links do not hide behind products. How much hides is up to
+the compiler; the sums of `tensor` can hardly hide, since the next product needs them. Ranking by what is left if all
+hides would take links for free up to the time of the products.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -66,7 +71,7 @@ def choices(
 
 def _order(choice: Choice) -> tuple[bool, float, float]:
     needed = choice.estimate
-    return (not choice.fits, needed.round_seconds if choice.fits else needed.bytes, needed.bytes)
+    return (not choice.fits, needed.round_in_turn if choice.fits else needed.bytes, needed.bytes)
 
 
 def meshes_of(a: Architecture, n_chips: int) -> Iterator[Axes]:

@@ -172,11 +172,11 @@ def test_the_search_knows_what_fits() -> None:
     assert not choices(EIGHT_B, small, work, axes=Axes(2, 2, 4), parts=1)[0].fits
     adapter = Work(group=8, new_tokens=512, rank=16)
     found = choices(EIGHT_B, small, adapter, parts=4)
-    fitting = [choice.estimate.round_seconds for choice in found if choice.fits]
+    fitting = [choice.estimate.round_in_turn for choice in found if choice.fits]
     assert len(fitting) > 10
     assert fitting == sorted(fitting)
     assert [choice.fits for choice in found] == sorted((choice.fits for choice in found), reverse=True)
-    assert choices(EIGHT_B, large, adapter, parts=4, remat="layer")[0].estimate.round_seconds < fitting[0]
+    assert choices(EIGHT_B, large, adapter, parts=4, remat="layer")[0].estimate.round_in_turn < fitting[0]
 
 
 # ------------------------------------------------------------------------------------------------------ the commands
@@ -219,8 +219,38 @@ def test_a_plan_that_does_not_fit_is_refused_with_one_that_does(
     assert main([*words, *nearest, "--estimate", "--output-file", str(out), "--price", "1.5"]) == 0
     plan, said = json.loads(out.read_text()), capsys.readouterr().out
     assert plan["estimate"]["bytes"] < plan["chip"]["memory"]
-    hours = 500 * sum(plan["estimate"]["seconds"].values()) / 3600
-    assert f"{hours * 16:.1f} chip-hours, {hours * 16 * 1.5:,.2f} at 1.5" in said
+    hours = [500 * sum(plan["estimate"][name].values()) / 3600 for name in ("seconds", "in_turn")]
+    assert plan["hours"] == pytest.approx(hours, rel=1e-12)
+    assert plan["cost"] == pytest.approx([each * 16 * 1.5 for each in hours], rel=1e-12)
+    chip_hours, cost = (" to ".join(f"{each * 16 * price:,.{n}f}" for each in hours) for price, n in ((1, 1), (1.5, 2)))
+    assert f"{chip_hours} chip-hours, {cost} at 1.5" in said
+    assert " ".join(nearest) == plan["options"]
+
+
+def test_a_time_is_the_longest_wait_or_their_sum() -> None:
+    """Of products, links and memory by hand; a chip with links ten times as fast gains at most what it waited."""
+    axes, work, chip = Axes(1, 2, 4), Work(group=8, new_tokens=512, rank=16), CHIPS["v5e"]
+    needed = estimate(EIGHT_B, axes, work, chip)
+    waits = {
+        "generation": [needed.flops["generation"] / 197e12, needed.moved["generation"] / 90e9, needed.read / 819e9],
+        "update": [needed.flops["update"] / 197e12, needed.moved["update"] / 90e9],
+    }
+    for phase, each in waits.items():
+        assert needed.seconds[phase] == pytest.approx(max(each), rel=1e-12)
+        assert needed.in_turn[phase] == pytest.approx(sum(each), rel=1e-12)
+    faster = estimate(EIGHT_B, axes, work, dataclasses.replace(chip, links=900e9))
+    saved = needed.round_in_turn - faster.round_in_turn
+    assert saved == pytest.approx(0.9 * sum(needed.moved.values()) / 90e9, rel=1e-9)
+
+
+def test_the_search_shows_each_mesh_once(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--topology", "v5e:2x4", "--lora-r", "16", "--max-new-tokens", "512", "--search", "--estimate"]
+    assert main(["plan", str(model.parent / "large.json"), *words]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if " GB over links  --mesh " in line]
+    meshes = [row.partition("--mesh ")[2].split()[0] for row in rows]
+    assert len(set(meshes)) == len(meshes) == 10  # ordered factors of 8, in three places
+    in_turn = [float(row.split(" to ")[1].split()[0]) for row in rows if "too large" not in row]
+    assert in_turn == sorted(in_turn)
 
 
 @pytest.mark.parametrize(
