@@ -59,6 +59,8 @@ class Limits:
     """Keep to the algorithm's own iterates. Otherwise restarted tries the certified polish as it goes."""
     out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
     """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
+    resume: bool = False
+    """Go on from checkpoint.npz in the folder of the run, if it is there; tolerance and limits may be others."""
     plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
     """Draw the exploitability against gradient evaluations, as .png, .svg or .pdf."""
     quiet: bool = False
@@ -88,8 +90,6 @@ class Solve(Limits):
     (module:name, path.py:name)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
-    resume: bool = False
-    """Go on from checkpoint.npz in the folder of --out, if it is there; tolerance and limits may be others."""
 
 
 @dataclass(frozen=True)
