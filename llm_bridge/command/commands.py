@@ -271,7 +271,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     named = {name: getattr(options, name) for name in ("method", "magnet", "family")}
     again = [word for name, text in named.items() if text is not None for word in (f"--{name}", text)]
     words = expanded(["train", "--config", str(settings), *again], unread=("judge",))
-    trained = parse(Command, words, program=PROGRAM)
+    trained = parse(words, PROGRAM)
     if not isinstance(trained, Train):
         raise UsageError(f"{settings}: expected the options of mpo train")
     if options.weights is not None:
