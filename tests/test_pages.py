@@ -258,7 +258,6 @@ def test_answers_of_evals_are_those_of_a_model_that_won_or_lost(training: Tab) -
     assert len(found) == 7
     assert all(text.startswith("rock preferred") for text in found)
     training.run(f"{block}.querySelector('.verdicts input[value=all]').click()")
-    assert training.said == []
 
 
 @needs_browser
