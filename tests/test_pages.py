@@ -246,7 +246,7 @@ def test_answers_of_evals_are_those_of_a_model_that_won_or_lost(training: Tab) -
     choice = f"[...{block}.querySelectorAll('.choice')].find((one) => one.textContent.startsWith('Model')).lastChild"
     named = "[one.children[1].textContent, Number(one.lastChild.textContent)]"
     ticks = f"[...{block}.querySelectorAll('.tick')].map((one) => {named})"
-    known = [["all", 16], ["the right one wins", 6], ["the left one wins", 7], ["ties", 2], ["no verdict", 1]]
+    known = [["all", 16], ["the second one wins", 6], ["the first one wins", 7], ["ties", 2], ["no verdict", 1]]
     assert training.run(ticks) == known
     for model, n, wins, loses in (("scissors", 12, 4, 6), ("rock", 16, 7, 6)):
         option = f"[...{choice}.options].find((one) => one.textContent === '{model}').value"

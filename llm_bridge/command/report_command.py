@@ -151,7 +151,7 @@ def page_of(labels: Sequence[str], found: Found) -> Page:
     sections = (
         Section("Summary", [side_by_side("Runs", {run.label: _summary(run) for run in runs})] if runs else []),
         Section("Training", _training(runs)),
-        Section("Win rates", found.win_rates),
+        Section("Win rates", [*found.win_rates, Text([EVAL_NOTE])] if found.win_rates else []),
         Section("Exploitability", exploits),
         Section("Judge", found.judges),
         Section("Answers", [*_answers(runs), *_comparisons(found.comparisons), *_verdicts(found.verdicts)]),
@@ -367,7 +367,7 @@ def _enter_eval(label: str, content: Mapping[str, Any], found: Found) -> None:
         f"{100 * content['order_flip_frac']:.1f} % flipped with the order."
     )
     found.win_rates.append(Matrix(f"{label}: win rate of the row", names, *tables))
-    found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([EVAL_NOTE, doubts])))
+    found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([doubts])))
 
 
 def _in_lottery(name: str, content: Mapping[str, Any]) -> list[Cell]:

@@ -50,7 +50,7 @@ class AnswersView {
   verdictNames() {
     const { run, model } = this.chosen;
     const alike = this.spec.sides.every((sides) => String(sides) === String(this.spec.sides[0]));
-    const [first, second] = run >= 0 || alike ? this.spec.sides[Math.max(run, 0)] : ["the left one", "the right one"];
+    const [first, second] = run >= 0 || alike ? this.spec.sides[Math.max(run, 0)] : ["the first one", "the second one"];
     const won = model < 0 ? [`${second} wins`, `${first} wins`] : [`${this.models[model]} wins`, `${this.models[model]} loses`];
     return { all: "all", second: won[0], first: won[1], tie: "ties", none: "no verdict" };
   }
