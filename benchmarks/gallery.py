@@ -46,8 +46,9 @@ def on_triangle(strategies: np.ndarray) -> np.ndarray:
 
 def simplex() -> Any:
     """Trajectories of the row player's strategy."""
-    figure = empty_figure(figsize=(7.4, 2.6), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = empty_figure(figsize=(7.4, 2.6), layout=ConstrainedLayoutEngine(h_pad=0.1))
     corners = on_triangle(np.eye(3)[[0, 1, 2, 0]])
     for axes, color, (label, run) in zip(figure.subplots(1, 3), COLORS, recorded().items(), strict=False):
         assert run.log_policies is not None

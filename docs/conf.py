@@ -44,7 +44,7 @@ def _section(lines: list[str]) -> bool:
 
 
 def without_a_type(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """napoleon takes what stands before a colon in a property's docstring for its type; the signature has that."""
+    """Napoleon takes what stands before a colon in a property's docstring for its type; the signature has that."""
     for i, line in enumerate(lines if what == "property" else ()):
         if line.startswith(":type: "):
             lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import numpy as np
 
 from llm_bridge.checkpoint import adapters, loading
 from llm_bridge.command import training_run
@@ -85,7 +84,7 @@ def keep_comparisons(folder: Path | None, prompts: Sequence[str], answers: Answe
         return
     with replacing(folder / f"{COMPARISONS}.jsonl") as part, part.open("w", encoding="utf-8") as file:
         for models, preferences in found.preferences.items():
-            known = np.where(np.isnan(preferences), None, preferences).tolist()
+            known = [[[None if x != x else x for x in row] for row in rows] for rows in preferences.tolist()]
             for prompt, *texts, said in zip(prompts, *(answers[name] for name in models), known, strict=True):
                 row = {"prompt": prompt, "models": models, "answers": texts, "preference": said}
                 file.write(f"{json.dumps(row)}\n")

@@ -19,7 +19,7 @@ from functools import reduce
 from operator import or_
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_type_hints
 
 from mmd.host import help as help_text
 from mmd.host.help import Program
@@ -85,7 +85,7 @@ def _with_its_marks(command: Any) -> "StructConstructorSpec":
         kind, shown, is_positional = marked(hints[field.name])
         told: Any = Annotated[kind, arg(name=shown.name, metavar=shown.metavar)]
         default = MISSING_NONPROP if field.default is MISSING else field.default
-        found.append(StructFieldSpec(field.name, Positional[told] if is_positional else told, default))
+        found.append(StructFieldSpec(field.name, cast("Any", Positional[told]) if is_positional else told, default))
     return StructConstructorSpec(command, tuple(found))
 
 
