@@ -1,6 +1,6 @@
 """What the pages of docs/reference list: public names, where each is defined, and its docstrings.
 
-Read from the sources as they are written there, so nothing is the same with one version of JAX and not with another.
+Read from the sources as they are written there, so the answer is the same with every version of Python and of JAX.
 """
 
 import ast

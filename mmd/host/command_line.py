@@ -72,7 +72,8 @@ def _parsed(argv: Sequence[str], program: Program) -> Any:
     commands, registry = program.commands, ConstructorRegistry()
     registry.struct_rule(lambda info: _with_its_marks(info.type) if info.type in commands.values() else None)
     kinds: Any = reduce(or_, (Annotated[kind, subcommand(name=name)] for name, kind in commands.items()))
-    return tyro.cli(kinds, prog=program.name, args=argv, config=(FlagCreatePairsOff,), registry=registry)
+    with registry:  # tyro 1.0 reads a command's fields after it has left its own block
+        return tyro.cli(kinds, prog=program.name, args=argv, config=(FlagCreatePairsOff,))
 
 
 def _with_its_marks(command: Any) -> "StructConstructorSpec":
