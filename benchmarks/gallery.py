@@ -15,7 +15,7 @@ import numpy as np
 import games
 import mmd
 from benchmarks.report import RESULTS
-from mmd.host.drawing import COLORS, empty_figure
+from mmd.host.drawing import COLORS, draw_legend, empty_figure
 
 GALLERY = RESULTS.parents[1] / "docs" / "gallery"
 BIASED = [[0, -1, 3], [1, 0, -1], [-3, 1, 0]]
@@ -46,7 +46,9 @@ def on_triangle(strategies: np.ndarray) -> np.ndarray:
 
 def simplex() -> Any:
     """Trajectories of the row player's strategy."""
-    figure = empty_figure(figsize=(9.0, 3.2), layout="constrained")
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure = empty_figure(figsize=(7.4, 2.6), layout=ConstrainedLayoutEngine(h_pad=0.1))
     corners = on_triangle(np.eye(3)[[0, 1, 2, 0]])
     for axes, color, (label, run) in zip(figure.subplots(1, 3), COLORS, recorded().items(), strict=False):
         assert run.log_policies is not None
@@ -56,9 +58,9 @@ def simplex() -> Any:
         axes.plot(*path[0], "o", color=color, ms=4, mfc="none")
         axes.plot(*path[-1], "o", color=color, ms=5)
         axes.plot(*on_triangle(NASH), "k+", ms=10)
-        for name, at, side in zip(ACTIONS, ((0, 0), (1, 0), (0.5, 0.9)), ("right", "left", "center"), strict=True):
-            axes.text(*at, name, ha=side, va="bottom" if side == "center" else "top", fontsize=7)
-        axes.set(title=label, aspect="equal", xlim=(-0.2, 1.2), ylim=(-0.1, 1.0))
+        for name, at in zip(ACTIONS, ((0, -0.04), (1, -0.04), (0.5, 0.9)), strict=True):
+            axes.text(*at, name, ha="center", va="top" if at[1] < 0 else "bottom", fontsize=9)
+        axes.set(title=label, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.16, 1.02))
         axes.title.set_fontsize("medium")
         axes.axis("off")
     return figure
@@ -79,8 +81,8 @@ def cycle() -> Any:
             average = ((y @ payoffs.T).max(1) - (x @ payoffs).min(1)) / 2
             axes.plot(run.trace.columns["iteration"], average, ":", color=color, label=f"{label}, average")
     axes.set(yscale="log", xlabel="iteration", ylabel="exploitability", title=f"{game.name}: cycle against convergence")
-    axes.legend(fontsize="small")
     axes.grid(visible=True, alpha=0.3)
+    draw_legend(axes, grow=True)
     return figure
 
 

@@ -41,7 +41,7 @@ def draw(path: Path, look: dict[str, Any]) -> None:
     ink = look["ink"]
     inked = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
     with matplotlib.rc_context({**inked, "svg.hashsalt": "magnetic-mirror", "font.size": 10}):
-        figure = empty_figure(figsize=(9.0, 3.4), layout="constrained")
+        figure = empty_figure(figsize=(7.4, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         for (game, label), color, style in zip(GAMES.items(), look["lines"], STYLES, strict=False):
             at, values = np.array(known["two_loops"]["games"][game]["curve"]).T
@@ -52,9 +52,11 @@ def draw(path: Path, look: dict[str, Any]) -> None:
             right.plot(np.arange(len(values)) * SAMPLES, values, style, color=color, label=METHODS[name])
         right.set(yscale="log", xlabel="sampled responses", ylabel="exploitability")
         right.set_title("a language model: last iterate")
+        right.set_xticks(range(0, 30_001, 10_000), ["0", "10,000", "20,000", "30,000"])
         for axes in (left, right):
             axes.grid(visible=True, alpha=0.2, color=ink)
-            axes.legend(frameon=False, fontsize="small")
+            axes.title.set_fontsize("medium")
+            axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, columnspacing=1.2)
             axes.set_facecolor("none")
         figure.savefig(path, metadata={"Date": None}, transparent=True)
 

@@ -43,6 +43,15 @@ def _section(lines: list[str]) -> bool:
     return bool(heads) and heads[-1] in ("Args:", "Attributes:", "Returns:", "Raises:", "Yields:")
 
 
+def without_a_type(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Napoleon takes what stands before a colon in a property's docstring for its type; the signature has that."""
+    for i, line in enumerate(lines if what == "property" else ()):
+        if line.startswith(":type: "):
+            lines[0] = f"{line.removeprefix(':type: ')}: {lines[0]}"
+            del lines[i]
+            return
+
+
 def skip_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Fields of a NamedTuple are described in its docstring, and not as aliases for numbers."""
     return True if type(obj).__name__ == "_tuplegetter" else None
@@ -51,4 +60,5 @@ def skip_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: A
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
+    app.connect("autodoc-process-docstring", without_a_type, priority=600)  # after it
     app.connect("autodoc-skip-member", skip_fields)

@@ -1,17 +1,19 @@
-"""Sentences of README and docs that are longer than a reader holds.
+"""Sentences of README, docs and public docstrings that are longer than a reader holds.
 
     python -m docs.sentences [PAGE...]
 
 Lists them with their place, the longest first. A sentence is what stands between full stops. A piece of code, a list of
 such pieces and a formula count as one word, a link as the words of its text. Code blocks, tables, headings and pages
-that are written from results, docstrings or decisions of the past are left out.
+that are written from results or decisions of the past are left out. Docstrings are those that docs/reference shows.
 """
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from docs import public_names
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST = 25  # words
@@ -22,6 +24,7 @@ PAGES = (
     ROOT / "docs" / "reference" / "definitions.md",
     *(page for room in ("tutorials", "how-to", "explanation") for page in sorted((ROOT / "docs" / room).glob("*.md"))),
 )
+NOT_YET = (ROOT / "llm_bridge" / "train", ROOT / "llm_bridge" / "checkpoint")  # whose docstrings are still longer
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 BLANKED = re.compile(r"[^\n]")
 ITEM = re.compile(r"^ *(?:[*+-]|\d+\.) ")
@@ -31,11 +34,14 @@ AS_ONE = (
     (re.compile(r"`[^`]*`"), "code"),
     (re.compile(r"code(?:, (?:and |or )?code)+"), "code"),  # a list of names is looked at, not read
     (re.compile(r"\$[^$]+\$"), "formula"),
-    (re.compile(r"\be\.g\.|\bi\.e\.|\bet al\.|\bvs\.", re.IGNORECASE), "and"),
+    (re.compile(r"\b(?:e\.g|i\.e|et al|vs|prop|app)\.", re.IGNORECASE), "and"),
     (re.compile(r"(\d)\.(\d)"), r"\1,\2"),
 )
+SECTION = re.compile(r"^(?:Args|Attributes|Raises|Returns|Yields):$", re.MULTILINE)
+ENTRY = re.compile(r"^ {4}(?:\*{0,2}\w+(?:, )?)+: ", re.MULTILINE)  # of a section: names, and what they are
+SET_OFF = re.compile(r"(?<=\n\n)(?: {4}.*\n?)+")  # a formula or code
 END = re.compile(
-    r"(?<=[.!?])[*)\"”]*\s+(?=[\"“(*]*[A-Z0-9`\[]|code|formula)|:\s+(?=\*[A-Z])"
+    r"(?<=[.!?])[*)\"”]*\s+(?=[\"“(*]*[A-Z0-9`\[]|\"[a-z]|code|formula)|:\s+(?=\*[A-Z])"
 )  # or a title behind its authors
 
 
@@ -65,23 +71,39 @@ def paragraphs(text: str) -> Iterator[tuple[int, str]]:
             lines.append(ITEM.sub("", line).strip())
 
 
-def sentences(page: Path) -> Iterator[Sentence]:
-    """Every sentence of a page."""
-    for line, paragraph in paragraphs(page.read_text("utf-8")):
+def sentences(page: Path, text: str, first: int = 1) -> Iterator[Sentence]:
+    """Every sentence of a text, which begins on a line of a page."""
+    for line, paragraph in paragraphs(text):
         for pattern, word in AS_ONE:
             paragraph = pattern.sub(word, paragraph)
-        yield from (Sentence(page, line, text) for text in END.split(paragraph))
+        yield from (Sentence(page, first + line - 1, text) for text in END.split(paragraph))
+
+
+def prose(docstring: str) -> str:
+    """A docstring as a page would have it, line by line: entries of its sections are items of lists."""
+    begun = found.start() if (found := SECTION.search(docstring)) else len(docstring)
+    before = SET_OFF.sub(lambda formula: BLANKED.sub("", formula[0]), docstring[:begun])
+    return before + ENTRY.sub("- ", SECTION.sub("", docstring[begun:]))
 
 
 def long_ones(pages: Sequence[Path] = PAGES) -> list[Sentence]:
-    """Sentences with more than `MOST` words, the longest first."""
-    found = (sentence for page in pages for sentence in sentences(page) if sentence.words > MOST)
-    return sorted(found, key=lambda sentence: -sentence.words)
+    """Sentences of pages with more than `MOST` words, the longest first."""
+    return _long(sentence for page in pages for sentence in sentences(page, page.read_text("utf-8")))
+
+
+def long_ones_of_docstrings() -> list[Sentence]:
+    """Sentences of public docstrings with more than `MOST` words, the longest first."""
+    shown = [one for one in public_names.docstrings() if one.file.parent not in NOT_YET]
+    return _long(sentence for one in shown for sentence in sentences(one.file, prose(one.text), one.line))
+
+
+def _long(found: Iterable[Sentence]) -> list[Sentence]:
+    return sorted((one for one in found if one.words > MOST), key=lambda one: -one.words)
 
 
 def main(names: Sequence[str]) -> int:
     """Print them; 1 if there are any."""
-    found = long_ones([Path(name).resolve() for name in names] or PAGES)
+    found = long_ones([Path(name).resolve() for name in names]) if names else [*long_ones(), *long_ones_of_docstrings()]
     for one in found:
         sys.stdout.write(f"{one.page.relative_to(ROOT)}:{one.line}: {one.words} words: {one.text}\n")
     return int(bool(found))

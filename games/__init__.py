@@ -43,15 +43,15 @@ def load(spec: str | os.PathLike[str]) -> Game:
     """The game that a spec names.
 
     Args:
-        spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`;
-            a .json, .csv, .tsv, .npy, .nfg or .efg file, or PrefLib's .soc, .soi, .toc or .toi, with options as in
-            `file.json#judge=NAME#subset=FIELD`;
-            `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel; or a game from outside, `module:name`,
-            `path.py:name` or what an installed package calls it, with parameters as in `module:name:ranks=3`.
+        spec: a built-in game, `leduc_poker` or `preference:cycle`, with parameters as in `leduc_poker:ranks=3,suits=2`.
+            Or a file: .json, .csv, .tsv, .npy, .nfg, .efg, or PrefLib's .soc, .soi, .toc or .toi, with options as in
+            `file.json#judge=NAME#subset=FIELD`. Or `openspiel:NAME(parameter=value,...)`, of an installed OpenSpiel. Or
+            a game from outside: `module:name`, `path.py:name` or what an installed package calls it, with parameters as
+            in `module:name:ranks=3`.
 
     Raises:
-        GameError: no such game, parameters it does not have or allow, code from outside that fails, or a file that
-            holds no solvable game (then a `games.readers.files.GameFormatError` with the place).
+        GameError: no such game, parameters it does not have or allow, or code from outside that fails.
+        GameFormatError: of `games.readers.files`, a `GameError` too: a file holds no solvable game; with the place.
     """
     spec = os.fspath(spec)
     family, _, parameters = spec.partition(":")

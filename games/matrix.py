@@ -88,8 +88,8 @@ def as_matrix(numbers: Numbers) -> Float[np.ndarray, "m n"]:
     """A [m, n] float64 array, None read as NaN.
 
     Raises:
-        GameError: rows of different lengths, no entries, a masked entry, or an entry that is not a real number (a
-            complex number, a date or a text of digits is none); the message names the first such entry.
+        GameError: rows of different lengths, no entries, a masked entry, or an entry that is not a real number. A
+            complex number, a date or a text of digits is none. The message names the first such entry.
     """
     _refuse_masked(numbers)
     try:

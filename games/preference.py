@@ -1,7 +1,7 @@
 """Preference games: each player names an option, and the payoff is how often its option is preferred.
 
-With P[i, j] the share of comparisons that i wins over j, the row player receives P - 1/2 (values are reported in the
-units of P, so that every equilibrium has value 1/2). The game is symmetric; its equilibrium strategies are the maximal
+With P[i, j] the share of comparisons that i wins over j, the row player receives P - 1/2. Values are reported in the
+units of P, so that every equilibrium has value 1/2. The game is symmetric; its equilibrium strategies are the maximal
 lotteries or von Neumann winners (Fishburn 1984; Dudik et al. 2015). An option that is preferred to every
 other, the Condorcet winner, is then the only equilibrium strategy.
 """
@@ -40,8 +40,8 @@ def game(
         name: the game's name.
         sum_tolerance: how far P + P.T may be from 1, for rounded shares; the game is that of (P - P.T + 1) / 2. The
             default is 1e-9.
-        missing: what becomes of pairs that were never compared (None or NaN): "refuse" raises; "half" takes 1/2 for
-            their share; "drop" leaves out the option with the most such pairs, of several the last one, until every
+        missing: what becomes of pairs that were never compared (None or NaN). "refuse" raises; "half" takes 1/2 for
+            their share. "drop" leaves out the option with the most such pairs, of several the last one, until every
             pair that is left was compared. The game's facts say so.
         counts: [n, n] how many comparisons each share is of, at least 1 and the same for j and i, for `mmd.bootstrap`.
 
@@ -114,8 +114,8 @@ def from_ballots(
         labels: names of the n options; repeated ones get a suffix, and a fact says so.
         name: the game's name.
         missing: as in `game`, for pairs that nobody ranks both.
-        unranked: what a ballot says of an option that it does not rank: "missing", nothing, so that a share is of the
-            voters who rank both; or "last", that all such options are tied behind the ranked ones.
+        unranked: what a ballot says of an option that it does not rank. With "missing" it says nothing, so that a share
+            is of the voters who rank both. With "last" all such options are tied behind the ranked ones.
 
     Raises:
         GameError: not such ballots.

@@ -125,8 +125,8 @@ class Sampled(Feedback):
 class NoisyJudge(Feedback):
     """Noisy verdicts on a preference P = payoff + 1/2 between an action and sampled opponents.
 
-    The judge sees a pair in an order, either one with probability 1/2. It calls a tie with probability `ties`;
-    otherwise it prefers the action with probability P + order_bias if that is shown first, P - order_bias if second,
+    The judge sees a pair in an order, either one with probability 1/2. It calls a tie with probability `ties`.
+    Otherwise it prefers the action with probability P + order_bias if that is shown first, P - order_bias if second,
     clipped to [0, 1].
 
     Attributes:

@@ -1,18 +1,17 @@
 """The magnet: where it starts and how it moves.
 
 With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it
-(QRE).
-Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original game
-(Magnetic Preference Optimization, Wang et al. 2024, section 3; conceptual prox method).
+(QRE). Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original
+game. This is Magnetic Preference Optimization (Wang et al. 2024, section 3), a conceptual prox method.
 
-Two centres have names, and on a tree they are different magnets with different QREs: "dilated" minimises the dilated
-entropy (the regulariser of the MMD paper, Prop. 2.4), "uniform" is the uniform behavioural policy. On a simplex they
+Two centres have names, and on a tree they are different magnets with different QREs. "dilated" minimises the dilated
+entropy, the regulariser of the MMD paper (Prop. 2.4). "uniform" is the uniform behavioural policy. On a simplex they
 coincide. Any policy with full support can be the centre as well.
 
 `llm_bridge` uses the same objects; there one step is one round and the magnet is a set of weights.
 
 A magnet from outside this package (`mmd.host.doors`) is an object of a class that derives from `Magnet`, or such a
-class, whose numbers may follow its name; `load` finds it.
+class. The class's numbers may follow its name. `load` finds it.
 """
 
 from collections.abc import Mapping
@@ -86,7 +85,7 @@ class Measured(NamedTuple):
 class Magnet:
     """A magnet that stays at its centre; the others say what they do instead.
 
-    A method asks a magnet two things and no more: `alpha`, how strongly the magnet pulls in a step, and `share`, how
+    A method asks a magnet two things and no more. `alpha` says how strongly the magnet pulls in a step, and `share` how
     far the magnet moves towards the policy after the step. `moved` moves a magnet that is a policy, and
     `llm_bridge.train.weight_average` one that is a set of weights. Steps are counted from 0 where the magnet was put:
     at the start, or where the method itself has moved it.
@@ -224,7 +223,7 @@ class Refresh(Magnet):
     """The magnet is copied from the last iterate, periodically or once the regularised game is solved well enough.
 
     The measured rule copies when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`, with D the
-    Bregman distance: the iterate's last step is short against the way that the magnet is about to jump. Copying in
+    Bregman distance. Then the iterate's last step is short against the way that the magnet is about to jump. Copying in
     every step is plain mirror descent, whose last iterate cycles. Copying too early makes the iteration diverge.
 
     Attributes:
@@ -264,8 +263,8 @@ class MovingAverage(Magnet):
     """The magnet drifts after the iterate: `log mu <- (1 - h) log mu + h log pi`, normalised.
 
     A constant h averages over the last 1 / h steps. When payoffs are sampled, such an average stays noisy. With a
-    `power` the average covers a growing part of the past, and the noise falls: h is (power + 1) / (k + power) after
-    step k once that is less than `rate`, and step k counts in proportion to k^power.
+    `power` the average covers a growing part of the past, and the noise falls. Then h is (power + 1) / (k + power)
+    after step k, once that is less than `rate`, and step k counts in proportion to k^power.
 
     Source: MMD paper, App. H.5; the falling share is Shamir and Zhang 2013, "Stochastic Gradient Descent for Non-smooth
     Optimization", section 4.
@@ -296,9 +295,8 @@ class Halpern(Magnet):
     """The magnet stays and its pull fades: `alpha_k = strength / (eta (k + 1))` after k steps.
 
     In the dual (log) space this is Halpern's iteration, `theta' = (k+1)/(k+2) T(theta) + 1/(k+2) theta_magnet` at
-    strength 1, where eta is the step of the magnetic update; with a step of mirror descent the weights are k/(k+1) and
-    1/(k+1), so there the strength is at most 1.
-    The algorithm's own alpha is not used.
+    strength 1. There eta is the step of the magnetic update. With a step of mirror descent the weights are k/(k+1) and
+    1/(k+1), so there the strength is at most 1. The algorithm's own alpha is not used.
 
     Attributes:
         center: where the magnet stays.

@@ -37,6 +37,26 @@ HOSTILE = (
     "]]> <svg/onload=bad>",
 )
 NAMES = ("rock", SCRIPT, "scissors")
+
+
+def _compared(prompt: str, models: tuple[str, str], preference: list) -> dict[str, Any]:
+    """What a judge said of two answers of each of two models, whose texts say whose they are."""
+    return {
+        "prompt": prompt,
+        "models": models,
+        "answers": [[f"{name} {k} {SCRIPT}" for k in range(2)] for name in models],
+        "preference": preference,
+    }
+
+
+COMPARED = {
+    "eval": [
+        _compared(IMAGE, (SCRIPT, "rock"), [[0.75, 0.0], [0.5, 1.0]]),
+        _compared(IMAGE, ("scissors", "rock"), [[1.0, 0.5], [0.25, None]]),
+        _compared("q", ("scissors", "rock"), [[0.0, 0.0], [1.0, 1.0]]),
+    ],
+    "later": [_compared(IMAGE, ("rock", "scissors"), [[1.0, 0.0], [1.0, 1.0]])],
+}
 WINS = np.array([[0.5, 0.2, 0.9], [0.8, 0.5, 0.3], [0.1, 0.7, 0.5]])
 
 
@@ -65,20 +85,25 @@ def edit(path: Path, **changes: Any) -> None:
 
 
 def training_runs(folder: Path) -> dict[str, Path]:
-    """A run that is done, one that is going on, an eval, a search for adversaries, and a report on a judge."""
+    """A run that is done, one that is going on, two evals, a search for adversaries, and a report on a judge."""
     for name, rounds in (("done", 6), ("begun", 3)):
         _train(folder / name, rounds)
     (folder / "done" / "result.json").write_text(json.dumps({"schema_version": 1, "status": "finished", "rounds": 6}))
-    for name, content in {"eval.json": _eval(), "exploit.json": _exploit()}.items():
-        place = folder / name.removesuffix(".json")
-        place.mkdir()
-        (place / name).write_text(json.dumps(content))
+    for name, file, content in (
+        ("eval", "eval.json", _eval()),
+        ("later", "eval.json", _eval()),
+        ("exploit", "exploit.json", _exploit()),
+    ):
+        (folder / name).mkdir()
+        (folder / name / file).write_text(json.dumps(content))
+    for name, rows in COMPARED.items():
+        (folder / name / "comparisons.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     shutil.copytree(folder / "begun", folder / "exploit" / "adversaries" / "from-start")
     judged = judge_report(PairFunction(_cyclic), [SCRIPT, "q"], [["a", "bb", "ccc"], ["a", "bb", IMAGE]], repeats=2)
     (folder / "judge").mkdir()
     (folder / "judge" / "report.json").write_text(json.dumps(judged.as_dict()))
     (folder / "judge" / "verdicts.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in judged.verdicts()))
-    return {name: folder / name for name in ("done", "begun", "eval", "exploit", "judge")}
+    return {name: folder / name for name in ("done", "begun", "eval", "later", "exploit", "judge")}
 
 
 def _train(folder: Path, rounds: int) -> None:

@@ -8,72 +8,17 @@ with its public members, those that it inherits from a class of this project inc
 """
 
 import ast
-import importlib
-import re
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
+from docs.public_names import Defined, Function, definitions, home, named, public_names
 from llm_bridge.command import options as mpo_options
 from mmd.command import options as mmd_options
-from mmd.host.command_line import commands_of, options_of
+from mmd.host.command_line import options_of
 
-ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_suffix(".txt")
-PACKAGES = ("mmd", "games", "llm_bridge")
-ENTRY = re.compile(r"^\.\. auto(\w+):: ([\w.]+)\n(   :members:)?", re.MULTILINE)
 SPECIAL = {"__init__", "__call__", "__getitem__", "__iter__", "__len__", "__eq__"}
 HEADER = "# Written by python -m tests.public_api: what users rely on. A change belongs into CHANGELOG.md.\n"
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-class Defined(NamedTuple):
-    """A definition, and the module that it stands in."""
-
-    module: str
-    node: ast.stmt
-
-
-# -------------------------------------------------------------------- sources
-
-
-@cache
-def body(module: str) -> list[ast.stmt]:
-    file = ROOT.joinpath(*module.split("."))
-    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-    return ast.parse(file.read_text("utf-8")).body
-
-
-def named(node: ast.stmt) -> list[str]:
-    """What a statement gives a name to."""
-    if isinstance(node, Function | ast.ClassDef):
-        return [node.name]
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
-
-
-def definitions(module: str, name: str) -> list[Defined]:
-    """All definitions of a name, overloads included, wherever the module has it from; none if from another library."""
-    found = [Defined(module, node) for node in body(module) if name in named(node)]
-    for node in body(module):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PACKAGES:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name and not found:
-                    return definitions(str(node.module), alias.name)
-    return found
-
-
-def home(name: str) -> tuple[str, str]:
-    """The module and the name there of a public name such as `mmd.Game` or `games.matrix.game`."""
-    package, *rest = name.split(".")
-    public = importlib.import_module(package)
-    if len(rest) == 2:
-        return getattr(public, "_MODULES", {}).get(rest[0], f"{package}.{rest[0]}"), rest[1]
-    return getattr(public, "_HOME", {}).get(rest[0], package), rest[0]
-
-
-# -------------------------------------------------------------------- text
 
 
 def described(name: str, found: list[Defined]) -> Iterator[str]:
@@ -120,22 +65,10 @@ def signature(node: Function) -> str:
     return f"({ast.unparse(node.args)})" + (f" -> {ast.unparse(node.returns)}" if node.returns else "")
 
 
-def public_names() -> list[str]:
-    """Names of the reference; of a module with all its members, these."""
-    found = []
-    for package in PACKAGES:
-        page = (ROOT / "docs" / "reference" / f"{package}.md").read_text("utf-8")
-        for kind, name, all_members in ENTRY.findall(page):
-            defined = body(name) if kind == "module" and all_members else []
-            inner = [n for node in defined if isinstance(node, Function | ast.ClassDef) for n in named(node)]
-            found += [f"{name}.{n}" for n in inner if not n.startswith("_")] if kind == "module" else [name]
-    return sorted(found)
-
-
 def command_lines() -> Iterator[str]:
     """Each command with its options."""
     for program, options in (("mmd", mmd_options), ("mpo", mpo_options)):
-        for name, command in commands_of(options.Command).items():
+        for name, command in options.PROGRAM.commands.items():
             typed = sorted(f"--{option.replace('_', '-')}" for option in options_of(command))
             yield " ".join([program, name, *typed])
 

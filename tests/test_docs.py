@@ -151,7 +151,21 @@ def test_code_runs(page: Path, environment: dict[str, str], tmp_path: Path, monk
 
 
 def test_sentences_are_short() -> None:
-    assert not [f"{name_of(one.page)}:{one.line}: {one.text}" for one in sentences.long_ones()]
+    found = [*sentences.long_ones(), *sentences.long_ones_of_docstrings()]
+    assert not [f"{name_of(one.page)}:{one.line}: {one.text}" for one in found]
+
+
+def test_a_docstring_is_read_as_sentences_wherever_they_stand() -> None:
+    """In its first paragraphs and in each entry of its sections, and nowhere in a formula that is set off."""
+    long = " ".join(["word"] * 30)
+    known = {
+        f"{long}.": [30],
+        f"A.\n\nB; {long}.": [1, 31],
+        f"A.\n\nArgs:\n    x, y: {long}.\n    z: b.\n\nRaises:\n    Error: {long}\n": [1, 30, 1, 30],
+        f"A.\n\n    {long}\n\nB.": [1, 1],
+    }
+    for text, counts in known.items():
+        assert [one.words for one in sentences.sentences(ROOT, sentences.prose(text))] == counts
 
 
 @pytest.mark.parametrize("page", notebooks.PAGES, ids=name_of)

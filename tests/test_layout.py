@@ -47,7 +47,7 @@ MOST_ENTRIES = {"mmd": 14, "llm_bridge": 12}
 ONLY_IN = {
     "scipy": {"mmd.measure", "mmd.algorithms", "mmd.solving"},
     "matplotlib": {"mmd.host", "mmd.measure", "mmd.lab", "llm_bridge.train", "llm_bridge.measure"},
-    "tyro": {"mmd.host", "mmd.command", "llm_bridge.command"},
+    "tyro": {"mmd.host"},
     "rich": {"mmd.host", "llm_bridge.run"},
     "games": {"mmd.command"},
 }

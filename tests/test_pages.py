@@ -240,6 +240,27 @@ def test_answers_are_filtered_by_win_and_loss(training: Tab) -> None:
 
 
 @needs_browser
+def test_answers_of_evals_are_those_of_a_model_that_won_or_lost(training: Tab) -> None:
+    """By hand, of the shares in `COMPARED`: the model that is looked at stands on the right, whatever its place was."""
+    block = "[...document.querySelectorAll('.answers')].find((one) => one.textContent.includes('evals compared'))"
+    choice = f"[...{block}.querySelectorAll('.choice')].find((one) => one.textContent.startsWith('Model')).lastChild"
+    named = "[one.children[1].textContent, Number(one.lastChild.textContent)]"
+    ticks = f"[...{block}.querySelectorAll('.tick')].map((one) => {named})"
+    known = [["all", 16], ["the second one wins", 6], ["the first one wins", 7], ["ties", 2], ["no verdict", 1]]
+    assert training.run(ticks) == known
+    for model, n, wins, loses in (("scissors", 12, 4, 6), ("rock", 16, 7, 6)):
+        option = f"[...{choice}.options].find((one) => one.textContent === '{model}').value"
+        training.run(f"{choice}.value = {option}; {choice}.dispatchEvent(new Event('change'))")
+        assert training.run(ticks)[:3] == [["all", n], [f"{model} wins", wins], [f"{model} loses", loses]]
+    training.run(f"{block}.querySelector('.verdicts input[value=second]').click()")
+    right = f"[...{block}.querySelectorAll('.sides')].map((one) => one.lastChild.querySelector('h4').textContent)"
+    found = training.run(right)
+    assert len(found) == 7
+    assert all(text.startswith("rock preferred") for text in found)
+    training.run(f"{block}.querySelector('.verdicts input[value=all]').click()")
+
+
+@needs_browser
 def test_whatever_can_be_used_has_a_name(solver: Tab, training: Tab) -> None:
     for tab in (solver, training):
         tab.call("Accessibility.enable")

@@ -294,7 +294,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.plot(row["interval"], [at, at], color="tab:blue", linewidth=5, alpha=0.35, solid_capstyle="butt")
         axes.plot(row["lottery"], at, "o", color="tab:blue")
     axes.set_yticks(range(len(rows)), [f"{row['option']} ({row['elo']:.0f})" for row in rows])
-    axes.set_xlabel("weight in the Nash lottery; bar: 90 % of the resampled tables (in brackets: Elo)")
+    axes.set_xlabel("weight in the Nash lottery, and 90 % of the resampled tables;\nin brackets the Elo rating")
     axes.set_title(result["table"])
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)

@@ -17,8 +17,9 @@ docs/benchmarks/two-loops.md and its figure from what is stored.
 
 import argparse
 import json
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -410,13 +411,13 @@ def draw(stored: dict[str, Any], path: Path) -> None:
     """The figure: both kinds of game, inner loops, outer loops; .svg."""
     import matplotlib
 
-    figure = empty_figure(figsize=(10.0, 7.5), layout="constrained")
+    figure = empty_figure(figsize=(10.0, 11.0), layout="constrained")
     (trees, tables), (inner, outer) = figure.subplots(2, 2)
     for axes, kind, title in ((trees, "tree", "trees"), (tables, "preference", "preference games")):
         draw_curves(axes, [found for found in stored["games"].values() if found["kind"] == kind])
         axes.set_title(f"{title}: last iterate (thin), smallest so far (thick)")
-    trees.legend(fontsize="xx-small", ncols=2, loc="lower left")
-    draw_inner(inner, list(stored["games"].values()))
+        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
+    draw_inner(inner, stored["games"].values())
     draw_outer(outer, list(stored["outer"].values()))
     for axes in (trees, tables, inner, outer):
         axes.grid(visible=True, alpha=0.3)
@@ -432,17 +433,20 @@ def draw_curves(axes: Any, results: list[dict[str, Any]]) -> None:
         share, color = at / at[-1], COLORS[n % len(COLORS)]
         axes.plot(share, values, color=color, lw=0.5, alpha=0.6)
         smallest, dashes = np.minimum.accumulate(values), ("-", "--", ":")[n // len(COLORS)]
-        axes.plot(share, smallest, color=color, lw=1.5, ls=dashes, label=found["game"])
-    axes.set(yscale="log", ylim=(5e-10, 5), xlabel="share of the run to 1e-9", ylabel="exploitability")
+        short = re.split(r"[.#]", found["game"].rpartition("/")[2])[0]
+        axes.plot(share, smallest, color=color, lw=1.5, ls=dashes, label=short)
+    axes.set(yscale="log", ylim=(5e-10, None), xlabel="share of the run to 1e-9", ylabel="exploitability")
 
 
-def draw_inner(axes: Any, results: list[dict[str, Any]]) -> None:
+def draw_inner(axes: Any, results: Iterable[dict[str, Any]]) -> None:
     """Measured and proven rate of every inner loop."""
-    for n, found in enumerate(results):
-        loops = [one for one in found["inner_loops"] if 0 < one["measured"] < 1]
+    for (kind, named), color in zip({"tree": "trees", "preference": "preference games"}.items(), COLORS, strict=False):
+        held = [one for found in results if found["kind"] == kind for one in found["inner_loops"]]
+        loops = [one for one in held if 0 < one["measured"] < 1]
         rates = [[-np.log(one[name]) for one in loops] for name in ("theorem", "measured")]
-        axes.plot(*rates, ".", color=COLORS[n % len(COLORS)], ms=3)
-    axes.plot([1e-5, 3], [1e-5, 3], "k-", lw=0.8)
+        axes.plot(*rates, ".", color=color, ms=3, label=named)
+    axes.plot([1e-5, 3], [1e-5, 3], "k-", lw=0.8, label="as fast as the theorem says")
+    axes.legend(fontsize="small", loc="upper left")
     title = "rate of a step, -log of the factor of KL, in each inner loop"
     axes.set(xscale="log", yscale="log", xlabel="theorem: log(1 + eta alpha)", ylabel="measured", title=title)
 

@@ -98,11 +98,13 @@ ANY = float("inf")  # what differs in kind may differ by any number
 REASONS = (
     ("solve_.*auto", "/files/run/.*|/statuses", ANY, "auto chooses the interior point method (decision 18)"),
     ("solve_compare", "/files/runs/auto/.*", ANY, "auto chooses the interior point method (decision 18)"),
+    ("solve_compare", "/files/.*checkpoint.npz.*", ANY, "mmd compare keeps checkpoints of its runs"),
     ("solve_batch", "/default/.*", ANY, "solve_many takes the batched interior point method (decision 18)"),
     ("solve_cycle_mpo", "/files/.*|/statuses", ANY, "mpo is two loops unless a number is given (decision 17)"),
     ("solve_lab", ".*/feedback/kind", ANY, "mmd.Judge is called NoisyJudge; the old name stays"),
     ("train_refused", "/refused/0", ANY, "code from outside has one door, which says what failed"),
     ("train_answers", ".*/eval.json/converged", ANY, "a tournament says whether its lottery is converged"),
+    ("train_answers", "/files/.*comparisons.jsonl.*", ANY, "mpo eval keeps what the judge said of each pair"),
     ("train_answers", ".*/eval.json/(lottery|exploitability).*", 1e-11, "auto ends an interior point at its tolerance"),
     (
         "train_(?!answers|refused).*",

@@ -307,7 +307,7 @@ def draw(truth: dict[str, Any]) -> None:
     of_family = {"cycle": ("cycle/",), "rand8": ("rand8/", "mixed8/"), "mix": ("mix/",)}
     run = {one["game"] for ones in best.values() for one in ones}
     shown = [family for family, names in of_family.items() if any(game.startswith(names) for game in run)]
-    figure, panels = pyplot.subplots(1, len(shown), figsize=(5 * len(shown), 4.2), layout="constrained", sharey=True)
+    figure, panels = pyplot.subplots(1, len(shown), figsize=(3.8 * len(shown), 4.6), layout="constrained", sharey=True)
     for axes, family in zip(panels, shown, strict=True):
         families = of_family[family]
         for name, ones in best.items():
@@ -321,7 +321,7 @@ def draw(truth: dict[str, Any]) -> None:
             axes.plot(np.arange(len(course)) * 640, course, label=f"{name} ({kind})", **style)
         n_games = sum(game.startswith(families) for game in run)
         axes.set(yscale="log", xlabel="samples a prompt", title=f"{family}, {n_games} game{'s' * (n_games != 1)}")
-        axes.legend(fontsize=6)
+        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
     panels[0].set_ylabel("duality gap, median")
     figure.savefig(PAGE.with_suffix(".svg"), metadata={"Date": None})
     pyplot.close(figure)
@@ -331,16 +331,17 @@ def draw_styles(styles: dict[str, Any]) -> None:
     """Frequencies of the styles against rounds, a panel for each method."""
     pyplot, results = _pyplot(), styles["results"]
     figure, panels = pyplot.subplots(
-        1, len(results), figsize=(2.6 * len(results), 3), layout="constrained", sharey=True
+        1, len(results), figsize=(2.2 * len(results), 3.6), layout="constrained", sharey=True
     )
     for axes, (name, one) in zip(panels, results.items(), strict=True):
         for i, (style, color) in enumerate(STYLES.items()):
             for kind, look in (("last", ":"), ("exported", "-")) if name == "mpo" else (("last", "-"),):
                 axes.plot(one["round"], np.array(one[kind])[:, i], look, color=color, label=f"{style}, {kind}")
-            axes.axhline(styles["equilibrium"][i], color=color, linewidth=0.7, alpha=0.6)
+            axes.axhline(styles["equilibrium"][i], color=color, linewidth=0.7, alpha=0.6, label=f"{style}, equilibrium")
         axes.set(title=name, xlabel="round", ylim=(0, 1))
-    panels[0].legend(fontsize=6)
-    panels[0].set_ylabel("frequency on held-out prompts")
+    named = panels[list(results).index("mpo")].get_lines()
+    figure.legend(handles=named, ncols=len(STYLES), loc="outside lower center", frameon=False)
+    panels[0].set_ylabel("frequency, held-out prompts")
     figure.savefig(PAGE.with_name("preference-styles.svg"), metadata={"Date": None})
     pyplot.close(figure)
 

@@ -6,7 +6,7 @@ refused before the first model answers.
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from llm_bridge.command.drawing import stream, unlike_recommended
 from llm_bridge.command.options import Eval, ReportOnJudge, Sampling
 from llm_bridge.command.train_commands import is_adapter, room
 from llm_bridge.judges import preference_model
+from llm_bridge.measure.evaluation import Tournament
 from llm_bridge.model import families as models
 from llm_bridge.model.tensor_files import CONFIG, checkpoint_folder, read_json
 from llm_bridge.policy.policy import Policy
@@ -27,10 +28,12 @@ from llm_bridge.train.rollout import tokenizer
 from mmd.host.command_line import UsageError
 from mmd.host.files import replacing
 
+COMPARISONS = "comparisons"
 Say = Callable[[Iterable[str]], None]
+Answers = Mapping[str, Sequence[Sequence[str]]]  # of each model to each prompt
 
 
-def check_names(names: Iterable[str]) -> None:
+def check_names(names: Collection[str]) -> None:
     """That files can have the names of models.
 
     Raises:
@@ -38,6 +41,8 @@ def check_names(names: Iterable[str]) -> None:
     """
     if odd := [name for name in names if not re.fullmatch(r"\w[\w .+-]*", name)]:
         raise UsageError(f"expected names of letters, digits and . + -, which files can have, got {odd[0]!r}")
+    if COMPARISONS in names:
+        raise UsageError(f"expected another name than {COMPARISONS!r}, whose file has the judge's verdicts")
 
 
 def draw(policy: Policy, prompts: Sequence[Sequence[int]], options: Sampling, name: str = "") -> list[list[str]]:
@@ -71,6 +76,18 @@ def keep(folder: Path | None, name: str, prompts: Sequence[data.TextOrChat], ans
     if folder is not None:
         with replacing(folder / f"{name}.jsonl") as part:
             part.write_text("".join(answer_lines(prompts, answers)), "utf-8")
+
+
+def keep_comparisons(folder: Path | None, prompts: Sequence[str], answers: Answers, found: Tournament) -> None:
+    """Write what the judge said of all pairs of answers, if it is to be written: a line for two models and a prompt."""
+    if folder is None:
+        return
+    with replacing(folder / f"{COMPARISONS}.jsonl") as part, part.open("w", encoding="utf-8") as file:
+        for models, preferences in found.preferences.items():
+            known = [[[None if x != x else x for x in row] for row in rows] for rows in preferences.tolist()]
+            for prompt, *texts, said in zip(prompts, *(answers[name] for name in models), known, strict=True):
+                row = {"prompt": prompt, "models": models, "answers": texts, "preference": said}
+                file.write(f"{json.dumps(row)}\n")
 
 
 class Answering(NamedTuple):

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from llm_bridge.command.config_file import check_texts, expanded
-from llm_bridge.command.options import ELSEWHERE, PROGRAM, REFUSED, Command, Exploit, Run, Train, TrainJudge
+from llm_bridge.command.options import ELSEWHERE, PROGRAM, REFUSED, Exploit, Run, Train, TrainJudge
 from mmd.host.command_line import UsageError, parse, run_process, status_of
 from mmd.host.doors import help_lines
 from mmd.host.files import OutputError
@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
         words = expanded(argv)
         check_texts(words)
         _refuse_another_policy(words)
-        command = parse(Command, words, program=PROGRAM, elsewhere=ELSEWHERE)
+        command = parse(words, PROGRAM, elsewhere=ELSEWHERE)
         if command is None:
             sys.stdout.writelines(f"{line}\n" for line in help_lines(("methods", "magnets", "families", "judges")))
             return 0

@@ -161,6 +161,8 @@ def _compared(
 ) -> Tournament:
     """Have the models answer, one after the other, and the judge compare."""
     judge, rows = asked[0], asked[1].rows
+    prompts = [row.text for row in rows]
+    folder = None if options.output_dir is None else options.output_dir.absolute()  # a judge may go elsewhere
     answers: dict[str, list[list[str]]] = {}
     drawn: list[str] = []
     with _saying_what_is_kept(drawn, options.output_dir):
@@ -172,7 +174,9 @@ def _compared(
             if one.folder is not None:
                 answering.keep(options.output_dir, name, [row.prompt for row in rows], answers[name])
                 drawn.append(name)
-        return tournament(judge, [row.text for row in rows], answers, cases=[row.case for row in rows])
+        found = tournament(judge, prompts, answers, cases=[row.case for row in rows])
+        answering.keep_comparisons(folder, prompts, answers, found)
+    return found
 
 
 def _judge_report(options: ReportOnJudge, argv: Sequence[str], say: Say) -> int:
@@ -271,7 +275,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     named = {name: getattr(options, name) for name in ("method", "magnet", "family")}
     again = [word for name, text in named.items() if text is not None for word in (f"--{name}", text)]
     words = expanded(["train", "--config", str(settings), *again], unread=("judge",))
-    trained = parse(Command, words, program=PROGRAM)
+    trained = parse(words, PROGRAM)
     if not isinstance(trained, Train):
         raise UsageError(f"{settings}: expected the options of mpo train")
     if options.weights is not None:

@@ -8,20 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg, subcommand
-
 from mmd.host.doors import FORMS, names_code
 from mmd.host.help import Program
+from mmd.host.marks import Positional, Shown
 
 METHODS = ("mpo", *sorted(p.stem for p in (Path(__file__).parents[1] / "train" / "baselines").glob("[!_]*.py")))
 FAMILIES = tuple(sorted(p.stem for p in (Path(__file__).parents[1] / "model" / "families").glob("[!_]*.py")))
 MAGNETS = ("fixed", "refresh", "moving")
 METHOD_HELP = f"{', '.join(METHODS)}, or one from outside ({FORMS}); sft learns from given answers."
-
-
-def _optional(metavar: str, default: str) -> object:
-    """How help shows an option that need not be given."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
 
 
 RATE = "1 / sqrt(number of trained weights), at most 1e-3"
@@ -36,19 +30,19 @@ class Model:
 
     model_name_or_path: str
     """A folder with config.json and safetensors, a model's id on the Hugging Face hub, or a folder with an adapter."""
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, Shown("DTYPE", "the files'")] = None
     """Precision of the weights as they are loaded; what is trained is float32."""
-    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "the weights'")] = None
+    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "the weights'")] = None
     """Precision of activations."""
-    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name, for a model_type of that name."""
     gradient_checkpointing: bool = False
     """Recompute activations of a layer instead of keeping them: less memory, a third more time."""
-    remat: Annotated[Literal["none", "layer", "projections"] | None, _optional("WHAT", "see --mesh")] = None
+    remat: Annotated[Literal["none", "layer", "projections"] | None, Shown("WHAT", "see --mesh")] = None
     """What the backward pass makes again instead of keeping: nothing, all of a layer, or all but its products."""
     attention: Literal["auto", "plain", "xla", "cudnn", "splash"] = "auto"
     """The form of attention; auto takes the fused one where the device has it: cudnn on a GPU, splash on a TPU."""
-    mesh: Annotated[str | None, _optional("AXES", MESH)] = None
+    mesh: Annotated[str | None, Shown("AXES", MESH)] = None
     """Devices, as in data=2,fsdp=4,tensor=1."""
     distributed: bool = False
     """One of several processes: the same command runs on every host."""
@@ -58,33 +52,33 @@ class Model:
 class Judging:
     """Who compares answers."""
 
-    judge: Annotated[tuple[str, ...], _optional("JUDGE...", "none, which only sft can do with")] = ()
+    judge: Annotated[tuple[str, ...], Shown("JUDGE...", "none, which only sft can do with")] = ()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
     path.py:name; several are a population, of which one member answers each comparison."""
-    judge_weights: Annotated[tuple[float, ...], _optional("NUMBER...", "equal")] = ()
+    judge_weights: Annotated[tuple[float, ...], Shown("NUMBER...", "equal")] = ()
     """How often each member of a population of judges is asked, one number for each, in any unit."""
-    judge_aggregation: Annotated[Literal["draw", "mean"] | None, _optional("{draw,mean}", "draw")] = None
+    judge_aggregation: Annotated[Literal["draw", "mean"] | None, Shown("{draw,mean}", "draw")] = None
     """A population answers by one member that is drawn by weight, or by the weighted mean of all."""
-    judge_model: Annotated[tuple[str, ...], _optional("NAME...", "none")] = ()
+    judge_model: Annotated[tuple[str, ...], Shown("NAME...", "none")] = ()
     """The model's name at an HTTP judge; one for all of them, or one for each."""
     judge_criterion: Annotated[
-        tuple[str, ...], _optional("TEXT...", "the more helpful and accurate one, no longer than needed")
+        tuple[str, ...], Shown("TEXT...", "the more helpful and accurate one, no longer than needed")
     ] = ()
     """What a judge that is asked, over HTTP or a model's folder, compares by: a question. Several count as a judge
     each."""
-    judge_field: Annotated[str | None, _optional("NAME", "the reply is the verdict")] = None
+    judge_field: Annotated[str | None, Shown("NAME", "the reply is the verdict")] = None
     """An HTTP judge replies with a JSON object, whose field of this name is A, B or TIE."""
-    judge_max_tokens: Annotated[int | None, _optional("NUMBER", "8")] = None
+    judge_max_tokens: Annotated[int | None, Shown("NUMBER", "8")] = None
     """Most tokens of an HTTP judge's reply; one that reasons first needs hundreds or thousands."""
-    judge_request_fields: Annotated[str | None, _optional("JSON", "none")] = None
+    judge_request_fields: Annotated[str | None, Shown("JSON", "none")] = None
     """Further fields of an HTTP judge's requests, such as '{"seed": 0}'; null leaves one out that would be sent."""
-    judge_key_variable: Annotated[tuple[str, ...], _optional("NAME...", "OPENAI_API_KEY")] = ()
+    judge_key_variable: Annotated[tuple[str, ...], Shown("NAME...", "OPENAI_API_KEY")] = ()
     """The environment variable that holds an HTTP judge's key, if it needs one; one for all, or one for each."""
-    judge_mesh: Annotated[str | None, _optional("AXES", "as --mesh")] = None
+    judge_mesh: Annotated[str | None, Shown("AXES", "as --mesh")] = None
     """Devices of a local judge, as in fsdp=4: the last ones, apart from those of --mesh, or all of them."""
-    judge_concurrency: Annotated[int | None, _optional("NUMBER", "8")] = None
+    judge_concurrency: Annotated[int | None, Shown("NUMBER", "8")] = None
     """Comparisons that an HTTP judge is asked at the same time."""
-    judge_timeout: Annotated[float | None, _optional("SECONDS", "60")] = None
+    judge_timeout: Annotated[float | None, Shown("SECONDS", "60")] = None
     """Seconds that an HTTP judge may take for a comparison."""
 
 
@@ -103,7 +97,7 @@ class Data:
 class Prompts(Data):
     """Rows whose prompts go through a chat template, where they are messages."""
 
-    chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None
+    chat_template_kwargs: Annotated[str | None, Shown("JSON", "none")] = None
     """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
 
 
@@ -121,7 +115,7 @@ class Run:
     """Minutes from one checkpoint to the next; whichever of the two comes first."""
     save_total_limit: int = 2
     """Checkpoints that are kept."""
-    report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], _optional("TRACKERS", "none")] = ()
+    report_to: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Shown("TRACKERS", "none")] = ()
     """What is fed besides metrics.jsonl."""
     seed: int = 0
     """Of every draw."""
@@ -129,7 +123,7 @@ class Run:
     """Rank of an adapter that is trained instead of the weights; 0 for none."""
     lora_alpha: float = 16.0
     """alpha / rank is the adapter's factor."""
-    lora_target_modules: Annotated[tuple[str, ...], _optional("NAME...", "all-linear")] = ()
+    lora_target_modules: Annotated[tuple[str, ...], Shown("NAME...", "all-linear")] = ()
     """Linear maps that the adapter is on, by their names in the checkpoint, as q_proj v_proj."""
     quiet: bool = False
     """Print nothing but errors."""
@@ -139,9 +133,9 @@ class Run:
 class Measuring:
     """How the win rate is measured while training."""
 
-    eval_dataset_name: Annotated[Path | None, _optional("FILE", "a share of the prompts")] = None
+    eval_dataset_name: Annotated[Path | None, Shown("FILE", "a share of the prompts")] = None
     """Prompts on which the win rate against the start is measured, as the judge sees it."""
-    eval_share: Annotated[float | None, _optional("NUMBER", "0.1")] = None
+    eval_share: Annotated[float | None, Shown("NUMBER", "0.1")] = None
     """Share of the prompts that is held out for the win rate where no --eval-dataset-name is given, at most 128 of
     them, the same in every run; 0 for none and no win rate."""
     eval_steps: int = 25
@@ -154,9 +148,9 @@ class Drawing:
 
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
-    num_generations: Annotated[int | None, _optional("NUMBER", "the method's, 16 for mpo")] = None
+    num_generations: Annotated[int | None, Shown("NUMBER", "the method's, 16 for mpo")] = None
     """Answers to each prompt, which are compared with each other."""
-    opponents: Annotated[int | None, _optional("NUMBER", "all")] = None
+    opponents: Annotated[int | None, Shown("NUMBER", "all")] = None
     """How many others of its group each answer is compared with; an even number."""
     max_prompt_length: int = 512
     """Most tokens of a prompt."""
@@ -170,16 +164,16 @@ class Drawing:
 class Updating:
     """The update, and the magnet."""
 
-    eta: Annotated[float | None, _optional("NUMBER", "the most tokens of an answer")] = None
+    eta: Annotated[float | None, Shown("NUMBER", "the most tokens of an answer")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
-    alpha: Annotated[float | None, _optional("NUMBER", "0.2 / eta")] = None
+    alpha: Annotated[float | None, Shown("NUMBER", "0.2 / eta")] = None
     """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
-    magnet: Annotated[str | None, _optional("MAGNET", MAGNET)] = None
+    magnet: Annotated[str | None, Shown("MAGNET", MAGNET)] = None
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
     a magnet from outside (module:name, path.py:name)."""
-    weights: Annotated[Literal["last", "magnet"] | None, _optional("WEIGHTS", WEIGHTS)] = None
+    weights: Annotated[Literal["last", "magnet"] | None, Shown("WEIGHTS", WEIGHTS)] = None
     """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
-    num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
+    num_iterations: Annotated[int | None, Shown("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
@@ -189,7 +183,7 @@ class Updating:
 class Optimizing:
     """The optimizer."""
 
-    learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
+    learning_rate: Annotated[float | None, Shown("NUMBER", RATE)] = None
     """Of Adam; falls to 0 over the run."""
     lr_scheduler_type: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls."""
@@ -197,13 +191,13 @@ class Optimizing:
     """Rounds over which the learning rate rises first."""
     weight_decay: float = 0.0
     """Of AdamW; norms and biases do not decay."""
-    adam_beta1: Annotated[float | None, _optional("NUMBER", "the method's, 0.9 for mpo")] = None
+    adam_beta1: Annotated[float | None, Shown("NUMBER", "the method's, 0.9 for mpo")] = None
     """Take 0 with --num-iterations 1."""
-    adam_beta2: Annotated[float | None, _optional("NUMBER", "the method's, 0.999 for mpo")] = None
+    adam_beta2: Annotated[float | None, Shown("NUMBER", "the method's, 0.999 for mpo")] = None
     """Decay of the second moment."""
-    adam_epsilon: Annotated[float | None, _optional("NUMBER", "by the number of weights")] = None
+    adam_epsilon: Annotated[float | None, Shown("NUMBER", "by the number of weights")] = None
     """Large, because gradients near an equilibrium are noise."""
-    max_grad_norm: Annotated[float | None, _optional("NUMBER", "none")] = None
+    max_grad_norm: Annotated[float | None, Shown("NUMBER", "none")] = None
     """Gradients are scaled down to it."""
 
 
@@ -211,10 +205,10 @@ class Optimizing:
 class Train(Measuring, Drawing, Updating, Optimizing, Run, Prompts, Judging, Model):
     """Train a model against itself on preferences between its own answers (MPO)."""
 
-    method: Annotated[str, arg(help=METHOD_HELP)] = "mpo"
+    method: Annotated[str, Shown(help=METHOD_HELP)] = "mpo"
     max_steps: int = 500
     """Rounds; each draws answers, compares them, learns and moves the magnet."""
-    set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
+    set: Annotated[tuple[str, ...], Shown("NAME=VALUE...", "none")] = ()
     """Further settings of the method, such as share=0.25, watch_start=false or estimator=regression."""
 
     def __post_init__(self) -> None:
@@ -226,7 +220,7 @@ class Train(Measuring, Drawing, Updating, Optimizing, Run, Prompts, Judging, Mod
 class TrainJudge(Run, Data, Model):
     """Train a judge on preferences: a model that reads both answers."""
 
-    eval_dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    eval_dataset_name: Annotated[Path | None, Shown("FILE", "none")] = None
     """Preferences that the judge is tested on."""
     num_train_epochs: float = 1.0
     """How often every row is seen."""
@@ -248,9 +242,9 @@ class Sampling:
     """Most tokens of an answer."""
     temperature: float = 1.0
     """0 takes the likeliest token."""
-    top_p: Annotated[float | None, _optional("NUMBER", "none")] = None
+    top_p: Annotated[float | None, Shown("NUMBER", "none")] = None
     """Draw from the fewest tokens that have this probability."""
-    top_k: Annotated[int | None, _optional("NUMBER", "none")] = None
+    top_k: Annotated[int | None, Shown("NUMBER", "none")] = None
     """Draw from the k likeliest tokens."""
     num_generations: int = 1
     """Answers to each prompt."""
@@ -272,23 +266,23 @@ class Generate(Sampling, Prompts, Model):
 class Eval(Sampling, Prompts, Judging):
     """Compare models: win rates with intervals, lengths, and the Nash lottery of the table."""
 
-    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
+    judge: Annotated[tuple[str, ...], Shown("JUDGE...")] = field()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
     path.py:name; several are a population, of which one member answers each comparison."""
-    models: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME=MODEL...")]
+    models: Annotated[Positional[tuple[str, ...]], Shown("NAME=MODEL...")]
     """Folders, hub ids, run directories, or .jsonl files of mpo generate."""
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, Shown("DTYPE", "the files'")] = None
     """Precision of the weights."""
-    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name, of all models whose model_type is not
     built in."""
-    output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
-    """Write eval.json, and the answers of every model that has drawn them now."""
+    output_dir: Annotated[Path | None, Shown("FOLDER", "not written")] = None
+    """Write eval.json, every verdict (comparisons.jsonl), and the answers of every model that has drawn them now."""
     exploit: bool = False
     """Look for what beats each model, as mpo exploit does; the other models are adversaries too. Needs --output-dir."""
-    exploit_from: Annotated[str | None, _optional("MODEL", "none")] = None
+    exploit_from: Annotated[str | None, Shown("MODEL", "none")] = None
     """The model that their training began with, from which adversaries are trained as well."""
-    exploit_config: Annotated[Path | None, _optional("FILE", "none")] = None
+    exploit_config: Annotated[Path | None, Shown("FILE", "none")] = None
     """Further options of mpo exploit, in YAML."""
 
     def __post_init__(self) -> None:
@@ -302,16 +296,16 @@ class Eval(Sampling, Prompts, Judging):
 class Exploit(Run, Prompts, Judging, Model):
     """Look for what beats a model: trained adversaries bound its exploitability from below."""
 
-    model_name_or_path: Annotated[Positional[str], arg(metavar="MODEL")]
+    model_name_or_path: Annotated[Positional[str], Shown("MODEL")]
     """The model that is looked at: a folder, a hub id, a run's directory, or an adapter."""
-    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
+    judge: Annotated[tuple[str, ...], Shown("JUDGE...")] = field()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
     path.py:name; several are a population, of which one member answers each comparison."""
-    start: Annotated[str | None, arg(name="from", metavar="MODEL", help_behavior_hint="(default: none)")] = None
+    start: Annotated[str | None, Shown("MODEL", "none", "from")] = None
     """The model that MODEL's own training began with: a second adversary begins there."""
-    against: Annotated[tuple[str, ...], _optional("NAME=MODEL...", "none")] = ()
+    against: Annotated[tuple[str, ...], Shown("NAME=MODEL...", "none")] = ()
     """Other models, or .jsonl files of their answers, that are adversaries as they are."""
-    eval_dataset_name: Annotated[Path | None, _optional("FILE", "half of --dataset-name")] = None
+    eval_dataset_name: Annotated[Path | None, Shown("FILE", "half of --dataset-name")] = None
     """Prompts on which the best adversary is reported; adversaries are trained and selected on all others."""
     max_steps: int = 100
     """Rounds of each adversary's training."""
@@ -319,19 +313,19 @@ class Exploit(Run, Prompts, Judging, Model):
     """Prompts in a round."""
     num_generations: int = 16
     """Answers of an adversary to each prompt of a round."""
-    opponents: Annotated[int | None, _optional("NUMBER", "8")] = None
+    opponents: Annotated[int | None, Shown("NUMBER", "8")] = None
     """Answers of MODEL that each of them meets; drawn anew in every round."""
     max_prompt_length: int = 512
     """Most tokens of a prompt."""
     max_new_tokens: int = 128
     """Most tokens of an answer."""
-    eta: Annotated[float | None, _optional("NUMBER", "--max-new-tokens")] = None
+    eta: Annotated[float | None, Shown("NUMBER", "--max-new-tokens")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
     num_iterations: int = 4
     """Optimizer steps in a round."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
-    learning_rate: Annotated[float | None, _optional("NUMBER", RATE)] = None
+    learning_rate: Annotated[float | None, Shown("NUMBER", RATE)] = None
     """Of Adam; falls linearly to 0."""
     answers: int = 4
     """Answers of each model to each prompt on which adversaries are selected or reported; all pairs are compared."""
@@ -343,28 +337,28 @@ class Exploit(Run, Prompts, Judging, Model):
 class ReportOnJudge(Sampling, Judging):
     """Look at a judge before training: cycles, order, length, and whether a scalar reward would do."""
 
-    judge: Annotated[tuple[str, ...], arg(metavar="JUDGE...")] = field()
+    judge: Annotated[tuple[str, ...], Shown("JUDGE...")] = field()
     """A folder of mpo train-judge, a model that is asked, http(s)://host/v1, or a Python function as module:name or
     path.py:name; several are a population, of which one member answers each comparison."""
-    answers: Annotated[Path | None, _optional("FILE", "drawn by --model")] = None
+    answers: Annotated[Path | None, Shown("FILE", "drawn by --model")] = None
     """A .jsonl file of mpo generate, or of your own: a prompt and a response a line, several lines a prompt."""
-    model: Annotated[str | None, _optional("MODEL", "none")] = None
+    model: Annotated[str | None, Shown("MODEL", "none")] = None
     """What answers the prompts of --dataset-name: a folder, a hub id, or a run directory."""
-    dataset_name: Annotated[Path | None, _optional("FILE", "none")] = None
+    dataset_name: Annotated[Path | None, Shown("FILE", "none")] = None
     """Prompts for --model, as --dataset-name of mpo train."""
     on_bad_row: Literal["abort", "skip"] = "abort"
     """Stop at a row that cannot be used, or leave it out and count it."""
-    chat_template_kwargs: Annotated[str | None, _optional("JSON", "none")] = None
+    chat_template_kwargs: Annotated[str | None, Shown("JSON", "none")] = None
     """What the chat template is given besides messages, as in '{"enable_thinking": false}'; a row's own win."""
     num_generations: int = 6
     """Answers to each prompt that are drawn."""
     repeats: int = 3
     """How often each pair is asked about; a judge that says the same the second time is not asked again."""
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, _optional("DTYPE", "the files'")] = None
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, Shown("DTYPE", "the files'")] = None
     """Precision of the model's weights."""
-    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name."""
-    output_dir: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    output_dir: Annotated[Path | None, Shown("FOLDER", "not written")] = None
     """Write report.json, every verdict (verdicts.jsonl), and the answers if they are drawn (answers.jsonl)."""
 
 
@@ -372,17 +366,17 @@ class ReportOnJudge(Sampling, Judging):
 class Export:
     """Write what a run has reached as a Hugging Face folder."""
 
-    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    run: Annotated[Positional[Path], Shown("RUN")]
     """A directory of mpo train; its newest whole checkpoint is taken."""
     output_dir: Path
     """The folder; must not exist, or be empty."""
-    weights: Annotated[Literal["last", "magnet", "policy"] | None, _optional("WEIGHTS", "the run's")] = None
+    weights: Annotated[Literal["last", "magnet", "policy"] | None, Shown("WEIGHTS", "the run's")] = None
     """The last iterate (policy is its older name), or the magnet."""
-    method: Annotated[str | None, _optional("METHOD", "the run's")] = None
+    method: Annotated[str | None, Shown("METHOD", "the run's")] = None
     """The run's method again, if it is from outside this package: no run folder brings code in."""
-    magnet: Annotated[str | None, _optional("MAGNET", "the run's")] = None
+    magnet: Annotated[str | None, Shown("MAGNET", "the run's")] = None
     """The run's magnet again, if it is from outside this package."""
-    family: Annotated[str | None, _optional("FAMILY", "the run's")] = None
+    family: Annotated[str | None, Shown("FAMILY", "the run's")] = None
     """The run's model family again, if it was given."""
     merge: bool = False
     """Add an adapter to its base instead of writing it alone."""
@@ -392,11 +386,11 @@ class Export:
 class Import:
     """Write a model of another format as a Hugging Face folder."""
 
-    format: Annotated[Positional[Literal["gguf"]], arg(metavar="gguf")]
+    format: Annotated[Positional[Literal["gguf"]], Shown("gguf")]
     """The format, that of llama.cpp, quantised or not; needs the extra gguf."""
-    file: Annotated[Positional[Path], arg(metavar="FILE")]
+    file: Annotated[Positional[Path], Shown("FILE")]
     """A .gguf file of the architecture llama."""
-    output_dir: Annotated[Positional[Path], arg(metavar="FOLDER")]
+    output_dir: Annotated[Positional[Path], Shown("FOLDER")]
     """The folder; must not exist, or be empty."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights as they are written."""
@@ -406,37 +400,37 @@ class Import:
 class Plan:
     """Say what training would need on chips that need not be here: memory, time, money. Nothing is loaded."""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")]
+    model: Annotated[Positional[str], Shown("MODEL")]
     """A folder with config.json, or a model's id on the Hugging Face hub; only the configuration is read."""
     topology: str
     """The chips, as in v5e:4x4, v5p:4x4x4, v6e:2x4, h100:8 or a100:16."""
-    mesh: Annotated[str | None, _optional("AXES", "the fastest that fits")] = None
+    mesh: Annotated[str | None, Shown("AXES", "the fastest that fits")] = None
     """Devices, as in data=2,fsdp=4,tensor=1."""
     search: bool = False
     """List the best parts and --remat of each mesh, the fastest first."""
     estimate: bool = False
     """Do without the compiler; without libtpu (jax[tpu]), and for GPUs, there is none anyway."""
-    family: Annotated[str | None, _optional("FAMILY", "found by the model_type of config.json")] = None
+    family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name."""
-    judge: Annotated[str | None, _optional("MODEL", "none")] = None
+    judge: Annotated[str | None, Shown("MODEL", "none")] = None
     """A local judge, that reads every pair of answers twice."""
-    dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "bfloat16")] = None
+    dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None
     """Precision of the weights that are loaded; what is trained is float32."""
-    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, _optional("DTYPE", "bfloat16")] = None
+    compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None
     """Precision of activations."""
-    remat: Annotated[Literal["none", "layer", "projections"] | None, _optional("WHAT", "the fastest that fits")] = None
+    remat: Annotated[Literal["none", "layer", "projections"] | None, Shown("WHAT", "the fastest that fits")] = None
     """What the backward pass makes again instead of keeping: nothing, all of a layer, or all but its products."""
     attention: Literal["auto", "plain", "xla", "cudnn", "splash"] = "auto"
     """The form of attention."""
     lora_r: int = 0
     """Rank of an adapter that is trained instead of the weights; 0 for none."""
-    lora_target_modules: Annotated[tuple[str, ...], _optional("NAME...", "all-linear")] = ()
+    lora_target_modules: Annotated[tuple[str, ...], Shown("NAME...", "all-linear")] = ()
     """Linear maps that the adapter is on, as q_proj v_proj."""
     prompts_per_round: int = 16
     """Prompts in a round, over all devices."""
     num_generations: int = 16
     """Answers to each prompt."""
-    batch: Annotated[int | None, _optional("ROWS", "prompts times answers")] = None
+    batch: Annotated[int | None, Shown("ROWS", "prompts times answers")] = None
     """Rows of a round, in place of --prompts-per-round: a multiple of --num-generations."""
     max_prompt_length: int = 512
     """Most tokens of a prompt."""
@@ -444,15 +438,15 @@ class Plan:
     """Most tokens of an answer."""
     num_iterations: int = 4
     """Optimizer steps in a round."""
-    gradient_accumulation_steps: Annotated[int | None, _optional("NUMBER", "the fastest that fits")] = None
+    gradient_accumulation_steps: Annotated[int | None, Shown("NUMBER", "the fastest that fits")] = None
     """Parts in which a round's prompts go through the model."""
     max_steps: int = 500
     """Rounds of the run."""
-    price: Annotated[float | None, _optional("NUMBER", "none")] = None
+    price: Annotated[float | None, Shown("NUMBER", "none")] = None
     """Of a chip for an hour."""
-    set: Annotated[tuple[str, ...], _optional("NAME=VALUE...", "none")] = ()
+    set: Annotated[tuple[str, ...], Shown("NAME=VALUE...", "none")] = ()
     """Further settings, of which first_moment=bfloat16 and watch_start=true change the memory."""
-    output_file: Annotated[Path | None, _optional("FILE", "not written")] = None
+    output_file: Annotated[Path | None, Shown("FILE", "not written")] = None
     """A .json file of the plan."""
 
     def __post_init__(self) -> None:
@@ -465,7 +459,7 @@ class Plan:
 class Report:
     """Show runs side by side on one page of HTML: curves, win rates, answers, settings. It needs no network."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    runs: Annotated[Positional[tuple[Path, ...]], Shown("RUN...")]
     """Directories of mpo train, train-judge, eval, exploit and judge-report; a training may still be going on."""
     out: Path = Path("report.html")
     """The page: .html."""
@@ -476,19 +470,7 @@ class Env:
     """Print versions and devices, for bug reports."""
 
 
-Command = (
-    Annotated[Train, subcommand(name="train")]
-    | Annotated[TrainJudge, subcommand(name="train-judge")]
-    | Annotated[Generate, subcommand(name="generate")]
-    | Annotated[Eval, subcommand(name="eval")]
-    | Annotated[ReportOnJudge, subcommand(name="judge-report")]
-    | Annotated[Exploit, subcommand(name="exploit")]
-    | Annotated[Report, subcommand(name="report")]
-    | Annotated[Plan, subcommand(name="plan")]
-    | Annotated[Export, subcommand(name="export")]
-    | Annotated[Import, subcommand(name="import")]
-    | Annotated[Env, subcommand(name="env")]
-)
+Command = Train | TrainJudge | Generate | Eval | ReportOnJudge | Exploit | Report | Plan | Export | Import | Env
 BY_NAME: dict[str, type] = {
     "train": Train,
     "train-judge": TrainJudge,
@@ -506,6 +488,7 @@ PROGRAM = Program(
     "mpo",
     "Train language models by self-play on preferences, and compare them. Options may also stand in a YAML file, "
     "--config FILE; those of the command line win.",
+    BY_NAME,
     {
         "train": ("train", "train-judge", "plan"),
         "answer and measure": ("generate", "eval", "exploit", "judge-report"),

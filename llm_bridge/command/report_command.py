@@ -3,6 +3,7 @@
 It reads the folders alone: no model, no judge, and no code from outside. A run of training may still be going on.
 """
 
+import itertools
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from llm_bridge.command.answering import COMPARISONS
 from llm_bridge.command.exploit_command import ADVERSARIES, EXPLOIT
 from llm_bridge.command.options import Report
 from llm_bridge.command.training_run import CONFIG, RESULT
@@ -24,7 +26,7 @@ from mmd.report.page import Block, Page, Section
 
 EVAL, REPORT, VERDICTS = "eval.json", "report.json", "verdicts.jsonl"
 KINDS = "mpo train, train-judge, eval, exploit or judge-report"
-MOST_ANSWERS = 5_000  # pairs of a run on a page, the newest ones
+MOST_ANSWERS = 5_000  # pairs of a run or of an eval on a page
 ROUND, WIN_RATE = picture.ROUND, picture.WIN_RATE
 PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Win rate against the start", "win rate", {WIN_RATE: ""}),
@@ -91,6 +93,22 @@ class Training(NamedTuple):
     n_answers: int
 
 
+class Compared(NamedTuple):
+    """What a judge said of two models' answers to a prompt.
+
+    Attributes:
+        models: their names.
+        prompt: as the judge reads it.
+        answers: s of each model.
+        preference: [s, s] how sure it is that an answer of the first is the better one; None where it said nothing.
+    """
+
+    models: tuple[str, str]
+    prompt: str
+    answers: tuple[Sequence[str], Sequence[str]]
+    preference: Sequence[Sequence[float | None]]
+
+
 class Found(NamedTuple):
     """What all folders hold.
 
@@ -99,6 +117,7 @@ class Found(NamedTuple):
         win_rates, judges: blocks of `eval.json` and `report.json`.
         exploits: facts of `exploit.json`, by label.
         verdicts: pairs that judges have compared, by label.
+        comparisons: what `comparisons.jsonl` of evals holds, by label.
         settings: of what is no training, by label.
     """
 
@@ -107,6 +126,7 @@ class Found(NamedTuple):
     judges: list[Block]
     exploits: dict[str, Mapping[str, Cell]]
     verdicts: dict[str, Sequence[Answer]]
+    comparisons: dict[str, Sequence[Compared]]
     settings: dict[str, Mapping[str, Cell]]
 
 
@@ -116,7 +136,7 @@ def report(options: Report, argv: Sequence[str], say: Callable[[Iterable[str]], 
         raise UsageError(f"expected at least one folder of {KINDS}")
     page.prepare(options.out)
     labelled = page.labelled(options.runs)
-    found = Found([], [], [], {}, {}, {})
+    found = Found([], [], [], {}, {}, {}, {})
     for label, folder in labelled.items():
         _read(label, folder, found)
     page.write(page_of([*labelled], found), options.out)
@@ -131,10 +151,10 @@ def page_of(labels: Sequence[str], found: Found) -> Page:
     sections = (
         Section("Summary", [side_by_side("Runs", {run.label: _summary(run) for run in runs})] if runs else []),
         Section("Training", _training(runs)),
-        Section("Win rates", found.win_rates),
+        Section("Win rates", [*found.win_rates, Text([EVAL_NOTE])] if found.win_rates else []),
         Section("Exploitability", exploits),
         Section("Judge", found.judges),
-        Section("Answers", [*_answers(runs), *_verdicts(found.verdicts)]),
+        Section("Answers", [*_answers(runs), *_comparisons(found.comparisons), *_verdicts(found.verdicts)]),
         Section("Time", _time(runs)),
         Section("Settings", _settings(found)),
     )
@@ -170,6 +190,8 @@ def _read(label: str, folder: Path, found: Found) -> None:
     if (folder / VERDICTS).is_file():
         with _as_written(folder / VERDICTS):
             found.verdicts[label] = [_verdict(len(found.verdicts), one) for one in _lines(folder / VERDICTS)]
+    if (folder / EVAL).is_file() and (folder / f"{COMPARISONS}.jsonl").is_file():
+        found.comparisons[label] = _compared(folder / f"{COMPARISONS}.jsonl")
     for adversary in sorted((folder / ADVERSARIES).glob(f"*/{training_log.FILE}")):
         found.trainings.append(_training_of(f"{label}/{adversary.parent.name}", adversary.parent))
     if sum(map(len, found)) == before:
@@ -345,7 +367,7 @@ def _enter_eval(label: str, content: Mapping[str, Any], found: Found) -> None:
         f"{100 * content['order_flip_frac']:.1f} % flipped with the order."
     )
     found.win_rates.append(Matrix(f"{label}: win rate of the row", names, *tables))
-    found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([EVAL_NOTE, doubts])))
+    found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([doubts])))
 
 
 def _in_lottery(name: str, content: Mapping[str, Any]) -> list[Cell]:
@@ -397,7 +419,8 @@ def _answers(runs: Sequence[Training]) -> list[Block]:
     pairs.sort(key=lambda one: place[one.prompt])  # what all runs and rounds answered to a prompt stands together
     short = any(run.n_answers > len(run.answers) for run in answered)
     note = f"Of each run the newest {MOST_ANSWERS:,} pairs are here; {training_log.SAMPLES} has all." * short
-    return [Answers("Answers to held-out prompts", [run.label for run in answered], ("start", "now"), pairs, note)]
+    sides = [("start", "now")] * len(answered)
+    return [Answers("Answers to held-out prompts", [run.label for run in answered], sides, pairs, note)]
 
 
 def _answer(one: Mapping[str, Any]) -> Answer:
@@ -406,13 +429,60 @@ def _answer(one: Mapping[str, Any]) -> Answer:
     return Answer(0, int(one[ROUND]), prompt, start, now, _share(one["preference"]))
 
 
+def _compared(path: Path) -> list[Compared]:
+    """Lines of `comparisons.jsonl`."""
+    lines = _lines(path)
+    with _as_written(path):
+        return [
+            Compared(
+                (str(one["models"][0]), str(one["models"][1])),
+                str(one["prompt"]),
+                ([*map(str, one["answers"][0])], [*map(str, one["answers"][1])]),
+                [[_share(share) for share in row] for row in one["preference"]],
+            )
+            for one in lines
+        ]
+
+
+def _comparisons(found: Mapping[str, Sequence[Compared]]) -> list[Block]:
+    """Answers of the models of all evals; of two models the one that any eval names first stands on the left."""
+    order = list(dict.fromkeys(name for lines in found.values() for one in lines for name in reversed(one.models)))
+    runs: dict[tuple[str, tuple[str, str]], int] = {}
+    pairs: list[Answer] = []
+    for label, lines in found.items():
+        most = max(MOST_ANSWERS // max(len(lines), 1), 1)
+        for one in lines:
+            is_turned = order.index(one.models[0]) > order.index(one.models[1])
+            run = runs.setdefault((label, one.models[::-1] if is_turned else one.models), len(runs))
+            pairs += [Answer(run, None, one.prompt, *pair) for pair in _pairs(one, most, is_turned=is_turned)]
+    if not pairs:
+        return []
+    place = {prompt: i for i, prompt in enumerate(dict.fromkeys(one.prompt for one in pairs))}
+    pairs.sort(key=lambda one: place[one.prompt])
+    several = {label for label, models in runs if (label, models) != next(run for run in runs if run[0] == label)}
+    labels = [f"{label}: {' and '.join(models)}" if label in several else label for label, models in runs]
+    short = len(pairs) < sum(len(one.answers[0]) * len(one.answers[1]) for lines in found.values() for one in lines)
+    note = f"Of each eval about {MOST_ANSWERS:,} pairs are here, of each prompt alike; {COMPARISONS}.jsonl has all."
+    return [Answers("Answers that the evals compared", labels, [models for _, models in runs], pairs, note * short)]
+
+
+def _pairs(one: Compared, most: int, *, is_turned: bool) -> Iterator[tuple[str, str, float | None]]:
+    """At most so many pairs of answers with P(the second is better); every answer stands in the first few."""
+    firsts, seconds = one.answers
+    places = ((k, (k + d) % len(seconds)) for d in range(len(seconds)) for k in range(len(firsts)))
+    for k, j in itertools.islice(places, most):
+        share = one.preference[k][j]
+        other = None if share is None else 1.0 - share
+        yield (seconds[j], firsts[k], share) if is_turned else (firsts[k], seconds[j], other)
+
+
 def _verdicts(found: Mapping[str, Sequence[Answer]]) -> list[Block]:
     if not found:
         return []
     pairs = [one for of_judge in found.values() for one in of_judge[:MOST_ANSWERS]]
     short = any(len(of_judge) > MOST_ANSWERS for of_judge in found.values())
     note = f"Of each judge the first {MOST_ANSWERS:,} pairs are here; {VERDICTS} has all." * short
-    return [Answers("Pairs that the judge compared", [*found], ("A", "B"), pairs, note)]
+    return [Answers("Pairs that the judge compared", [*found], [("A", "B")] * len(found), pairs, note)]
 
 
 def _verdict(run: int, one: Mapping[str, Any]) -> Answer:

@@ -6,15 +6,15 @@
 lists and returns such an array is a judge. No scalar reward is assumed behind it: preferences may run in cycles.
 
 Judges favour a position (Zheng et al. 2023, "Judging LLM-as-a-Judge"), so `ask` puts every pair in both orders and
-averages; a judge that always takes the first says 1/2. One whose attribute `symmetric` is True answers P(b, a) =
+averages. Then a judge that always takes the first says 1/2. One whose attribute `symmetric` is True answers P(b, a) =
 1 - P(a, b) by construction and is asked once.
 
 A prompt and a response are text, or, for a policy without a tokenizer, a tuple of token ids. A judge that asks for more
-gets more: arguments by keyword behind the three lists are columns of the data, and `messages` are the prompts as
-conversations (`columns_for`).
+gets more (`columns_for`): arguments by keyword behind the three lists are columns of the data. Those called `messages`
+are the prompts as conversations.
 
-A judge that draws, such as a group of judges of which one answers (`population.py`), has a method `keyed(key)`: the
-same judge with the draws of another round. The loop of training calls it every round (`keyed`).
+A judge may draw, as a group of judges does of which one answers (`population.py`). Then it has a method `keyed(key)`:
+the same judge with the draws of another round. The loop of training calls it every round (`keyed`).
 
 Before a run generates anything, `dry_run` tries its judge on three pairs of short answers, so that a judge that cannot
 work costs nothing. A judge that counts or records its calls sees that call too; a method `dry_run(prompts)` of its own
@@ -58,10 +58,10 @@ DOOR = Door("judges", BridgeError, "a judge(prompts, a, b)")
 class Judge(Protocol):
     """Says which of two responses to a prompt is preferred: any function of three lists of equal length.
 
-    A judge may have three attributes: `symmetric`, True where P(b, a) = 1 - P(a, b) by construction, so that each pair
-    is asked in one order only; `name`, which error messages use; and `deterministic`, True where the same comparison
-    always has the same answer, so that `mpo judge-report` asks once. Further arguments by keyword are columns of the
-    data, see `columns_for`.
+    A judge may have three attributes. `symmetric` is True where P(b, a) = 1 - P(a, b) by construction, so that each
+    pair is asked in one order only. `name` is what error messages use. `deterministic` is True where the same
+    comparison always has the same answer, so that `mpo judge-report` asks once. Further arguments by keyword are
+    columns of the data, see `columns_for`.
     """
 
     def __call__(

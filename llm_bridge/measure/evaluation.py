@@ -64,6 +64,8 @@ class Tournament:
             the lottery the best model wins.
         exploits: of models that adversaries were trained against, the lower bound of the model's own exploitability, as
             `llm_bridge.measure.exploit.Exploitability.as_dict` has it.
+        preferences: of two models, [P, s, s] how sure the judge is that an answer of the first is better than one of
+            the second, on each of P prompts; NaN where it said nothing.
     """
 
     names: tuple[str, ...]
@@ -87,6 +89,7 @@ class Tournament:
     exploitability_low: float
     exploitability_high: float
     exploits: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    preferences: Mapping[tuple[str, str], Float[np.ndarray, "P s s"]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         most = sorted(self.lottery.items(), key=lambda item: -item[1])[:SHOWN]
@@ -310,6 +313,10 @@ def tournament(
         failed_frac=float(np.mean(verdicts.failed)),
         order_flip_frac=float(np.mean(verdicts.flipped)),
         **lottery_of(by_prompt, tables["wins"], names)._asdict(),
+        preferences={
+            (names[i], names[j]): said.reshape(-1, n_samples, n_samples)
+            for (i, j), said in zip(places, found, strict=True)
+        },
     )
 
 

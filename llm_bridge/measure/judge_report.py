@@ -287,7 +287,7 @@ def judge_report(
         prompts: as the judge reads them.
         answers: to each prompt; those that are equal count once.
         repeats: how often each pair is asked about, in both orders unless the judge is symmetric. With 2 or more the
-            report knows whether the judge repeats itself; one that does is asked twice, and one whose attribute
+            report knows whether the judge repeats itself. A judge that does is asked twice, and one whose attribute
             `deterministic` is True once.
         cases: what tells prompts apart, equal for those that are the same one; None for the prompts as shown.
         seed: of the bootstrap, and of the draws of a judge that draws.

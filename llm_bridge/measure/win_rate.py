@@ -28,9 +28,9 @@ from llm_bridge.train.train_state import TrainState
 class WinRate:
     """The win rate of what a method would export against the given policy; a callback of `Method.fit`.
 
-    It adds to a round's metrics `eval/win_rate` with `_low` and `_high`, its 95 % interval if the prompts were drawn
-    again, and `_wilson_low` and `_wilson_high`, Wilson's over prompts; `eval/response_length` in tokens; and
-    `eval/failed_frac`, the share of rows on which the judge had no answer. Such rows count for no win rate.
+    It adds to a round's metrics `eval/win_rate`, and the same with `_low` and `_high`: its 95 % interval if the prompts
+    were drawn again. Those with `_wilson_low` and `_wilson_high` are Wilson's over prompts. `eval/response_length` is
+    in tokens. `eval/failed_frac` is the share of rows on which the judge had no answer; they count for no win rate.
 
     Args:
         method: with a judge, its `max_new_tokens`, and what it exports.

@@ -61,8 +61,8 @@ class Norm:
     """A normalisation over channels.
 
     Attributes:
-        kind: "rms" (Zhang and Sennrich 2019) scaled after rounding to the input's precision, "rms_float32" scaled
-            before, "rms_plus_one" scaled by 1 + weight before, or "layer" (Ba et al. 2016), with a bias.
+        kind: "rms" (Zhang and Sennrich 2019) is scaled after rounding to the input's precision, "rms_float32" before,
+            and "rms_plus_one" by 1 + weight before. "layer" (Ba et al. 2016) has a bias.
         epsilon: added to the mean square.
     """
 

@@ -39,11 +39,11 @@ class Calls:
     Attributes:
         logits: `(module, tokens [B, T], positions [B, T], mask [B, T])` -> [B, T, V]; None for `module(tokens,
             positions, mask)`.
-        hidden: the same as far as the head, -> [B, T, D]; with `head` in place of `logits`, so that logits are made
-            for some tokens at a time.
+        hidden: the same as far as the head, -> [B, T, D]. With `head` it stands in place of `logits`, so that logits
+            are made for some tokens at a time.
         head: `(module, hidden [..., D])` -> logits [..., V].
         prefill: `(module, tokens [B, T], positions, mask, S)`, prompts padded on the left -> what `logits` or `hidden`
-            gives, and a cache with room for S slots, of which the first T are filled; its leaves are arrays.
+            gives, and a cache. That has room for S slots, of which the first T are filled, and its leaves are arrays.
         step: `(module, tokens [B, 1], positions [B, 1], mask [B, S], cache, slot)` -> the same of one more token,
             which belongs into `slot`, and the cache. The mask has the slots that may be seen, the new one included.
 

@@ -158,8 +158,8 @@ class Policy(nnx.Module):
     def with_temperature(self, temperature: float) -> "Policy":
         """The policy whose logits are divided by a temperature; the weights are not copied.
 
-        It is another policy: its log-probabilities, what it draws, the magnet and the start of a run that begins with
-        it, and what `save` writes are all those of the divided logits.
+        It is another policy. Its log-probabilities, what it draws and what `save` writes are those of the divided
+        logits. So are the magnet and the start of a run that begins with it.
 
         Args:
             temperature: of the weights' own logits, not of this policy's.
@@ -194,8 +194,8 @@ class Policy(nnx.Module):
             Entry (b, t) is that of token t; 0 at the first token of a row and at padding.
 
         Raises:
-            BridgeError: a token is not in the vocabulary, a row is longer than the context or padded inside, the
-                arguments are no such arrays, or what comes out is not a number; the last where values are known.
+            BridgeError: a token is not in the vocabulary, a row is longer than the context or padded inside, or the
+                arguments are no such arrays. Or what comes out is not a number, where values are known.
         """
         tokens, mask = self.batch(tokens, mask)
         if tokens.shape[1] == 1:

@@ -56,15 +56,15 @@ def wrap(
         max_length: most tokens of a row.
         calls: how the module is called, where not as `module(tokens, positions, mask)`; its own cache, and its
             activations and head.
-        mesh: where weights go, divided as the module's metadata says, and rows, divided over its axes "data" and
-            "fsdp"; None for where the weights lie already, or the first device.
-        rules: the axis of the mesh for each axis name of the metadata, None for none; names that are left out mean
+        mesh: where weights and rows go. Weights are divided as the module's metadata says, rows over the axes "data"
+            and "fsdp". None for where the weights lie already, or the first device.
+        rules: the axis of the mesh for each axis name of the metadata, None for none. Names that are left out mean
             axes of that name, if there are such.
         tokenizer: a folder with the module's tokenizer, whose end tokens then end rows.
         stop_tokens: further tokens that end a row.
         pad_token: what fills the rest of a row.
-        check: whether the module is run on a few tokens to see that no token sees those behind it or padding, and that
-            its cache changes nothing.
+        check: whether the module is run on a few tokens. So it is seen that no token sees those behind it or padding,
+            and that its cache changes nothing.
 
     Raises:
         BridgeError: it is no such module, cannot be called so, does not fit the mesh, or fails the check.

@@ -42,8 +42,8 @@ class Tokenizer:
 
     Attributes:
         bos, eos, pad: ids of the special tokens; None where there is none. Without a padding token pad is eos, or 0.
-        ends: ids that end a row, each one once: those of the configuration files, the EOS token, and the special token
-            with which the chat template ends a turn. Empty where nothing names one.
+        ends: ids that end a row, each one once. They are those of the configuration files, the EOS token, and the
+            special token with which the chat template ends a turn. Empty where nothing names one.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None, *, revision: str | None = None):
@@ -147,8 +147,9 @@ class Tokenizer:
     ) -> tuple[list[int], int]:
         """Ids of a prompt with a completion, and how many of them are the prompt's.
 
-        Behind messages the completion is written as the chat template writes it, with the template's own end of a turn
-        (`fine<end_of_turn>` and a line end, for one). Where that has no end token, and behind text, EOS is appended.
+        Behind messages the completion is written as the chat template writes it. That includes the template's own end
+        of a turn (`fine<end_of_turn>` and a line end, for one). Where that has no end token, and behind text, EOS is
+        appended.
 
         Args:
             prompt: text or messages, as for `prompt`.

@@ -51,8 +51,8 @@ class Interior:
     def run(self, game: Game, limits: Limits, report: Report) -> None:
         """Report uniform play, then the iterates, until told to stop or until the gap falls no further.
 
-        In a game so large that a certificate takes as long as a step, only every tenfold fall of the gap is reported,
-        what may have arrived, and the last one; all of them where time is limited.
+        In some games a certificate takes as long as a step. There only every tenfold fall of the gap is reported, what
+        may have arrived, and the last one. Where time is limited all of them are.
         """
         from mmd.algorithms._central_path import path  # brings SciPy, which would slow the start of every command
 

@@ -10,7 +10,7 @@ Exit status: 0 reached the tolerance (or done); 2 bad input, one sentence on std
 import sys
 from collections.abc import Sequence
 
-from mmd.command.options import PROGRAM, Command
+from mmd.command.options import PROGRAM
 from mmd.host.command_line import parse, run_process, status_of
 from mmd.host.doors import help_lines
 
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> int:
     """Run a command line (without the program's name) and return the exit status."""
 
     def carry_out() -> int:
-        command = parse(Command, argv, program=PROGRAM)
+        command = parse(argv, PROGRAM)
         if command is None:
             sys.stdout.writelines(f"{line}\n" for line in help_lines(("games", "algorithms", "magnets")))
             return 0

@@ -95,16 +95,9 @@ def run(command: Command, argv: Sequence[str]) -> int:
 def _solve(options: Solve, argv: Sequence[str]) -> int:
     game = _game(options)
     algorithm = _algorithm(options)
-    if options.resume and options.out is None:
-        raise UsageError("--resume needs --out: expected the folder of the run to go on from")
     _prepare(options)
-    checkpoint = options.out and options.out / run_directory.CHECKPOINT
-    if options.resume and checkpoint is not None and not options.quiet:
-        known = f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
-        known = f"{algorithm.name} keeps no checkpoint: starting anew" if _on_host(algorithm) else known
-        sys.stderr.write(f"{known}\n")
     with held(options.out, "mmd"), _device(options.device):
-        solution = _run(game, algorithm, options, checkpoint=checkpoint, resume=options.resume)
+        solution = _run(game, algorithm, options, options.out)
         if options.out is not None:
             run_directory.save(solution, options.out, command=argv)
     written = (
@@ -149,10 +142,11 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
         for label, algorithm in chosen.items():
-            solution = _run(game, algorithm, options, label=label)
+            folder = options.out and options.out / folder_of(label)
+            solution = _run(game, algorithm, options, folder, label)
             solutions[label] = solution
-            if options.out is not None:
-                run_directory.save(solution, options.out / folder_of(label), command=argv)
+            if folder is not None:
+                run_directory.save(solution, folder, command=argv)
             if solution.status is Status.INTERRUPTED:
                 break
     finish()
@@ -264,11 +258,13 @@ def _run(
     game: Game,
     algorithm: Algorithm | HostAlgorithm,
     options: Limits,
-    *,
+    folder: Path | None,
     label: str | None = None,
-    checkpoint: Path | None = None,
-    resume: bool = False,
 ) -> Solution:
+    """Solve, with a checkpoint in the run's folder if there is one."""
+    checkpoint = folder and folder / run_directory.CHECKPOINT
+    if checkpoint is not None and options.resume and not options.quiet:
+        sys.stderr.write(f"{_begun(algorithm, checkpoint)}\n")
     start = None if options.seed is None else Policy.random(game, options.seed)
     before = "running" if _on_host(algorithm) or type(algorithm) is Auto else "compiling"
     shown = progress(label or algorithm.name, options.max_iterations, before, quiet=options.quiet)
@@ -286,9 +282,16 @@ def _run(
             on_check=on_check,
             polish=_polish(options),
             checkpoint=checkpoint,
-            resume=resume,
+            resume=options.resume,
             mesh=_mesh(options),
         )
+
+
+def _begun(algorithm: Algorithm | HostAlgorithm, checkpoint: Path) -> str:
+    """Where a run that may resume begins."""
+    if _on_host(algorithm):
+        return f"{algorithm.name} keeps no checkpoint: starting anew"
+    return f"resuming from {checkpoint}" if checkpoint.exists() else f"no {checkpoint} yet: starting anew"
 
 
 def _on_host(algorithm: Algorithm | HostAlgorithm) -> bool:
@@ -349,6 +352,8 @@ def _mesh(options: Limits) -> Mesh | None:
 
 def _prepare(options: Limits) -> None:
     """Try every place where results will go, and what needs no game to be refused."""
+    if options.resume and options.out is None:
+        raise UsageError("--resume needs --out: expected the folder of the run to go on from")
     if options.trace_every < 1:
         raise UsageError(f"expected --trace-every to be at least 1 iteration, got {options.trace_every}")
     if options.out is not None:

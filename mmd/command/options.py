@@ -6,27 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional, arg, subcommand
-
 from mmd.host.command_line import UsageError as UsageError
 from mmd.host.help import Program
+from mmd.host.marks import Positional, Shown
 
 MAGNETS = ("fixed", "refresh", "moving", "halpern")
 NAMED = re.compile(r'^    name: ClassVar\[str\] = "(.+)"$', re.MULTILINE)
 
-Spec = Annotated[Positional[str], arg(metavar="SPEC")]
-
-
-def _optional(metavar: str, default: str) -> object:
-    """How help shows an option that need not be given."""
-    return arg(metavar=metavar, help_behavior_hint=f"(default: {default})")
+Spec = Annotated[Positional[str], Shown("SPEC")]
 
 
 Missing = Annotated[
     Literal["refuse", "half", "drop"] | None,
-    arg(
-        metavar="HOW",
-        help_behavior_hint="(default: refuse)",
+    Shown(
+        "HOW",
+        "refuse",
         help="Pairs that a file of comparisons never compares: refuse them, count them as half won, or drop options.",
     ),
 ]
@@ -36,30 +30,32 @@ Missing = Annotated[
 class Limits:
     """When to stop, where to run, what to write."""
 
-    tolerance: Annotated[float | None, _optional("NUMBER", "1e-11 of what is at stake in play")] = None
+    tolerance: Annotated[float | None, Shown("NUMBER", "1e-11 of what is at stake in play")] = None
     """Exploitability to reach, in payoff units."""
     max_iterations: int = 100_000
     """Iterations allowed."""
-    trace_every: Annotated[int, arg(metavar="INTEGER")] = 10
+    trace_every: Annotated[int, Shown("INTEGER")] = 10
     """Iterations between two rows of trace.csv, which are also the checks (check_every in Python). 1 for a figure whose
     axis of work is logarithmic."""
-    time_limit: Annotated[float | None, _optional("SECONDS", "none")] = None
+    time_limit: Annotated[float | None, Shown("SECONDS", "none")] = None
     """Seconds of solving allowed, compilation apart."""
-    device: Annotated[str | None, _optional("DEVICE", "JAX's choice")] = None
+    device: Annotated[str | None, Shown("DEVICE", "JAX's choice")] = None
     """Where to run: cpu, gpu or tpu, with a number as in gpu:1 if there are several."""
     devices: int = 1
     """Divide payoffs and sweeps over this many devices, the first ones of their platform."""
     dtype: Literal["float64", "float32"] = "float64"
     """Precision of the iteration. Certificates are always float64."""
-    seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
+    seed: Annotated[int | None, Shown("INTEGER", "start from the uniform policy")] = None
     """Start from a random policy drawn with this seed."""
     polish: bool = False
     """Try the certified polish with any algorithm; it never makes the policy worse."""
     no_polish: bool = False
     """Keep to the algorithm's own iterates. Otherwise restarted tries the certified polish as it goes."""
-    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    out: Annotated[Path | None, Shown("FOLDER", "not written")] = None
     """Write a run directory: result.json, trace.csv, policy.npz, policy.csv, environment.json."""
-    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    resume: bool = False
+    """Go on from checkpoint.npz in the folder of the run, if it is there; tolerance and limits may be others."""
+    plot: Annotated[Path | None, Shown("FILE", "not drawn")] = None
     """Draw the exploitability against gradient evaluations, as .png, .svg or .pdf."""
     quiet: bool = False
     """Print nothing but errors."""
@@ -76,20 +72,18 @@ class Solve(Limits):
     algorithm: str = "auto"
     """auto (chooses, and says what), anchored, mmd, another one of mmd/algorithms, or one from outside (module:name,
     path.py:name)."""
-    alpha: Annotated[float | None, _optional("NUMBER", "0.1")] = None
+    alpha: Annotated[float | None, Shown("NUMBER", "0.1")] = None
     """Regularisation towards the magnet, in payoff units (mmd only)."""
-    eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
+    eta: Annotated[float | None, Shown("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units (mmd only)."""
-    regularized_tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    regularized_tolerance: Annotated[float | None, Shown("NUMBER", "1e-12 of the payoff range")] = None
     """Regularised gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
-    magnet: Annotated[str | None, _optional("MAGNET", "fixed")] = None
+    magnet: Annotated[str | None, Shown("MAGNET", "fixed")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
     (rate), moving=0.05,power=4 (whose rate falls), halpern (which stays while alpha fades), or one from outside
     (module:name, path.py:name)."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet starts; on trees the two are different magnets (mmd only)."""
-    resume: bool = False
-    """Go on from checkpoint.npz in the folder of --out, if it is there; tolerance and limits may be others."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +92,7 @@ class Verify:
 
     spec: Spec
     """The game, as in `mmd solve`."""
-    policy: Annotated[Positional[Path], arg(metavar="POLICY")]
+    policy: Annotated[Positional[Path], Shown("POLICY")]
     """policy.npz, CSV (columns player, infoset, action, probability) or a run directory."""
     missing: Missing = None
 
@@ -110,13 +104,13 @@ class Compare(Limits):
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    algorithms: Annotated[tuple[str, ...], arg(metavar="[LABEL=]NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
+    algorithms: Annotated[tuple[str, ...], Shown("[LABEL=]NAME[:KEY=VALUE,...] ...")] = ("mpo,anchored,mmd",)
     """Names as in `mmd solve --algorithm`, separated by spaces or commas. Settings may stand behind a name, as in
     mmd:alpha=1,magnet=fixed mmd:alpha=0.1: keys are those of the algorithm, and center, of its magnet. A label may
     stand before it, as in "fixed magnet=mmd:alpha=1"; else the name is the label, with the settings that differ."""
-    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    out: Annotated[Path | None, Shown("FOLDER", "not written")] = None
     """Write a run directory FOLDER/LABEL for each algorithm, and the figure FOLDER/compare.png."""
-    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    plot: Annotated[Path | None, Shown("FILE", "not drawn")] = None
     """Draw the exploitability of all of them against gradient evaluations, as .png, .svg or .pdf."""
 
 
@@ -128,10 +122,10 @@ class Lab:
     """A matrix game, as in `mmd solve`, such as preference:cycle."""
     missing: Missing = None
     methods: Annotated[
-        tuple[str, ...], _optional("[LABEL=]NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")
+        tuple[str, ...], Shown("[LABEL=]NAME[:KEY=VALUE,...] ...", "eight of them, one of each kind")
     ] = ()
     """Names of algorithms, as in `mmd solve --algorithm`, with settings and labels as in `mmd compare --algorithms`."""
-    feedback: Annotated[str, _optional("FEEDBACK", "exact")] = "exact"
+    feedback: Annotated[str, Shown("FEEDBACK", "exact")] = "exact"
     """What methods are told: exact, sampled=8 (opponents) or judge=8 (coin flips against so many opponents)."""
     order_bias: float = 0.0
     """By how much a judge favours what it is shown first."""
@@ -143,7 +137,7 @@ class Lab:
     """How many seeds, where feedback is noisy."""
     iterations: int = 10_000
     """Iterations of each method."""
-    start: Annotated[str | None, _optional("NUMBERS", "uniform")] = None
+    start: Annotated[str | None, Shown("NUMBERS", "uniform")] = None
     """First strategy of both players, as in 0.6,0.3,0.1."""
     out: Path = Path("lab")
     """Folder for lab.json, lab.csv and lab.png."""
@@ -158,17 +152,17 @@ class Qre:
     spec: Spec
     """The game, as in `mmd solve`."""
     missing: Missing = None
-    alphas: Annotated[str | None, _optional("NUMBERS", "13 of them, from the payoff range down to a thousandth")] = None
+    alphas: Annotated[str | None, Shown("NUMBERS", "13 of them, from the payoff range down to a thousandth")] = None
     """Regularisations towards the magnet, in payoff units, separated by commas."""
     center: Literal["uniform", "dilated"] = "uniform"
     """The magnet; on trees the two are different magnets."""
-    tolerance: Annotated[float | None, _optional("NUMBER", "1e-12 of the payoff range")] = None
+    tolerance: Annotated[float | None, Shown("NUMBER", "1e-12 of the payoff range")] = None
     """Regularised gap to reach, in payoff units."""
     max_iterations: int = 200_000
     """Iterations allowed for each alpha."""
-    out: Annotated[Path | None, _optional("FILE", "not written")] = None
+    out: Annotated[Path | None, Shown("FILE", "not written")] = None
     """Write the table as .csv."""
-    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    plot: Annotated[Path | None, Shown("FILE", "not drawn")] = None
     """Draw exploitability and probabilities over alpha, as .png, .svg or .pdf."""
     quiet: bool = False
     """Print nothing but errors."""
@@ -183,19 +177,19 @@ class Rate:
     missing: Missing = None
     alpha: float = 0.1
     """Regularisation towards the magnet, in payoff units: any above 0; a smaller one takes more iterations."""
-    eta: Annotated[float | None, _optional("NUMBER", "the largest that the theorem admits")] = None
+    eta: Annotated[float | None, Shown("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units; with a longer one than the theorem admits nothing is proven."""
     center: Literal["dilated", "uniform"] = "dilated"
     """Where the magnet stays; on trees the two are different magnets."""
-    seed: Annotated[int | None, _optional("INTEGER", "start from the uniform policy")] = None
+    seed: Annotated[int | None, Shown("INTEGER", "start from the uniform policy")] = None
     """Start from a random policy drawn with this seed."""
     iterations: Annotated[
-        int | None, _optional("INTEGER", "as many as the theorem needs to 1e-16 of the first, at most 100,000")
+        int | None, Shown("INTEGER", "as many as the theorem needs to 1e-16 of the first, at most 100,000")
     ] = None
     """Iterations to record."""
-    out: Annotated[Path | None, _optional("FOLDER", "not written")] = None
+    out: Annotated[Path | None, Shown("FOLDER", "not written")] = None
     """Write rate.json, and recording.json and trace.csv, which mmd plot --y kl draws."""
-    plot: Annotated[Path | None, _optional("FILE", "not drawn")] = None
+    plot: Annotated[Path | None, Shown("FILE", "not drawn")] = None
     """Draw KL, the line through it and the theorem's, as .png, .svg or .pdf."""
     style: Literal["screen", "paper"] = "screen"
     """paper: a column's width, in small print."""
@@ -219,7 +213,7 @@ class Bootstrap:
     maximal_entropy: bool = False
     """Report the probabilities of the equilibrium of maximal entropy, not of just any one where it is not unique. The
     intervals are of whatever equilibria the drawn tables have."""
-    out: Annotated[Path | None, _optional("FILE", "not written")] = None
+    out: Annotated[Path | None, Shown("FILE", "not written")] = None
     """Write the table as .csv."""
     quiet: bool = False
     """Print nothing but errors."""
@@ -229,11 +223,11 @@ class Bootstrap:
 class Plot:
     """Draw the convergence of runs."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    runs: Annotated[Positional[tuple[Path, ...]], Shown("RUN...")]
     """Run directories, as `mmd solve --out` writes them, or the folders of `mmd compare --out FOLDER` in FOLDER."""
-    labels: Annotated[tuple[str, ...], _optional("LABEL ...", "names of folders, and which iterate")] = ()
+    labels: Annotated[tuple[str, ...], Shown("LABEL ...", "names of folders, and which iterate")] = ()
     """A label for each run, in their order; nothing is added to it."""
-    title: Annotated[str | None, _optional("TEXT", "the game, none in the style paper")] = None
+    title: Annotated[str | None, Shown("TEXT", "the game, none in the style paper")] = None
     """The title; --title "" for none."""
     x: Literal["iterations", "gradient_evaluations", "seconds"] = "gradient_evaluations"
     """The horizontal axis."""
@@ -244,7 +238,7 @@ class Plot:
     """Scale of the horizontal axis."""
     style: Literal["screen", "paper"] = "screen"
     """paper: a column's width, in small print, without title and tolerance."""
-    width: Annotated[float | None, _optional("INCHES", "7, in the style paper 3.4")] = None
+    width: Annotated[float | None, Shown("INCHES", "7, in the style paper 3.4")] = None
     """Width of the figure."""
     out: Path = Path("convergence.png")
     """The figure: .png, .svg or .pdf."""
@@ -254,7 +248,7 @@ class Plot:
 class Report:
     """Show runs side by side on one page of HTML: curves, certificates, settings, policies. It needs no network."""
 
-    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN...")]
+    runs: Annotated[Positional[tuple[Path, ...]], Shown("RUN...")]
     """Run directories, as `mmd solve --out` and `mmd rate --out` write them."""
     out: Path = Path("report.html")
     """The page: .html."""
@@ -270,19 +264,20 @@ class Env:
     """Print versions and devices, for bug reports."""
 
 
-Command = (
-    Annotated[Solve, subcommand(name="solve")]
-    | Annotated[Verify, subcommand(name="verify")]
-    | Annotated[Compare, subcommand(name="compare")]
-    | Annotated[Lab, subcommand(name="lab")]
-    | Annotated[Qre, subcommand(name="qre")]
-    | Annotated[Rate, subcommand(name="rate")]
-    | Annotated[Bootstrap, subcommand(name="bootstrap")]
-    | Annotated[Plot, subcommand(name="plot")]
-    | Annotated[Report, subcommand(name="report")]
-    | Annotated[Games, subcommand(name="games")]
-    | Annotated[Env, subcommand(name="env")]
-)
+Command = Solve | Verify | Compare | Lab | Qre | Rate | Bootstrap | Plot | Report | Games | Env
+BY_NAME: dict[str, type] = {
+    "solve": Solve,
+    "verify": Verify,
+    "compare": Compare,
+    "lab": Lab,
+    "qre": Qre,
+    "rate": Rate,
+    "bootstrap": Bootstrap,
+    "plot": Plot,
+    "report": Report,
+    "games": Games,
+    "env": Env,
+}
 
 
 def algorithms() -> list[str]:
@@ -298,6 +293,7 @@ def _names() -> Mapping[str, Sequence[str]]:
 PROGRAM = Program(
     "mmd",
     "Certified Nash equilibria of two-player zero-sum games: matrices, game trees, tables of preferences.",
+    BY_NAME,
     {
         "solve and check": ("solve", "verify", "games"),
         "compare and study": ("compare", "lab", "qre", "rate", "bootstrap"),

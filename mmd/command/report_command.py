@@ -116,7 +116,7 @@ def _check_kind(folder: Path) -> None:
     if (folder / run_directory.CHECKPOINT).is_file():
         raise RunError(
             f"{folder}: the run has not ended, it has a {run_directory.CHECKPOINT} and no result.json; "
-            f"mmd solve with --out {folder} --resume goes on with it"
+            "the command that began it goes on with it if --resume is added"
         )
     inside = sorted(path.parent for path in folder.glob("*/result.json"))
     if inside:

@@ -96,7 +96,7 @@ class Game:
         players: strategy spaces of the row (0) and the column player (1).
         payoff: A, [S0, S1], payoffs to the row player times chance probabilities.
         description: names and units. Under `jax.jit` a game that is an argument brings one program for each
-            description; `mmd.solve` hands its programs a game without one, so that all games of one shape share them.
+            description. `mmd.solve` hands its programs a game without one, so that all games of one shape share them.
     """
 
     players: tuple[Treeplex, Treeplex]

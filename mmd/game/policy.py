@@ -165,8 +165,9 @@ class Policy:
     def save_npz(self, path: str | os.PathLike[str]) -> None:
         """Write the arrays `row` [S0 - 1] and `column` [S1 - 1]: exact, and no pickle.
 
-        The tree stands beside them, so that the file can be read without the game: `row_parent` [I0], the number of the
-        sequence above each infoset (0 for none, n for the n-th number of `row`), and `row_n_actions` [I0].
+        The tree stands beside them, so that the file can be read without the game. `row_parent` [I0] is the number of
+        the sequence above each infoset (0 for none, n for the n-th number of `row`). `row_n_actions` [I0] is how many
+        actions each infoset has.
         """
         arrays: dict[str, Any] = {}
         for player, probabilities, treeplex in zip(PLAYERS, self.probabilities, self.game.players, strict=True):

@@ -82,8 +82,8 @@ class Treeplex:
         """Sort infosets into the treeplex order.
 
         Args:
-            parent: parent sequence of each infoset, in the caller's numbering, in which the actions of infoset 0 are
-                sequences 1.., those of infoset 1 follow, and so on; 0 is the empty sequence.
+            parent: parent sequence of each infoset, in the caller's numbering. There 0 is the empty sequence, the
+                actions of infoset 0 are sequences 1.., those of infoset 1 follow, and so on.
             n_actions: number of actions of each infoset (>= 1).
 
         Returns the treeplex, and the renumbering that payoffs and labels must follow.
@@ -150,9 +150,9 @@ class Treeplex:
 
         Args:
             leaves: [S] what each sequence is worth by itself (a payoff gradient); children's values are added to it.
-            rule: `rule(q, *infoset, *sequence) -> (value, output)` at a group of n infosets with A actions: q is
-                [n, A] (own value plus children's), the infoset arrays come as [n], the sequence arrays as [n, A];
-                value [n] is passed to the parent sequences; output is [n] or [n, A].
+            rule: `rule(q, *infoset, *sequence) -> (value, output)` at a group of n infosets with A actions. There
+                q is [n, A] (own value plus children's), the infoset arrays come as [n], the sequence arrays as [n, A].
+                The value [n] is passed to the parent sequences, and the output is [n] or [n, A].
             infoset, sequence: arrays handed to the rule.
 
         Returns:
@@ -225,7 +225,7 @@ class Treeplex:
     ) -> Float[Array, " S"]:
         """The prox of MMD: argmax over plans of `<x, gradient> - alpha KL(x, magnet) - KL(x, policy) / eta`.
 
-        KL is the dilated one with infoset weights w_j; at infoset j this is `mmd.update.magnetic_step` with
+        KL is the dilated one with infoset weights w_j. At infoset j this is `mmd.update.magnetic_step` with
         `eta / w_j` and `alpha w_j`, and q the gradient plus the children's values (MMD paper, App. C.3).
 
         Args:

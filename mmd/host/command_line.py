@@ -14,17 +14,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, get_args, get_type_hints
-
-import tyro
-from tyro.conf import FlagCreatePairsOff, Positional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast, get_type_hints
 
 from mmd.host import help as help_text
 from mmd.host.help import Program
 from mmd.host.interruption import INTERRUPTED, INTERRUPTION
+from mmd.host.marks import marked
+
+if TYPE_CHECKING:
+    from tyro.constructors import StructConstructorSpec
 
 # What the parser says of a text where a number may stand.
 NO_TYPE = r"no type matching \{None\}\|(\w+) could be instantiated from \['(.*)'\]\."
@@ -38,45 +41,63 @@ class UsageError(ValueError):
     """A command line that cannot be carried out; the message says why."""
 
 
-def parse(
-    kind: Any, argv: Sequence[str], *, program: Program, elsewhere: Mapping[str, Sequence[str]] = NONE
-) -> Any | None:
-    """A command line as one of the dataclasses of `kind`; None if it was to print help, which is done.
+def parse(argv: Sequence[str], program: Program, *, elsewhere: Mapping[str, Sequence[str]] = NONE) -> Any | None:
+    """A command line as one of a program's dataclasses; None if it was to print help, which is done.
 
     Args:
-        kind: a union of dataclasses, each annotated with its subcommand.
         argv: the command line, without the program's name.
-        program: what help says.
+        program: its commands, and what help says.
         elsewhere: see `hint`.
 
     Raises:
         UsageError: it is none; with what the parser would have printed in a box.
     """
     box = io.StringIO()
-    if _helped(kind, argv, program):
+    if _helped(argv, program):
         return None
-    _check_options(kind, argv, program.name, elsewhere)
+    _check_options(argv, program, elsewhere)
     try:
         with contextlib.redirect_stderr(box):
-            return tyro.cli(kind, prog=program.name, args=argv, config=(FlagCreatePairsOff,))
+            return _parsed(argv, program)
     except SystemExit:
         raise UsageError(_sentence(box.getvalue())) from None
 
 
-def commands_of(kind: Any) -> dict[str, type]:
-    """The commands that a union of dataclasses stands for, by the names that are typed."""
-    return {config.name: command for command, config in map(get_args, get_args(kind))}
+def _parsed(argv: Sequence[str], program: Program) -> Any:
+    """A command line as one of a program's dataclasses, by tyro."""
+    import tyro
+    from tyro.conf import FlagCreatePairsOff, subcommand
+    from tyro.constructors import ConstructorRegistry
+
+    commands, registry = program.commands, ConstructorRegistry()
+    registry.struct_rule(lambda info: _with_its_marks(info.type) if info.type in commands.values() else None)
+    kinds: Any = reduce(or_, (Annotated[kind, subcommand(name=name)] for name, kind in commands.items()))
+    with registry:  # tyro 1.0 reads a command's fields after it has left its own block
+        return tyro.cli(kinds, prog=program.name, args=argv, config=(FlagCreatePairsOff,))
 
 
-def _helped(kind: Any, argv: Sequence[str], program: Program) -> bool:
+def _with_its_marks(command: Any) -> "StructConstructorSpec":
+    """A command's fields, with tyro's marks for ours."""
+    from tyro.conf import Positional, arg
+    from tyro.constructors import MISSING_NONPROP, StructConstructorSpec, StructFieldSpec
+
+    hints, found = get_type_hints(command, include_extras=True), []
+    for field in fields(command):
+        kind, shown, is_positional = marked(hints[field.name])
+        told: Any = Annotated[kind, arg(name=shown.name, metavar=shown.metavar)]
+        default = MISSING_NONPROP if field.default is MISSING else field.default
+        found.append(StructFieldSpec(field.name, cast("Any", Positional[told]) if is_positional else told, default))
+    return StructConstructorSpec(command, tuple(found))
+
+
+def _helped(argv: Sequence[str], program: Program) -> bool:
     """Print the help that was asked for, if any was."""
-    commands = commands_of(kind)
     if HELP.isdisjoint(argv):
         return False
-    if argv[0] not in commands and not argv[0].startswith("-"):
-        raise UsageError(_no_command(argv[0], commands))
-    own = argv[0] in commands
-    lines = help_text.of_command(program, argv[0], commands[argv[0]]) if own else help_text.overview(program, commands)
+    own = argv[0] in program.commands
+    if not own and not argv[0].startswith("-"):
+        raise UsageError(_no_command(argv[0], program.commands))
+    lines = help_text.of_command(program, argv[0]) if own else help_text.overview(program)
     sys.stdout.writelines(f"{line}\n" for line in lines)
     return True
 
@@ -87,9 +108,9 @@ def _no_command(word: str, commands: Mapping[str, type]) -> str:
     return f"there is no command {word!r}{meant} (try --help)"
 
 
-def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapping[str, Sequence[str]]) -> None:
+def _check_options(argv: Sequence[str], program: Program, elsewhere: Mapping[str, Sequence[str]]) -> None:
     """That there is such a subcommand and that the options are its own; the parser would suggest those of others."""
-    commands = commands_of(kind)
+    commands = program.commands
     if not argv or argv[0].startswith("-"):
         return
     if argv[0] not in commands:
@@ -97,7 +118,7 @@ def _check_options(kind: Any, argv: Sequence[str], program: str, elsewhere: Mapp
     for word in argv[1:]:
         name = word.partition("=")[0]
         if re.match("--[A-Za-z]", word) and _plain(name) not in (known := options_of(commands[argv[0]])):
-            others = [f"{program} {other}" for other in commands if _plain(name) in options_of(commands[other])]
+            others = [f"{program.name} {other}" for other in commands if _plain(name) in options_of(commands[other])]
             of_others = f"; {' and '.join(others)} {'has' if len(others) == 1 else 'have'} it" if others else ""
             meant = hint(name, known, elsewhere)
             said = of_others if others and not meant.startswith(TRANSLATED) else meant
@@ -111,9 +132,9 @@ def options_of(command: type) -> dict[str, str]:
     """
     found, hints = {}, get_type_hints(command, include_extras=True)
     for field in fields(command):
-        settings = get_args(hints[field.name])[1:]
-        if Positional not in settings:
-            found[next(filter(None, (getattr(one, "name", None) for one in settings)), field.name)] = field.name
+        _, shown, is_positional = marked(hints[field.name])
+        if not is_positional:
+            found[shown.name or field.name] = field.name
     return found
 
 

@@ -18,7 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from tyro.conf import Positional
+from mmd.host.marks import marked
 
 COLUMN = 30  # where texts begin
 WIDEST = 120
@@ -32,12 +32,14 @@ class Program(NamedTuple):
     Attributes:
         name: as it is typed.
         description: in a sentence or two.
+        commands: name -> the command's dataclass.
         themes: heading -> the commands below it; every command once.
         names: heading -> names of what is built in; called for help alone.
     """
 
     name: str
     description: str
+    commands: Mapping[str, type]
     themes: Mapping[str, Sequence[str]]
     names: Callable[[], Mapping[str, Sequence[str]]]
 
@@ -58,26 +60,22 @@ class Option(NamedTuple):
     theme: type
 
 
-def overview(program: Program, commands: Mapping[str, type]) -> Iterator[str]:
-    """Lines about a program: every command in a line, by theme, and the names that its options take.
-
-    Args:
-        program: the program.
-        commands: name -> the command's dataclass.
-    """
+def overview(program: Program) -> Iterator[str]:
+    """Lines about a program: every command in a line, by theme, and the names that its options take."""
     yield f"usage: {program.name} COMMAND ...     ({program.name} COMMAND --help says what a command takes)"
     yield from ("", *_wrapped(program.description, ""))
     for heading, listed in program.themes.items():
         yield from ("", f"{heading}:")
         for name in listed:
-            yield from _line(name, _headline(commands[name]), column=16)
+            yield from _line(name, _headline(program.commands[name]), column=16)
     yield ""
     for heading, built_in in program.names().items():
         yield from _wrapped(f"{heading}: {', '.join(built_in)}", "  ")
 
 
-def of_command(program: Program, name: str, command: type) -> Iterator[str]:
+def of_command(program: Program, name: str) -> Iterator[str]:
     """Lines about one command: its options by theme, those of its own first."""
+    command = program.commands[name]
     found = options(command)
     needed = [option.typed for option in found if option.text.endswith(REQUIRED)]
     yield from _wrapped(" ".join([f"usage: {program.name} {name}", *needed, "[--OPTION ...]"]), " " * 7)
@@ -101,16 +99,13 @@ def options(command: type) -> list[Option]:
 
 
 def _option(field: Field[Any], hint: Any, home: type) -> Option:
-    kind, *settings = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-    said: dict[str, Any] = {}
-    for name in ("name", "metavar", "help", "help_behavior_hint"):
-        said[name] = next((v for one in settings if (v := getattr(one, name, None)) is not None), None)
-    is_positional, is_flag = Positional in settings, kind is bool
-    placeholder = said["metavar"] or _placeholder(kind)
-    typed = f"--{(said['name'] or field.name).replace('_', '-')}" + ("" if is_flag else f" {placeholder}")
-    text = said["help"] or texts(home).get(field.name, "")
+    kind, shown, is_positional = marked(hint)
+    is_flag = kind is bool
+    placeholder = shown.metavar or _placeholder(kind)
+    typed = f"--{(shown.name or field.name).replace('_', '-')}" + ("" if is_flag else f" {placeholder}")
+    text = shown.help or texts(home).get(field.name, "")
     if not is_flag:
-        text += f" {said['help_behavior_hint'] or _default(field)}"
+        text += f" {_default(field) if shown.default is None else f'(default: {shown.default})'}"
     return Option(placeholder if is_positional else typed, text, is_positional, home)
 
 

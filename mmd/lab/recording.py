@@ -49,8 +49,8 @@ class Recording:
         reference: what KL is measured from, in words.
         equilibrium: the same as a policy; None where it is the nearest of many.
         iterate: which iterate is measured, "last" or "average".
-        trace: a row for the start and for every `every`-th iteration: the columns of a solution's trace but for the
-            seconds, which are NaN, and "kl", KL(z*, z_k) summed over both players.
+        trace: a row for the start and for every `every`-th iteration. Its columns are those of a solution's trace, with
+            seconds that are NaN, and "kl", KL(z*, z_k) summed over both players.
         log_policies: [R, S0], [R, S1] the iterates; None unless they were asked for.
     """
 
@@ -124,16 +124,16 @@ def record(
         algorithm: a traced one (`mmd.Algorithm`).
         iterations: how many; if None as many as the theorem needs for 1e-16 of the first KL, at most 100,000, and
             1,000 where it says nothing. A run to a regularised equilibrium ends once it has arrived there.
-        to: "regularized", the equilibrium of the game that `mmd` with a magnet that stays is solving; "nash", of the
-            original game, of a matrix the nearest one; or a policy. "regularized" if None and there is one, else
-            "nash".
+        to: a policy, "regularized" or "nash". "regularized" is the equilibrium of the game that `mmd` with a magnet
+            that stays is solving. "nash" is one of the original game, of a matrix the nearest one. If None,
+            "regularized" where there is one, else "nash".
         every: iterations from one row to the next.
         start: first policy, with full support; uniform if None.
         iterates: whether to keep them.
 
     Raises:
-        GameError: there is no such game, a number is out of range, the algorithm runs on the host or is not defined on
-            this game, or it has no regularised equilibrium.
+        GameError: there is no such game, or a number is out of range. Or the algorithm runs on the host, is not defined
+            on this game, or has no regularised equilibrium.
     """
     game = as_game(game)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm):

@@ -122,7 +122,7 @@ def certify(game: Game | Any, policy: Any, *, cells: Cells | None = None) -> Cer
     Args:
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         policy: a `mmd.Policy`, or a pair of arrays [S0], [S1]: the probability of each sequence's action at its
-            infoset, or its logarithm (log-probabilities are never above 0, and probabilities sum to 1). Entry 0 (the
+            infoset, or its logarithm. The two are told apart: log-probabilities are never above 0. Entry 0 (the
             empty sequence) is not read. Every infoset must sum to 1 within 1e-6, and is then scaled to sum 1.
         cells: those of the game, if they are at hand (`cells_of`); those of another game are not used.
 

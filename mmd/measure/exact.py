@@ -137,7 +137,7 @@ def optimal_range(game: Game | str | os.PathLike[str], player: int = 0) -> Optim
 
     The equilibrium is unique where both players' are (`OptimalRange.unique`); in a symmetric game they are the same.
     Sequences that cost more than 1e-7 max |A| are in no optimal plan, by complementary slackness. Plans of the others
-    within 1e-11 max |A| of the value count as optimal, so a range may come out too wide, by about that over the
+    within 1e-11 max |A| of the value count as optimal. So a range may come out too wide, by about that over the
     smallest singular value of the payoffs in play. Takes two linear programs for each sequence that may be in play.
 
     Args:

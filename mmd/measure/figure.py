@@ -119,8 +119,8 @@ def styled(style: str | None) -> Iterator[None]:
 def paper_style() -> AbstractContextManager[None]:
     """Figures of your own as a paper prints them: inside `with mmd.paper_style():`, begin, draw and save them.
 
-    Text is 8 points and less and stays text (TrueType in a .pdf or .ps file, no Type 3 fonts), lines are thin, a new
-    figure is 3.4 by 2.6 inches unless its size is given, and a .png has 600 dots per inch. These are settings of
+    Text is 8 points and less and stays text (TrueType in a .pdf or .ps file, no Type 3 fonts), and lines are thin. A
+    new figure is 3.4 by 2.6 inches unless its size is given, and a .png has 600 dots per inch. These are settings of
     matplotlib, which are as before when the block ends. `plot_convergence(..., ax=, style="paper")` draws in it.
 
     Returns:

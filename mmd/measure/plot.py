@@ -94,10 +94,10 @@ def plot_convergence(
         x: the work: "iterations", "gradient_evaluations" or "seconds".
         path: where to write the figure (.png at 300 dpi, .svg, .pdf); not written if None.
         y: the column of the trace: "exploitability", "nash_conv", "regularized_gap", "value",
-            "average_exploitability", or "kl", which a `Recording` has and in which the line of the MMD paper's
-            Theorem 3.4 is drawn where it holds. Logarithmic, but for the value.
-        xscale: "linear" or "log", of the work. A logarithmic axis has no place for the start of a run that has done no
-            work yet, such as evaluation 0 of a regret minimizer.
+            "average_exploitability", or "kl", which a `Recording` has. In "kl" the line of the MMD paper's Theorem 3.4
+            is drawn where it holds. Logarithmic, but for the value.
+        xscale: "linear" or "log", of the work. A logarithmic axis has no place for a start at which no work has been
+            done, such as evaluation 0 of a regret minimizer.
         ax: axes of a figure of your own to draw into.
         style: "paper" for a figure of a column's width in small print, with neither title nor tolerance; None for a
             screen. Axes of your own are begun inside `with mmd.paper_style():`.

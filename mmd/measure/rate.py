@@ -162,8 +162,8 @@ def linear_rate(
 
     Args:
         run: a `Solution`, a `Recording`, a run directory, or distances d_0, d_1, ... themselves.
-        y: the column of the trace; "kl" if None and the run has recorded it, else "regularized_gap" if the run has one
-            with a proven rate, else "exploitability".
+        y: the column of the trace. If None, "kl" where the run has recorded it, else "regularized_gap" where the run
+            has one with a proven rate, else "exploitability".
         x: the work that the rate is per.
         proven: factor of an iteration, if the run does not know it (`mmd.measure.theory.contraction_factor`).
         floor: distances up to here are rounding; 1e-14 of the largest if None.

@@ -123,9 +123,9 @@ class Solution:
         seconds: {"compile", "solve"}.
         dtype: of the iteration; certificates are always float64.
         trace: the algorithm's run, check by check; a polished policy is not in it.
-        polish: what the polish did, None if it was not tried: its `tries` (at which iteration; gradient evaluations
-            and seconds of the run when it ended; how many faces it guessed; NashConv before and after), the
-            `gradient_evaluations` and `seconds` they took together, and `modelled_seconds`, which its budget counts.
+        polish: what the polish did; None if it was not tried. Of each try `tries` has the iteration, the run's gradient
+            evaluations and seconds, how many faces were guessed, and NashConv before and after. All tries took
+            `gradient_evaluations` and `seconds` together; its budget counts `modelled_seconds`.
     """
 
     game: Game
@@ -230,9 +230,9 @@ class Solution:
     ) -> "Figure | Axes":
         """Exploitability of the returned policy against work; `mmd.plot_convergence` draws several runs.
 
-        Arguments, result and errors are those of `mmd.plot_convergence`: x "iterations", "gradient_evaluations" or
-        "seconds"; the file to write; y another column of the trace; xscale "linear" or "log"; axes to draw into;
-        style "paper".
+        Arguments, result and errors are those of `mmd.plot_convergence`. `x` is "iterations", "gradient_evaluations" or
+        "seconds", `path` the file to write, and `y` another column of the trace. `xscale` is "linear" or "log", `ax`
+        are axes to draw into, and `style` may be "paper".
         """
         return draw_convergence({self.method: self.curve}, Look(x, y, xscale, style), path, ax)
 

@@ -166,20 +166,20 @@ class Answers(NamedTuple):
     Attributes:
         caption: whose answers they are.
         runs: names of the runs.
-        sides: what the first and the second answer are called.
+        sides: of each run, what the first and the second answer are called; the models, where they are.
         answers: all of them.
         note: a sentence below them.
     """
 
     caption: str
     runs: Sequence[str]
-    sides: tuple[str, str]
+    sides: Sequence[tuple[str, str]]
     answers: Sequence[Answer]
     note: str = ""
 
     def html(self) -> str:
         """As HTML."""
-        held = {"runs": list(self.runs), "sides": self.sides, "answers": [list(one) for one in self.answers]}
+        held = {"runs": list(self.runs), "sides": list(self.sides), "answers": [list(one) for one in self.answers]}
         note = f'<p class="note">{text_html(self.note)}</p>' if self.note else ""
         return f'<div class="answers"><h3>{text_html(self.caption)}</h3>{_held(held)}{note}</div>'
 

@@ -62,8 +62,8 @@ def solve_many(
     """Nash equilibria of many two-player zero-sum matrix games, solved as one batch in float64.
 
     Args:
-        games: payoff matrices to the row player, of any sizes, or matrix games, or names or files of matrix games, as
-            `games.load` takes them; or one [G, m, n] array.
+        games: payoff matrices to the row player, of any sizes, or matrix games. Names or files of matrix games will do,
+            as `games.load` takes them, and so will one [G, m, n] array.
         algorithm: how; if None or `Auto()` the interior point method, and the last iterate of predictive regret
             matching+ for games that it does not solve.
         tolerance: bound on each exploitability, in payoff units; None for the default of `mmd.solve`, game by game.

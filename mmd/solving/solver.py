@@ -75,12 +75,12 @@ def solve(
     Args:
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         algorithm: how; `Auto()` if None, which chooses a method (`mmd.solving.automatic`) and whose solution names it.
-            One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start, polish and mesh, keeps no
+            One that runs on the host (`mmd.HostAlgorithm`) has no use for dtype, start, polish and mesh. It keeps no
             checkpoint, and starts anew where it is asked to resume.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.measure.certificate`) defines it.
         regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
-            payoff units: the iterate has then arrived at the regularised equilibrium, and the exploitability falls no
+            payoff units. The iterate has then arrived at the regularised equilibrium, and the exploitability falls no
             further. None for 1e-12 of the payoff range, 0 for never.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
@@ -94,9 +94,9 @@ def solve(
             locked meanwhile: a second process that would write it is refused.
         resume: go on from the checkpoint if there is one, with the same numbers as if nothing had happened. Tolerance,
             limits and `polish` may be others than before; iterations and seconds count from the first start.
-        mesh: devices that share the payoffs and the sweeps (`mmd.game.sharding`), of all processes of `jax.distributed`
-            if they are in it: then each of them calls `solve` with the same arguments and gets the same `Solution`. The
-            default device if None.
+        mesh: devices that share the payoffs and the sweeps (`mmd.game.sharding`); the default device if None. They may
+            be of all processes of `jax.distributed`. Then each process calls `solve` with the same arguments and gets
+            the same `Solution`.
 
     Returns:
         A `Solution`; `converged` only if the certified exploitability is at most the tolerance. Ctrl-C ends the run

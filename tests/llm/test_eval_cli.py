@@ -42,6 +42,7 @@ REFUSED = {
     "two=good --max-new-tokens 4 --judge http://127.0.0.1:1/v1 --judge-model m": "the judge at http://127.0.0.1:1/v1 "
     "cannot be asked (",
     "one=good": "each as NAME=MODEL with a name of its own",
+    "comparisons=good": "expected another name than 'comparisons', whose file has the judge's verdicts",
 }
 
 
@@ -152,7 +153,7 @@ def test_what_an_eval_has_written_is_not_replaced(folders: Path, monkeypatch: py
     assert main(["eval", "one=out/one.jsonl", "two=good", *line]) == 0
     capsys.readouterr()
     files = {path: path.read_bytes() for path in (folders / "out").iterdir()}
-    assert {path.name for path in files} == {"one.jsonl", "two.jsonl", "eval.json"}
+    assert {path.name for path in files} == {"one.jsonl", "two.jsonl", "comparisons.jsonl", "eval.json"}
     monkeypatch.setattr(commands, "judge_of", lambda _: pytest.fail("the judge was loaded"))
     for models in (["one=good", "two=good"], ["one=out/one.jsonl", "two=out/two.jsonl"], ["three=good", "four=good"]):
         assert main(["eval", *models, *line]) == 2

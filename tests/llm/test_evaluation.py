@@ -1,5 +1,6 @@
 """Standard errors over clusters, and win rates among answers of the same length, against known values."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import llm_bridge as bridge
 from benchmarks.faults import win_rate_intervals
+from llm_bridge.command.answering import keep_comparisons
 from llm_bridge.judges.callable import PairFunction
 from llm_bridge.measure.evaluation import Tournament, matched, tournament
 from llm_bridge.measure.intervals import cases_of, clustered, redrawn, repeats, replicates, wilson
@@ -98,10 +100,14 @@ def test_position_ties_failures_and_length_in_a_tournament() -> None:
 # ------------------------------------------------------------------------ all pairs, prompts drawn again
 
 
-def test_every_answer_meets_every_other_answer_to_its_prompt() -> None:
-    """Rates of 4 pairs on one prompt and of 4 on another, by hand; what failed is left out of its prompt's mean."""
+def test_every_answer_meets_every_other_answer_to_its_prompt(tmp_path: Path) -> None:
+    """Rates of 4 pairs on one prompt and of 4 on another, by hand; what failed is left out of its prompt's mean.
+
+    What the judge said of each pair is kept as it is.
+    """
     value = {("p", "a", "c"): 1.0, ("p", "a", "d"): 0.5, ("p", "b", "c"): 0.25, ("p", "b", "d"): 0.25}
     value |= {("q", "e", "g"): 1.0, ("q", "e", "h"): None, ("q", "f", "g"): 0.0, ("q", "f", "h"): None}
+    p_says, q_says = [[1.0, 0.5], [0.25, 0.25]], [[1.0, None], [0.0, None]]
     asked = []
 
     def judge(prompts: list, a: list, b: list) -> list:
@@ -111,10 +117,17 @@ def test_every_answer_meets_every_other_answer_to_its_prompt() -> None:
             for p, x, y in zip(prompts, a, b, strict=True)
         ]
 
-    found = tournament(judge, ["p", "q"], {"one": [["c", "d"], ["g", "h"]], "two": [["a", "b"], ["e", "f"]]})
+    answers = {"one": [["c", "d"], ["g", "h"]], "two": [["a", "b"], ["e", "f"]]}
+    found = tournament(judge, ["p", "q"], answers)
     assert sorted(asked) == sorted([*value, *((p, y, x) for p, x, y in value)])
     assert found.wins[1, 0] == pytest.approx((0.5 + 0.5) / 2, abs=1e-12)
     assert found.failed_frac == pytest.approx(2 / 8, abs=1e-12)
+    keep_comparisons(tmp_path, ["p", "q"], answers, found)
+    kept = [json.loads(line) for line in (tmp_path / "comparisons.jsonl").read_text("utf-8").splitlines()]
+    assert kept == [
+        {"prompt": "p", "models": ["two", "one"], "answers": [["a", "b"], ["c", "d"]], "preference": p_says},
+        {"prompt": "q", "models": ["two", "one"], "answers": [["e", "f"], ["g", "h"]], "preference": q_says},
+    ]
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0])

@@ -500,6 +500,11 @@ def test_judge_answers_and_tournament(model: Path, work: Path, capsys: Any) -> N
     wins = np.array(found["wins"])
     np.testing.assert_allclose(wins + wins.T, 1, rtol=0, atol=1e-12)
     assert sum(found["lottery"].values()) == pytest.approx(1, abs=1e-9)
+    said = [json.loads(line) for line in Path("out/comparisons.jsonl").read_text().splitlines()]
+    for first, second in (("two", "one"), ("three", "one"), ("three", "two")):  # prompts differ, so each is a case
+        kept = [row["preference"] for row in said if row["models"] == [first, second]]
+        i, j = found["names"].index(first), found["names"].index(second)
+        assert np.mean(kept) == pytest.approx(wins[i, j], abs=1e-12)
     assert "Nash probability" in capsys.readouterr().out
     assert len(Path("out/three.jsonl").read_text().splitlines()) == 10
     assert not Path("out/one.jsonl").exists()  # these answers are in their file already

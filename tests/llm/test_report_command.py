@@ -1,13 +1,15 @@
 """`mpo report`: every kind of folder on one page, a run that is still going on, and what it refuses."""
 
+import itertools
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from llm_bridge.command import report_command
 from llm_bridge.command.cli import main
-from tests.pages import HOSTILE, IMAGE, NAMES, SCRIPT, WINS, Parsed, shown, training_runs
+from tests.pages import COMPARED, HOSTILE, IMAGE, NAMES, SCRIPT, WINS, Parsed, shown, training_runs
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def test_the_page_says_what_the_folders_say(runs: dict[str, Path], tmp_path: Pat
 def test_answers_stand_with_the_judges_verdict(runs: dict[str, Path], tmp_path: Path) -> None:
     assert report(runs["done"], runs["begun"], runs["judge"], "--out", tmp_path / "page.html") == 0
     answers, verdicts = Parsed(tmp_path / "page.html").data("answers")
-    assert answers["sides"] == ["start", "now"]
+    assert answers["sides"] == [["start", "now"]] * 2
     stored = []
     for number, name in enumerate(("done", "begun")):
         for line in (runs[name] / "samples.jsonl").read_text("utf-8").splitlines():
@@ -64,6 +66,33 @@ def test_answers_stand_with_the_judges_verdict(runs: dict[str, Path], tmp_path: 
     assert verdicts["answers"] == [
         [0, None, row["prompt"], row["a"], row["b"], 1 - row["preference"]] for row in stored
     ]
+
+
+def test_what_several_evals_compared_stands_side_by_side(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two models the one that was named first stands on the left in all evals; the share is the right one's."""
+    assert report(runs["eval"], runs["later"], "--out", tmp_path / "page.html") == 0
+    (found,) = Parsed(tmp_path / "page.html").data("answers")
+    assert found["runs"] == [f"eval: rock and {SCRIPT}", "eval: rock and scissors", "later"]
+    assert found["sides"] == [["rock", SCRIPT], ["rock", "scissors"], ["rock", "scissors"]]
+    expected = []
+    for name, rows in COMPARED.items():
+        for row in rows:
+            for k, j in itertools.product(range(2), range(2)):
+                first, second, share = row["answers"][0][k], row["answers"][1][j], row["preference"][k][j]
+                told = (first, second, 1 - share) if name == "later" else (second, first, share)
+                expected.append((row["prompt"], *told))
+    assert sorted(map(str, expected)) == sorted(str(tuple(row[2:])) for row in found["answers"])
+    prompts = [row[2] for row in found["answers"]]
+    assert prompts == [IMAGE] * 12 + ["q"] * 4  # what all evals have of a prompt stands together
+    monkeypatch.setattr(report_command, "MOST_ANSWERS", 6)
+    assert report(runs["eval"], "--out", tmp_path / "page.html") == 0
+    (some,) = Parsed(tmp_path / "page.html").data("answers")
+    assert len(some["answers"]) == 6
+    assert {text for row in some["answers"] for text in row[3:5]} == {
+        text for row in COMPARED["eval"] for texts in row["answers"] for text in texts
+    }
 
 
 def test_a_round_that_is_being_written_is_no_round_yet(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -1,15 +1,15 @@
 """One file per model family, named as the `model_type` of its `config.json`; `load` finds it.
 
-A family says how a configuration becomes an `Architecture` (`architecture`), what each weight is called in its
-checkpoints (`TENSORS`, `PREFIX`, `IGNORED`; see `llm_bridge.model.names`), and what transformers calls it
-(`ARCHITECTURE`). Modules with a leading underscore hold what several families share.
+A family's `architecture` says how a configuration becomes an `Architecture`. Its `TENSORS`, `PREFIX` and `IGNORED` say
+what each weight is called in its checkpoints (`llm_bridge.model.names`), and `ARCHITECTURE` what transformers calls
+the family. Modules with a leading underscore hold what several families share.
 
 A family from outside this package (`mmd.host.doors`) is a module, or a class or another object, with the same five
-names. It is named, or it is an entry point of an installed package that is called as the `model_type`; a built-in
+names. It is named, or it is an entry point of an installed package that is called as the `model_type`. A built-in
 `model_type` always means the built-in family.
 
 A family of models of more than text has a `text_config` as well, which gives the `config.json` of the part that reads
-text; a policy of it has that part's family from then on. Where tensors may begin in several ways, `PREFIXES` has all.
+text. A policy of it has that part's family from then on. Where tensors may begin in several ways, `PREFIXES` has all.
 
 A family may import the modules of `llm_bridge.model`. Read `llama.py` first, then `_llama_like.py`.
 """
@@ -36,8 +36,8 @@ def load(model_type: object, named: str | None = None) -> Any:
 
     Args:
         model_type: of its `config.json`.
-        named: a family from outside as the user names it, `module:name`, `path.py:name` or the name that an installed
-            package gives, for a `model_type` that is not built in; its module is imported.
+        named: a family from outside, for a `model_type` that is not built in: `module:name`, `path.py:name` or the name
+            that an installed package gives. Its module is imported.
 
     Raises:
         BridgeError: there is no such family, and the message suggests the nearest name; or code from outside fails, or

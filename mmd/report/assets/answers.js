@@ -1,4 +1,4 @@
-// Answers side by side with the judge's verdict: those of one round, won or lost, or with a word in them.
+// Answers side by side with the judge's verdict: those of one round or of one model, won or lost, or with a word in them.
 
 const PAGE = 10;
 const MOST_PRINTED_ANSWERS = 30;
@@ -7,7 +7,8 @@ class AnswersView {
   constructor(block) {
     this.spec = heldBy(block);
     this.newest = this.spec.runs.map((_, run) => Math.max(-1, ...this.spec.answers.filter((one) => one[0] === run).map((one) => one[1] ?? -1)));
-    this.chosen = { run: -1, round: "newest", verdict: "all", words: [] };
+    this.models = [...new Set(this.spec.sides.flat())];
+    this.chosen = { run: -1, model: -1, round: "newest", verdict: "all", words: [] };
     this.page = 0;
     this.status = make("p", { class: "status", role: "status" });
     this.list = make("div", { class: "samples" });
@@ -25,33 +26,51 @@ class AnswersView {
     if (this.spec.runs.length > 1) {
       bar.append(choice("Run", [[-1, "all"], ...this.spec.runs.map((name, run) => [run, name])], (run) => set("run")(Number(run))));
     }
+    if (this.models.length > 2) {
+      bar.append(choice("Model", [[-1, "all"], ...this.models.map((name, i) => [i, name])], (model) => set("model")(Number(model))));
+    }
     const rounds = [...new Set(this.spec.answers.map((one) => one[1]))].filter((round) => round !== null).sort((a, b) => a - b);
     if (rounds.length > 1) {
       bar.append(choice("Round", [["newest", "the newest"], ["all", "all"], ...rounds.map((round) => [round, String(round)])], set("round")));
     }
-    const [first, second] = this.spec.sides;
     this.verdicts = make("fieldset", { class: "verdicts" }, make("legend", { class: "unseen" }, "Verdict"));
-    const names = { all: "all", second: `${second} wins`, first: `${first} wins`, tie: "ties", none: "no verdict" };
     this.counts = {};
+    this.names = {};
     const group = `verdict-${document.querySelectorAll("fieldset.verdicts").length}`;
-    for (const [value, text] of Object.entries(names)) {
+    for (const value of Object.keys(this.verdictNames())) {
       const radio = make("input", { type: "radio", name: group, value, checked: value === "all", on: { change: () => set("verdict")(value) } });
       this.counts[value] = make("span", { class: "count" });
-      this.verdicts.append(make("label", { class: "tick" }, radio, text, this.counts[value]));
+      this.names[value] = make("bdi");
+      this.verdicts.append(make("label", { class: "tick" }, radio, this.names[value], this.counts[value]));
     }
     bar.append(searchField("Search", (query) => set("words")(wordsOf(query))), this.verdicts);
     return bar;
   }
 
+  verdictNames() {
+    const { run, model } = this.chosen;
+    const alike = this.spec.sides.every((sides) => String(sides) === String(this.spec.sides[0]));
+    const [first, second] = run >= 0 || alike ? this.spec.sides[Math.max(run, 0)] : ["the first one", "the second one"];
+    const won = model < 0 ? [`${second} wins`, `${first} wins`] : [`${this.models[model]} wins`, `${this.models[model]} loses`];
+    return { all: "all", second: won[0], first: won[1], tie: "ties", none: "no verdict" };
+  }
+
+  // Whether an answer's sides change places: the model that is looked at stands on the right.
+  turned(one) {
+    const { model } = this.chosen;
+    return model >= 0 && this.spec.sides[one[0]][0] === this.models[model];
+  }
+
   verdict(one) {
     const preference = one[5];
     if (preference === null) return "none";
-    return preference === 0.5 ? "tie" : preference > 0.5 ? "second" : "first";
+    return preference === 0.5 ? "tie" : preference > 0.5 !== this.turned(one) ? "second" : "first";
   }
 
   fits(one) {
-    const { run, round, words } = this.chosen;
+    const { run, model, round, words } = this.chosen;
     if (run >= 0 && one[0] !== run) return false;
+    if (model >= 0 && !this.spec.sides[one[0]].includes(this.models[model])) return false;
     if (round === "newest" ? (one[1] ?? -1) !== this.newest[one[0]] : round !== "all" && String(one[1]) !== round) return false;
     if (!words.length) return true;
     const text = `${one[2]} ${one[3]} ${one[4]}`.toLowerCase();
@@ -60,7 +79,8 @@ class AnswersView {
 
   refresh() {
     const fitting = this.spec.answers.filter((one) => this.fits(one));
-    for (const value of Object.keys(this.counts)) {
+    for (const [value, name] of Object.entries(this.verdictNames())) {
+      this.names[value].textContent = name;
       const n = value === "all" ? fitting.length : fitting.filter((one) => this.verdict(one) === value).length;
       this.counts[value].textContent = n.toLocaleString("en");
     }
@@ -91,11 +111,13 @@ class AnswersView {
       const body = text ? make("p", { class: "text", dir: "auto" }, text) : make("p", { class: "text nothing" }, "(nothing)");
       return make("div", { class: won ? "side won" : "side" }, make("h4", {}, make("bdi", {}, name), " ", badge), body);
     };
-    const [left, right] = this.spec.sides;
     const other = preference === null ? null : 1 - preference;
+    const [left, right] = this.spec.sides[run];
+    const both = [[left, first, other], [right, second, preference]];
+    if (this.turned(one)) both.reverse();
     return make("article", {},
       make("p", { class: "where" }, where),
       make("p", { class: "text prompt", dir: "auto" }, prompt),
-      make("div", { class: "sides" }, side(left, first, other, verdict === "first"), side(right, second, preference, verdict === "second")));
+      make("div", { class: "sides" }, side(...both[0], verdict === "first"), side(...both[1], verdict === "second")));
   }
 }

@@ -157,7 +157,7 @@ def _no_policy(folder: Path) -> None:
 
 
 REFUSED = {
-    _unfinished: "the run has not ended, it has a checkpoint.npz and no result.json; mmd solve with --out",
+    _unfinished: "the run has not ended, it has a checkpoint.npz and no result.json; the command that began it",
     _training: "holds a run of mpo, which mpo report shows",
     _several: "holds several runs, expected them by name, as in",
     _not_json: "expected JSON",

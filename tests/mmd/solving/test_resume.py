@@ -20,6 +20,7 @@ from benchmarks.faults import kill_and_resume
 from games import kuhn_poker
 from mmd import algorithms
 from mmd.algorithms.contract import Candidate
+from mmd.command import commands
 from mmd.command.cli import main
 from mmd.game.game import Game, GameError
 from mmd.host.files import OutputError
@@ -445,3 +446,38 @@ def test_the_same_command_line_starts_goes_on_and_tells_again(tmp_path: Path, ca
     assert main(["solve", "kuhn_poker", *line[2:], "--quiet"]) == 2
     (refusal,) = _notices(capsys)
     assert "cannot resume kuhn_poker:cards=3 by mmd from a checkpoint of preference:cycle by mmd: the game" in refusal
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_killed_compare_goes_on_inside_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed in the second of two runs: the first is told again, the second goes on, and both end as they would alone.
+
+    Of the chunk in which the kill comes nothing is saved, so the second run begins at the check before.
+    """
+    limits = ["--tolerance", "0", "--max-iterations", "90", "--quiet", "--out"]
+    line = ["compare", CYCLE, "--algorithms", "mmd:alpha=0.2", "mmd:alpha=0.1", *limits, str(tmp_path / "killed")]
+    checks: list[tuple[float, int]] = []
+    last = 60
+
+    def watched(game: Game, algorithm: Any, *, on_check: Callable, **arguments: Any) -> mmd.Solution:
+        def check(row: dict[str, float]) -> None:
+            checks.append((algorithm.alpha, int(row["iteration"])))
+            if checks[-1] == (0.1, last):
+                raise Killed
+            on_check(row)
+
+        return mmd.solve(game, algorithm, on_check=check, **arguments)
+
+    monkeypatch.setattr(commands, "solve", watched)
+    monkeypatch.setattr(commands, "draw_convergence", lambda *_: None)
+    with pytest.raises(Killed):
+        main(line)
+    assert not (tmp_path / "killed" / "mmd,alpha=0.1" / "result.json").exists()
+    checks.clear()
+    last = -1
+    assert main([*line, "--resume"]) == 0
+    assert checks == [(0.1, iteration) for iteration in (60, 70, 80, 90)]
+    for alpha in ("0.2", "0.1"):
+        alone = ["solve", CYCLE, "--algorithm", "mmd", "--alpha", alpha, *limits, str(tmp_path / alpha)]
+        assert main(alone) == 3
+        assert not kill_and_resume.differences(tmp_path / alpha, tmp_path / "killed" / f"mmd,alpha={alpha}")
