@@ -13,8 +13,8 @@ saved.
 
 Of several processes the first one asks, and all get the same answers.
 
-What is sent, and read, was looked up in the sources of vLLM (July 2026) and SGLang (September 2026); see
-docs/reference/engines.md.
+What is sent, and read, was looked up in the sources of vLLM and SGLang in November 2026; docs/reference/engines.md
+lists it.
 """
 
 import json
