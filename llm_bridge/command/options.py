@@ -175,7 +175,7 @@ class Engines:
     engine_model: Annotated[str | None, _optional("NAME", "the first that it serves")] = None
     """The model's name at the engine."""
     engine_folder: Annotated[Path | None, _optional("FOLDER", "OUTPUT_DIR/engine")] = None
-    """Where the weights are handed over; the engine has to see it under the same name."""
+    """Where the weights are handed over: a folder of this run alone, which the engine sees under the same name."""
     engine_timeout: float = 600.0
     """Seconds that the engine may take for the answers to a prompt, or to load weights."""
     engine_key_variable: Annotated[str | None, _optional("NAME", "no key")] = None

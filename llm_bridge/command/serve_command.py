@@ -255,7 +255,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    server: Server
+    server: Server  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are not logged."""

@@ -11,15 +11,14 @@ on from a checkpoint repeats bit for bit what it would have done, on the same de
 
 A checkpoint may be written behind the next rounds (`save(..., behind=True)`): the call returns when the arrays have
 been copied to the host, and the checkpoint counts, as always, from when its folder has its name. Of several processes
-each writes its own shards, and the first commits when all have. Meanwhile they agree through JAX's coordinator and
-never through their devices, for a second thread's collectives would meet those of the rounds (`_apart_from_rounds`).
-Before the next checkpoint all of them wait until the first has committed (`settle`).
+each writes its own shards, and the first commits when all have. The others go on before that, so all of them wait for
+the commit before the next checkpoint (`settle`): otherwise only some would find that a step is saved already, and they
+would go different ways.
 
 Orbax is used in this module alone.
 """
 
 import hashlib
-import itertools
 import json
 import os
 import re
@@ -42,7 +41,6 @@ FOLDER, STATE, POSITION, MANIFEST = "checkpoints", "state", "position.json", "ma
 LAYOUT = 1  # raised whenever the same files mean something else
 NAME = re.compile(r"step_(\d{8,})")
 BLOCK_BYTES = 1 << 20
-_SAVES = itertools.count()  # behind, by all processes alike
 WRITTEN_AT_ONCE = 64 << 20  # bytes of arrays on their way to the disk, or the largest array
 
 
@@ -154,7 +152,7 @@ class RunState:
         n_bytes, arrays = _n_bytes(state), _described(state)
         try:
             _on_first(lambda: self._begin(part, n_bytes))
-            written = _write_arrays(part / STATE, _apart(leaves) if behind else leaves, behind=behind)
+            written = _write_arrays(part / STATE, _apart(leaves) if behind else leaves)
             if behind:
                 self._writing = threading.Thread(target=self._commit_behind, args=(written, part, step, arrays))
                 self._writing.start()
@@ -327,15 +325,12 @@ def _copied(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
     return jnp.copy(leaf) if on_host else leaf
 
 
-def _write_arrays(
-    path: Path, leaves: Mapping[str, jax.Array | np.ndarray], *, behind: bool = False
-) -> Callable[[], None]:
-    """Begin to write; what is returned waits for the end, in another thread if it is to be done behind."""
+def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> Callable[[], None]:
+    """Begin to write; what is returned waits for the end."""
     import orbax.checkpoint as ocp
 
     at_once = max(WRITTEN_AT_ONCE, *(leaf.nbytes + 1 for leaf in leaves.values()))
-    together = _apart_from_rounds() if behind and jax.process_count() > 1 else ocp.options.MultiprocessingOptions()
-    checkpointer = ocp.StandardCheckpointer(save_concurrent_gb=at_once / 10**9, multiprocessing_options=together)
+    checkpointer = ocp.StandardCheckpointer(save_concurrent_gb=at_once / 10**9)
     checkpointer.save(path.absolute(), dict(leaves))
 
     def written() -> None:
@@ -345,19 +340,6 @@ def _write_arrays(
             checkpointer.close()
 
     return written
-
-
-def _apart_from_rounds() -> Any:
-    """How processes agree while they compute: processes that are named, if it is all of them, meet at the coordinator.
-
-    Left to itself Orbax has all processes meet by a collective of their devices, also in its own thread. Each barrier
-    has a name of its own, because none may be waited at twice.
-    """
-    import orbax.checkpoint as ocp
-
-    everybody = set(range(jax.process_count()))
-    name = f"behind_{next(_SAVES)}"
-    return ocp.options.MultiprocessingOptions(active_processes=everybody, barrier_sync_key_prefix=name)
 
 
 def _read_arrays(path: Path, template: Any) -> Any:

@@ -24,7 +24,7 @@ import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +35,7 @@ from jax.experimental import multihost_utils
 
 from llm_bridge.checkpoint import adapters, export
 from llm_bridge.judges._endpoint import Refusal, refusal
-from llm_bridge.judges._requests import Failed, Patience, Requests, is_address, passing
+from llm_bridge.judges._requests import Failed, Patience, Requests, Transient, is_address, passing
 from llm_bridge.model import sharding
 from llm_bridge.model.ranges import require
 from llm_bridge.policy.generate import bucket
@@ -45,7 +45,7 @@ from llm_bridge.train.engine import Answers, EngineError, Order, check
 PREFIX = "weights-"  # of the folders that are handed over
 MOST_BYTES = 1 << 28
 APART = 0.5  # nats a token, on average, between an engine's log-probabilities and ours: more than any rounding
-UNHEARD_OF = (400, 404)  # what a server answers that has forgotten an adapter
+SHORT = 10.0  # seconds that a server is waited for when nothing depends on it any more
 KNOWN = "expected a server that returns token ids and log-probabilities, such as vLLM from 0.10.2, SGLang or mpo serve"
 THERE = "the engine of the first process has failed; what it says stands there"
 
@@ -116,7 +116,7 @@ class HttpEngine:
 
     Attributes:
         endpoint: up to and including the version, such as "http://localhost:8000/v1".
-        folder: where weights are handed over; the server has to see it under the same name.
+        folder: where weights are handed over, of this engine alone; the server has to see it under the same name.
         model: the base's name at the server; None for the first one that it serves.
         max_staleness: how many rounds the server's weights may be older than the trained ones.
         key_variable: the environment variable that holds the key, if there is one; the key itself is never stored.
@@ -192,7 +192,7 @@ class HttpEngine:
     def close(self) -> None:
         """Remove what was handed over, and have the server forget an adapter."""
         if self._given is not None and jax.process_index() == 0:
-            with suppress(EngineError, Failed), self._requests.client() as client:
+            with replace(self._requests, timeout=min(self.timeout, SHORT)).client() as client:
                 self._forget(client, self._given)
             shutil.rmtree(self._given.place, ignore_errors=True)
         self._given = None
@@ -202,7 +202,7 @@ class HttpEngine:
     def _look(self) -> tuple[()]:
         """Find the model, and which kind of server it is."""
         try:
-            with self.guard(), self._requests.client() as client:
+            with self._requests.client() as client:
                 body = self._requests.soon(partial(self._got, client, "models", None))
         except _Refused as error:
             raise EngineError(f"{self._who} {error}; expected an address up to the version, as /v1") from None
@@ -228,10 +228,13 @@ class HttpEngine:
         name = f"{PREFIX}{order.round:06d}-{os.urandom(4).hex()}"  # never one that the server knows already
         given = _Given(name, Path(self.folder) / name, order.round, policy.is_adapted)
         (adapters.save_adapter if given.adapted else export.save)(policy, given.place)
-        self._everywhere(partial(self._load, given, before), ())
-        if before is not None and jax.process_index() == 0:
-            shutil.rmtree(before.place, ignore_errors=True)
-        self._given = given
+        old = given
+        try:
+            self._everywhere(partial(self._load, given, before), ())
+            self._given, old = given, before
+        finally:
+            if old is not None and jax.process_index() == 0:
+                shutil.rmtree(old.place, ignore_errors=True)
         return policy
 
     def _load(self, given: _Given, before: _Given | None) -> tuple[()]:
@@ -259,10 +262,10 @@ class HttpEngine:
         return ()
 
     def _forget(self, client: Any, given: _Given) -> None:
-        """Have the server forget an adapter; one that has done so already is no error."""
+        """Have the server forget an adapter, if it is there and still has it."""
         if given.adapted:
-            with suppress(_Refused):
-                self._done(client, self._kind.unload, {"lora_name": given.name})
+            with suppress(_Refused, Transient, Failed):
+                self._got(client, self._kind.unload, json.dumps({"lora_name": given.name}))
 
     def _done(self, client: Any, where: str, content: dict[str, Any]) -> bytes:
         """What the server replies to an order that it is to carry out once."""
@@ -313,7 +316,7 @@ class HttpEngine:
                 raise self._silent(failure) from None
             except _Refused as error:
                 assert self._given is not None
-                if self._given.adapted and error.status in UNHEARD_OF:
+                if self._given.adapted and (error.status == 404 or self._given.name in error.words):
                     raise _Lost(f" ({error})") from None
                 raise EngineError(f"{self._who} {error}") from None
         tokens, log_probs = _blank(order)
@@ -363,12 +366,13 @@ class HttpEngine:
             raise EngineError(f"{self._who} gives {len(choices)} answers to a prompt, expected {order.n}")
         ids, log_probs = [], []
         for choice in choices:
-            if not _all(ids_of := choice.get("token_ids"), int):
+            ids_of, theirs = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
+            if not _all(ids_of, int):
                 raise EngineError(f"{self._who} gives answers without token ids; {KNOWN}")
-            if not _all(theirs := (choice.get("logprobs") or {}).get("token_logprobs"), int | float):
+            if not _all(theirs, int | float):
                 raise EngineError(f"{self._who} gives answers without log-probabilities; {KNOWN}")
             ids.append(ids_of)
-            log_probs.append([float(one) for one in theirs])
+            log_probs.append(list(map(float, theirs)))
         found = Answers(ids, log_probs)
         check(found, order._replace(prompts=order.prompts[:1]), self._who)
         return found

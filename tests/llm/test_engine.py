@@ -232,6 +232,7 @@ def test_a_server_that_cannot_be_used_is_named_before_the_first_round(serve: Any
     other = serve(bridge.init(CONFIG | {"hidden_size": 8}, jax.random.key(0)))
     with pytest.raises(bridge.BridgeError, match=r"does not load the adapter in .*: it answers 400; it says: .* shape"):
         draw(HttpEngine(other.endpoint, tmp_path), moved(True), 2)
+    assert not list(tmp_path.iterdir())
 
 
 # -------------------------------------------------------------------- the commands
