@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import jax
 import numpy as np
@@ -441,7 +441,7 @@ def _blank(order: Order) -> tuple[np.ndarray, np.ndarray]:
     return np.full(shape, -1, np.int32), np.zeros(shape, np.float32)
 
 
-def _all(found: Any, kind: Any) -> bool:
+def _all(found: Any, kind: Any) -> TypeGuard[list[Any]]:
     """Whether this is a list of such numbers."""
     return isinstance(found, list) and all(
         isinstance(one, kind) and not isinstance(one, bool) and not math.isnan(one) for one in found

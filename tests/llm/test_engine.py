@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -244,20 +245,20 @@ def test_a_run_whose_engine_dies_goes_on_when_it_is_there_again(
     serve: Any,
     capsys: Any,
 ) -> None:
-    """With end tokens, adapters and a temperature; the third round's answers are cut off."""
+    """With end tokens, adapters and a temperature: told to stop in round 3, refused in round 4, and then done."""
     server = serve(bridge.load(model))
-    words = ("--quiet", "--lora-r", 2, "--temperature", 0.7, "--engine", server.endpoint)
+    words = ("--quiet", "--lora-r", 2, "--temperature", 0.7, "--engine", server.endpoint, "--save-steps", 1)
+    done = {2: lambda: os.kill(os.getpid(), signal.SIGTERM), 3: lambda: 413}
 
-    def dies(reply: dict[str, Any]) -> Any:
-        return 413 if len(training_log.rows("run/metrics.jsonl")) == 2 else None
+    def happens(reply: dict[str, Any]) -> Any:
+        rounds = len(training_log.rows("run/metrics.jsonl"))
+        return done.pop(rounds, lambda: None)()
 
-    server.completions.fault = dies
-    assert train(model, "run", *words) == 2
-    assert capsys.readouterr().err == (
-        "mpo: rounds up to 2 are saved, --resume goes on\n"
-        f"mpo: the engine at {server.endpoint} answers 413; it says: no\n"
-    )
-    server.completions.fault = None
+    server.completions.fault = happens
+    assert train(model, "run", *words) == 143
+    assert "told to stop by SIGTERM, rounds up to 2 are saved; --resume goes on\n" in capsys.readouterr().err
+    assert train(model, "run", *words, "--resume") == 2
+    assert capsys.readouterr().err == f"mpo: the engine at {server.endpoint} answers 413; it says: no\n"
     assert train(model, "run", *words, "--resume") == 0
     rows = training_log.rows("run/metrics.jsonl")
     assert [row["round"] for row in rows] == [1, 2, 3, 4]
