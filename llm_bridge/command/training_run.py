@@ -7,6 +7,7 @@ held_out.jsonl    the prompts that were held out, if any were
 metrics.jsonl     a line a round; round 0 is before the first
 samples.jsonl     the answers that each win rate is made of
 checkpoints/      see `llm_bridge.run.run_state`
+engine/           weights that an engine was given; empty when the run is done
 policy/           the result, when the run is done
 training.png      win rate, divergence and lengths along the rounds
 result.json       status and rounds; written last

@@ -9,11 +9,9 @@ instant leaves the last committed one. It counts only if its manifest is there a
 otherwise the one before is taken, with a warning. Between two rounds a run is nothing but its state, so a run that goes
 on from a checkpoint repeats bit for bit what it would have done, on the same devices with the same versions.
 
-A checkpoint may be written behind the next rounds (`save(..., behind=True)`): the call returns when the arrays have
-been copied to the host, and the checkpoint counts, as always, from when its folder has its name. Of several processes
-each writes its own shards, and the first commits when all have. The others go on before that, so all of them wait for
-the commit before the next checkpoint (`settle`): otherwise only some would find that a step is saved already, and they
-would go different ways.
+A single process may write a checkpoint behind its next rounds (`save(..., behind=True)`): the call returns when the
+arrays have been copied to the host, and the checkpoint counts, as always, from when its folder has its name. Several
+processes do not: what Orbax has them agree on meanwhile gets in the way of what they compute.
 
 Orbax is used in this module alone.
 """
@@ -135,7 +133,8 @@ class RunState:
             step: rounds that are behind.
             state: what is saved.
             copies: its leaves in order on the host, where no device is to be asked for anything; None to ask.
-            behind: return when the arrays have been copied, and commit in another thread; see `settle`.
+            behind: return when the arrays have been copied, and commit in another thread; see `settle`. Of several
+                processes nobody does.
 
         Raises:
             RunStateError: it cannot be written, and the one before is untouched; or the state is not finite. Also of
@@ -152,6 +151,7 @@ class RunState:
         n_bytes, arrays = _n_bytes(state), _described(state)
         try:
             _on_first(lambda: self._begin(part, n_bytes))
+            behind = behind and jax.process_count() == 1
             written = _write_arrays(part / STATE, _apart(leaves) if behind else leaves)
             if behind:
                 self._writing = threading.Thread(target=self._commit_behind, args=(written, part, step, arrays))
@@ -164,29 +164,22 @@ class RunState:
         return final
 
     def settle(self) -> None:
-        """Wait for the checkpoint that is being written behind, on all processes; all have to call it.
+        """Wait for the checkpoint that is being written behind.
 
         Raises:
             RunStateError: it could not be written; said once.
         """
-        if self._writing is None:
-            return
-        self._writing.join()
+        if self._writing is not None:
+            self._writing.join()
         self._writing, failure, self._failure = None, self._failure, None
-        failed = [failure is not None]
-        if jax.process_count() > 1:  # which is also how the others know that the first has committed
-            failed = multihost_utils.process_allgather(np.array(failed)).ravel().tolist()
         if failure is not None:
             raise failure
-        if any(failed):
-            raise RunStateError(f"{self._given}: another process could not write; what it says stands there")
 
     def _commit_behind(self, written: Callable[[], None], part: Path, step: int, arrays: Sequence[Any]) -> None:
-        """In a thread of its own: no device is asked, and nobody is waited for but disks."""
+        """In a thread of its own: no device is asked, and nobody is waited for but the disk."""
         try:
             written()
-            if jax.process_index() == 0:
-                self._commit(part, step, arrays)
+            self._commit(part, step, arrays)
         except Exception as error:
             self._failure = self._cannot(step, sum(int(np.prod(shape)) * 4 for _, shape, _ in arrays), error)
 
@@ -308,21 +301,9 @@ def _described(state: Any) -> list[tuple[str, list[int], str]]:
     return [(jax.tree_util.keystr(path), list(leaf.shape), str(leaf.dtype)) for path, leaf in named]
 
 
-def _apart(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, jax.Array | np.ndarray]:
-    """Copies, which the next update does not overwrite; Orbax may not copy what is on the host already.
-
-    What other processes have a share of Orbax brings to the host before it returns, from any device but the host's own.
-    """
-    return {name: _copied(leaf) for name, leaf in leaves.items()}
-
-
-def _copied(leaf: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    if leaf.is_fully_addressable:
-        return np.array(leaf)
-    on_host = next(iter(leaf.sharding.device_set)).platform == "cpu"
-    return jnp.copy(leaf) if on_host else leaf
+def _apart(leaves: Mapping[str, jax.Array | np.ndarray]) -> dict[str, np.ndarray]:
+    """Copies, which the next update does not overwrite; Orbax may not copy what is on the host already."""
+    return {name: leaf if isinstance(leaf, np.ndarray) else np.array(leaf) for name, leaf in leaves.items()}
 
 
 def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> Callable[[], None]:
