@@ -58,6 +58,11 @@ if TYPE_CHECKING:
     from llm_bridge.train import baselines
     from llm_bridge.train.arena import Arena as Arena
     from llm_bridge.train.best_response import BestResponse as BestResponse
+    from llm_bridge.train.engine import Answers as Answers
+    from llm_bridge.train.engine import Engine as Engine
+    from llm_bridge.train.engine import EngineError as EngineError
+    from llm_bridge.train.engine import Order as Order
+    from llm_bridge.train.http_engine import HttpEngine as HttpEngine
     from llm_bridge.train.loop import CollapseWarning as CollapseWarning
     from llm_bridge.train.loop import JudgeWarning as JudgeWarning
     from llm_bridge.train.loop import Method as Method
@@ -119,6 +124,11 @@ _HOME = {
     "CollapseWarning": "llm_bridge.train.loop",
     "Arena": "llm_bridge.train.arena",
     "BestResponse": "llm_bridge.train.best_response",
+    "Answers": "llm_bridge.train.engine",
+    "Engine": "llm_bridge.train.engine",
+    "EngineError": "llm_bridge.train.engine",
+    "Order": "llm_bridge.train.engine",
+    "HttpEngine": "llm_bridge.train.http_engine",
     "Exploitability": "llm_bridge.measure.exploit",
     "exploit": "llm_bridge.measure.exploit",
     "WinRate": "llm_bridge.measure.win_rate",

@@ -14,7 +14,15 @@ from typing import Any
 import jax
 
 from llm_bridge.checkpoint import adapters, export, gguf_files, loading
-from llm_bridge.command import answering, exploit_command, model_card, plan_command, report_command, training_run
+from llm_bridge.command import (
+    answering,
+    exploit_command,
+    model_card,
+    plan_command,
+    report_command,
+    serve_command,
+    training_run,
+)
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
 from llm_bridge.command.method_choice import method_of
@@ -31,6 +39,7 @@ from llm_bridge.command.options import (
     Report,
     ReportOnJudge,
     Run,
+    Serve,
     Train,
     TrainJudge,
 )
@@ -73,6 +82,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
         Eval: _eval,
         ReportOnJudge: _judge_report,
         Exploit: exploit_command.exploit,
+        Serve: serve_command.serve,
         Report: report_command.report,
         Plan: plan_command.plan,
         Export: _export,

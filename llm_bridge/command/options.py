@@ -161,6 +161,24 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Engines:
+    """Who draws, if it is not this process."""
+
+    engine: Annotated[str | None, Shown("URL", "answers are drawn here")] = None
+    """A server that draws the answers of a round, as http(s)://host/v1: of vLLM, SGLang, or mpo serve."""
+    engine_model: Annotated[str | None, Shown("NAME", "the first that it serves")] = None
+    """The model's name at the engine."""
+    engine_folder: Annotated[Path | None, Shown("FOLDER", "OUTPUT_DIR/engine")] = None
+    """Where the weights are handed over: a folder of this run alone, which the engine sees under the same name."""
+    engine_timeout: float = 600.0
+    """Seconds that the engine may take for the answers to a prompt, or to load weights."""
+    engine_key_variable: Annotated[str | None, Shown("NAME", "no key")] = None
+    """The environment variable that holds the engine's key, if it needs one."""
+    max_staleness: int = 0
+    """Rounds that the engine's weights may be older than the trained ones; 0 hands them over in every round."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Updating:
     """The update, and the magnet."""
 
@@ -202,7 +220,7 @@ class Optimizing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Measuring, Drawing, Updating, Optimizing, Run, Prompts, Judging, Model):
+class Train(Measuring, Drawing, Engines, Updating, Optimizing, Run, Prompts, Judging, Model):
     """Train a model against itself on preferences between its own answers (MPO)."""
 
     method: Annotated[str, Shown(help=METHOD_HELP)] = "mpo"
@@ -455,6 +473,20 @@ class Plan:
             object.__setattr__(self, "prompts_per_round", self.batch // self.num_generations)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Serve(Model):
+    """Serve a model as an engine of mpo train --engine, by the protocol of vLLM; to try it on one machine."""
+
+    model_name_or_path: Annotated[Positional[str], Shown("MODEL")]
+    """A folder with config.json and safetensors, or a model's id on the Hugging Face hub."""
+    name: Annotated[str | None, Shown("NAME", "MODEL")] = None
+    """What requests call the model."""
+    host: str = "127.0.0.1"
+    """The address that is listened to; whoever reaches it can have folders of this machine loaded."""
+    port: int = 8000
+    """The port."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Show runs side by side on one page of HTML: curves, win rates, answers, settings. It needs no network."""
@@ -470,7 +502,7 @@ class Env:
     """Print versions and devices, for bug reports."""
 
 
-Command = Train | TrainJudge | Generate | Eval | ReportOnJudge | Exploit | Report | Plan | Export | Import | Env
+Command = Train | TrainJudge | Generate | Eval | ReportOnJudge | Exploit | Serve | Report | Plan | Export | Import | Env
 BY_NAME: dict[str, type] = {
     "train": Train,
     "train-judge": TrainJudge,
@@ -478,6 +510,7 @@ BY_NAME: dict[str, type] = {
     "eval": Eval,
     "judge-report": ReportOnJudge,
     "exploit": Exploit,
+    "serve": Serve,
     "report": Report,
     "plan": Plan,
     "export": Export,
@@ -491,7 +524,7 @@ PROGRAM = Program(
     BY_NAME,
     {
         "train": ("train", "train-judge", "plan"),
-        "answer and measure": ("generate", "eval", "exploit", "judge-report"),
+        "answer and measure": ("generate", "serve", "eval", "exploit", "judge-report"),
         "show and hand on": ("report", "export", "import", "env"),
     },
     lambda: {"methods (--method)": METHODS, "magnets (--magnet)": MAGNETS, "model families": FAMILIES},
@@ -556,6 +589,9 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
     "output_file": ("--output-dir", "--out"),
     "out": ("--output-dir", "--output-file"),
     "tensor_parallel_size": ("--mesh tensor=NUMBER",),
+    "use_vllm": ("--engine http://HOST:8000/v1",),
+    "vllm_server_base_url": ("--engine",),
+    "served_model_name": ("--name",),
 }
 # What `mpo train` has not, and why.
 CUT = (

@@ -14,6 +14,7 @@ import numpy as np
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
+from llm_bridge.command.engine_choice import closing, with_engine
 from llm_bridge.command.judge_choice import judge_of, named, try_out
 from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
 from llm_bridge.command.method_choice import method_of
@@ -35,6 +36,7 @@ from llm_bridge.run.termination import Terminated, Termination, what_is_kept
 from llm_bridge.text import data, encoding
 from llm_bridge.text.held_out import FEWEST, Split, split
 from llm_bridge.train.baselines.sft import SFT
+from llm_bridge.train.http_engine import HttpEngine
 from llm_bridge.train.loop import SKIPS_IN_A_ROW, Method, Result, Status
 from llm_bridge.train.rollout import Question, tokenizer
 from llm_bridge.train.watch import UPDATE
@@ -66,15 +68,15 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
     begun = RunState(place, None).begun_as() if options.resume else {}
-    options = chosen(share_of(options, begun), say)
-    method, termination = method_of(options), SharedTermination()
+    options, termination = chosen(share_of(options, begun), say), SharedTermination()
+    method = with_engine(method_of(options), options, termination, place)
     kind = "answers" if isinstance(method, SFT) else "prompts"
     parts = _held_out(options, read(options, options.dataset_name, kind))
     if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
         try_out(method.judge, [row.text for row in parts.rest.rows])
-    with working(options, place, termination) as lock:
+    with working(options, place, termination) as lock, closing(method):
         guard = _Guard(place, termination, lock, begun)
         return _train(options, method, parts, guard, argv, say)
 
@@ -82,8 +84,10 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
 def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Sequence[str], say: Say) -> int:
     """Inside the run's directory."""
     policy = policy_of(options, lora=options).with_temperature(options.temperature)
-    options = resolved(options, policy, guard.begun)
-    method = replace(_without_start(method_of(options), options, policy), judge=method.judge)
+    options, judge, engine = resolved(options, policy, guard.begun), method.judge, method.engine
+    method = replace(_without_start(method_of(options), options, policy), judge=judge, engine=engine)
+    if isinstance(engine, HttpEngine):
+        engine.dry_run(policy)
     say([*lines(options, method, policy), *_held_out_lines(options, parts)])
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):

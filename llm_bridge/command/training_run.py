@@ -7,6 +7,7 @@ held_out.jsonl    the prompts that were held out, if any were
 metrics.jsonl     a line a round; round 0 is before the first
 samples.jsonl     the answers that each win rate is made of
 checkpoints/      see `llm_bridge.run.run_state`
+engine/           weights that an engine was given; empty when the run is done
 policy/           the result, when the run is done
 training.png      win rate, divergence and lengths along the rounds
 result.json       status and rounds; written last
@@ -61,6 +62,7 @@ FREE += (
     "eval_steps",
     "weights",
 )
+FREE += ("engine", "engine_model", "engine_folder", "engine_timeout", "engine_key_variable")
 # Options that version 0.1 had not, with what it did; so one of its runs goes on where nothing else is asked for.
 SINCE = {
     "eval_share": 0.0,
@@ -69,6 +71,7 @@ SINCE = {
     "weight_decay": 0.0,
     "lora_target_modules": [],
     "temperature": 1.0,
+    "max_staleness": 0,
 }
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for

@@ -122,6 +122,9 @@ RANGES = {
     "patience": ANY,
     "scale": POSITIVE,
     "repeats": COUNT,
+    # engines
+    "max_staleness": Range(0, whole=True),
+    "engine_timeout": POSITIVE,
     # drawing
     "temperature": ANY,
     "top_p": POSITIVE_SHARE,
@@ -130,6 +133,8 @@ RANGES = {
     # a plan
     "batch": COUNT,
     "price": POSITIVE,
+    # a server
+    "port": Range(1, 65535, whole=True),
     "answers": COUNT,
 }
 IN_PYTHON = {

@@ -33,6 +33,7 @@ from llm_bridge.policy.policy import NotNumbersError, Policy, check_key
 from llm_bridge.text.data import take
 from llm_bridge.train import packing, rollout, schedule, train_state
 from llm_bridge.train.arena import Arena, Samples, Source
+from llm_bridge.train.engine import Engine, Turn
 from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.train.packing import Packed, PackedLearner
@@ -93,6 +94,7 @@ class Method:
         max_grad_norm: gradients are scaled down to it; None for never.
         prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
         watch_start: whether the divergence from the first policy is measured, which keeps a copy of it.
+        engine: draws the responses in place of the sampler of this package; see `llm_bridge.train.engine`.
     """
 
     judge: Judge | None = None
@@ -116,6 +118,7 @@ class Method:
     max_grad_norm: float | None = None
     prompts_at_a_time: int | None = None
     watch_start: bool = True
+    engine: Engine | None = None
 
     leaves: ClassVar[tuple[str, ...]] = ("eta", "alpha", "learning_rate", "decay_rounds")
     has_magnet: ClassVar[bool] = True
@@ -161,6 +164,8 @@ class Method:
         if self.judge is not None and not callable(self.judge):
             hint = OF_TRL if hasattr(self.judge, "judge") else ""
             raise SettingError(f"expected {{judge}} to be callable, got {self.judge!r}; {WANTED}{hint}")
+        if self.engine is not None:
+            self._check_engine()
         if not isinstance(self.watch_start, bool):
             raise SettingError(f"expected {{watch_start}} to be True or False, got {self.watch_start!r}")
         for name, known in (("first_moment", FIRST_MOMENT), ("schedule", schedule.SHAPES)):
@@ -175,6 +180,14 @@ class Method:
         if self.prompts_at_a_time is not None and self.prompts_per_round % self.prompts_at_a_time:
             wanted = f"a divisor of {{prompts_per_round}} = {self.prompts_per_round}"
             raise SettingError(f"expected {{prompts_at_a_time}} to be {wanted}, got {self.prompts_at_a_time}")
+
+    def _check_engine(self) -> None:
+        """That there is something for an engine to do: one draws from the policy alone."""
+        if not callable(self.engine):
+            raise SettingError(f"expected {{engine}} to be callable with an order, got {self.engine!r}")
+        if any(getattr(type(self), name) is not getattr(Method, name) for name in ("play", "round", "source")):
+            name = type(self).__name__
+            raise SettingError(f"expected no {{engine}}, {name} does not learn from draws of the policy alone")
 
     def check(self, policy: Policy) -> None:
         """That the settings are in their ranges and fit the policy.
@@ -227,7 +240,8 @@ class Method:
         judged = Judged(payoffs(preference, None), preference)
         for width in widths:
             batch = rollout.RoundPrompts(rollout.stand_ins(groups[0], width), [width], self.columns)
-            arena = Rollout(batch, self._nobody, state.frame.origin, self.max_new_tokens)
+            turn = self._turn(state)
+            arena = Rollout(batch, self._nobody, state.frame.origin, self.max_new_tokens, engine=turn)
             samples = arena.compiled(self.source(state), groups[1], state.round_key())
             learner, rows = self._rows(state, samples, groups)
             steps: Any = sharding.program(type(learner).steps, learner, trained)
@@ -299,7 +313,8 @@ class Method:
 
         Raises:
             BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
-                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated.
+                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated; or the engine
+                fails, then or in a round.
             JudgeError: the judge raises an error in a round, which the message names; the error is its cause.
         """
         require("steps", steps)
@@ -311,6 +326,8 @@ class Method:
             _check_state(state, policy)
         questions = self.read(policy, prompts)
         _try_judge(self.judge, questions)
+        if (try_out := getattr(self.engine, "dry_run", None)) is not None:
+            try_out(policy)
         state = method.init(policy, key) if state is None else state
         seed, size = np.asarray(jax.random.key_data(key)).tolist(), self.prompts_per_round
         watched = [watch] if (watch := getattr(callback, "watch", None)) is not None else []
@@ -362,9 +379,17 @@ class Method:
         if self.judge is None:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
-        arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents)
+        turn = self._turn(state)
+        arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents, turn)
         state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, self.epochs))
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
+
+    def _turn(self, state: TrainState) -> Turn | None:
+        """The engine in this round, if there is one."""
+        if self.engine is None:
+            return None
+        like = (state.frame.given, state.frame.origin)
+        return Turn(self.engine, lambda: state.policy(state.weights), int(state.round), like)
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
         """A round: draw groups, compare each within itself, learn, move the magnet.

@@ -24,6 +24,7 @@ from llm_bridge.policy.policy import Origin, broken
 from llm_bridge.policy.sampling import Settings
 from llm_bridge.text.tokenizer import Tokenizer, tokenizer_of
 from llm_bridge.train.arena import Samples, Source
+from llm_bridge.train.engine import Turn
 
 PROGRAMS = 4  # at most, of a kind, that a run compiles for rounds of different lengths
 WORTH = 0.1  # share of all columns that another length of prompts has to save
@@ -149,6 +150,7 @@ class Rollout:
         opponents: how many others of its group each response is compared to, an even number; None for all. With the
             group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
             same number of pairs.
+        engine: draws responses in place of the sampler of this package; None for the sampler.
     """
 
     def __init__(
@@ -158,9 +160,10 @@ class Rollout:
         origin: Origin,
         max_new_tokens: int,
         opponents: int | None = None,
+        engine: Turn | None = None,
     ):
         self._given, self._judge, self._origin = given, judge, origin
-        self._max_new_tokens, self._opponents = max_new_tokens, opponents
+        self._max_new_tokens, self._opponents, self._engine = max_new_tokens, opponents, engine
         self._width: int | None = getattr(given, "width", None)
         self._seen: dict[str, list[np.ndarray]] = {}
 
@@ -171,10 +174,12 @@ class Rollout:
 
         Raises:
             NotNumbersError: the policy's log-probabilities are NaN.
+            EngineError: the engine cannot draw, or gives something else than answers.
         """
         prompts = [question.tokens for question in self._given for _ in range(n)]
         longest = bucket(self._max_new_tokens, 1)
-        rows = _rows(prompts, self._generated(source, prompts, key), self._origin.pad_token, self._width, longest)
+        found = self._generated(source, prompts, key) if self._engine is None else self._drawn(self._engine, n, key)
+        rows = _rows(prompts, found, self._origin.pad_token, self._width, longest)
         if np.isnan(rows.log_probs[rows.response]).any():
             raise broken(self._origin)
         lengths = rows.response.sum(axis=1)
@@ -227,7 +232,8 @@ class Rollout:
     def compiled(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
         """Compile what `draw` would run; rows of the same shapes as it gives, with responses of one token."""
         prompts = [question.tokens for question in self._given for _ in range(n)]
-        run.lower(*self._call(source, prompts, key)).compile()
+        if self._engine is None:
+            run.lower(*self._call(source, prompts, key)).compile()
         shape = (len(prompts), bucket(self._max_new_tokens))
         first = np.broadcast_to(np.arange(shape[1]) == 0, shape)
         blank = np.zeros(shape, np.float32)
@@ -244,6 +250,12 @@ class Rollout:
 
     def _generated(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Generation:
         return run(*self._call(source, prompts, key))
+
+    def _drawn(self, engine: Turn, n: int, key: Key[Array, ""]) -> Generation:
+        found, metrics = engine.draw([question.tokens for question in self._given], n, self._max_new_tokens, key)
+        for name, value in metrics.items():
+            self._note(name, value)
+        return found
 
     def _call(self, source: Source, prompts: Sequence[Sequence[int]], key: Key[Array, ""]) -> Any:
         """What the compiled loop is called with."""

@@ -24,7 +24,8 @@ from llm_bridge.command.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges._endpoint import Refusal
-from llm_bridge.judges.http import MAX_ATTEMPTS, HttpJudge, _Failed
+from llm_bridge.judges._requests import MAX_ATTEMPTS, Failed
+from llm_bridge.judges.http import HttpJudge
 from tests.llm.test_tokenizer import tokenizer
 
 pytest.importorskip("httpx2")
@@ -702,7 +703,7 @@ def test_a_reply_that_was_ended_by_something_else_is_no_verdict() -> None:
         if not words:
             assert judge._verdict(whole) == 1.0
             continue
-        with pytest.raises(_Failed) as failure:
+        with pytest.raises(Failed) as failure:
             judge._verdict(whole)
         assert words in failure.value.sentence
         assert ("--judge-max-tokens" in failure.value.sentence) == ("content_filter" not in choice)

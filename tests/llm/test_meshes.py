@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from llm_bridge.model import sharding
 from llm_bridge.plan import counts
 from llm_bridge.policy import generate, layout, scoring
 from llm_bridge.policy.sampling import Settings
+from llm_bridge.run.run_state import RunState
 from llm_bridge.train.arena import Samples
 from llm_bridge.train.learning import Learner
 from llm_bridge.train.objective import Judged
@@ -70,34 +72,34 @@ def program_of(method: bridge.MPO, state: Any, samples: Samples, judged: Judged)
     return str(lowered.compile().as_text())
 
 
-@cache
-def trained(name: str | None, n_prompts: int) -> tuple[np.ndarray, str]:
-    """Metrics of some rounds, and the text of their program."""
+def begun(name: str | None, n_prompts: int) -> tuple[bridge.MPO, Any, Any]:
+    """A method, the state before its first round on a mesh, and where the mesh has rows."""
     mesh = mesh_of(MESHES[name]) if name else None
     config = config_of("mistral_full") | {"vocab_size": V, "num_hidden_layers": 2}
     policy = bridge.init(config, jax.random.key(1), mesh=mesh, compute=bridge.Compute(remat="none"))
-    method, found, text = method_of(n_prompts), [], ""
-    state = method.init(policy, jax.random.key(2))
     place = sharding.rows(policy.mesh, 2) if n_prompts * G % 8 == 0 else sharding.whole(policy.mesh)
-    for samples, judged in rounds(n_prompts):
-        samples = Samples(*(jax.device_put(part, place) for part in samples[:4]))
+    method = method_of(n_prompts)
+    return method, method.init(policy, jax.random.key(2)), place
+
+
+def learned(method: bridge.MPO, state: Any, place: Any, given: tuple[Samples, Judged]) -> tuple[Any, list[float]]:
+    """The state after a round of these draws and verdicts, and its metrics."""
+    samples = Samples(*(jax.device_put(part, place) for part in given[0][:4]))
+    state, metrics = method.learn(state, samples._replace(answers=AFTER), given[1])
+    return method.settle(state), [float(metrics[key]) for key in ("loss", "grad_norm", "kl/magnet", "entropy")]
+
+
+@cache
+def trained(name: str | None, n_prompts: int) -> tuple[np.ndarray, str]:
+    """Metrics of some rounds, and the text of their program."""
+    method, state, place = begun(name, n_prompts)
+    found, text = [], ""
+    for given in rounds(n_prompts):
         if not text:
-            learner, trained = (
-                replace(method.learner(state), answers=AFTER),
-                (state.weights, state.optimizer, state.counters),
-            )
-            program: Any = sharding.program(Learner.steps, learner, trained)
-            given = (
-                samples,
-                judged,
-                method.numbers(state),
-                method._rate(state),
-                (state.base, state.magnet, state.initial),
-            )
-            text = program.lower(trained, *given).compile().as_text()
-        state, metrics = method.learn(state, samples._replace(answers=AFTER), judged)
-        state = method.settle(state)
-        found.append([float(metrics[key]) for key in ("loss", "grad_norm", "kl/magnet", "entropy")])
+            samples = Samples(*(jax.device_put(part, place) for part in given[0][:4]))
+            text = program_of(method, state, samples, given[1])
+        state, metrics = learned(method, state, place, given)
+        found.append(metrics)
     return np.array(found), text
 
 
@@ -109,6 +111,25 @@ def few_logits_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", MESHES)
 def test_twenty_steps_on_every_mesh_are_those_of_one_device(name: str) -> None:
     np.testing.assert_allclose(trained(name, N)[0], trained(None, N)[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fsdp", None])
+def test_a_checkpoint_goes_on_on_another_mesh_or_without_one(name: str | None, tmp_path: Path) -> None:
+    """Two rounds on a mesh of data alone, two on another: weights, moments and magnet come back where they belong."""
+    method, state, place = begun("data", N)
+    given = rounds(N)
+    for each in given[:2]:
+        state, _ = learned(method, state, place, each)
+    RunState(tmp_path, {}).save(2, state)
+    _, template, place = begun(name, N)
+    saved = RunState(tmp_path, {}).restore(template)
+    assert saved is not None
+    state, found = saved.state, []
+    assert [leaf.sharding for leaf in jax.tree.leaves(state)] == [leaf.sharding for leaf in jax.tree.leaves(template)]
+    for each in given[2:]:
+        state, metrics = learned(method, state, place, each)
+        found.append(metrics)
+    np.testing.assert_allclose(found, trained(None, N)[0][2:], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", MESHES)
