@@ -181,6 +181,8 @@ class Updating:
     """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
     num_iterations: Annotated[int | None, _optional("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
+    replay: Annotated[int | None, _optional("ROUNDS", "none")] = None
+    """Learn again from the answers and verdicts of so many earlier rounds, weighed by how likely they have become."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
 
