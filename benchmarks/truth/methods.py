@@ -1,7 +1,7 @@
-"""A method of the truth test that no method of the package is.
+"""Optimistic multiplicative weights, which is a method of the truth test and none of the package.
 
-    Optimistic    pi_k+1 ~ pi_k exp(eta (2 P(y > pi_k) - P(y > pi_k-1))): the opponents of the round before stand for
-                  the gradient there (Popov 1980; Chen et al. 2025, optimistic multiplicative weights for preferences)
+pi_k+1 ~ pi_k exp(eta (2 P(y > pi_k) - P(y > pi_k-1))): the opponents of the round before stand for the gradient there
+(Popov 1980; Chen et al. 2025, optimistic multiplicative weights for preferences).
 """
 
 from dataclasses import dataclass, replace
@@ -44,7 +44,8 @@ class Optimistic(Method):
         samples = arena.draw(self.source(state), self.group_size, state.round_key())
         preference = arena.compare(samples)
         payoff = payoffs(preference)
-        before = Samples(*(part[0] for part in state.memory[:3]), jnp.zeros(samples.tokens.shape, jnp.float32))
+        tokens, mask, response = (part[0] for part in state.memory[:3])
+        before = Samples(tokens, mask, response, jnp.zeros(tokens.shape, jnp.float32))
         hint = jnp.where(state.round == 0, 0, payoff - payoffs(arena.compare(samples, before), own=False))
         state, metrics = self.learn(state, samples, Judged(payoff + hint, preference))
         return self.settle(replace(state, memory=replay.with_newest(state.memory, samples, preference))), metrics

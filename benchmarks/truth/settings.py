@@ -34,7 +34,7 @@ def _replayed(eta: float, power: float | None, replay: int = 15, **changes: Any)
     """MPO with replay and a magnet of rate eta alpha / 1.6; all groups of a prompt go through the model at once."""
     magnet = _average(round(eta * 0.1 / 1.6, 6), power)
     one = {"eta": eta, "alpha": 0.1, "magnet": magnet, "replay": replay, "prompts_at_a_time": replay + 1}
-    return MPO(**_but(**one, prompts_per_round=replay + 1, **changes))
+    return MPO(**_but(**one | {"prompts_per_round": replay + 1} | changes))
 
 
 METHODS: dict[str, dict[str, list[Method]]] = {
@@ -107,7 +107,9 @@ AGAINST_NOISE: dict[str, Stages] = {
     "replay of 15 rounds, eta 3.2, power 2": ((_replayed(3.2, 2.0), 500),),
     "replay of 15 rounds, eta 1.6, power 1": ((_replayed(1.6, 1.0), 500),),
     "replay of 7 rounds, eta 1.6, power 2": ((_replayed(1.6, 2.0, 7), 500),),
-    "replay of 31 rounds, eta 1.6, power 2": ((_replayed(1.6, 2.0, 31), 500),),
+    "replay of 7 rounds of 128, eta 3.2, power 2": ((_replayed(3.2, 2.0, 7, group_size=128, epochs=8), 250),),
+    "replay of 7 rounds of 128, eta 1.6, power 2": ((_replayed(1.6, 2.0, 7, group_size=128, epochs=8), 250),),
+    "replay of 3 rounds of 256, eta 3.2, power 2": ((_replayed(3.2, 2.0, 3, group_size=256, epochs=16), 120),),
     "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=1e-3)), 500),),
     "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=4e-3)), 500),),
     "magnet of rate 0.0125": ((MPO(eta=0.4, magnet=_average(0.0125), **SAMPLED), 500),),

@@ -369,7 +369,8 @@ class Method:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
         arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents)
-        state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, self.epochs * self.rounds_at_once))
+        n_passes = self.epochs * self.rounds_at_once
+        state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, n_passes))
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 
     def play(self, state: TrainState, arena: Arena) -> tuple[TrainState, dict[str, Array]]:
@@ -382,8 +383,8 @@ class Method:
         """
         samples = arena.draw(self.source(state), self.group_size, state.round_key())
         preference = arena.compare(samples)
-        state, *learned, further = self.with_earlier(state, samples, preference)
-        state, metrics = self.learn(state, *learned)
+        state, samples, judged, further = self.with_earlier(state, samples, preference)
+        state, metrics = self.learn(state, samples, judged)
         return self.settle(state), metrics | further
 
     def with_earlier(

@@ -97,7 +97,8 @@ class MPO(Method):
         if self.exports not in (None, *EXPORTS):
             raise SettingError(f"expected {{exports}} to be 'last' or 'magnet', got {self.exports!r}")
         if self.replay and type(self).play is not Method.play:
-            raise SettingError(f"{type(self).__name__} draws twice in a round, so expected {{replay}} to be 0, got {self.replay}")
+            twice = f"{type(self).__name__} draws twice in a round"
+            raise SettingError(f"{twice}, so expected {{replay}} to be 0, got {self.replay}")
         if self.exports == "magnet" and isinstance(self.magnet, mmd.Magnet) and not self.magnet.travels:
             raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
 
@@ -137,8 +138,8 @@ class MPO(Method):
         if state.memory is None or len(state.memory.tokens) != self.replay or samples.share is not None:
             raise BridgeError(f"replay={self.replay} needs draws, and a state that began with replay={self.replay}")
         longest, n_parts = bucket(self.max_new_tokens, 1), self.n_parts(len(preference) * self.rounds_at_once)
-        memory, *found = replay.recalled(self.source(state), state.memory, samples, preference, longest, n_parts)
-        return replace(state, memory=memory), *found
+        recalled = replay.recalled(self.source(state), state.memory, samples, preference, longest, n_parts)
+        return replace(state, memory=recalled[0]), *recalled[1:]
 
     def settle(self, state: TrainState) -> TrainState:
         """End the round: the magnet moves towards the new policy, and the round is counted."""

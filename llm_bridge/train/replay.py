@@ -1,6 +1,6 @@
 """Responses of earlier rounds, learned from again: what is kept of them, and what they weigh.
 
-    w(y)   =  min(pi_k(y) / pi_j(y), 4)                          of a response that pi_j drew, in round j before this one
+    w(y)   =  min(pi_k(y) / pi_j(y), 4)                          of a response that pi_j drew, in an earlier round j
     q(y)   =  mean over the others y' of its group of w(y') (P(y > y') - 1/2)
     loss   =  mean over all rounds and groups of w(y) times the loss of y
 
@@ -67,10 +67,8 @@ def nothing(rounds: int, mesh: Mesh, groups: tuple[int, int] = (0, 0), length: i
     shape = (rounds, groups[0] * groups[1], length)
     blank = np.zeros(shape, bool)
     verdicts = np.zeros((rounds, *groups, groups[1]), np.float32)
-    found = Memory(
-        np.zeros(shape, np.int32), blank, blank, np.zeros(shape[:2], np.float32), verdicts, np.zeros((), np.int32)
-    )  # pyrefly: ignore[bad-argument-type]
-    return jax.tree.map(partial(sharding.put, place=sharding.whole(mesh)), found)
+    parts = (np.zeros(shape, np.int32), blank, blank, np.zeros(shape[:2], np.float32), verdicts, np.zeros((), np.int32))
+    return Memory._make(sharding.put(part, sharding.whole(mesh)) for part in parts)
 
 
 def recalled(
@@ -157,7 +155,7 @@ def _as_memory(samples: Samples, preference: Float[Array, "N G G"], longest: int
     rows = [_wide(part, samples.answers, longest)[None] for part in samples[:3]]
     drawn = jnp.sum(_local(samples.log_probs), axis=1)[None]
     verdicts = jnp.where(jnp.isnan(preference), UNANSWERED, preference)[None]
-    return Memory(*rows, drawn, verdicts, jnp.ones((), jnp.int32))
+    return Memory._make([*rows, drawn, verdicts, jnp.ones((), jnp.int32)])
 
 
 def _extended(memory: Memory, newest: Memory) -> Memory:
@@ -165,9 +163,8 @@ def _extended(memory: Memory, newest: Memory) -> Memory:
     memory = jax.tree.map(_local, memory)
     rounds, length = memory.tokens.shape[0], max(memory.tokens.shape[2], newest.tokens.shape[2])
     if not memory.verdicts.size:
-        memory = memory._replace(verdicts=jnp.zeros((rounds, *newest.verdicts.shape[1:]), jnp.float32))
-        memory = memory._replace(log_probs=jnp.zeros((rounds, newest.tokens.shape[1]), jnp.float32))
-        memory = Memory(*(jnp.zeros((rounds, *part.shape[1:]), part.dtype) for part in newest[:3]), *memory[3:])
+        room = [jnp.zeros((rounds, *part.shape[1:]), part.dtype) for part in newest[:-1]]
+        memory = Memory._make([*room, memory.n_rounds])
     if memory.verdicts.shape[1:] != newest.verdicts.shape[1:]:
         (n, g), (m, h) = (one.verdicts.shape[1:3] for one in (memory, newest))
         raise BridgeError(f"replay keeps rounds of one size: expected {n} groups of {g} responses, got {m} of {h}")
@@ -178,11 +175,12 @@ def _extended(memory: Memory, newest: Memory) -> Memory:
         return jnp.concatenate([new, jnp.where(there.reshape(-1, *[1] * (old.ndim - 1)), old, new)])
 
     parts = [both(old, new) for old, new in zip(memory[:-1], newest[:-1], strict=True)]
-    return Memory(*parts, n_rounds=memory.n_rounds + 1)
+    return Memory._make([*parts, memory.n_rounds + 1])
 
 
 def _without_oldest(rounds: Memory) -> Memory:
-    return Memory(*(part[:-1] for part in rounds[:-1]), n_rounds=jnp.minimum(rounds.n_rounds, len(rounds.tokens) - 1))
+    n_rounds = jnp.minimum(rounds.n_rounds, len(rounds.tokens) - 1)
+    return Memory._make([*(part[:-1] for part in rounds[:-1]), n_rounds])
 
 
 def _columns(rounds: Memory, longest: int) -> int:
