@@ -99,7 +99,7 @@ def recalled(
     tokens, mask, response = (_cut(part, longest, answers) for part in rounds[:3])
     tokens, mask = (_placed(part.reshape(-1, part.shape[-1]), mesh) for part in (tokens, mask))
     response = response.reshape(tokens.shape)
-    now = _local(_log_probs(source.decoder, groups[1], answers, n_parts, source.weights, tokens, mask))
+    now = _local(_log_probs(source.decoder, (groups[1], answers, n_parts), source.weights, tokens, mask))
     now = jnp.where(_local(response), jnp.pad(now, ((0, 0), (tokens.shape[1] - now.shape[1], 0))), 0)
     by_sampler = _left(_wide(samples.log_probs, samples.answers, longest)[None], rounds.tokens.shape[2])
     by_sampler = _cut(by_sampler[0], longest, answers)
@@ -131,11 +131,12 @@ def spread(weight: Float[Array, "KN G"]) -> Float[Array, ""]:
     return jnp.mean(jnp.sum(weight, axis=1) ** 2 / jnp.maximum(jnp.sum(weight**2, axis=1), 1e-30)) / weight.shape[1]
 
 
-@partial(jax.jit, static_argnames=("decoder", "group", "answers", "n_parts"))
+@partial(jax.jit, static_argnames=("decoder", "shape"))
 def _log_probs(
-    decoder: Network, group: int, answers: int | None, n_parts: int, weights: Weights, tokens: Array, mask: Array
+    decoder: Network, shape: tuple[int, int | None, int], weights: Weights, tokens: Array, mask: Array
 ) -> Float[Array, "B R"]:
-    """Of the last R tokens of each row, one part of the rows after another."""
+    """Of the last R tokens of each row; `shape` is G, R where it is known, and in how many parts the rows are read."""
+    group, answers, n_parts = shape
     n_rows, n_last = tokens.shape[0] // n_parts, tokens.shape[1] - 1 if answers is None else answers
     n_shares = sharding.n_row_shares(decoder.mesh)
     chunk = scoring.chunk_length(-(-n_rows // n_shares), n_last, decoder.architecture.vocabulary)
