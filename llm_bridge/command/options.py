@@ -446,6 +446,8 @@ class Plan:
     """Most tokens of an answer."""
     num_iterations: int = 4
     """Optimizer steps in a round."""
+    replay: int = 0
+    """Earlier rounds from whose answers each round learns again."""
     gradient_accumulation_steps: Annotated[int | None, _optional("NUMBER", "the fastest that fits")] = None
     """Parts in which a round's prompts go through the model."""
     max_steps: int = 500

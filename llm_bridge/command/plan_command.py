@@ -95,7 +95,7 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
     yield f"{count(a) / 1e9:.2f} billion weights on {chips.n_chips} x {chip.name}: {best.text()}"
     yield (
         f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens}, "
-        f"{w.epochs} steps"
+        f"{w.epochs} steps{f', and {w.rounds - 1} earlier rounds again' * (w.rounds > 1)}"
     )
     listed = ", ".join(f"{name} {size / GB:.2f}" for name, size in e.memory.items())
     yield f"memory of a chip, GB, {BY_MODEL}: {e.bytes / GB:.1f} of {chip.memory / GB:.1f} ({listed})"
