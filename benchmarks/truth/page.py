@@ -266,7 +266,7 @@ def _words(setting: dict[str, Any]) -> str:
         magnet = magnet.replace(unsaid, "")
     numbers = [*(["eta"] if setting["epochs"] > 1 else []), *(["alpha"] if magnet else []), "learning_rate"]
     parts = [f"{name.replace('learning_', '')} {setting[name]}" for name in numbers]
-    parts += [f"replay {setting['replay']}"] if "replay" in setting else []
+    parts += [f"{name.partition('_')[0]} {setting[name]}" for name in ("replay", "warmup_rounds") if name in setting]
     return ", ".join([*parts, *([magnet.split(", residual")[0].rstrip(")") + ")"] if magnet else [])])
 
 

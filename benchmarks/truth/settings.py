@@ -83,9 +83,9 @@ METHODS: dict[str, dict[str, list[Method]]] = {
         ],
         "mpo replay": [
             _replayed(1.6, 2.0),
-            _replayed(3.2, 2.0),
             _replayed(1.6, 2.0, learning_rate=4e-3),
             _replayed(3.2, 2.0, learning_rate=4e-3),
+            _replayed(1.6, 2.0, learning_rate=4e-3, warmup_rounds=16),
         ],
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
@@ -104,6 +104,7 @@ def _magnet(eta: float, rate: float, power: float | None = None) -> MPO:
 
 Stages = tuple[tuple[Method, int], ...]  # methods one after another, and how many rounds each
 AGAINST_NOISE: dict[str, Stages] = {
+    "replay of 15 rounds, eta 3.2, power 2": ((_replayed(3.2, 2.0), 500),),
     "replay of 15 rounds, eta 1.6, power 1": ((_replayed(1.6, 1.0), 500),),
     "replay of 7 rounds, eta 1.6, power 2": ((_replayed(1.6, 2.0, 7), 500),),
     "replay of 7 rounds of 128, eta 3.2, power 2": ((_replayed(3.2, 2.0, 7, group_size=128, epochs=8), 250),),
