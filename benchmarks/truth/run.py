@@ -94,7 +94,8 @@ def course(
 
 def _begun(method: Method, game: ResponseGame, seed: int) -> TrainState:
     state = method.init(policy_of(game, seed), jax.random.key(1000 + seed))
-    return with_room(method, state, len(game.preferences), 1 + game.responses.shape[1])
+    groups = (len(game.preferences), method.group_size)
+    return with_room(method, state, groups, 1 + game.responses.shape[1])
 
 
 class Shape:
@@ -176,7 +177,8 @@ def _short(numbers: Any) -> Any:
 def described(method: Method) -> dict[str, Any]:
     """A setting in words and numbers."""
     shown = ("eta", "alpha", "epochs", "learning_rate", "magnet", "estimator", "group_size", "share", "rounds")
-    values = {name: getattr(method, name) for name in (*shown, "opponents_only") if hasattr(method, name)}
+    values = {name: getattr(method, name) for name in shown if hasattr(method, name)}
+    values |= {name: rounds for name in ("replay", "warmup_rounds") if (rounds := getattr(method, name, 0))}
     return {name: value if isinstance(value, int | float) else repr(value) for name, value in values.items()}
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 import mmd
-from benchmarks.truth.methods import Optimistic, Replayed
+from benchmarks.truth.methods import Optimistic
 from llm_bridge.train.baselines.egpo import EGPO
 from llm_bridge.train.baselines.inpo import INPO
 from llm_bridge.train.baselines.iterative_dpo import IterativeDPO
@@ -30,8 +30,11 @@ def _average(rate: float, power: float | None = None) -> Any:
     return mmd.MovingAverage(rate=rate, power=power)
 
 
-def _replayed(**changes: Any) -> Replayed:
-    return Replayed(**_but(**{"eta": 0.4, "alpha": 0.1, "magnet": _average(0.025)} | changes))
+def _replayed(eta: float, power: float | None, replay: int = 15, alpha: float = 0.1, **changes: Any) -> MPO:
+    """MPO with replay and a magnet of rate eta alpha / 1.6; all groups of a prompt go through the model at once."""
+    magnet = _average(round(eta * alpha / 1.6, 6), power)
+    one = {"eta": eta, "alpha": alpha, "magnet": magnet, "replay": replay, "prompts_at_a_time": replay + 1}
+    return MPO(**_but(**one | {"prompts_per_round": replay + 1} | changes))
 
 
 METHODS: dict[str, dict[str, list[Method]]] = {
@@ -79,10 +82,10 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             MPO(eta=0.8, alpha=0.1, magnet=_average(0.05), estimator=Regression(), **SAMPLED),
         ],
         "mpo replay": [
-            _replayed(rounds=16, eta=1.6, magnet=_average(0.1, 2.0)),
-            _replayed(rounds=16, eta=1.6, magnet=_average(0.1, 4.0)),
-            _replayed(rounds=16, eta=0.8, magnet=_average(0.05, 2.0)),
-            _replayed(rounds=16, eta=0.8, magnet=_average(0.05, 4.0)),
+            _replayed(1.6, 2.0),
+            _replayed(1.6, 2.0, learning_rate=4e-3),
+            _replayed(3.2, 2.0, learning_rate=4e-3),
+            _replayed(1.6, 2.0, learning_rate=4e-3, warmup_rounds=16),
         ],
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
@@ -101,11 +104,27 @@ def _magnet(eta: float, rate: float, power: float | None = None) -> MPO:
 
 Stages = tuple[tuple[Method, int], ...]  # methods one after another, and how many rounds each
 AGAINST_NOISE: dict[str, Stages] = {
-    "replay of 4 rounds": ((_replayed(rounds=4), 500),),
-    "replay of 8 rounds": ((_replayed(rounds=8), 500),),
-    "replay of 16 rounds": ((_replayed(rounds=16), 500),),
-    "opponents of 8 rounds": ((_replayed(rounds=8, opponents_only=True), 500),),
-    "replay of 8 rounds, eta 0.8": ((_replayed(rounds=8, eta=0.8, magnet=_average(0.05)), 500),),
+    "replay of 15 rounds, eta 3.2, power 2": ((_replayed(3.2, 2.0), 500),),
+    "replay of 15 rounds, eta 1.6, power 1": ((_replayed(1.6, 1.0), 500),),
+    "replay of 7 rounds, eta 1.6, power 2": ((_replayed(1.6, 2.0, 7), 500),),
+    "replay of 7 rounds of 128, eta 3.2, power 2": ((_replayed(3.2, 2.0, 7, group_size=128, epochs=8), 250),),
+    "replay of 7 rounds of 128, eta 1.6, power 2": ((_replayed(1.6, 2.0, 7, group_size=128, epochs=8), 250),),
+    "replay of 7 rounds of 128, eta 3.2, alpha 0.05, power 2": (
+        (_replayed(3.2, 2.0, 7, 0.05, group_size=128, epochs=8), 250),
+    ),
+    "replay of 7 rounds of 128, eta 3.2, alpha 0.05, power 1": (
+        (_replayed(3.2, 1.0, 7, 0.05, group_size=128, epochs=8), 250),
+    ),
+    "replay of 15 rounds, eta 1.6, alpha 0.05, power 2": ((_replayed(1.6, 2.0, 15, 0.05), 500),),
+    "replay of 15 rounds, eta 3.2, alpha 0.05, power 1": ((_replayed(3.2, 1.0, 15, 0.05), 500),),
+    "replay of 15 rounds, eta 1.6, alpha 0.2, power 2": ((_replayed(1.6, 2.0, 15, 0.2), 500),),
+    "replay of 15 rounds, eta 1.6, power 2, rate 8e-3": ((_replayed(1.6, 2.0, learning_rate=8e-3), 500),),
+    "replay of 15 rounds, eta 1.6, power 4, rate 4e-3": ((_replayed(1.6, 4.0, learning_rate=4e-3), 500),),
+    "replay of 15 rounds, eta 1.6, power 2, rate 4e-3, 8 steps": (
+        (_replayed(1.6, 2.0, learning_rate=4e-3, epochs=8), 500),
+    ),
+    "replay of 31 rounds, eta 1.6, power 2, rate 4e-3": ((_replayed(1.6, 2.0, 31, learning_rate=4e-3), 500),),
+    "replay of 3 rounds of 256, eta 3.2, power 2": ((_replayed(3.2, 2.0, 3, group_size=256, epochs=16), 120),),
     "learning rate 1e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=1e-3)), 500),),
     "learning rate 4e-3": ((MPO(eta=0.4, magnet=_average(0.025), **_but(learning_rate=4e-3)), 500),),
     "magnet of rate 0.0125": ((MPO(eta=0.4, magnet=_average(0.0125), **SAMPLED), 500),),

@@ -79,7 +79,8 @@ def lines(options: Train, method: Method, policy: Policy) -> Iterable[str]:
     rate = f"learning rate {options.learning_rate:.3g}, {options.lr_scheduler_type}"
     rise = f" after {options.warmup_steps} rounds of warm-up" if options.warmup_steps else ""
     decay = f", weight decay {options.weight_decay:g}" if options.weight_decay else ""
-    yield f"{options.method} trains {what}; {rate}{rise}{decay}, {method.epochs} steps a round"
+    again = f" on the answers of the last {n} rounds" if (n := method.rounds_at_once) > 1 else ""
+    yield f"{options.method} trains {what}; {rate}{rise}{decay}, {method.epochs} steps a round{again}"
     used = {"eta": method.eta, "alpha": method.alpha}
     shown = [f"{name} {value:.3g}" for name, value in used.items() if name not in method.unused]
     shown += [f"magnet {options.magnet}"] if options.magnet else []

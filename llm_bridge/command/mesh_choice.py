@@ -77,6 +77,7 @@ def work_of(options: Train | Plan, parts: int) -> Work:
         new_tokens=options.max_new_tokens,
         epochs=options.num_iterations or 4,
         parts=parts,
+        rounds=1 + (options.replay or 0),
         compute=Compute(compute_dtype, options.remat or "layer", options.attention),
         rank=options.lora_r,
         targets=tuple(name for name in named if name),

@@ -59,6 +59,7 @@ def method_of(options: Train) -> Method:
         "max_grad_norm": options.max_grad_norm,
         "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
         "magnet": _magnet(options, kind),
+        "replay": _replay(options, kind),
     }
     if options.weights is not None:
         given["exports"] = _exports(options, kind)
@@ -73,6 +74,13 @@ def method_of(options: Train) -> Method:
     method.check_settings()
     method.check_result(options.max_steps)
     return method
+
+
+def _replay(options: Train, kind: type[Method]) -> int | None:
+    """What `--replay` says."""
+    if options.replay and not issubclass(kind, MPO):
+        raise UsageError(f"{options.method} keeps no answers of earlier rounds, so it takes no --replay")
+    return options.replay if issubclass(kind, MPO) else None
 
 
 def _exports(options: Train, kind: type[Method]) -> str | None:

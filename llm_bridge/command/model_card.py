@@ -90,7 +90,8 @@ def _facts(options: Train, method: Method, policy: Policy) -> Iterator[tuple[str
     used += [f"temperature {options.temperature:g}, a part of the policy"] if options.temperature != 1 else []
     used += [f"{options.warmup_steps} rounds of warm-up"] if options.warmup_steps else []
     used += [f"weight decay {options.weight_decay:g}"] if options.weight_decay else []
-    yield "numbers", ", ".join([*used, f"{method.epochs} optimizer steps a round", f"seed {options.seed}"])
+    again = [f"answers of {n} earlier rounds used again"] if (n := method.rounds_at_once - 1) else []
+    yield "numbers", ", ".join([*used, f"{method.epochs} optimizer steps a round", *again, f"seed {options.seed}"])
     answers = f" x {method.group_size} answers of at most {method.max_new_tokens} tokens" * (method.group_size > 1)
     yield "a round", f"{method.prompts_per_round} prompts{answers}"
     yield "data", str(options.dataset_name)

@@ -193,6 +193,8 @@ class Updating:
     """What policy/ holds and the win rate is of: the last iterate, or the magnet."""
     num_iterations: Annotated[int | None, Shown("NUMBER", "the method's, 4 for mpo")] = None
     """Optimizer steps in a round."""
+    replay: Annotated[int | None, Shown("ROUNDS", "none")] = None
+    """Learn again from the answers and verdicts of so many earlier rounds, weighed by how likely they have become."""
     gradient_accumulation_steps: int = 1
     """Parts in which a round's prompts go through the model."""
 
@@ -456,6 +458,8 @@ class Plan:
     """Most tokens of an answer."""
     num_iterations: int = 4
     """Optimizer steps in a round."""
+    replay: int = 0
+    """Earlier rounds from whose answers each round learns again."""
     gradient_accumulation_steps: Annotated[int | None, Shown("NUMBER", "the fastest that fits")] = None
     """Parts in which a round's prompts go through the model."""
     max_steps: int = 500

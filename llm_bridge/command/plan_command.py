@@ -103,7 +103,7 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
     yield f"{count(a) / 1e9:.2f} billion weights on {chips.n_chips} x {chip.name}: {best.text()}"
     yield (
         f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens} "
-        f"({w.rows} rows), {w.epochs} steps"
+        f"({w.rows} rows), {w.epochs} steps{f', and {w.rounds - 1} earlier rounds again' * (w.rounds > 1)}"
     )
     yield from _memory(best, chips)
     for name, seconds in e.seconds.items():

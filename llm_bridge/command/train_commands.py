@@ -338,7 +338,7 @@ def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) 
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
     answers, group = (bucket(method.max_new_tokens, 1), method.group_size) if drawn else (None, 1)
-    rows = memory.Rows(longest, learned, drawn, answers, group)
+    rows = memory.Rows(longest, learned, drawn, answers, group, method.rounds_at_once)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
     budget = memory.training(policy, rows, copies, moments, kept=kept)
     say(budget.lines())

@@ -93,6 +93,7 @@ RANGES = {
     "max_grad_norm": POSITIVE,
     "prompts_at_a_time": COUNT,
     # of one method, of magnets
+    "replay": Range(0, whole=True),
     "share": SHARE,
     "rate": POSITIVE_SHARE,
     "power": ANY,

@@ -233,7 +233,7 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
     sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
     n_prompts = work.prompts // work.parts
     rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
-    whole_rows = -(-work.rows // axes.shares)
+    whole_rows = -(-work.rows // axes.shares) * work.rounds
     columns, read = work.new_tokens, 0.0
     if tiles := tiles_of(a, axes, work):
         read = tokens - rows * work.new_tokens  # of prompts, which stay while tiles come and go
@@ -303,6 +303,7 @@ def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
     rows = -(-work.rows // work.parts // axes.shares)
     logits = 1 + (chunk_length(rows, work.new_tokens, a.vocabulary) < work.new_tokens)  # and again for the gradient
     flops = one * (once + epochs * (1 + again + back)) + of_head * epochs * (logits + back + logits * once)
+    flops += (one + of_head) * (work.rounds > 1)  # what the policy makes of earlier rounds' responses
     useful = (one + of_head) * epochs * (1 + back)
     passes = work.parts * (epochs * GATHERS + once)
     if tiles := tiles_of(a, axes, work):  # and one for the prompts
@@ -315,7 +316,7 @@ def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
         of_table *= 2
     by_tensor = 2 * a.n_layers * tokens * a.width * item * 2 * (axes.tensor - 1) / axes.tensor
     moved = gathered + of_table + summed + by_tensor * (once + epochs * (2 + again))
-    return _Phase(flops, moved, 0.0, useful)
+    return _Phase(flops * work.rounds, moved * work.rounds, 0.0, useful * work.rounds)
 
 
 def _attention(a: Architecture, work: Work, pairs: float) -> float:

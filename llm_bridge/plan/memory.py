@@ -67,6 +67,7 @@ class Rows:
         generated: rows that are drawn at once.
         answers: last tokens of a row that logits are made for; None for all but the first.
         group: so many rows have their prompt in common, which goes through the model once for all of them.
+        rounds: whose rows are learned from together; what is computed once is kept for all of them.
     """
 
     length: int
@@ -74,6 +75,7 @@ class Rows:
     generated: int
     answers: int | None = None
     group: int = 1
+    rounds: int = 1
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ def work_of(policy: Policy, rows: Rows, copies: int) -> Work:
         prompt_length=rows.length - answers,
         new_tokens=answers,
         parts=max(1, rows.generated // rows.learned),
+        rounds=rows.rounds,
         compute=policy.decoder.compute,
         rank=int(policy.is_adapted),
         given="bfloat16" if policy.arrays()["embedding"].dtype.itemsize < FLOAT else "float32",
@@ -189,6 +192,7 @@ def _busiest_on_cpu(policy: Policy, rows: Rows, trained: int, given: int) -> dic
             + times.tables * a.vocabulary * a.width * wide
         )
         // n_tensor,
+        "what is replayed": (rows.rounds - 1) * 2 * drawn * (rows.answers or rows.length) * a.width * item,
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     drawing = {"cache": 2 * cache + given}  # layers and their keys are copied apart

@@ -137,7 +137,7 @@ class Described:
         given = (self.decoder, PolicyGradient(), optimizer, work.epochs, work.prompts // work.parts, work.new_tokens)
         learner, samples = learning.Learner(*given), self._samples()
         if tiles := self._tiles():
-            learner, samples = packing.PackedLearner(*given, tiles), self._packed(tiles)
+            learner, samples = packing.PackedLearner(*given, shapes=tiles), self._packed(tiles)
 
         def placed(path: Any, leaf: Any) -> Any:
             return self._array(leaf.shape, leaf.dtype, trained[path[-1].key].sharding if leaf.ndim else None)

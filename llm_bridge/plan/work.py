@@ -19,6 +19,7 @@ class Work:
         new_tokens: R, most tokens of an answer.
         epochs: E, optimizer steps.
         parts: in which the prompts go through the model.
+        rounds: whose rows are learned from together, this one's and those that are replayed; each in as many parts.
         compute: precision, what is recomputed, which attention.
         rank: of an adapter that is trained; 0 for all weights.
         targets: the linear maps that the adapter is on; empty for all of them.
@@ -33,6 +34,7 @@ class Work:
     new_tokens: int = 128
     epochs: int = 4
     parts: int = 1
+    rounds: int = 1
     compute: Compute = field(default_factory=lambda: Compute("bfloat16", "layer"))
     rank: int = 0
     targets: tuple[str, ...] = ()

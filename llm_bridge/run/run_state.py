@@ -194,7 +194,8 @@ class RunState:
         """The newest checkpoint that is whole; None if there never was one.
 
         Args:
-            template: a state of the same run; it says structure, shapes, precisions and where arrays lie.
+            template: a state of the same run; it says structure, shapes, precisions and where arrays lie. An array
+                without any element may have any size in the checkpoint: a run's first round makes room for it.
 
         Raises:
             RunStateError: every checkpoint is damaged, or the newest whole one is of another run.
@@ -210,7 +211,8 @@ class RunState:
             if damaged:
                 found = f"damaged: {', '.join(damaged)}; going on from step {step} instead"
                 warnings.warn(found, RunStateWarning, stacklevel=2)
-            return Saved(step, _read_arrays(path / STATE, template))
+            shapes = [tuple(shape) for _, shape, _ in position["arrays"]]
+            return Saved(step, _read_arrays(path / STATE, template, shapes))
         if damaged:
             raise RunStateError(f"no whole checkpoint is left: {', '.join(damaged)}; start without resuming")
         return None
@@ -248,6 +250,8 @@ class RunState:
                 remedy = self.remedies.get(name, "choose another folder or start anew")
                 raise RunStateError(f"{shown}: of another run, {difference}; {remedy}")
         for own, theirs in zip(_described(template), position["arrays"], strict=False):
+            if 0 in own[1] and len(own[1]) == len(theirs[1]):
+                own = (own[0], theirs[1], own[2])
             if list(own) != theirs:
                 raise RunStateError(f"{shown}: the state has another layout, {theirs} and not {list(own)}")
         if len(_described(template)) != len(position["arrays"]):
@@ -323,12 +327,12 @@ def _write_arrays(path: Path, leaves: Mapping[str, jax.Array | np.ndarray]) -> C
     return written
 
 
-def _read_arrays(path: Path, template: Any) -> Any:
+def _read_arrays(path: Path, template: Any, shapes: Sequence[tuple[int, ...]]) -> Any:
     import orbax.checkpoint as ocp
 
     wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        for name, leaf in _plain(template).items()
+        name: jax.ShapeDtypeStruct(leaf.shape if leaf.size else shape, leaf.dtype, sharding=leaf.sharding)
+        for (name, leaf), shape in zip(_plain(template).items(), shapes, strict=True)
     }
     with ocp.StandardCheckpointer() as checkpointer:
         found = checkpointer.restore(path.absolute(), wanted)

@@ -32,8 +32,8 @@ class Samples(NamedTuple):
         mask: which of them are tokens and not padding.
         response: which of them were generated, the token that ended the row included.
         log_probs: of those, by the sampler; 0 elsewhere.
-        share: probability of each response in its group's expectation, where all responses are enumerated; None for
-            draws, which count 1 / G each.
+        share: weight of each response in its group's mean: its probability where all responses are enumerated, its
+            weight over G where draws are replayed; None for draws, which count 1 / G each.
         answers: how many columns, the last ones, hold the responses; the columns before them hold the prompt, the same
             for all rows of a group, padded on the left. None where prompts and responses may be anywhere. It is no
             array, so `Method.learn` takes it out before anything is traced.

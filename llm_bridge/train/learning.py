@@ -101,6 +101,7 @@ class Learner:
         epochs: E, steps.
         prompts_at_a_time: whose gradient is computed at once; None for all.
         answers: as of `Samples`.
+        replays: whether shares are weights of draws (`llm_bridge.train.replay`), and not all responses' probabilities.
     """
 
     decoder: Network
@@ -109,6 +110,7 @@ class Learner:
     epochs: int
     prompts_at_a_time: int | None
     answers: int | None = None
+    replays: bool = False
 
     def steps(
         self, trained: Any, samples: Samples, judged: Judged, numbers: Numbers, rate: Array, others: Any
@@ -136,7 +138,8 @@ class Learner:
         heads = self._heads(base, magnet, trained[0], initial)
         rows = self._rows(samples, judged)
         rows = rows._replace(once=_by_parts(partial(self._once, heads, base, magnet, initial), n_parts)(rows))
-        loss = partial(self.loss, base=base, heads=heads, numbers=numbers, sampled=samples.share is None)
+        sampled = samples.share is None or self.replays
+        loss = partial(self.loss, base=base, heads=heads, numbers=numbers, sampled=sampled)
         loss_and_gradient = _summed_by_parts(jax.value_and_grad(loss, has_aux=True), n_parts)
         log_probs = samples.log_probs[:, -rows.response.shape[1] :]
 

@@ -221,8 +221,9 @@ class Method:
             questions: all of them.
             rounds: those of some rounds.
         """
-        packs = self.shapes(self.learner(state), (self.prompts_per_round, self.group_size))
-        return rollout.widths(self.columns(questions), map(self.columns, rounds), rollout.PROGRAMS if packs else 1)
+        groups = (self.prompts_per_round, self.group_size)
+        several = self.rounds_at_once == 1 and self.shapes(self.learner(state), groups)  # several rounds have one
+        return rollout.widths(self.columns(questions), map(self.columns, rounds), rollout.PROGRAMS if several else 1)
 
     def prepare(self, state: TrainState, widths: Sequence[int]) -> None:
         """Compile what rounds of several widths will run, so that none of them waits for it in the midst of a run.
@@ -268,6 +269,11 @@ class Method:
     def magnet_is_chosen(self) -> bool:
         """Whether the magnet, and nothing else, was asked for as the result."""
         return False
+
+    @property
+    def rounds_at_once(self) -> int:
+        """How many rounds' responses a round learns from, its own among them."""
+        return 1
 
     # -------------------------------------------------------------------------------------------------- the loop itself
 
@@ -379,9 +385,9 @@ class Method:
         if self.judge is None:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
-        turn = self._turn(state)
+        turn, n_passes = self._turn(state), self.epochs * self.rounds_at_once
         arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents, turn)
-        state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, self.epochs))
+        state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, n_passes))
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
 
     def _turn(self, state: TrainState) -> Turn | None:
@@ -401,8 +407,19 @@ class Method:
         """
         samples = arena.draw(self.source(state), self.group_size, state.round_key())
         preference = arena.compare(samples)
-        state, metrics = self.learn(state, samples, Judged(payoffs(preference, samples.share), preference))
-        return self.settle(state), metrics
+        state, samples, judged, further = self.with_earlier(state, samples, preference)
+        state, metrics = self.learn(state, samples, judged)
+        return self.settle(state), metrics | further
+
+    def with_earlier(
+        self, state: TrainState, samples: Samples, preference: Array
+    ) -> tuple[TrainState, Samples, Judged, dict[str, Array]]:
+        """What a round learns from: its own responses, and those of earlier rounds where a method keeps them.
+
+        Returns:
+            The state with what is kept of this round, the rows, what the judge says of them, and metrics.
+        """
+        return state, samples, Judged(payoffs(preference, samples.share), preference), {}
 
     def learn(self, state: TrainState, samples: Samples, judged: Judged) -> tuple[TrainState, dict[str, Array]]:
         """E optimizer steps on a round's rows; the given state is used up.
@@ -421,7 +438,9 @@ class Method:
     def _rows(self, state: TrainState, samples: Samples, groups: tuple[int, ...]) -> tuple[Learner, Samples | Packed]:
         """How a round's rows are learned from, and the rows: sorted by length where they are draws and it pays."""
         learner, n_parts = self.learner(state), self.n_parts(groups[0])
-        known = samples.answers is not None and samples.share is None and not isinstance(samples.tokens, Tracer)
+        learner = replace(learner, prompts_at_a_time=groups[0] // n_parts if n_parts > 1 else None)
+        are_draws = samples.share is None or learner.replays
+        known = samples.answers is not None and are_draws and not isinstance(samples.tokens, Tracer)
         if known and (shapes := self.shapes(learner, groups)):
             given = {field.name: getattr(learner, field.name) for field in fields(learner)}
             rows = packing.packed(samples, groups[1], n_parts, learner.decoder.mesh, shapes)
@@ -430,7 +449,7 @@ class Method:
 
     def n_parts(self, n_prompts: int) -> int:
         """In how many parts so many prompts go through the model."""
-        return n_prompts // (self.prompts_at_a_time or n_prompts)
+        return n_prompts // (self.prompts_at_a_time or n_prompts // self.rounds_at_once)
 
     def shapes(self, learner: Learner, groups: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
         """Of the tiles in which N groups of G responses are learned from; none where they are not sorted."""

@@ -24,6 +24,8 @@ Deviations from the paper:
  6. `Regression` is a second form of the same update, with the same gradient at pi_k.
  7. Both orders of each pair are judged.
  8. Numbers are ours (measured on games whose equilibria are known); the paper's could not be obtained.
+ 9. With `replay` the responses of the last rounds are learned from again, weighed by how likely they have become
+    (`llm_bridge.train.replay`). The paper draws anew in every round.
 
 Not proven: a rate for the original game, or convergence with sampling noise and function approximation. There it stays
 on a floor that depends on the group size; see `benchmarks/truth/run.py`.
@@ -32,14 +34,18 @@ on a floor that depends on the group size; see `benchmarks/truth/run.py`.
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
-from jaxtyping import Array
+from jaxtyping import Array, Key
 
 import mmd
+from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import SettingError
+from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
-from llm_bridge.train import weight_average
+from llm_bridge.train import replay, weight_average
+from llm_bridge.train.arena import Samples
+from llm_bridge.train.learning import Learner
 from llm_bridge.train.loop import Method
-from llm_bridge.train.objective import Numbers, Objective, PolicyGradient
+from llm_bridge.train.objective import Judged, Numbers, Objective, PolicyGradient
 from llm_bridge.train.train_state import TrainState
 
 EXPORTS = ("last", "magnet", "policy")
@@ -56,6 +62,8 @@ class MPO(Method):
             T eta alpha of about 1.6, a rate h eta alpha / h of about 1.6. With a magnet that moves faster, the iterate
             cycles or collapses.
         estimator: `PolicyGradient()` or `Regression()`.
+        replay: how many earlier rounds' responses each round learns from again, beside its own; their verdicts are used
+            again too. A step then costs so many times more, a round no more samples and comparisons. 0 for none.
         exports: which weights `export` returns, "last" (the last iterate) or "magnet"; None for the magnet where it is
             an average, and for the last iterate elsewhere. "policy" is an older name of "last".
     """
@@ -63,6 +71,7 @@ class MPO(Method):
     _: KW_ONLY
     magnet: Any = field(default_factory=lambda: mmd.MovingAverage(rate=0.025))
     estimator: Objective = field(default_factory=PolicyGradient)
+    replay: int = 0
     exports: Literal["last", "magnet", "policy"] | None = None
 
     leaves: ClassVar[tuple[str, ...]] = (*Method.leaves, "magnet")
@@ -87,6 +96,9 @@ class MPO(Method):
             raise SettingError(f"expected {{estimator}} to be one such as PolicyGradient(), got {self.estimator!r}")
         if self.exports not in (None, *EXPORTS):
             raise SettingError(f"expected {{exports}} to be 'last' or 'magnet', got {self.exports!r}")
+        if self.replay and type(self).play is not Method.play:
+            twice = f"{type(self).__name__} draws twice in a round"
+            raise SettingError(f"{twice}, so expected {{replay}} to be 0, got {self.replay}")
         if self.exports == "magnet" and isinstance(self.magnet, mmd.Magnet) and not self.magnet.travels:
             raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
 
@@ -98,6 +110,36 @@ class MPO(Method):
         """Eta, and alpha as the magnet sets it in this round: `mmd.Magnet.alpha` after `age` rounds."""
         eta, alpha = super().numbers(state)
         return Numbers(eta, self.magnet.alpha(alpha, eta, state.age))
+
+    @property
+    def rounds_at_once(self) -> int:
+        """How many rounds' responses a round learns from, its own among them."""
+        return 1 + self.replay
+
+    def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
+        """As `Method.init`, with a memory of earlier rounds where `replay` asks for one."""
+        state = super().init(policy, key)
+        return replace(state, memory=replay.nothing(self.replay, policy.mesh)) if self.replay else state
+
+    def learner(self, state: TrainState) -> Learner:
+        """As `Method.learner`."""
+        return replace(super().learner(state), replays=self.replay > 0)
+
+    def with_earlier(
+        self, state: TrainState, samples: Samples, preference: Array
+    ) -> tuple[TrainState, Samples, Judged, dict[str, Array]]:
+        """A round's responses and those of the last `replay` rounds; see `llm_bridge.train.replay`.
+
+        Raises:
+            BridgeError: rounds differ in size; or the state has no such memory, or the responses are no draws.
+        """
+        if not self.replay:
+            return super().with_earlier(state, samples, preference)
+        if state.memory is None or len(state.memory.tokens) != self.replay or samples.share is not None:
+            raise BridgeError(f"replay={self.replay} needs draws, and a state that began with replay={self.replay}")
+        longest, n_parts = bucket(self.max_new_tokens, 1), self.n_parts(len(preference) * self.rounds_at_once)
+        recalled = replay.recalled(self.source(state), state.memory, samples, preference, longest, n_parts)
+        return replace(state, memory=recalled[0]), *recalled[1:]
 
     def settle(self, state: TrainState) -> TrainState:
         """End the round: the magnet moves towards the new policy, and the round is counted."""

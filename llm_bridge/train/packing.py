@@ -128,6 +128,7 @@ def packed(samples: Samples, group: int, n_parts: int, mesh: Mesh, shapes: tuple
         shapes: of tiles.
     """
     tokens, mask, _, log_probs = sharding.gathered(samples[:4])
+    share = np.full(len(tokens), 1 / group) if samples.share is None else np.asarray(samples.share).ravel()
     n_shares, (n_all, length) = sharding.n_row_shares(mesh), tokens.shape
     assert samples.answers is not None
     n_rows, before = n_all // n_parts, length - samples.answers
@@ -149,8 +150,8 @@ def packed(samples: Samples, group: int, n_parts: int, mesh: Mesh, shapes: tuple
     order = np.argsort(-lengths, axis=2, kind="stable")
     own = [np.take_along_axis(part, order[..., None], axis=2) for part in own]
     at = order + np.arange(n_shares)[None, :, None] * order.shape[2]  # in the part
-    weight = np.where(at < n_rows, np.float32(1 / n_all), np.float32(0))
     row = given[np.minimum(at, n_rows - 1) + np.arange(n_parts)[:, None, None] * n_rows]
+    weight = np.where(at < n_rows, share[row] * (group / n_all), 0)
     tiles = [cut(of_part, shapes) for of_part in np.take_along_axis(lengths, order, axis=2).max(axis=1)]
     table = np.zeros((2, n_parts, -(-order.shape[2] // shapes[0][0])), np.int32)
     for part, found in enumerate(tiles):

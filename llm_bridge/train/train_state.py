@@ -71,6 +71,7 @@ class TrainState:
         key: data of the random key; a round's draws depend on it and on the round's number alone.
         counters: skipped updates, and the first round's entropy.
         frame: decoders, origin and precisions, which do not change; static.
+        memory: responses of earlier rounds (`llm_bridge.train.replay.Memory`); None where none are learned from again.
     """
 
     weights: Weights
@@ -83,6 +84,7 @@ class TrainState:
     key: UInt32[Array, " _"]
     counters: Counters
     frame: Frame = field(metadata={"static": True})
+    memory: Any = None
 
     def __repr__(self) -> str:
         trained, given = (sum(array.size for array in part.values()) for part in (self.weights, self.base))

@@ -37,7 +37,7 @@ class WatchedArena:
     Args:
         arena: which does it.
         watch: is told.
-        epochs: how often each row is learned from.
+        epochs: how often each row is learned from, now and in later rounds.
     """
 
     def __init__(self, arena: Arena, watch: Watch, epochs: int):

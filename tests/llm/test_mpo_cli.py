@@ -166,8 +166,9 @@ def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, c
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work: Path, monkeypatch: Any) -> None:
-    """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints."""
-    assert train(model, "alone", "--quiet") == 0
+    """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints. What is replayed is kept."""
+    replayed = ("--quiet", "--replay", "2")
+    assert train(model, "alone", *replayed) == 0
 
     class Dead(BaseException):
         pass
@@ -182,18 +183,20 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work:
             raise Dead
 
     monkeypatch.setattr(training_log.TrainingLog, "write", told_to_stop)
-    assert train(model, "killed", "--quiet") == 143
+    assert train(model, "killed", *replayed) == 143
     with pytest.raises(Dead):
-        train(model, "killed", "--quiet", "--resume", "--save-steps", "2")
+        train(model, "killed", *replayed, "--resume", "--save-steps", "2")
     monkeypatch.undo()
     monkeypatch.chdir(work)
     monkeypatch.setenv("JUDGES", next(work.glob("judges_*.py")).stem)
-    assert train(model, "killed", "--quiet", "--resume") == 0
+    assert train(model, "killed", *replayed, "--resume") == 0
     assert weights(work / "killed" / "policy") == weights(work / "alone" / "policy")
     assert rounds("killed") == rounds("alone")
     known = (work / "killed" / "config.yaml").read_bytes()
-    assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
+    assert train(model, "killed", *replayed, "--resume", "--eta", "0.5") == 2
     assert (work / "killed" / "config.yaml").read_bytes() == known  # what is refused changes nothing
+    assert mpo("export", "killed", "--output-dir", "exported") == 0
+    assert weights(work / "exported") == weights(work / "alone" / "policy")
 
 
 def test_a_run_with_several_judges_goes_on_with_the_same_draws(
@@ -595,6 +598,8 @@ def test_no_suggestion_names_an_option_that_its_command_does_not_have() -> None:
 
 BAD_TRAINING = {
     "--method sppo --magnet fixed": "sppo has no magnet that moves",
+    "--method sppo --replay 2": "sppo keeps no answers of earlier rounds, so it takes no --replay",
+    "--method egpo --replay 2": "EGPO draws twice in a round, so expected --replay to be 0, got 2",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
     "--magnet moving=0.1,power=1e308": "expected --magnet power >= 0",

@@ -96,7 +96,8 @@ def rounds() -> list[tuple[Samples, Judged]]:
         payoff = rng.normal(size=(N, G)).astype(np.float32)
         columns: Any = (tokens, mask, marked, np.zeros(tokens.shape, np.float32))
         verdicts: Any = (payoff, np.zeros((N, G, G), np.float32))
-        found.append((Samples(*columns), Judged(*verdicts)))
+        weight: Any = rng.uniform(0.2, 2, (N, G)).astype(np.float32) / G
+        found.append((Samples(*columns, share=weight), Judged(*verdicts)))
     return found
 
 
@@ -109,15 +110,15 @@ def method_of(kind: Callable[..., Any], parts: int) -> Any:
 
 
 def trained(axes: dict[str, int], shapes: Any) -> Any:
-    """Metrics of twenty steps, the weights after them, and the text of the program."""
+    """Metrics of twenty steps on responses of unequal weights, the weights after them, and the text of the program."""
     mesh = mesh_of(axes) if axes else None
     policy = bridge.init(TINY, jax.random.key(1), mesh=mesh, compute=REMADE)
-    method, found, text = method_of(bridge.MPO, 2), [], ""
+    method, found, text = replace(method_of(bridge.MPO, 2), replay=1), [], ""
     state = method.init(policy, jax.random.key(2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "shapes_of", lambda *_: shapes)
         for samples, judged in rounds():
-            samples = Samples(*(jax.device_put(part) for part in samples[:4]), answers=AFTER)
+            samples = Samples(*(jax.device_put(part) for part in samples[:5]), answers=AFTER)
             if mesh is not None and not text:
                 learner, rows = method._rows(state, samples, (N, G))
                 carried, others = (

@@ -165,6 +165,18 @@ def test_products_are_those_of_the_compiled_update() -> None:
     assert 1.0 <= needed.flops["update"] / counts.counted(text).flops <= 1.1
 
 
+def test_rounds_that_are_replayed_multiply_the_update_and_what_is_kept_for_it_alone() -> None:
+    plain, replayed = (
+        estimate(architecture_of(SMALL, "small"), Axes(1, 4, 2), dataclasses.replace(ROUND, rounds=n), CHIPS["v5e"])
+        for n in (1, 3)
+    )
+    assert replayed.flops["update"] > 3 * plain.flops["update"]
+    assert replayed.flops["update"] < 3.5 * plain.flops["update"]
+    assert replayed.flops["generation"] == plain.flops["generation"]
+    more = {name for name, size in replayed.memory.items() if size != plain.memory[name]}
+    assert more <= {"what is computed once"}
+
+
 def test_the_search_knows_what_fits() -> None:
     """All weights of 8 billion do not fit 16 x 16 GB where eight share them; an adapter does; more chips are faster."""
     small, large = topology("v5e:4x4"), topology("v5e:8x8")

@@ -3,7 +3,6 @@
 Most are on `cycle/0`, whose equilibrium has three classes of responses at (4, 3, 4) / 11.
 """
 
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -21,7 +20,6 @@ from benchmarks.truth import run as truth
 from benchmarks.truth import styles
 from benchmarks.truth.arena import TableArena, table
 from benchmarks.truth.decoder import reading
-from benchmarks.truth.methods import Remembering, Replayed, remembered, together, with_room
 from llm_bridge.train.arena import Source
 from llm_bridge.train.mpo import MPO
 from llm_bridge.train.objective import Regression
@@ -104,29 +102,6 @@ def test_a_further_game_is_found_again_and_no_scalar_reward_explains_it() -> Non
     np.testing.assert_allclose(preference + preference.T, 1, rtol=0, atol=1e-12)
     odds = np.log(preference / (1 - preference))
     assert np.abs(odds[:, :, None] + odds[None, :, :] - odds[:, None, :]).max() > 1
-
-
-def test_replayed_responses_weigh_as_the_policy_has_them_now() -> None:
-    """Importance weights of an earlier policy's responses give this policy's expectation."""
-    method, arena = Replayed(rounds=2, group_size=512), TableArena(GAME, table(GAME), exact=False)
-    _, policy, reader = parts()
-    start = policy.arrays()
-    now = {name: 0.97 * weight for name, weight in start.items()}
-    state = with_room(method, method.init(policy, KEY), 1, 4)
-
-    @jax.jit
-    def replayed(state: Remembering) -> tuple[Array, Array]:
-        for weights in (start, now):
-            state = remembered(state, arena.draw(Source(reader, weights), 512, KEY))
-        samples, drawn = together(state.memory)
-        share = method._share(replace(state, weights=now, round=state.round + 1), samples, drawn, arena)
-        return share, samples.tokens[:, 1].reshape(share.shape) == 2
-
-    share, marked = replayed(state)
-    first = GAME.responses[:, 0] == 2
-    before, after = (np.exp(np.asarray(log_probs(weights)))[0, first].sum() for weights in (start, now))
-    assert abs(after - before) > 0.01
-    np.testing.assert_allclose(jnp.sum(jnp.where(marked, share, 0)), after, rtol=0, atol=0.03)
 
 
 def test_the_style_judge_has_the_known_equilibrium_and_reads_answers_as_text() -> None:
