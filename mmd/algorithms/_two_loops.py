@@ -9,26 +9,29 @@ whose test admits each step and adapts eta. It ends when the measured residual r
 at the regularised equilibrium alone, is at most `fall` times that of the loop's first step.
 
 Outer loop: the magnet moves to the iterate, where the range weights are measured anew (one more gradient evaluation,
-with |A|), actions that are needed again are brought back, and alpha is chosen for the next inner loop. At an exact solution s = alpha sqrt D(z, mu) is what is left of
-the original game's optimality conditions. In an unconstrained bilinear game with singular value sigma an exact solution
-multiplies s by 1 / sqrt(1 + (sigma / alpha)^2), for an inner loop of about 1 / (eta alpha) steps: the most progress for
-the work is made at alpha = sigma / 1.98, where that factor is 0.45. So alpha is multiplied by sqrt(0.45 / f), f the
-factor just measured, and by no more than 2 either way. After a loop of fewer than 10 steps it does not rise: a move
-costs an evaluation as well.
+with |A|), best replies are brought back, and alpha is chosen for the next inner loop. At an exact solution
+s = alpha sqrt D(z, mu) is what is left of the original game's optimality conditions. In an unconstrained bilinear game
+with singular value sigma an exact solution multiplies s by 1 / sqrt(1 + (sigma / alpha)^2), for an inner loop of about
+1 / (eta alpha) steps: the most progress for the work is made at alpha = sigma / 1.98, where that factor is 0.45. So
+alpha is multiplied by sqrt(0.45 / f), f the factor just measured, and by no more than 2 either way. After a loop of
+fewer than 10 steps it does not rise: a move costs an evaluation as well.
 
-In an inner loop an action with slack s falls to log mu - s / (alpha w), by thousands; if play has changed and it is a
-best reply, it comes back by no more than its gain over alpha w a move, and until then the exploitability does not fall.
-So a move gives every best reply at an infoset at least the probability e = 0.1 min(1, exploitability / largest weight)
-/ (n + 1)^2, n the moves before, in the iterate and the magnet (one more gradient evaluation, where one had less).
+In an inner loop the logarithm of an action with slack s falls to log mu - s / (alpha w), by thousands. If play changes
+and the action is a best reply, it comes back by no more than its gain over alpha w a move, and until then the
+exploitability stays as it is. So at a move every best reply at an infoset gets at least the probability
+
+    e = 0.1 min(1, exploitability / largest weight) / (n + 1)^2                             n moves before this one
+
+in the iterate and so in the magnet, for one more gradient evaluation where one had less.
 
 Proven: z = z+ at the regularised equilibrium alone, whatever the step. With a constant `eta < 1 / L`, for L with
 |<x - x', A (y - y')>| <= L (D(x, x') + D(y, y')), the *last* iterate of the inner loop converges linearly to it:
 V_k = D(z*, z_k) / eta + <x* - x_k, A (y* - y_k)> falls by 1 / (1 + eta alpha / 2) a step or faster
 (docs/explanation/theory.md; a primal-dual step of Chambolle & Pock 2016, whose two terms are strongly convex relative
-to D). An exact solution brings the magnet closer, in that loop's D, to every equilibrium of the original game. Best replies
-that are brought back move it away by at most `sum_j w_j x*_j log(1 + k_j e)`, k_j of them at infoset j, and the sum of e
-over all moves is finite whatever the exploitability does: with exact solutions in one metric, and an alpha with a
-bound, the magnets converge to an equilibrium still.
+to D). An exact solution brings the magnet closer, in that loop's D, to every equilibrium z* of the original game; best
+replies that are brought back take it away by at most e sum_j k_j w_j z*_j, k_j of them at infoset j, and all e together
+are less than 0.17 whatever is measured. So exact solutions in one metric converge to an equilibrium, with them as
+without.
 Measured: that steps which adapt converge as well, at about the rate of the theorem; that inexact solutions, a metric
 that changes from loop to loop and an alpha that adapts reach the equilibrium of the original game, and how fast
 (`benchmarks.claims.two_loops`). No rate is proven for the original game.
