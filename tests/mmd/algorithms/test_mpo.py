@@ -273,7 +273,7 @@ def test_an_exact_solution_brings_the_magnet_closer_to_the_equilibrium(spec: str
 
 @pytest.mark.parametrize("low", [-30.0, -1e4])
 def test_an_action_that_is_extinct_and_needed_comes_back(low: float) -> None:
-    """However improbable it is at the start. By its gain alone it takes 180 evaluations from -30, years from -10,000."""
+    """However improbable it is at the start. By its gain alone: 180 evaluations from -30, no end from -10,000."""
     start = tuple(np.array([0.0, *np.log([0.5, 0.5]), low]) for _ in range(2))
     solution = mmd.solve(CYCLE, mmd.MPO(), tolerance=1e-11, max_iterations=2000, start=start)
     assert solution.converged
