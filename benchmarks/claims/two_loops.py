@@ -76,7 +76,7 @@ then the magnet moves to the iterate. What of it is proven stands in
 
 Exploitability 1e-9, in payoff units, was reached on {reached} games, on {twice} of those where `anchored` reaches it in
 at most twice its gradient evaluations. Each run went on until then, or to a limit that the results file names.
-Not reached, in so many evaluations: {short}. Not measured: {missing}.
+Not reached, at the smallest exploitability in so many evaluations: {short}. Not measured: {missing}.
 
 Is the curve a line, from 1e-2 to 1e-9, on a logarithmic axis against evaluations? An R^2 of at least {line} says so on
 {last} games. Within an inner loop the iterate swings around the regularized equilibrium, and its exploitability
@@ -467,9 +467,10 @@ def draw_outer(axes: Any, results: list[dict[str, Any]]) -> None:
 
 
 def far_of(found: dict[str, Any]) -> str:
-    """A run that did not reach the last mark, and where it stood."""
-    gap, n = found["certified_exploitability_at_the_end"], found["evaluations"]
-    return f"`{found['game']}` ({gap:.1e} after {n:,})"
+    """A run that did not reach the last mark: the smallest exploitability that was measured, and what ended it."""
+    gap, n = min(value for _, value in found["curve"]), found["evaluations"]
+    ended = "" if n >= found["limit"]["gradient_evaluations"] else f", by the clock: {found['seconds']:,.0f} s"
+    return f"`{found['game']}` ({gap:.1e} after {n:,}{ended})"
 
 
 def shares(stored: dict[str, Any]) -> dict[str, str]:

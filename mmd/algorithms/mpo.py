@@ -6,10 +6,11 @@ Source: Wang et al., "Magnetic Preference Optimization: Achieving Last-iterate C
 Alignment", ICLR 2025, sections 3 and 4. Of the two forms here a call without numbers means the first.
 
 `MPO()` is the two loops of `_two_loops`, on every game, matrix or tree: eta, alpha and the moves of the magnet follow
-what is measured. Proven: with constant steps the *last* iterate of an inner loop converges linearly to the equilibrium
-of the *regularised* game, and an exact solution brings the magnet closer to every equilibrium of the *original* one.
-Measured: that steps which adapt, inexact solutions and a metric and an alpha that follow reach the equilibrium of the
-original game, and how fast: docs/benchmarks/two-loops.md, which names the games that it has not solved.
+what is measured, and a move brings best replies back whose probability has become too small to return by themselves.
+Proven: with constant steps the *last* iterate of an inner loop converges linearly to the equilibrium of the
+*regularised* game, and an exact solution brings the magnet closer to every equilibrium of the *original* one, up to a
+finite sum for what is brought back. Measured: that steps which adapt, inexact solutions and a metric and an alpha that
+follow reach the equilibrium of the original game, and how fast: docs/benchmarks/two-loops.md.
 
 `MPO(eta=..., alpha=..., magnet=..., feedback=...)`, any of them, is `magnetic` step for step on matrix games, with
 feedback that may be noisy. As there eta is the step of the magnetic update, not of mirror descent. Proven: between two

@@ -4,10 +4,9 @@ import json
 from typing import Any, cast
 
 import numpy as np
-import pytest
 
 import mmd
-from benchmarks.claims import two_loops
+from benchmarks.claims import race, two_loops
 from tests.selfplay import CYCLE, MARGINS, NASH
 
 COURSE = two_loops.Course(*(np.zeros(0) for _ in two_loops.Course._fields))
@@ -48,9 +47,17 @@ def test_the_page_is_what_is_stored() -> None:
     assert two_loops.PAGE.read_text("utf-8") == two_loops.page(stored)
 
 
-@pytest.mark.parametrize("name", ["kuhn_poker", "leduc_poker"])
-def test_bars_on_what_is_stored(name: str) -> None:
-    """1e-9 within 500,000 evaluations, Leduc poker 1e-6 in at most 40,000."""
-    to = json.loads((two_loops.RESULTS / "two_loops.json").read_text())["games"][name]["evaluations_to"]
-    assert to["1e-09"] <= 500_000
-    assert to["1e-06"] <= 40_000
+def test_bars_on_what_is_stored() -> None:
+    """1e-9 within 500,000 evaluations and twice those of `anchored`, Leduc poker 1e-6 in at most 40,000.
+
+    On liars_dice:faces=6 the clock ended the run at 8e-9.
+    """
+    stored = json.loads((two_loops.RESULTS / "two_loops.json").read_text())["games"]
+    assert {*race.GAMES, *two_loops.TABLES} - stored.keys() <= {"goofspiel:cards=6"}  # which the page says
+    reached = {name: one for name, one in stored.items() if one["evaluations_to"]["1e-09"]}
+    assert stored.keys() - reached.keys() <= {"liars_dice:faces=6"}
+    assert max(one["evaluations_to"]["1e-09"] for one in reached.values()) <= 500_000
+    assert stored["leduc_poker"]["evaluations_to"]["1e-06"] <= 40_000
+    for one in reached.values():
+        theirs = one["anchored"]["1e-09"]
+        assert theirs is None or one["evaluations_to"]["1e-09"] <= 2 * theirs

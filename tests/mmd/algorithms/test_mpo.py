@@ -15,7 +15,7 @@ import mmd
 from games import matrix
 from mmd import algorithms
 from mmd.algorithms._primal_dual import Metric, Pull, stepped
-from mmd.algorithms._two_loops import TwoLoops
+from mmd.algorithms._two_loops import TwoLoops, brought_back
 from mmd.command.cli import main
 from mmd.game.game import Description
 from mmd.measure import metrics, theory
@@ -24,6 +24,8 @@ from tests.selfplay import CYCLE, MARGINS, NASH
 
 KUHN = games.load("kuhn_poker")
 A = np.random.default_rng(3).uniform(-1, 1, (3, 4))
+EVEN = (np.full(3, 1 / 3), np.full(4, 1 / 4))
+SKEWED = (np.array([1 - 2e-6, 1e-6, 1e-6]), np.array([1e-6, 1e-6, 1e-6, 1 - 3e-6]))
 STEPS, COURSE = 45, 500
 Pair = tuple[np.ndarray, ...]
 
@@ -38,10 +40,11 @@ def course(algorithm: TwoLoops, game: mmd.Game, start: Any) -> Any:
     return jax.lax.scan(step, algorithm.init(game, start), None, COURSE + 1)[1]
 
 
-def states(game: mmd.Game, algorithm: TwoLoops) -> Any:
-    """The course from uniform play; one compiled program serves all settings and payoffs of a shape."""
+def states(game: mmd.Game, algorithm: TwoLoops, start: Pair | None = None) -> Any:
+    """The course, from uniform play if no start is given; one compiled program serves all payoffs of a shape."""
     on_device = dataclasses.replace(game.astype(jnp.float64), description=Description("", 0.0))
-    return jax.device_get(course(algorithm, on_device, tuple(jnp.asarray(p.uniform()) for p in game.players)))
+    start = start or tuple(player.uniform() for player in game.players)
+    return jax.device_get(course(algorithm, on_device, tuple(map(jnp.asarray, start))))
 
 
 def weighted(game: mmd.Game, p: Pair, q: Pair, weights: Pair) -> float:
@@ -65,9 +68,14 @@ def softmax(z: np.ndarray) -> np.ndarray:
     return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
 
 
-def written_again(n_steps: int, first_alpha: float) -> list[tuple[np.ndarray, np.ndarray, float, int]]:
+def with_reply(p: np.ndarray, q: np.ndarray, least: float) -> np.ndarray:
+    """The best reply to payoffs q has at least that much."""
+    return (lambda r: r / r.sum())(np.where(q == q.max(), np.maximum(p, least), p))
+
+
+def written_again(n_steps: int, first_alpha: float, start: Pair) -> list[tuple[np.ndarray, np.ndarray, float, int]]:
     """The two loops on the matrix A by their definitions: iterates, alpha, and how often the magnet has moved."""
-    x, y = np.full(3, 1 / 3), np.full(4, 1 / 4)
+    x, y = start
 
     def measured() -> tuple[np.ndarray, float]:
         u, v = 0.8 * x + 0.2 / 3, 0.8 * y + 0.2 / 4
@@ -101,17 +109,24 @@ def written_again(n_steps: int, first_alpha: float) -> list[tuple[np.ndarray, np
                 move = alpha * np.sqrt(w[0] * kl(x, mx) + w[1] * kl(y, my))
                 if moves:
                     alpha *= np.clip(np.sqrt(0.45 * before / move), 0.5, 1 if inner < 10 else 2)
+                w, mean = measured()
+                gap = ((A @ y).max() - (x @ A).min()) / 2
+                least = 0.1 * min(1, gap / (mean * w.max())) / (moves + 1) ** 2
+                x, y = with_reply(x, A @ y, least), with_reply(y, -x @ A, least)
                 mx, my, inner, moves, before = x, y, 0, moves + 1, move
-                w, _ = measured()
         found.append((x, y, alpha, moves))
     return found
 
 
-@pytest.mark.parametrize(("first_alpha", "moves"), [(0.1, 4), (0.01, 2)])
-def test_steps_are_those_of_the_definition(first_alpha: float, moves: int) -> None:
-    """Step, test, step size, both loops and alpha, on a game of two players that have nothing in common."""
-    found = states(matrix.game(A), TwoLoops(first_alpha=first_alpha))
-    expected = written_again(STEPS, first_alpha)
+@pytest.mark.parametrize(("first_alpha", "moves", "start"), [(0.1, 4, EVEN), (0.01, 2, EVEN), (0.1, 4, SKEWED)])
+def test_steps_are_those_of_the_definition(first_alpha: float, moves: int, start: Pair) -> None:
+    """Step, test, step size, both loops and alpha, on a game of two players that have nothing in common.
+
+    From the last start a move brings a best reply back.
+    """
+    logs = tuple(np.log(np.concatenate([[1.0], p])) for p in start)
+    found = states(matrix.game(A), TwoLoops(first_alpha=first_alpha), logs)
+    expected = written_again(STEPS, first_alpha, start)
     assert expected[-1][3] >= moves
     for k, (x, y, alpha, moves) in enumerate(expected):
         assert found.moves[k] == moves, f"step {k}"
@@ -254,6 +269,32 @@ def test_an_exact_solution_brings_the_magnet_closer_to_the_equilibrium(spec: str
         assert fall >= -1e-7
     first, last = (kl_to(game, star, at(found.log_magnet, k)) for k in (0, int(moves[-1])))
     assert last < 0.5 * first
+
+
+@pytest.mark.parametrize("low", [-30.0, -1e4])
+def test_an_action_that_is_extinct_and_needed_comes_back(low: float) -> None:
+    """However improbable it is at the start. By its gain alone: 180 evaluations from -30, no end from -10,000."""
+    start = tuple(np.array([0.0, *np.log([0.5, 0.5]), low]) for _ in range(2))
+    solution = mmd.solve(CYCLE, mmd.MPO(), tolerance=1e-11, max_iterations=2000, start=start)
+    assert solution.converged
+    assert solution.gradient_evaluations <= 120
+
+
+def test_best_replies_come_back_with_little_and_others_do_not() -> None:
+    """Matching pennies with an action that never pays: 0.1 of exploitability / range, over (moves + 1)^2."""
+    game = matrix.game([[1, -1], [-1, 1], [-2, -2]]).astype(jnp.float64)
+    logs = (np.array([0.0, np.log1p(-2e-9), *np.log([1e-9, 1e-9])]), np.array([0.0, *np.log([0.25, 0.75])]))
+    profile = metrics.profile(game, tuple(map(jnp.asarray, logs)))
+    gap = (0.5 + 1.0) / 2  # the second action pays 1/2, and the first column pays 1 against the first action
+    for moves in (0, 3):
+        share = 0.1 * gap / 2 / (moves + 1) ** 2
+        after, evaluations = brought_back(game, profile, jnp.asarray(2.0), jnp.asarray(moves))
+        expected = np.array([1 - 2e-9, share, 1e-9]) / (1 - 1e-9 + share)
+        np.testing.assert_allclose(after.plan[0][1:], expected, rtol=1e-7)
+        np.testing.assert_allclose(after.plan[1], profile.plan[1], rtol=1e-15)
+        np.testing.assert_allclose(after.gradient[1][1:], expected @ [[-1, 1], [1, -1], [2, 2]], rtol=1e-7)
+        assert evaluations == 1
+        assert brought_back(game, after, jnp.asarray(2.0), jnp.asarray(moves + 9))[1] == 0
 
 
 def test_alpha_settles_where_a_move_leaves_the_wanted_factor() -> None:
