@@ -24,7 +24,6 @@ PAGES = (
     ROOT / "docs" / "reference" / "definitions.md",
     *(page for room in ("tutorials", "how-to", "explanation") for page in sorted((ROOT / "docs" / room).glob("*.md"))),
 )
-NOT_YET = (ROOT / "llm_bridge" / "train", ROOT / "llm_bridge" / "checkpoint")  # whose docstrings are still longer
 FENCE = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 BLANKED = re.compile(r"[^\n]")
 ITEM = re.compile(r"^ *(?:[*+-]|\d+\.) ")
@@ -93,7 +92,7 @@ def long_ones(pages: Sequence[Path] = PAGES) -> list[Sentence]:
 
 def long_ones_of_docstrings() -> list[Sentence]:
     """Sentences of public docstrings with more than `MOST` words, the longest first."""
-    shown = [one for one in public_names.docstrings() if one.file.parent not in NOT_YET]
+    shown = public_names.docstrings()
     return _long(sentence for one in shown for sentence in sentences(one.file, prose(one.text), one.line))
 
 

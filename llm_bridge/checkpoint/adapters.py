@@ -148,8 +148,8 @@ def merge(policy: Policy) -> Policy:
 def save_adapter(policy: Policy, folder: str | os.PathLike[str], *, card: str | None = None) -> Path:
     """Write an adapter as PEFT and vLLM read it.
 
-    Beside `adapter_config.json` and `adapter_model.safetensors` the folder has the tokenizer of the base, as far as the
-    base's folder is still there, and a model card that names the base and claims no licence.
+    Beside `adapter_config.json` and `adapter_model.safetensors` the folder has a model card that names the base and
+    claims no licence. It has the tokenizer of the base too, as far as the base's folder is still there.
 
     Args:
         policy: with an adapter.

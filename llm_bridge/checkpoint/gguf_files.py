@@ -89,8 +89,8 @@ def import_gguf(file: str | os.PathLike[str], folder: str | os.PathLike[str], *,
         dtype: of the weights that are written, "float32", "bfloat16" or "float16".
 
     Raises:
-        BridgeError: the package `gguf` is missing; the file is damaged or of a kind that is not followed, and the
-            message lists every reason; or the folder cannot be written.
+        BridgeError: the package `gguf` is missing, or the folder cannot be written. Or the file is damaged or of a kind
+            that is not followed, and the message lists every reason.
     """
     if dtype not in DTYPES:
         raise BridgeError(f"expected dtype to be {', '.join(DTYPES)}, got {dtype!r}")

@@ -69,9 +69,9 @@ def load(
         dtype: precision of the weights, such as "bfloat16"; None for that of the files, which must then have one.
         compute: precision of activations, what is recomputed, which attention.
         revision: of a hub id.
-        family: a model family from outside this package, `module:name`, `path.py:name` or the name that an installed
-            package gives, for a `model_type` that is not built in; its module is imported. If None, the `model_type`
-            finds the family, in this package or in an installed one.
+        family: a model family from outside this package, for a `model_type` that is not built in: `module:name`,
+            `path.py:name` or the name that an installed package gives. Its module is imported. If None, the
+            `model_type` finds the family, in this package or in an installed one.
 
     Raises:
         BridgeError: it cannot be loaded exactly; the message lists every reason.

@@ -49,7 +49,7 @@ class BestResponse(Method):
     Attributes:
         opponent: the policy that stays, or a `Source` of responses. It reads the same token ids as what is trained.
         opponents: how many of its responses each response meets; they are drawn anew in every round. None for 8.
-        eta: step size, as in `Method`; None for the most tokens of a response, so that a token may move by about a nat
+        eta: step size, as in `Method`. None for the most tokens of a response, so that a token may move by about a nat
             for each unit of win rate.
         learning_rate: of Adam; None for 1 / sqrt(number of trained weights), at most 1e-3, so that a step has about the
             same length whatever is trained.

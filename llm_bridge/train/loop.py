@@ -89,8 +89,8 @@ class Method:
         eps: Adam's; None for 0.16 / sqrt(number of trained weights), the size of each entry of a gradient of norm 0.16
             that is spread evenly. Near an equilibrium gradients are mostly noise, and a smaller eps amplifies the
             noise. For the small policies on which the rule was measured it gives 1e-3.
-        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16", which saves an eighth of
-            the memory of weights, magnet and moments together; the second always has float32.
+        first_moment: precision in which Adam's first moment is kept, "float32" or "bfloat16". The latter saves an
+            eighth of the memory of weights, magnet and moments together. The second moment always has float32.
         max_grad_norm: gradients are scaled down to it; None for never.
         prompts_at_a_time: groups whose gradient is computed at once; others are accumulated. None for all.
         watch_start: whether the divergence from the first policy is measured, which keeps a copy of it.
@@ -312,15 +312,15 @@ class Method:
                 `watch`, if it has one, is told what each round is doing (`llm_bridge.train.watch.Watch`).
 
         Returns:
-            The result, whose `status` says how the run ended. A run may stop early: the callback returned True, five
-            updates in a row were not finite, the policy's log-probabilities are no numbers any more, or the judge
-            answered none of 20 or more pairs of a round; the state is then that of the round before. Where the magnet
-            was chosen as the result and is still the start after the last round, the policy is the last iterate.
+            The result, whose `status` says how the run ended. A run may stop early: the callback returned True, or
+            the judge answered none of 20 or more pairs of a round. Or five updates in a row were not finite, or the
+            policy's log-probabilities are no numbers any more. The state is then that of the round before. Where
+            the magnet was chosen as the result and is still the start after the last round, the policy is the last
+            iterate.
 
         Raises:
-            BridgeError: a setting does not fit, a prompt cannot be read, or the judge fails when it is tried on three
-                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated; or the engine
-                fails, then or in a round.
+            BridgeError: a setting does not fit, or a prompt cannot be read. The judge fails when it is tried on three
+                pairs of short answers (`llm_bridge.judges.dry_run`), before anything is generated. The engine fails.
             JudgeError: the judge raises an error in a round, which the message names; the error is its cause.
         """
         require("steps", steps)

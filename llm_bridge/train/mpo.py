@@ -64,7 +64,7 @@ class MPO(Method):
         estimator: `PolicyGradient()` or `Regression()`.
         replay: how many earlier rounds' responses each round learns from again, beside its own; their verdicts are used
             again too. A step then costs so many times more, a round no more samples and comparisons. 0 for none.
-        exports: which weights `export` returns, "last" (the last iterate) or "magnet"; None for the magnet where it is
+        exports: which weights `export` returns, "last" (the last iterate) or "magnet". None for the magnet where it is
             an average, and for the last iterate elsewhere. "policy" is an older name of "last".
     """
 

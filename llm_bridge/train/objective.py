@@ -101,8 +101,8 @@ class Objective:
     """Base of the losses, which are frozen dataclasses: an instance is called with what is seen and judged.
 
     Attributes:
-        magnet: how the magnet enters: its whole distributions at each step ("whole"), the log-probabilities of the
-            sampled tokens once a round ("sampled"), or not at all (None).
+        magnet: how the magnet enters: by its whole distributions at each step ("whole"), by the log-probabilities of
+            sampled tokens once a round ("sampled"), or not (None).
         proximal: whether the whole distributions of pi_k are needed, which takes a third copy of what is trained.
         by_row: whether the loss is a sum over responses, weight times a function of that response and its payoff
             alone. Then the responses of a group need not be seen together (`llm_bridge.train.packing`).
@@ -154,12 +154,12 @@ def payoffs(
 class PolicyGradient(Objective):
     """The magnetic objective of each prefix, as its sampled token shows it.
 
-    The loss of a token is minus `ratio * A - alpha KL(pi, mu) - KL(pi, pi_k) / eta`: `ratio` is pi / pi_k of the token,
-    A the response's payoff, and both divergences are those of the distributions over the vocabulary.
+    The loss of a token is minus `ratio * A - alpha KL(pi, mu) - KL(pi, pi_k) / eta`. There `ratio` is pi / pi_k of the
+    token, A the response's payoff, and both divergences are those of the distributions over the vocabulary.
 
     The divergence at a prefix depends on the token drawn there, and also on the earlier tokens, which decide that this
     prefix is reached. The loss above has the gradient of the first dependence only. With `credit` the divergences still
-    to come in the response are subtracted from A, which adds the gradient of the second; at pi = pi_k the whole is then
+    to come in the response are subtracted from A, which adds the gradient of the second. At pi = pi_k the whole is then
     the gradient of the divergence of whole responses. The missing part is 0 where pi = mu = pi_k. A moving magnet ends
     there and needs no `credit`. Training towards a fixed magnet ends at another policy than the magnet, so set
     `credit=True` with `mmd.Fixed`.
@@ -167,8 +167,8 @@ class PolicyGradient(Objective):
     Attributes:
         credit: whether the divergences still to come are subtracted from a token's payoff.
         proximal: whether KL(pi, pi_k) is the exact sum over the vocabulary, which needs a third copy of what is
-            trained, or (log pi - log pi_k)^2 / 2 on the sampled token (k2 of Schulman 2020, "Approximating KL
-            divergence"), whose gradient has the right mean at pi_k.
+            trained. Else it is (log pi - log pi_k)^2 / 2 on the sampled token, k2 of Schulman 2020 ("Approximating KL
+            divergence"). Its gradient has the right mean at pi_k.
     """
 
     credit: bool = False
@@ -213,8 +213,8 @@ class Regression(Objective):
 
         u_i = log pi(y_i) - log magnetic_step(y_i);    loss = (1 / eta + alpha) / 2 times the variance of u in the group
 
-    The step's log Z is the same for all responses and falls out of the variance, which is the mean over pairs of
-    (u_i - u_j)^2 / 2; so the responses at hand can stand for all. At pi = pi_k the gradient is that of the magnetic
+    The step's log Z is the same for all responses and falls out of the variance. The variance is the mean over pairs of
+    (u_i - u_j)^2 / 2, so the responses at hand can stand for all. At pi = pi_k the gradient is that of the magnetic
     objective. With a fixed magnet this is INPO's loss (Zhang et al. 2024), with a copied one COMAL's (Liu et al. 2024).
     """
 
