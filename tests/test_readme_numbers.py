@@ -145,7 +145,7 @@ def test_beside_trl() -> None:
 
 def test_programs_for_tpus() -> None:
     found = result("tpu_mpo")["results"]
-    page = (ROOT / "docs" / "how-to" / "use-many-devices.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "plan-a-run.md").read_text("utf-8")
     assert "\n".join(tpu_mpo.page_rows(found)) in page
     compiled = [one for one in found if "does_not_fit" not in one]
     assert not any(one["given_up"] or one["gathered_logits"] for one in compiled)
