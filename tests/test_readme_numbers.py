@@ -152,5 +152,5 @@ def test_programs_for_tpus() -> None:
     (large,) = (one for one in found if "does_not_fit" in one)
     assert (large["topology"], large["model"], large["job"]) == ("v5e:4x4", "qwen3_8b", "update")
     (lean,) = (one for one in found if (one["model"], one["job"]) == ("qwen3_8b", "update_lean"))
-    spare = tpu_mpo.HBM["v5e"] - lean["bytes_per_chip"]["in_all"]
-    assert f"programs may have {tpu_mpo.HBM['v5e'] / 1e9:.1f} GB, with {spare / 1e9:.1f} GB to spare" in page
+    needed, there = lean["bytes_per_chip"]["in_all"], tpu_mpo.HBM["v5e"]
+    assert f"The lean update needs {needed / 1e9:.1f} GB of the {there / 1e9:.1f} GB" in page
