@@ -83,7 +83,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Any:
             axes.axhline(0.5, color="0.4", linestyle=":", linewidth=1.0)
             axes.set_ylim(0, 1)
         elif LENGTH in names:
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.set(title=title, xlabel="rounds")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(visible=True, alpha=0.3)

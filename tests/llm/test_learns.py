@@ -23,7 +23,7 @@ import mmd
 from llm_bridge.checkpoint import adapters
 from llm_bridge.command import defaults, train_commands, training_run
 from llm_bridge.command.options import Train
-from llm_bridge.run import phases, picture, progress, termination, training_log
+from llm_bridge.run import phases, picture, progress, samples, termination, training_log
 from llm_bridge.run.phases import COMPILED, LOWERED, Doing, Phases
 from llm_bridge.run.progress import Reporter
 from llm_bridge.text import data, held_out
@@ -175,6 +175,7 @@ def test_answers_are_shown(run: Done) -> None:
     """A table of the first three of them, as they stand in the file."""
     assert run.said.count("answers before the first round") == 1
     assert run.said.count("answers after 4 rounds") == 1
+    assert samples.table(1, []).title == "answers after 1 round"
     sample = next(s for s in run.samples() if s["round"] == 4)
     table = run.said.partition("answers after 4 rounds")[2]
     name = "tie" if sample["preference"] == 0.5 else "now" if sample["preference"] > 0.5 else "start"
@@ -287,7 +288,9 @@ def test_a_terminal_shows_what_is_going_on(monkeypatch: Any) -> None:
     monkeypatch.setattr("sys.stderr", screen)
     with Reporter("mpo", 4, 0, clock, quiet=False) as reporter:
         reporter._tick_once()
+        reporter.round(0, {"eval/win_rate": 0.5, "eval/win_rate_low": 0.2, "eval/win_rate_high": 0.8})
     assert "compiling the update ... 6 s" in screen.getvalue()
+    assert "before round 1, one model against itself" in screen.getvalue()  # stays when the bar is gone
 
 
 # -------------------------------------------------------------------- the picture, the card

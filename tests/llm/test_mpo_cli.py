@@ -12,7 +12,8 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -21,7 +22,7 @@ import yaml
 from safetensors.numpy import load_file
 
 import llm_bridge as bridge
-from llm_bridge.command import defaults, memory_choice, train_commands
+from llm_bridge.command import defaults, memory_choice, train_commands, training_run
 from llm_bridge.command.cli import main
 from llm_bridge.command.options import BY_NAME, ELSEWHERE, Train
 from llm_bridge.plan import memory
@@ -497,6 +498,16 @@ def test_a_round_is_learned_from_in_the_fewest_parts_that_fit(monkeypatch: Any) 
     assert defaults.resolved(options, start, {"gradient_accumulation_steps": 2}).gradient_accumulation_steps == 2
     adapted = bridge.add_adapter(start, jax.random.key(0), rank=2, alpha=16.0)
     assert memory_choice.thriftier(adapted) == []  # layers are recomputed already
+
+
+def test_a_round_whose_answers_were_all_cut_is_told_once() -> None:
+    """One answer of 256 that ends a token earlier is enough for silence."""
+    options = Train(model_name_or_path="m", dataset_name=Path("d"), output_dir=Path("o"), max_new_tokens=8)
+    keeper, said = training_run.Keeper(options, cast(Any, None), cast(Any, None)), []
+    keeper._log = cast(Any, SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
+    for number, length in enumerate((8 - 1 / 256, 8.0, 8.0), 1):
+        keeper._say_once_if_cut(number, {"response_length": length})
+    assert said == ["round 2: all answers were cut at --max-new-tokens 8"]
 
 
 # -------------------------------------------------------------------- a judge, answers, a tournament
