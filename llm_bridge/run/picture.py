@@ -85,7 +85,7 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Any:
         elif LENGTH in names:
             axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.set(title=title, xlabel="rounds")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(visible=True, alpha=0.3)
         axes.legend(handles, [handle[-1].get_label() for handle in handles], fontsize="small")
     return drawn
