@@ -33,7 +33,7 @@ def fitted(options: Train, policy: Policy, method: Method, longest: int, say: Sa
     budgets = {n: _budget(policy, _in_parts(method, n), longest) for n in _divisors(method.prompts_per_round)}
     parts = options.gradient_accumulation_steps or _fewest(budgets)
     if parts > 1 and options.gradient_accumulation_steps is None:
-        needed = f"at once they need about {budgets[1].total / memory.GIB:.2f} GiB"
+        needed = f"all at once would need about {budgets[1].total / memory.GIB:.2f} GiB"
         say([f"prompts of a round are learned from in {parts} parts (--gradient-accumulation-steps {parts}): {needed}"])
     say(budgets[parts].lines())
     budgets[parts].check([*_more_parts(budgets, parts), *thriftier(policy), "a smaller --max-new-tokens"])

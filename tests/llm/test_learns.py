@@ -287,8 +287,8 @@ def test_a_terminal_shows_what_is_going_on(monkeypatch: Any) -> None:
     monkeypatch.setattr(clock, "doing", lambda: Doing("update", 6.0, 6.0, None))
     monkeypatch.setattr("sys.stderr", screen)
     with Reporter("mpo", 4, 0, clock, quiet=False) as reporter:
-        reporter._tick_once()
         reporter.round(0, {"eval/win_rate": 0.5, "eval/win_rate_low": 0.2, "eval/win_rate_high": 0.8})
+        reporter._tick_once()
     assert "compiling the update ... 6 s" in screen.getvalue()
     assert "before round 1, one model against itself" in screen.getvalue()  # stays when the bar is gone
 

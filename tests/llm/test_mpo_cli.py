@@ -27,6 +27,7 @@ from llm_bridge.command.cli import main
 from llm_bridge.command.options import BY_NAME, ELSEWHERE, Train
 from llm_bridge.plan import memory
 from llm_bridge.run import termination, training_log
+from llm_bridge.run.run_state import RunState
 from llm_bridge.train import loop, rollout
 from mmd.host import folder_lock
 from mmd.host.command_line import hint, options_of
@@ -500,10 +501,11 @@ def test_a_round_is_learned_from_in_the_fewest_parts_that_fit(monkeypatch: Any) 
     assert memory_choice.thriftier(adapted) == []  # layers are recomputed already
 
 
-def test_a_round_whose_answers_were_all_cut_is_told_once() -> None:
+def test_a_round_whose_answers_were_all_cut_is_told_once(tmp_path: Path) -> None:
     """One answer of 256 that ends a token earlier is enough for silence."""
-    options = Train(model_name_or_path="m", dataset_name=Path("d"), output_dir=Path("o"), max_new_tokens=8)
-    keeper, said = training_run.Keeper(options, cast(Any, None), cast(Any, None)), []
+    options = Train(model_name_or_path="m", dataset_name=Path("d"), output_dir=tmp_path, max_new_tokens=8)
+    keeper = training_run.Keeper(options, RunState(tmp_path, None), termination.Termination())
+    said: list[str] = []
     keeper._log = cast(Any, SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
     for number, length in enumerate((8 - 1 / 256, 8.0, 8.0), 1):
         keeper._say_once_if_cut(number, {"response_length": length})
