@@ -142,7 +142,7 @@ def test_the_same_prompts_are_held_out_whatever_the_order_and_rows_of_one_prompt
 
 def test_a_share_that_is_not_typed_holds_out_eight_prompts_where_they_are_at_most_half() -> None:
     """So 16 prompts have a win rate, and 15 have none; from 80 on a tenth is enough."""
-    for n in range(1, 200):
+    for n in range(1, 100):
         rows = data.Dataset(tuple(data.Row("f", str(i)) for i in (*range(n), 0)))
         parts = held_out.split(rows, held_out.enough(defaults.HELD_OUT_SHARE, n))
         kept = 0 if parts.held_out is None else len(parts.held_out)
