@@ -52,6 +52,7 @@ from llm_bridge.measure.judge_report import judge_report
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import SettingError, flags
 from llm_bridge.run.run_state import RunState
+from llm_bridge.run.samples import when
 from llm_bridge.text import data, encoding
 from llm_bridge.train.rollout import tokenizer
 from mmd.host import environment
@@ -303,7 +304,7 @@ def _export(options: Export, argv: Sequence[str], say: Say) -> int:
     card = model_card.text(known, method, found, saved.step, merged=merged, measured=options.weights is None)
     save = adapters.save_adapter if adapted and not merged else export.save
     save(adapters.merge(found) if merged else found, options.output_dir, card=card)
-    say([f"wrote the policy after {saved.step} rounds to {options.output_dir}"])
+    say([f"wrote the policy {when(saved.step)} to {options.output_dir}"])
     return DONE
 
 

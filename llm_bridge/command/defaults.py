@@ -24,6 +24,7 @@ from typing import Any
 
 from llm_bridge.command.options import Train
 from llm_bridge.policy.policy import Policy
+from llm_bridge.text.held_out import enough
 from llm_bridge.train import baselines
 from llm_bridge.train.loop import Method
 from llm_bridge.train.mpo import MPO
@@ -32,18 +33,19 @@ from llm_bridge.train.schedule import usual_rate
 PULL = 0.2
 REFRESH, MOVING = "refresh=8", "moving=0.125"
 HELD_OUT_SHARE = 0.1
-NUMBERS = ("learning_rate", "eta", "alpha", "magnet")
+NUMBERS = ("learning_rate", "eta", "alpha", "magnet", "gradient_accumulation_steps")
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-def share_of(options: Train, begun: Mapping[str, Any]) -> Train:
+def share_of(options: Train, begun: Mapping[str, Any], n_prompts: int) -> Train:
     """The options with the share of the prompts that is held out; a run of version 0.1 held out none.
 
     Args:
         options: of the run.
         begun: what it began with, if it goes on (`RunState.begun_as`).
+        n_prompts: distinct prompts there are.
     """
-    share = begun.get("eval_share", 0.0) if begun else HELD_OUT_SHARE
+    share = begun.get("eval_share", 0.0) if begun else enough(HELD_OUT_SHARE, n_prompts)
     return replace(options, eval_share=share) if options.eval_share is None else options
 
 

@@ -112,7 +112,7 @@ def chosen(options: Train, say: Say) -> Train:
 
 
 def first_choice(options: Train, topology: Topology) -> Choice:
-    """The fastest way to run these options that fits; as many parts as typed, or more if they do not fit.
+    """The fastest way to run these options that fits; in as many parts as typed, or in one, or more if it does not fit.
 
     Raises:
         UsageError: nothing fits.
@@ -122,8 +122,8 @@ def first_choice(options: Train, topology: Topology) -> Choice:
     adapter = (Path(place) / adapters.CONFIG).exists() and not (Path(place) / "config.json").exists()
     architecture = loading.architecture_at(adapters.look(place) if adapter else place, options.family)
     found: list[Choice] = []
-    for allowed in [parts] if parts > 1 else [parts, None]:
-        found = choices(architecture, topology, work_of(options, parts), remat=options.remat, parts=allowed)
+    for allowed in [parts] if parts else [1, None]:
+        found = choices(architecture, topology, work_of(options, parts or 1), remat=options.remat, parts=allowed)
         if found and found[0].fits:
             return found[0]
     raise UsageError(too_large(found[0] if found else None, topology))

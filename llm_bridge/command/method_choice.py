@@ -36,7 +36,7 @@ def method_of(options: Train) -> Method:
         SettingError: numbers are out of their ranges, do not fit each other, or change nothing.
     """
     kind = baselines.load(options.method)
-    parts = options.gradient_accumulation_steps
+    parts = options.gradient_accumulation_steps or 1
     if options.prompts_per_round % parts:
         wanted = f"a divisor of the {options.prompts_per_round} prompts of a round"
         raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {parts}")

@@ -10,6 +10,7 @@ from llm_bridge.command.training_run import HELD_OUT, LIBRARIES
 from llm_bridge.measure.win_rate import newest_win_rate
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import training_log
+from llm_bridge.run.samples import when
 from llm_bridge.train.loop import Method
 from llm_bridge.train.mpo import MPO
 from mmd.host import environment
@@ -126,7 +127,7 @@ def _win_rate(options: Train, rounds: int) -> str:
     found = newest_win_rate(measured)
     rate, low, high = (100 * found[f"win_rate{side}"] for side in ("", "_low", "_high"))
     where = str(options.eval_dataset_name or f"held-out prompts of the data ({HELD_OUT} of the run)")
-    said = f"{rate:.1f} % [{low:.1f}, {high:.1f}] after {measured[-1]['round']:.0f} rounds, 95 % interval over prompts"
+    said = f"{rate:.1f} % [{low:.1f}, {high:.1f}] {when(int(measured[-1]['round']))}, 95 % interval over prompts"
     return f"{said}, against the model that the run began with, by the judge above, on {where}"
 
 

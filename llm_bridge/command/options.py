@@ -18,6 +18,7 @@ MAGNETS = ("fixed", "refresh", "moving")
 METHOD_HELP = f"{', '.join(METHODS)}, or one from outside ({FORMS}); sft learns from given answers."
 
 
+SHARE = "0.1, or 8 prompts where that is more and at most half of them"
 RATE = "1 / sqrt(number of trained weights), at most 1e-3"
 MAGNET = "the method's; for mpo moving=0.125, with an adapter refresh=8"
 WEIGHTS = "the magnet if it is an average (moving), else the last iterate"
@@ -134,10 +135,10 @@ class Measuring:
     """How the win rate is measured while training."""
 
     eval_dataset_name: Annotated[Path | None, Shown("FILE", "a share of the prompts")] = None
-    """Prompts on which the win rate against the start is measured, as the judge sees it."""
-    eval_share: Annotated[float | None, Shown("NUMBER", "0.1")] = None
+    """Prompts on which the win rate against the start is measured, as the judge sees it; take 8 or more."""
+    eval_share: Annotated[float | None, Shown("NUMBER", SHARE)] = None
     """Share of the prompts that is held out for the win rate where no --eval-dataset-name is given, at most 128 of
-    them, the same in every run; 0 for none and no win rate."""
+    them, the same in every run; less than 8 prompts are not held out, and there is no win rate. 0 turns it off."""
     eval_steps: int = 25
     """Rounds from one win rate to the next; it is also measured before the first round and after the last."""
 
@@ -195,7 +196,7 @@ class Updating:
     """Optimizer steps in a round."""
     replay: Annotated[int | None, Shown("ROUNDS", "none")] = None
     """Learn again from the answers and verdicts of so many earlier rounds, weighed by how likely they have become."""
-    gradient_accumulation_steps: int = 1
+    gradient_accumulation_steps: Annotated[int | None, Shown("NUMBER", "the fewest that fit into memory")] = None
     """Parts in which a round's prompts go through the model."""
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
 from llm_bridge.command.engine_choice import closing, with_engine
 from llm_bridge.command.judge_choice import judge_of, named, try_out
+from llm_bridge.command.memory_choice import fitted, thriftier
 from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
 from llm_bridge.command.method_choice import method_of
 from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
@@ -27,14 +27,13 @@ from llm_bridge.measure.win_rate import WinRate, newest_win_rate, win_rate_lines
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 from llm_bridge.plan import memory
-from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run import picture, processes, training_log
 from llm_bridge.run.processes import SharedJudge, SharedTermination
 from llm_bridge.run.run_state import RunState
 from llm_bridge.run.termination import Terminated, Termination, what_is_kept
 from llm_bridge.text import data, encoding
-from llm_bridge.text.held_out import FEWEST, Split, split
+from llm_bridge.text.held_out import FEWEST, Split, distinct, split
 from llm_bridge.train.baselines.sft import SFT
 from llm_bridge.train.http_engine import HttpEngine
 from llm_bridge.train.loop import SKIPS_IN_A_ROW, Method, Result, Status
@@ -68,10 +67,11 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
     begun = RunState(place, None).begun_as() if options.resume else {}
-    options, termination = chosen(share_of(options, begun), say), SharedTermination()
+    options, termination = chosen(options, say), SharedTermination()
     method = with_engine(method_of(options), options, termination, place)
-    kind = "answers" if isinstance(method, SFT) else "prompts"
-    parts = _held_out(options, read(options, options.dataset_name, kind))
+    dataset = read(options, options.dataset_name, "answers" if isinstance(method, SFT) else "prompts")
+    options = share_of(options, begun, len(distinct(dataset.rows)))
+    parts = _held_out(options, dataset)
     if named(options) or not isinstance(method, SFT):
         judge = termination.interrupting(judge_of(options)) if jax.process_index() == 0 else None
         method = replace(method, judge=SharedJudge(judge))
@@ -88,11 +88,12 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     method = replace(_without_start(method_of(options), options, policy), judge=judge, engine=engine)
     if isinstance(engine, HttpEngine):
         engine.dry_run(policy)
-    say([*lines(options, method, policy), *_held_out_lines(options, parts)])
+    unmeasured = _unmeasured(options, parts)
+    say([*lines(options, method, policy), *_held_out_lines(options, parts), *unmeasured])
     given, longest = _given(options, policy, parts.rest, say)
     if not isinstance(method, SFT):
         longest += method.max_new_tokens
-    _budget(policy, method, longest, policy.is_adapted, say)
+    options, method = fitted(options, policy, method, longest, say)
     win_rate, key = _win_rate(options, method, policy, parts.held_out, say), jax.random.key(options.seed)
     states, written = _states(options, policy), replace(options, output_dir=guard.place)
     keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
@@ -110,7 +111,7 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     if result.status is not Status.FINISHED:
         return _stopped(keeper.reason or result.reason, keeper)
     keeper.save()
-    return _finish(options, method, result, guard.place, say)
+    return _finish(options, method, result, guard.place, say, unmeasured)
 
 
 def _without_start(method: Method, options: Train, policy: Policy) -> Method:
@@ -120,8 +121,8 @@ def _without_start(method: Method, options: Train, policy: Policy) -> Method:
     return method if asked or there_is_room else replace(method, watch_start=False)
 
 
-def _finish(options: Train, method: Method, result: Result, place: Path, say: Say) -> int:
-    """Write what a run has reached, with its picture, and say how far it came."""
+def _finish(options: Train, method: Method, result: Result, place: Path, say: Say, unmeasured: Sequence[str]) -> int:
+    """Write what a run has reached, with its picture, and say how far it came and why no win rate was measured."""
     rounds, save = int(result.state.round), adapters.save_adapter if result.policy.is_adapted else export.save
     measured = training_log.rows(place / training_log.FILE) if jax.process_index() == 0 else []
     card = model_card.text(replace(options, output_dir=place), method, result.policy, rounds)
@@ -130,7 +131,10 @@ def _finish(options: Train, method: Method, result: Result, place: Path, say: Sa
     said = win_rate_lines(measured)
     if jax.process_index() == 0:
         said += picture.draw(measured, place, options.output_dir)
-    say([*said, f"{Status.FINISHED}: {rounds} rounds, the policy is in {options.output_dir / 'policy'}"])
+    reached = (
+        f"{Status.FINISHED}: {rounds} round{'s' * (rounds != 1)}, the policy is in {options.output_dir / 'policy'}"
+    )
+    say([*said, "; ".join([reached, *unmeasured])])
     return DONE
 
 
@@ -164,7 +168,7 @@ def _train_judge(
     )
     budget = memory.training(policy, memory.Rows(longest, 2 * n_rows, 0), copies=1)
     say(budget.lines())
-    budget.check()
+    budget.check(["a smaller --per-device-train-batch-size or --max-length", *thriftier(policy)])
     keeper = Keeper(options, _states(options, policy), guard.termination, lock=guard.lock)
     try:
         state = keeper.resume(training.init(jax.random.key(options.seed)))
@@ -184,7 +188,7 @@ def _train_judge(
     finish(options.output_dir, {"status": Status.FINISHED, "rounds": steps, **report}, judge.save)
     if report:
         say([_agreement_line(report)])
-    say([f"{Status.FINISHED}: {steps} steps, the judge is in {options.output_dir / 'policy'}"])
+    say([f"{Status.FINISHED}: {steps} step{'s' * (steps != 1)}, the judge is in {options.output_dir / 'policy'}"])
     return DONE
 
 
@@ -280,15 +284,23 @@ def _held_out(options: Train, dataset: data.Dataset) -> Split:
 
 
 def _held_out_lines(options: Train, parts: Split) -> list[str]:
-    """What is said of the prompts that are held out, or why none are."""
-    if options.eval_dataset_name is not None or not options.judge or not options.eval_share:
+    """What is said of the prompts that are held out, if any are."""
+    if options.eval_dataset_name is not None or parts.held_out is None:
         return []
-    n = len({row.text for part in parts if part is not None for row in part.rows})
-    if parts.held_out is None:
-        few = f"{options.eval_share:g} of {n} prompts is fewer than {FEWEST}"
-        return [f"no win rate is measured: {few}; --eval-dataset-name FILE or a larger --eval-share gives it prompts"]
+    n, n_held_out = len(distinct(parts.rest.rows)) + len(parts.held_out), len(parts.held_out)
+    fewest = f", the fewest that it takes (--eval-share {options.eval_share:g})" * (n_held_out == FEWEST)
     kept = f"they are in {options.output_dir / HELD_OUT}"
-    return [f"{len(parts.held_out)} of {n} prompts are held out, for the win rate against the start; {kept}"]
+    return [f"{n_held_out} of {n} prompts are held out, for the win rate against the start{fewest}; {kept}"]
+
+
+def _unmeasured(options: Train, parts: Split) -> list[str]:
+    """Why no win rate is measured, where one is wanted and there are too few prompts."""
+    if parts.held_out is not None or not options.judge or not options.eval_share:
+        return []
+    n = len(distinct(parts.rest.rows))
+    few = f"{options.eval_share:g} of {n} prompts is {int(options.eval_share * n)} and {FEWEST} are needed"
+    larger = "--eval-share or " * (n > FEWEST)
+    return [f"no win rate: {few}; {larger}--eval-dataset-name FILE gives more"]
 
 
 def _win_rate(
@@ -332,17 +344,6 @@ def _release(policy: Policy) -> None:
     """Give back the memory of weights of which training has its own copies."""
     for array in policy.arrays().values():
         array.delete()
-
-
-def _budget(policy: Policy, method: Method, longest: int, kept: bool, say: Say) -> None:
-    learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
-    drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
-    answers, group = (bucket(method.max_new_tokens, 1), method.group_size) if drawn else (None, 1)
-    rows = memory.Rows(longest, learned, drawn, answers, group, method.rounds_at_once)
-    copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
-    budget = memory.training(policy, rows, copies, moments, kept=kept)
-    say(budget.lines())
-    budget.check()
 
 
 def _skipped(skipped: Sequence[str]) -> list[str]:

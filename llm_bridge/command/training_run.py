@@ -192,6 +192,7 @@ class Keeper:
         self._log: TrainingLog | None = None
         self._unlogged: tuple[int, Mapping[str, float]] | None = None  # a round whose win rate is being measured
         self._failed: deque[float] = deque(maxlen=FAILED_OVER)
+        self._cut = False  # whether it has been said that all answers of a round were cut
         self._heard = False  # whether any comparison was answered, where there are any
         self._saving = threading.RLock()
         self._writing = 0.0  # seconds that the newest checkpoint took
@@ -317,6 +318,7 @@ class Keeper:
         self._failed.append(metrics.get("judge/failed_frac", 0.0))
         self._heard = self._heard or self._failed[-1] < 1
         self._write(number, metrics)
+        self._say_once_if_cut(number, metrics)
         if self._is_due(number):
             with self._during(CHECKPOINT):
                 self.save(behind=jax.default_backend() in BEHIND)
@@ -327,6 +329,14 @@ class Keeper:
             return True
         self._termination.check()
         return False
+
+    def _say_once_if_cut(self, number: int, metrics: Mapping[str, float]) -> None:
+        """Say so where no answer of a round ended before its most tokens; in the first such round alone."""
+        most = getattr(self._options, "max_new_tokens", None)
+        if self._cut or most is None or self._log is None or metrics.get("response_length", 0) < (1 - 1e-6) * most:
+            return
+        self._cut = True
+        self._log.reporter.say(f"round {number}: all answers were cut at --max-new-tokens {most}")
 
     def _is_due(self, number: int) -> bool:
         """Whether a checkpoint is, as the first process's clock has it."""

@@ -18,7 +18,7 @@ from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import require
 from llm_bridge.policy.policy import Policy
-from llm_bridge.run.samples import Sample
+from llm_bridge.run.samples import Sample, when
 from llm_bridge.train.arena import Samples, Source
 from llm_bridge.train.loop import Method
 from llm_bridge.train.rollout import Question, Rollout
@@ -165,7 +165,7 @@ def win_rate_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not measured:
         return []
     first, newest = measured[0], measured[-1]
-    said = f"win rate against the start: {_shown(newest)} after {newest['round']:.0f} rounds"
+    said = f"win rate against the start: {_shown(newest)} {when(int(newest['round']))}"
     if first["round"] == 0 and newest is not first:
         said += f", {_shown(first)} before the first"
     if first["round"] == 0 and not first["eval/win_rate_low"] <= 0.5 <= first["eval/win_rate_high"]:

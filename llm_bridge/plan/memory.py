@@ -14,7 +14,7 @@ the sum is for a first run, which compiles, and shows at its end what was learne
 
 import math
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -103,19 +103,29 @@ class Budget:
         listed = ", ".join(f"{name} {size / GIB:.2f}" for name, size in self.parts.items() if size)
         return [f"memory on {self.device}, GiB: {self.total / GIB:.2f} needed ({listed}), {free} free"]
 
-    def check(self) -> None:
+    @property
+    def fits(self) -> bool:
+        """Whether so much is free, as far as is known."""
+        return self.free is None or self.total <= self.free
+
+    def check(self, remedies: Sequence[str]) -> None:
         """That it fits.
+
+        Args:
+            remedies: what can be typed to need less, at least one; more accelerators help besides.
 
         Raises:
             BridgeError: it does not; the message says what to change.
         """
-        if self.free is not None and self.total > self.free:
-            largest = max(self.parts, key=lambda name: self.parts[name])
-            raise BridgeError(
-                f"the run needs about {self.total / GIB:.2f} GiB on {self.device} and {self.free / GIB:.2f} GiB are "
-                f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try gradient "
-                "checkpointing, more gradient accumulation steps, shorter answers, an adapter (LoRA), or more devices"
-            )
+        if self.free is None or self.fits:
+            return
+        largest = max(self.parts, key=lambda name: self.parts[name])
+        *others, last = remedies
+        tried = f"{', '.join(others)} or {last}" if others else last
+        raise BridgeError(
+            f"the run needs about {self.total / GIB:.2f} GiB on {self.device} and {self.free / GIB:.2f} GiB are "
+            f"free; the largest part is {largest}, {self.parts[largest] / GIB:.2f} GiB: try {tried}"
+        )
 
 
 def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kept: bool = True) -> Budget:

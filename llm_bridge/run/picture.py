@@ -14,17 +14,18 @@ from mmd.host.drawing import COLORS, MARKERS, empty_figure, save_figure
 from mmd.host.files import OutputError
 
 FILE = "training.png"
-ROUND, WIN_RATE = "round", "eval/win_rate"
+ROUND, WIN_RATE, LENGTH = "round", "eval/win_rate", "response_length"
+LINES = ("-", "--")  # the second of two equal curves does not hide the first
 PANELS = (
     ("win rate against the start", (WIN_RATE,)),
     ("divergence, nats an answer", ("kl/initial", "kl/magnet")),
-    ("tokens an answer", ("response_length", "eval/response_length")),
+    ("tokens an answer", (LENGTH, "eval/response_length")),
 )
 LABELS = {
     WIN_RATE: "held-out prompts, 95 % interval",
     "kl/initial": "from the start",
     "kl/magnet": "from the magnet",
-    "response_length": "while training",
+    LENGTH: "while training",
     "eval/response_length": "held-out prompts",
 }
 
@@ -73,21 +74,39 @@ def figure(rows: Sequence[Mapping[str, Any]]) -> Any:
     drawn = empty_figure(figsize=(4.4 * max(1, len(panels)), 3.4), layout="constrained")
     for place, (title, names) in enumerate(panels, 1):
         axes = drawn.add_subplot(1, len(panels), place)
-        for name, color, marker in zip(names, COLORS, MARKERS, strict=False):
-            if name not in known:
-                continue
-            curve = known[name]
-            shown = {"color": color, "marker": marker, "markersize": 4, "markevery": max(1, len(curve.rounds) // 20)}
-            axes.plot(curve.rounds, curve.values, label=LABELS[name], **shown)
-            if curve.low is not None and curve.high is not None:
-                axes.fill_between(curve.rounds, curve.low, curve.high, color=color, alpha=0.2, linewidth=0)
+        handles = [
+            _drawn(axes, known[name], LABELS[name], style)
+            for name, *style in zip(names, COLORS, MARKERS, LINES, strict=False)
+            if name in known
+        ]
         if WIN_RATE in names:
             axes.axhline(0.5, color="0.4", linestyle=":", linewidth=1.0)
             axes.set_ylim(0, 1)
+        elif LENGTH in names:
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
         axes.set(title=title, xlabel="rounds")
+        axes.locator_params(axis="x", integer=True)
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(handles, [handle[-1].get_label() for handle in handles], fontsize="small")
     return drawn
+
+
+def _drawn(axes: Any, curve: Curve, label: str, style: Sequence[str]) -> tuple[Any, ...]:
+    """What stands for a curve in the legend: the band of its interval, if there is one, and its line.
+
+    Args:
+        axes: to draw on.
+        curve: along rounds.
+        label: of the line.
+        style: color, marker and kind of line.
+    """
+    color, marker, line = style
+    band = ()
+    if curve.low is not None and curve.high is not None:
+        band = (axes.fill_between(curve.rounds, curve.low, curve.high, color=color, alpha=0.2, linewidth=0),)
+    every = max(1, len(curve.rounds) // 20)
+    shown = {"color": color, "marker": marker, "linestyle": line, "markersize": 4, "markevery": every}
+    return (*band, *axes.plot(curve.rounds, curve.values, label=label, **shown))
 
 
 def draw(rows: Sequence[Mapping[str, Any]], folder: Path, shown: Path) -> list[str]:

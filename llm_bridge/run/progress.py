@@ -1,8 +1,8 @@
 """How far a run is, on stderr: a bar on a terminal, lines elsewhere; never silent for long.
 
-A line is written when rounds are done, at most every ten seconds. Where a round takes longer a thread says what it is
-doing, after five seconds, ten, twenty and forty, then every minute; and for how long it compiles, which is most of the
-first round's time.
+A line is written when rounds are done, at most every ten seconds, and whenever a win rate has been measured. Where a
+round takes longer a thread says what it is doing, after five seconds, ten, twenty and forty, then every minute; and for
+how long it compiles, which is most of the first round's time.
 """
 
 import sys
@@ -19,7 +19,8 @@ from llm_bridge.run.phases import ROUND_TIME, SECONDS, SPEED, Phases
 
 SECONDS_BETWEEN_LINES = 10.0
 SILENCE, LONGEST_SILENCE = 5.0, 60.0  # seconds of a round until something is said of it, and at most
-SHOWN = ("loss", "kl/magnet", "entropy", "response_length", "judge/failed_frac", "accuracy", "skipped", "eval/win_rate")
+WIN_RATE = "eval/win_rate"
+SHOWN = ("loss", "kl/magnet", "entropy", "response_length", "judge/failed_frac", "accuracy", "skipped", WIN_RATE)
 PARTS = ("generation", "judging", "update", "eval", "checkpoint", "compilation")
 LAST_ROUNDS = 20  # whose pace says how much time is left
 
@@ -66,8 +67,11 @@ class Reporter:
             self._behind, self._report = number, self._text(metrics)
             if self._bar is not None:
                 self._bar.update(self._bar.task_ids[0], completed=number, report=self._report)
-            elif now - self._said >= SECONDS_BETWEEN_LINES or number == self._total:
-                self.say(f"round {number} of {self._total}, {self._report}{self._pace(number)}")
+            told = WIN_RATE in metrics and number != self._total  # the last one is told when the run is done
+            due = now - self._said >= SECONDS_BETWEEN_LINES or number == self._total
+            if told or (due and self._bar is None):
+                where = f"round {number} of {self._total}" if number else "before round 1, one model against itself"
+                self.say(f"{where}, {self._report}{self._pace(number)}")
             self._silence = SILENCE
 
     def say(self, text: str | RenderableType) -> None:
@@ -87,7 +91,9 @@ class Reporter:
 
     def _text(self, metrics: Mapping[str, float]) -> str:
         """Of a round: what it learned, and where its time went."""
-        found = [f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics]
+        found = [f"{name} {metrics[name] + 0.0:.3g}" for name in SHOWN if name in metrics]  # -0 is 0
+        if f"{WIN_RATE}_low" in metrics:
+            found[-1] += " [{:.3g}, {:.3g}]".format(*(metrics[f"{WIN_RATE}_{side}"] for side in ("low", "high")))
         if ROUND_TIME in metrics:
             parts = [f"{part} {metrics[SECONDS + part]:.2g}" for part in PARTS if metrics.get(SECONDS + part, 0) > 0]
             found.append(f"{metrics[ROUND_TIME]:.3g} s" + f" ({', '.join(parts)})" * bool(parts))
@@ -95,7 +101,9 @@ class Reporter:
         return ", ".join(found)
 
     def _pace(self, number: int) -> str:
-        """Seconds a round, and what is left of the run."""
+        """Seconds a round, and what is left of the run; nothing before there is a round."""
+        if not number:
+            return ""
         pace = (self._ends[-1] - self._ends[0]) / max(1, len(self._ends) - 1)
         left = f", {duration(pace * (self._total - number))} left" if number < self._total else ""
         return f", {pace:.3g} s a round{left}"

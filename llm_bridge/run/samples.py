@@ -66,7 +66,12 @@ class SampleTable(NamedTuple):
 def table(number: int, samples: Sequence[Sample]) -> SampleTable:
     """The first samples of a round as a table, long texts cut."""
     cells = [(_cut(one.prompt), _cut(one.start), _cut(one.now), one.verdict) for one in samples[:SHOWN]]
-    return SampleTable(f"answers after {number} rounds" if number else "answers before the first round", cells)
+    return SampleTable(f"answers {when(number)}", cells)
+
+
+def when(number: int) -> str:
+    """After how many rounds, in words."""
+    return f"after {number} round{'s' * (number != 1)}" if number else "before the first round"
 
 
 def _cut(text: str) -> str:

@@ -95,19 +95,21 @@ def answers(dataset: Dataset, tokenizer: Tokenizer, *, longest: int, on_bad_row:
 
 
 def preview(examples: Sequence[Example], tokenizer: Tokenizer, n: int = SHOWN) -> list[str]:
-    """Lines that show the first examples: text with special tokens, ids, mask."""
+    """Lines that show the first examples: text with special tokens, ids, and the mask where anything is trained."""
     lines = []
     for example in examples[:n]:
         shown, more = example.ids[:SHOWN_IDS], len(example.ids) - SHOWN_IDS
         rest = f" ... {more} more" if more > 0 else ""
         text = printable(tokenizer.decode(example.ids, special=True))
         cut = text if len(text) <= SHOWN_TEXT else f"{text[:SHOWN_TEXT]} ... {len(text) - SHOWN_TEXT} characters more"
+        n_trained = len(example.ids) - example.n_prompt
         lines += [
-            f"{example.row.where}: {example.n_prompt} prompt tokens, {len(example.ids) - example.n_prompt} trained",
+            f"{example.row.where}: {example.n_prompt} prompt tokens" + f", {n_trained} trained" * bool(n_trained),
             f"  text {cut}",
             f"  ids  {' '.join(map(str, shown))}{rest}",
-            f"  mask {' '.join(str(int(trained)) for trained in example.mask[:SHOWN_IDS])}{rest}",
         ]
+        if n_trained:
+            lines.append(f"  mask {' '.join(str(int(trained)) for trained in example.mask[:SHOWN_IDS])}{rest}")
     return lines
 
 

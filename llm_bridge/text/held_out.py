@@ -6,12 +6,34 @@ the same data hold out the same prompts, and a run that resumes finds its own ag
 """
 
 import hashlib
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
 from llm_bridge.text.data import Dataset, Row
 
 FEWEST, MOST = 8, 128  # prompts: fewer say next to nothing, and more cost more than they tell
+
+
+def distinct(rows: Iterable[Row]) -> dict[str, Row]:
+    """The first row of each prompt, by what a judge reads of the prompt."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.text, row)
+    return first
+
+
+def enough(share: float, n_prompts: int) -> float:
+    """The share, or a larger one of at least `FEWEST` prompts where those are at most half of all.
+
+    Args:
+        share: in [0, 1).
+        n_prompts: distinct ones.
+    """
+    if int(share * n_prompts) >= FEWEST or n_prompts < 2 * FEWEST:
+        return share
+    return math.ceil(1000 * FEWEST / n_prompts) / 1000  # `split` rounds down
 
 
 class Split(NamedTuple):
@@ -33,9 +55,7 @@ def split(dataset: Dataset, share: float) -> Split:
         dataset: rows of any type.
         share: in [0, 1).
     """
-    first: dict[str, Row] = {}
-    for row in dataset.rows:
-        first.setdefault(row.text, row)
+    first = distinct(dataset.rows)
     count = min(MOST, int(share * len(first)))
     if count < FEWEST:
         return Split(dataset, None)

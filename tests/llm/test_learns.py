@@ -23,7 +23,7 @@ import mmd
 from llm_bridge.checkpoint import adapters
 from llm_bridge.command import defaults, train_commands, training_run
 from llm_bridge.command.options import Train
-from llm_bridge.run import phases, picture, progress, termination, training_log
+from llm_bridge.run import phases, picture, progress, samples, termination, training_log
 from llm_bridge.run.phases import COMPILED, LOWERED, Doing, Phases
 from llm_bridge.run.progress import Reporter
 from llm_bridge.text import data, held_out
@@ -97,6 +97,11 @@ def test_the_win_rate_is_measured_before_along_and_after_and_is_that_of_the_samp
             assert sample["preference"] == pytest.approx(1 / (1 + 2.0**longer), rel=1e-6)
         assert [s["start"] for s in of_round] == [s["start"] for s in samples[:12]]  # drawn once
     assert [s["now"] for s in samples[:12]] != [s["start"] for s in samples[:12]]  # independent draws
+    for number, where in ((0, "before round 1, one model against itself"), (2, "round 2 of 4"), (4, "round 4 of 4")):
+        told = "eval/win_rate {:.3g} [{:.3g}, {:.3g}]"
+        told = told.format(*(rows[number][f"eval/win_rate{side}"] for side in ("", "_low", "_high")))
+        (line,) = [line for line in run.said.splitlines() if line.startswith(f"mpo: {where}") and "eval/" in line]
+        assert told in line
     newest = json.loads((run.folder / "result.json").read_text())
     assert newest["win_rate"] == rows[4]["eval/win_rate"]
     rate = [100 * rows[4][f"eval/win_rate{side}"] for side in ("", "_low", "_high")]
@@ -135,6 +140,16 @@ def test_the_same_prompts_are_held_out_whatever_the_order_and_rows_of_one_prompt
     assert len(held_out.split(many, 0.1).held_out or ()) == held_out.MOST
 
 
+def test_a_share_that_is_not_typed_holds_out_eight_prompts_where_they_are_at_most_half() -> None:
+    """So 16 prompts have a win rate, and 15 have none; from 80 on a tenth is enough."""
+    for n in range(1, 100):
+        rows = data.Dataset(tuple(data.Row("f", str(i)) for i in (*range(n), 0)))
+        parts = held_out.split(rows, held_out.enough(defaults.HELD_OUT_SHARE, n))
+        kept = 0 if parts.held_out is None else len(parts.held_out)
+        assert kept == (0 if n < 16 else max(8, n // 10))
+        assert len(held_out.distinct(parts.rest.rows)) == n - kept
+
+
 def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     lines(run.folder.parent / "few.jsonl", *({"prompt": text} for text in TEXTS[:5]))
     few = [word.replace("prompts.jsonl", "few.jsonl").replace("/run", "/few") for word in run.words]
@@ -142,20 +157,25 @@ def test_too_few_prompts_are_said_in_one_line(run: Done, capsys: Any) -> None:
     assert "expected --eta > 0" in capsys.readouterr().err
     five = data.load(run.folder.parent / "few.jsonl")
     given = Train(model_name_or_path="m", dataset_name=Path("few.jsonl"), output_dir=Path("o"), judge=("j:f",))
-    options = defaults.share_of(given, {})
+    options = defaults.share_of(given, {}, 5)
     parts = held_out.Split(five, None)
     assert train_commands._held_out(options, five) == parts
-    (line,) = train_commands._held_out_lines(options, parts)
-    assert line.startswith("no win rate is measured: 0.1 of 5 prompts is fewer than 8; --eval-dataset-name FILE or a")
+    assert train_commands._held_out_lines(options, parts) == []
+    (line,) = train_commands._unmeasured(options, parts)
+    assert line == "no win rate: 0.1 of 5 prompts is 0 and 8 are needed; --eval-dataset-name FILE gives more"
+    sixteen = data.Dataset(tuple(data.Row("f", text) for text in TEXTS[:16]))
+    (line,) = train_commands._unmeasured(options, train_commands._held_out(options, sixteen))
+    assert line.endswith("0.1 of 16 prompts is 1 and 8 are needed; --eval-share or --eval-dataset-name FILE gives more")
     off = replace(options, eval_share=0.0)
     assert train_commands._held_out(off, data.load(run.folder.parent / "prompts.jsonl")).held_out is None
-    assert train_commands._held_out_lines(off, parts) == []
+    assert train_commands._unmeasured(off, parts) == []
 
 
 def test_answers_are_shown(run: Done) -> None:
     """A table of the first three of them, as they stand in the file."""
     assert run.said.count("answers before the first round") == 1
     assert run.said.count("answers after 4 rounds") == 1
+    assert samples.table(1, []).title == "answers after 1 round"
     sample = next(s for s in run.samples() if s["round"] == 4)
     table = run.said.partition("answers after 4 rounds")[2]
     name = "tie" if sample["preference"] == 0.5 else "now" if sample["preference"] > 0.5 else "start"
@@ -250,13 +270,13 @@ def test_nothing_is_silent_for_long_off_a_terminal(monkeypatch: Any, capsys: Any
         reporter._ends.extend([reporter._ends[0], reporter._ends[0] + 1000.0])
         assert reporter._pace(2) == ", 500 s a round, 17 min left"
         monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
-        timed = {"loss": 0.5, "step_time": 3.0, "timing_s/generation": 2.0, "tokens_per_second/generation": 45.0}
+        timed = {"loss": -0.0, "step_time": 3.0, "timing_s/generation": 2.0, "tokens_per_second/generation": 45.0}
         reporter.round(2, timed)
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "mpo: round 1 of 4, compiling the update ... 6 s"
     assert said[1] == "mpo: compiling the update is done"
     assert said[2] == "mpo: round 1 of 4, generation ... 3 s of about 40"
-    assert said[3].startswith("mpo: round 2 of 4, loss 0.5, 3 s (generation 2), 45 tokens/s of generation, ")
+    assert said[3].startswith("mpo: round 2 of 4, loss 0, 3 s (generation 2), 45 tokens/s of generation, ")
     with Reporter("mpo", 4, 0, clock, quiet=True) as quiet:
         quiet.say("nothing")
     assert capsys.readouterr().err == ""
@@ -267,8 +287,10 @@ def test_a_terminal_shows_what_is_going_on(monkeypatch: Any) -> None:
     monkeypatch.setattr(clock, "doing", lambda: Doing("update", 6.0, 6.0, None))
     monkeypatch.setattr("sys.stderr", screen)
     with Reporter("mpo", 4, 0, clock, quiet=False) as reporter:
+        reporter.round(0, {"eval/win_rate": 0.5, "eval/win_rate_low": 0.2, "eval/win_rate_high": 0.8})
         reporter._tick_once()
     assert "compiling the update ... 6 s" in screen.getvalue()
+    assert "before round 1, one model against itself" in screen.getvalue()  # stays when the bar is gone
 
 
 # -------------------------------------------------------------------- the picture, the card
@@ -283,7 +305,15 @@ def test_the_picture_shows_the_metrics(run: Done) -> None:
     for name, label in picture.LABELS.items():
         known = [(row["round"], row[name]) for row in rows if name in row]
         np.testing.assert_array_equal(drawn[label], known)
-    (band,) = panels[0].collections
+    lengths = panels[2].get_ylim()
+    assert lengths[0] == 0
+    assert lengths[1] >= max(row["response_length"] for row in rows[1:])
+    for axes in panels:
+        assert all(tick == round(tick) for tick in axes.get_xticks())  # there is no round between rounds
+    initial, magnet = panels[1].get_lines()
+    assert initial.get_linestyle() != magnet.get_linestyle()  # or equal curves would hide each other
+    (band,), (handle,) = panels[0].collections, panels[0].get_legend().legend_handles
+    np.testing.assert_allclose([handle.get_facecolor()], band.get_facecolor())
     low, high = (row["eval/win_rate_low"] for row in rows[:1]), (row["eval/win_rate_high"] for row in rows[:1])
     corners = band.get_paths()[0].vertices
     for value in (*low, *high):
@@ -392,7 +422,9 @@ def test_numbers_that_are_not_given_follow_from_what_is_trained(run: Done) -> No
     old = {"learning_rate": 1e-5, "eta": None, "alpha": None, "magnet": None}  # what a run of version 0.1 began with
     again = defaults.resolved(options, small, old)
     assert (again.learning_rate, again.eta, again.alpha, again.magnet) == (1e-5, None, None, None)
-    assert [defaults.share_of(options, begun).eval_share for begun in ({}, old, {"eval_share": 0.3})] == [0.1, 0, 0.3]
+    begun_as: tuple[dict[str, Any], ...] = ({}, old, {"eval_share": 0.1}, {"eval_share": 0.3})
+    assert [defaults.share_of(options, begun, 16).eval_share for begun in begun_as] == [0.5, 0, 0.1, 0.3]
+    assert defaults.share_of(replace(options, eval_share=0.2), {}, 16).eval_share == 0.2
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
     stored = load_file(run.folder / "policy" / "adapter_model.safetensors")
     assert config["magnet"] == "refresh=8"

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -20,16 +22,18 @@ import yaml
 from safetensors.numpy import load_file
 
 import llm_bridge as bridge
-from llm_bridge.command import train_commands
+from llm_bridge.command import defaults, memory_choice, train_commands, training_run
 from llm_bridge.command.cli import main
-from llm_bridge.command.options import BY_NAME, ELSEWHERE
+from llm_bridge.command.options import BY_NAME, ELSEWHERE, Train
 from llm_bridge.plan import memory
 from llm_bridge.run import termination, training_log
+from llm_bridge.run.run_state import RunState
 from llm_bridge.train import loop, rollout
 from mmd.host import folder_lock
 from mmd.host.command_line import hint, options_of
 from mmd.host.folder_lock import held
 from tests.llm.cases import config_of
+from tests.llm.games import policy
 from tests.llm.test_data import lines
 from tests.llm.test_tokenizer import tokenizer
 from tests.processes import QUICK_XLA
@@ -142,7 +146,8 @@ def weights(folder: Path) -> dict[str, bytes]:
 def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, capsys: Any) -> None:
     assert train(model, "run", "--report-to", "tensorboard") == 0
     printed = capsys.readouterr()
-    assert re.search(r"prompts.jsonl:1: 2 prompt tokens, 0 trained\n  text <s> a\n  ids  1 5\n", printed.out)
+    assert re.search(r"prompts.jsonl:1: 2 prompt tokens\n  text <s> a\n  ids  1 5\n", printed.out)
+    assert "mask" not in printed.out  # of prompts nothing is trained
     assert re.search(r"memory on this host's processor, GiB: .* needed \(trained weights .*\), .* free", printed.out)
     assert "finished: 4 rounds, the policy is in run/policy" in printed.out
     assert "mpo: round 4 of 4, loss" in printed.err
@@ -475,7 +480,39 @@ def test_a_run_that_cannot_fit_is_refused_before_it_begins(
     assert train(model, "run") == 2
     said = capsys.readouterr()
     assert "GiB on a thimble" in said.err
-    assert "gradient checkpointing" in said.err
+    assert "--gradient-checkpointing" in said.err
+    assert "an adapter (--lora-r 8) or a smaller --max-new-tokens" in said.err
+
+
+def test_a_round_is_learned_from_in_the_fewest_parts_that_fit(monkeypatch: Any) -> None:
+    """Where their number is not typed; what is typed is kept, and a refusal says what would fit."""
+    monkeypatch.setattr(memory, "_resident", lambda: 0)
+    options, method = Train(model_name_or_path="m", dataset_name=Path("d"), output_dir=Path("o")), bridge.MPO()
+    start, longest = policy(), 512
+    need = {n: memory_choice._budget(start, memory_choice._in_parts(method, n), longest).total for n in (1, 2, 4, 8)}
+    assert need[1] > need[2] > need[4] > need[8]
+    monkeypatch.setattr(memory, "available", lambda mesh: ((need[4] + need[2]) // 2, "a laptop"))
+    said: list[str] = []
+    found, in_parts = memory_choice.fitted(options, start, method, longest, said.extend)
+    assert (found.gradient_accumulation_steps, in_parts.prompts_at_a_time) == (4, 4)
+    assert said[0].startswith("prompts of a round are learned from in 4 parts (--gradient-accumulation-steps 4)")
+    typed = replace(options, gradient_accumulation_steps=2)
+    with pytest.raises(bridge.BridgeError, match=r"try --gradient-accumulation-steps 4 \(needs about .* GiB\), an "):
+        memory_choice.fitted(typed, start, method, longest, said.extend)
+    assert defaults.resolved(options, start, {"gradient_accumulation_steps": 2}).gradient_accumulation_steps == 2
+    adapted = bridge.add_adapter(start, jax.random.key(0), rank=2, alpha=16.0)
+    assert memory_choice.thriftier(adapted) == []  # layers are recomputed already
+
+
+def test_a_round_whose_answers_were_all_cut_is_told_once(tmp_path: Path) -> None:
+    """One answer of 256 that ends a token earlier is enough for silence."""
+    options = Train(model_name_or_path="m", dataset_name=Path("d"), output_dir=tmp_path, max_new_tokens=8)
+    keeper = training_run.Keeper(options, RunState(tmp_path, None), termination.Termination())
+    said: list[str] = []
+    keeper._log = cast(Any, SimpleNamespace(reporter=SimpleNamespace(say=said.append)))
+    for number, length in enumerate((8 - 1 / 256, 8.0, 8.0), 1):
+        keeper._say_once_if_cut(number, {"response_length": length})
+    assert said == ["round 2: all answers were cut at --max-new-tokens 8"]
 
 
 # -------------------------------------------------------------------- a judge, answers, a tournament
