@@ -30,7 +30,7 @@ from mmd.host.files import replacing
 
 COMPARISONS = "comparisons"
 Say = Callable[[Iterable[str]], None]
-Answers = Mapping[str, Sequence[Sequence[str]]]  # of each model to each prompt
+AnswersOf = Mapping[str, Sequence[Sequence[str]]]  # of each model to each prompt
 
 
 def check_names(names: Collection[str]) -> None:
@@ -78,7 +78,7 @@ def keep(folder: Path | None, name: str, prompts: Sequence[data.TextOrChat], ans
             part.write_text("".join(answer_lines(prompts, answers)), "utf-8")
 
 
-def keep_comparisons(folder: Path | None, prompts: Sequence[str], answers: Answers, found: Tournament) -> None:
+def keep_comparisons(folder: Path | None, prompts: Sequence[str], answers: AnswersOf, found: Tournament) -> None:
     """Write what the judge said of all pairs of answers, if it is to be written: a line for two models and a prompt."""
     if folder is None:
         return

@@ -50,7 +50,7 @@ KNOWN = "expected a server that returns token ids and log-probabilities, such as
 THERE = "the engine of the first process has failed; what it says stands there"
 
 
-class Kind(NamedTuple):
+class Dialect(NamedTuple):
     """How a server loads weights.
 
     Attributes:
@@ -67,8 +67,8 @@ class Kind(NamedTuple):
     start: tuple[str, str]
 
 
-OURS = Kind("load_lora_adapter", "unload_lora_adapter", "/update_weights_from_disk", True, ("", ""))
-KINDS = {
+OURS = Dialect("load_lora_adapter", "unload_lora_adapter", "/update_weights_from_disk", True, ("", ""))
+DIALECTS = {
     "vllm": OURS._replace(
         whole="/collective_rpc",
         start=("--enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True", "VLLM_SERVER_DEV_MODE=1"),
@@ -141,7 +141,7 @@ class HttpEngine:
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
     _base: str = field(default="", init=False, repr=False)
-    _kind: Kind = field(default=OURS, init=False, repr=False)
+    _dialect: Dialect = field(default=OURS, init=False, repr=False)
     _given: _Given | None = field(default=None, init=False, repr=False)
     _looked: bool = field(default=False, init=False, repr=False)
 
@@ -215,7 +215,7 @@ class HttpEngine:
         name = self.model or next(iter(served), "")
         if name not in served:
             raise EngineError(f"{self._who} has no model {name!r}, it serves {', '.join(served) or 'none'}")
-        self._base, self._kind = name, KINDS.get(str(served[name].get("owned_by")), OURS)
+        self._base, self._dialect = name, DIALECTS.get(str(served[name].get("owned_by")), OURS)
         for left in Path(self.folder).glob(f"{PREFIX}*"):
             shutil.rmtree(left, ignore_errors=True)
         return ()
@@ -238,11 +238,11 @@ class HttpEngine:
         return policy
 
     def _load(self, given: _Given, before: _Given | None) -> tuple[()]:
-        kind, place = self._kind, str(given.place)
+        kind, place = self._dialect, str(given.place)
         calls: list[tuple[str, dict[str, Any]]] = [(kind.load, {"lora_name": given.name, "lora_path": place})]
         if not given.adapted:
             calls = [(kind.whole, {"model_path": place, "weight_version": given.name, "flush_cache": True})]
-        if calls[0][0] == KINDS["vllm"].whole:
+        if calls[0][0] == DIALECTS["vllm"].whole:
             rpc = {"method": "reload_weights", "kwargs": {"weights_path": place}}
             calls = [(kind.whole, rpc), ("/reset_prefix_cache", {})]
         with self.guard(), self._requests.client() as client:
@@ -265,7 +265,7 @@ class HttpEngine:
         """Have the server forget an adapter, if it is there and still has it."""
         if given.adapted:
             with suppress(_Refused, Transient, Failed):
-                self._got(client, self._kind.unload, json.dumps({"lora_name": given.name}))
+                self._got(client, self._dialect.unload, json.dumps({"lora_name": given.name}))
 
     def _done(self, client: Any, where: str, content: dict[str, Any]) -> bytes:
         """What the server replies to an order that it is to carry out once."""
@@ -327,7 +327,7 @@ class HttpEngine:
     def _content(self, order: Order, place: int) -> dict[str, Any]:
         """The fields of a request: all that a server may take from a model's own settings is said."""
         assert self._given is not None
-        sglang = self._kind is KINDS["sglang"]
+        sglang = self._dialect is DIALECTS["sglang"]
         model = self._given.name if self._given.adapted and not sglang else self._base
         content: dict[str, Any] = {
             "model": model,
@@ -346,7 +346,7 @@ class HttpEngine:
             content["ignore_eos"] = True
         if sglang and self._given.adapted:
             content["lora_path"] = self._given.name
-        if self._kind.seeded or order.n == 1:
+        if self._dialect.seeded or order.n == 1:
             content["seed"] = int(np.random.SeedSequence([*order.seed, place]).generate_state(1)[0] >> 1)
         return content
 

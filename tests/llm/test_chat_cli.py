@@ -117,6 +117,6 @@ def test_names_take_both_dashes_and_help_lists_the_methods(
         assert method.estimator.credit
     assert METHODS == ("mpo", "egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sft", "sppo")
     capsys.readouterr()
-    assert parse(options.Command, ["train", "--help"], program=options.PROGRAM) is None
+    assert parse(["train", "--help"], options.PROGRAM) is None
     told = " ".join(capsys.readouterr().out.split())
     assert all(name in told for name in METHODS)
