@@ -108,6 +108,7 @@ def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Pa
     assert rounds("killed") == rounds("alone")
 
 
+@pytest.mark.pictured
 def test_a_judge_that_goes_elsewhere_takes_no_file_with_it(model: Path, work: Path, monkeypatch: Any) -> None:
     name = os.environ["JUDGES"]
     monkeypatch.syspath_prepend(work)
