@@ -171,9 +171,8 @@ def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, c
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work: Path, monkeypatch: Any) -> None:
-    """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints. What is replayed is kept."""
-    replayed = ("--quiet", "--replay", "2")
-    assert train(model, "alone", *replayed) == 0
+    """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints."""
+    assert train(model, "alone", "--quiet") == 0
 
     class Dead(BaseException):
         pass
@@ -188,17 +187,17 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work:
             raise Dead
 
     monkeypatch.setattr(training_log.TrainingLog, "write", told_to_stop)
-    assert train(model, "killed", *replayed) == 143
+    assert train(model, "killed", "--quiet") == 143
     with pytest.raises(Dead):
-        train(model, "killed", *replayed, "--resume", "--save-steps", "2")
+        train(model, "killed", "--quiet", "--resume", "--save-steps", "2")
     monkeypatch.undo()
     monkeypatch.chdir(work)
     monkeypatch.setenv("JUDGES", next(work.glob("judges_*.py")).stem)
-    assert train(model, "killed", *replayed, "--resume") == 0
+    assert train(model, "killed", "--quiet", "--resume") == 0
     assert weights(work / "killed" / "policy") == weights(work / "alone" / "policy")
     assert rounds("killed") == rounds("alone")
     known = (work / "killed" / "config.yaml").read_bytes()
-    assert train(model, "killed", *replayed, "--resume", "--eta", "0.5") == 2
+    assert train(model, "killed", "--quiet", "--resume", "--eta", "0.5") == 2
     assert (work / "killed" / "config.yaml").read_bytes() == known  # what is refused changes nothing
     assert mpo("export", "killed", "--output-dir", "exported") == 0
     assert weights(work / "exported") == weights(work / "alone" / "policy")

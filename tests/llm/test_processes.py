@@ -44,7 +44,7 @@ np.save(f"losses-{process}.npy", [[metrics[name] for name in SHOWN] for metrics 
 
 def train(out, *more):
     words = f"train --quiet --model-name-or-path {model} --dataset-name prompts.jsonl --judge judges:shorter"
-    words += " --max-steps 4 --mesh data=2,fsdp=4 --replay 2"
+    words += " --max-steps 4 --mesh data=2,fsdp=4"
     sizes = "--num-generations 4 --prompts-per-round 2 --max-new-tokens 2 --num-iterations 2 --learning-rate 1e-3"
     return main([*words.split(), "--output-dir", out, *sizes.split(), *more])
 
