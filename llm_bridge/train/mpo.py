@@ -99,6 +99,9 @@ class MPO(Method):
         if self.replay and type(self).play is not Method.play:
             twice = f"{type(self).__name__} draws twice in a round"
             raise SettingError(f"{twice}, so expected {{replay}} to be 0, got {self.replay}")
+        if self.replay and self.engine is not None:
+            why = "an engine's log-probabilities are not learned from, and replay weighs by those of who has drawn"
+            raise SettingError(f"{why}, so expected {{replay}} to be 0 with an engine, got {self.replay}")
         if self.exports == "magnet" and isinstance(self.magnet, mmd.Magnet) and not self.magnet.travels:
             raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
 

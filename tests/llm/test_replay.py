@@ -161,6 +161,8 @@ def test_payoffs_of_weighed_responses_sum_to_zero_and_a_pair_without_answer_coun
 def test_what_cannot_be_replayed_is_refused() -> None:
     with pytest.raises(SettingError, match="EGPO draws twice in a round, so expected replay to be 0, got 2"):
         bridge.methods.load("egpo")(SumJudge(), replay=2).check_settings()
+    with pytest.raises(SettingError, match="expected replay to be 0 with an engine, got 2"):
+        bridge.MPO(SumJudge(), replay=2, engine=lambda order: bridge.Answers([], [])).check_settings()
     began = bridge.MPO(SumJudge(), **SIZES).init(policy(), KEY)
     with pytest.raises(bridge.BridgeError, match="replay=2 needs draws, and a state that began with replay=2"):
         run(1, policy(), began)
