@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from llm_bridge.run import training_log
 from llm_bridge.train.engine import Answers, Order, Turn
 from llm_bridge.train.http_engine import PREFIX, HttpEngine
 from tests.llm.games import CONFIG, PROMPTS, policy
+from tests.llm.serving import running
 from tests.llm.test_mpo import KEY, method
 from tests.llm.test_mpo_cli import model, mpo, train, work  # noqa: F401 - fixtures
 
@@ -52,17 +52,8 @@ class Faulty(Completions):
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[bridge.Policy], Server]]:
-    running: list[Server] = []
-
-    def start(served: bridge.Policy) -> Server:
-        running.append(Server(Faulty(served, "base")))
-        threading.Thread(target=running[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return running[-1]
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    with running(lambda served: Server(Faulty(served, "base"))) as start:
+        yield start
 
 
 def moved(adapted: bool) -> bridge.Policy:

@@ -26,6 +26,7 @@ from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges._endpoint import Refusal
 from llm_bridge.judges._requests import MAX_ATTEMPTS, Failed
 from llm_bridge.judges.http import HttpJudge
+from tests.llm.serving import running
 from tests.llm.test_tokenizer import tokenizer
 
 pytest.importorskip("httpx2")
@@ -122,17 +123,8 @@ def reply(text: Any) -> bytes:
 
 @pytest.fixture
 def serve() -> Iterator[Callable[[Callable[[str, int], Any]], Server]]:
-    running: list[Server] = []
-
-    def start(script: Callable[[str, int], Any]) -> Server:
-        running.append(Server(script))
-        threading.Thread(target=running[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return running[-1]
-
-    yield start
-    for server in running:
-        server.shutdown()
-        server.server_close()
+    with running(Server) as start:
+        yield start
 
 
 def ask(judge: HttpJudge, n: int) -> tuple[np.ndarray, list[str]]:
