@@ -10,9 +10,9 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -134,15 +134,23 @@ class Requests:
             raise BridgeError(f"the {self.what}'s endpoint {self.endpoint} is no address ({error})") from None
 
     def all(self, ask: Callable[[Any, "Patience", Any], Any], items: Iterable[Any]) -> list[Any]:
-        """Ask about each item, several at the same time, with one patience: `ask(client, patience, item)`."""
+        """Ask about each item, several at the same time, with one patience: `ask(client, patience, item)`.
+
+        When one fails, or the call is interrupted, no other is waited for. The connections end with the last request,
+        since one that is being opened while they are closed would stay open.
+        """
         patience = Patience(self.patience * self.concurrency, self.now())
-        with self.client() as client:
+        with ExitStack() as stack:
+            client = stack.enter_context(self.client())
             pool = ThreadPoolExecutor(self.concurrency, self.what)
+            asked: list[Future[Any]] = []
             try:
-                return list(pool.map(lambda item: ask(client, patience, item), items))
+                asked += (pool.submit(ask, client, patience, item) for item in items)
+                return [one.result() for one in asked]
             finally:  # whoever interrupts this, such as SIGTERM, waits for nobody
                 patience.give_up()
                 pool.shutdown(wait=False, cancel_futures=True)
+                _after(asked, stack.pop_all().close)
 
     def repeated(self, patience: "Patience", attempt: Callable[[], Any]) -> Any:
         """What an attempt gives, which is repeated until it succeeds, the attempts are used up, or the patience is.
@@ -198,6 +206,23 @@ class Requests:
         if not (key.isascii() and key.isprintable()):
             raise BridgeError(f"the key in {self.key_variable} has characters that no key has; set it again")
         return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+def _after(futures: Sequence[Future[Any]], action: Callable[[], object]) -> None:
+    """Act when all are done, in the thread that is the last to be done; at once where all are."""
+    left, lock = len(futures) + 1, threading.Lock()
+
+    def one_less(_: Any = None) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
+            action()
+
+    for future in futures:
+        future.add_done_callback(one_less)
+    one_less()
 
 
 def passing(status: int, retry_after: str, said: Refusal) -> Transient | None:

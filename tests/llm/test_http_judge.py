@@ -24,7 +24,7 @@ from llm_bridge.command.cli import main
 from llm_bridge.judges import _question
 from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges._endpoint import Refusal
-from llm_bridge.judges._requests import MAX_ATTEMPTS, Failed
+from llm_bridge.judges._requests import MAX_ATTEMPTS, Failed, Requests
 from llm_bridge.judges.http import HttpJudge
 from tests.llm.serving import running
 from tests.llm.test_tokenizer import tokenizer
@@ -181,6 +181,38 @@ def test_an_attempt_is_repeated_so_often_with_growing_waits(serve: Any) -> None:
     longest = np.minimum(30, 0.5 * 2.0 ** np.arange(MAX_ATTEMPTS - 1))
     assert len(waits) == MAX_ATTEMPTS - 1
     assert ((np.array(waits) >= longest / 2) & (np.array(waits) <= longest)).all()
+
+
+def test_a_connection_that_opens_after_its_call_has_failed_is_closed_as_the_others_are(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two requests one fails while the other still connects: its socket must not be left to the collector."""
+    server, connecting, ended = serve(lambda *_: "A"), threading.Event(), threading.Event()
+    opened: list[socket.socket] = []
+    real = socket.create_connection
+
+    def slowly(*args: Any, **kwargs: Any) -> socket.socket:
+        connecting.set()
+        assert ended.wait(5)
+        opened.append(real(*args, **kwargs))
+        return opened[-1]
+
+    def ask(client: Any, _: Any, first: bool) -> Any:
+        if first:
+            assert connecting.wait(5)
+            raise Failed("refused")
+        asked = {"messages": [{"content": "answer A begins\npair 0\n"}]}
+        return requests.sent(client, f"{server.endpoint}/chat/completions", json.dumps(asked))
+
+    monkeypatch.setattr(socket, "create_connection", slowly)
+    requests = Requests("judge", server.endpoint, None, 2, timeout=5.0, patience=5.0, most_bytes=10_000)
+    with pytest.raises(Failed, match="refused"):
+        requests.all(ask, [True, False])
+    ended.set()
+    until = time.monotonic() + 5
+    while not (opened and opened[0].fileno() == -1) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [one.fileno() for one in opened] == [-1]
 
 
 def test_an_interrupted_call_waits_for_nobody(serve: Any) -> None:
