@@ -11,7 +11,7 @@ import pytest
 
 import llm_bridge as bridge
 from benchmarks.real_model import text
-from benchmarks.real_model.race import answers, forms, human, page, plan, populations, results, runner, training
+from benchmarks.real_model.race import answers, forms, human, kept, page, plan, populations, results, runner, training
 from benchmarks.real_model.race.plan import L, P, S
 from benchmarks.real_model.race.reader import Read, Reader, is_fluent
 from llm_bridge.judges import ask
@@ -237,6 +237,24 @@ def test_what_is_finished_is_told_and_what_is_not_is_said_to_be_missing(made_up:
     next(run for run in found["runs"] if run["population"] == "cyclic").pop("spread")
     assert page.verdict(found).startswith("Not finished: exploitability on the cyclic population")
     page.draw(found, made_up / "race.svg")
+
+
+def test_a_race_goes_on_elsewhere_from_what_is_kept_of_it(
+    made_up: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same numbers of every run and population, the best rival's second seed included; nothing is done again, and
+    adversaries are not wanted of policies that stayed behind."""
+    write(results.start_of(made_up, "cyclic"), [P] * 20)
+    write(results.report_of(made_up, plan.second("cyclic", "inpo"), "held_out"), [P] * 20)
+    store, elsewhere = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("elsewhere")
+    kept.keep(made_up, store)
+    kept.restore(elsewhere, store)
+    here, there = (results.all_of(place, runner.runs(place)) for place in (made_up, elsewhere))
+    assert there == here
+    assert there["populations"]["cyclic"]["rival"] == "inpo"
+    names = [name for name, _ in runner.tasks(runner.Race(elsewhere, elsewhere, elsewhere, 0.0))]
+    assert names[:3] == ["start on tuning", "start on natural", "natural-mpo-chosen-seed1"]
+    assert not [name for name in names if name.startswith("adversaries")]
 
 
 def test_what_is_beaten_is_said_first(made_up: Path) -> None:

@@ -121,6 +121,11 @@ def start_of(place: Path, population: str) -> Path:
     return place / f"start-{population}.jsonl"
 
 
+def told_of(place: Path, name: str) -> Path:
+    """Where the numbers of a run are that was done on another machine (`kept`)."""
+    return place / name / "told.json"
+
+
 def is_whole(path: Path, part: str) -> bool:
     """Whether every prompt of a part has been answered."""
     return len(answers.rows(path)) == plan.PARTS[part]
@@ -131,9 +136,15 @@ def tuned(place: Path) -> dict[str, dict[int, float]]:
     found: dict[str, dict[int, float]] = {}
     for run in plan.tuning_runs():
         path = report_of(place, run, "tuning_report")
-        if is_whole(path, "tuning_report") and run.setting is not None:
-            value = exploited("tuning", answers.rows(path))["exploitability"]
-            found.setdefault(run.method, {})[run.setting] = value
+        if run.setting is None:
+            continue
+        if is_whole(path, "tuning_report"):
+            final = exploited("tuning", answers.rows(path))
+        elif told_of(place, run.name).exists():
+            final = json.loads(told_of(place, run.name).read_text("utf-8"))["final"]
+        else:
+            continue
+        found.setdefault(run.method, {})[run.setting] = final["exploitability"]
     return found
 
 
@@ -145,6 +156,8 @@ def chosen(place: Path, method: str) -> int | None:
 
 def of_run(place: Path, run: Run) -> dict[str, Any]:
     """Everything that is known of a run."""
+    if told_of(place, run.name).exists():
+        return json.loads(told_of(place, run.name).read_text("utf-8"))
     part = plan.report_part(run.population)
     folder, path = place / run.name, report_of(place, run, part)
     metrics = answers.rows(folder / METRICS)
@@ -273,6 +286,8 @@ def best_rival(place: Path, population: str) -> str | None:
 
 def _of_earlier(folder: Path) -> dict[str, Any]:
     """An attempt that was given up, and why."""
+    if (told := told_of(folder.parent, folder.name)).exists():
+        return json.loads(told.read_text("utf-8"))
     metrics = answers.rows(folder / METRICS)
     reason = (folder / "reason.txt").read_text("utf-8").strip()
     return {

@@ -3,7 +3,8 @@
     taskset -c 1 python -m benchmarks.real_model.race --minutes 45 [--folder FOLDER] [--model MODEL] [--data DATA]
 
 What is done stays in FOLDER, each run in a folder of its own; a piece goes on where the one before was stopped or
-killed, with the same numbers bit for bit. benchmarks/results/real_race.json and docs/benchmarks/race.md are written
+killed, with the same numbers bit for bit. A FOLDER that is new begins with the finished runs that are kept beside the
+results (`kept.py`). benchmarks/results/real_race.json and docs/benchmarks/race.md are written
 after each run and at the end of a piece; `--store` writes nothing else. Several pieces may run beside each other, one
 on each core: none takes a run that another one works on. MODEL is a folder of SmolLM2-135M-Instruct, as `mpo import
 gguf` writes it. DATA is the folder that has `prompts` and `text`. On one core, by `taskset`, the numbers do not
@@ -31,7 +32,7 @@ import numpy as np
 
 import llm_bridge as bridge
 from benchmarks import report
-from benchmarks.real_model.race import answers, human, page, plan, results, training
+from benchmarks.real_model.race import answers, human, kept, page, plan, results, training
 from benchmarks.real_model.race.plan import Run
 from benchmarks.real_model.race.populations import population
 from benchmarks.real_model.race.reader import Reader, chat
@@ -206,8 +207,8 @@ def tasks(race: Race) -> Iterator[tuple[str, Task | None]]:
         for run in (run for run in runs(place) if run.population == name and not is_done(place, run)):
             known = run.setting is not None or results.chosen(place, run.method) is not None
             yield run.name, partial(race.train, run) if judged and known else None
-    for run in (run for run in runs(place) if run.population == "cyclic"):
-        if not (place / run.name / results.EXPLOIT).exists():
+    for run in runs(place):
+        if is_exploited_here(place, run):
             yield f"adversaries of {run.name}", partial(race.exploit, run) if is_done(place, run) else None
 
 
@@ -251,15 +252,26 @@ def _taken(stack: ExitStack, folder: Path) -> bool:
 
 def is_done(place: Path, run: Run) -> bool:
     """Whether a run is trained and has answered."""
+    if results.told_of(place, run.name).exists():
+        return True
     part = plan.report_part(run.population)
     return training.is_done(place / run.name) and results.is_whole(results.report_of(place, run, part), part)
 
 
+def is_exploited_here(place: Path, run: Run) -> bool:
+    """Whether adversaries have still to be trained against what this run trains, which other machines do not have."""
+    known = results.told_of(place, run.name).exists() or (place / run.name / results.EXPLOIT).exists()
+    return run.population == "cyclic" and not known
+
+
 def hours_left(place: Path) -> float:
     """Processor hours of what is not done, from the rounds that were measured."""
-    measured = [
-        row["processor_seconds"] for run in runs(place) for row in answers.rows(place / run.name / "metrics.jsonl")
-    ]
+    measured = []
+    for run in runs(place):
+        if (told := results.told_of(place, run.name)).exists():
+            row = json.loads(told.read_text("utf-8"))
+            measured += [row["processor_seconds"] / row["rounds"]] * row["rounds"]
+        measured += (row["processor_seconds"] for row in answers.rows(place / run.name / training.METRICS))
     a_round = float(np.median(measured)) if measured else A_ROUND
     planned = [*runs(place), *(plan.second(n, "inpo") for n in plan.POPULATIONS if not results.best_rival(place, n))]
     seconds = 0.0
@@ -268,7 +280,7 @@ def hours_left(place: Path) -> float:
             part = plan.report_part(run.population)
             rounds = 0 if training.is_done(place / run.name) else run.rounds - training.rounds_done(place / run.name)
             seconds += rounds * a_round + plan.PARTS[part] * plan.ANSWERS[part] * AN_ANSWER
-        if run.population == "cyclic" and not (place / run.name / results.EXPLOIT).exists():
+        if is_exploited_here(place, run):
             seconds += 2 * plan.ADVERSARY_ROUNDS * a_round + 5 * plan.EXPLOITED * AN_ANSWER
     if not (place / "judges.json").exists():
         seconds += len(JUDGES) * human.PAIRS * A_PAIR
@@ -277,6 +289,7 @@ def hours_left(place: Path) -> float:
 
 def store(place: Path) -> None:
     """Write what is finished so far, with every attempt, and the page."""
+    kept.keep(place)
     found = results.all_of(place, runs(place))
     found |= {"hours_left": round(hours_left(place), 1), "environment": report.environment()}
     stored = json.loads(report.store("real_race", found).read_text("utf-8"))
@@ -298,6 +311,7 @@ def main(words: list[str] | None = None) -> int:
         if not path.exists():
             sys.stderr.write(f"race: {path} is not there; --model and --data say where model and data are\n")
             return 2
+    kept.restore(chosen.folder)
     if chosen.store:
         store(chosen.folder)
         return 0
