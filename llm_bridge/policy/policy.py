@@ -8,6 +8,8 @@ a `copy`, because donated buffers of one must not be buffers of the other.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
+from types import MethodType
 from typing import Any
 
 import jax
@@ -79,6 +81,8 @@ class Policy(nnx.Module):
         self.decoder: Any = decoder
         self.origin = origin
         self.weights = nnx.Dict({name: _variable(name)(value) for name, value in weights.items()})
+
+    __signature__ = signature(MethodType(__init__, object()))  # for `help` and the reference: nnx hides it
 
     def __repr__(self) -> str:
         """On one line: the family, how large it is, where it lies and comes from."""
