@@ -47,11 +47,14 @@ def mesh_of(text: str | None, devices: Sequence[Any] | None = None) -> Mesh | No
     """The mesh that data=2,fsdp=4 means, of all devices or the given ones; on a TPU neighbours lie side by side.
 
     Raises:
-        UsageError: as of `axes_of`.
+        UsageError: as of `axes_of`; or there is none, and several processes have to share their devices.
     """
+    devices = jax.devices() if devices is None else devices
+    if text is None and jax.process_count() > 1:
+        wanted = f"--mesh over the {len(devices)} devices of all {jax.process_count()} processes"
+        raise UsageError(f"expected {wanted}, such as --mesh fsdp={len(devices)}")
     if text is None:
         return None
-    devices = jax.devices() if devices is None else devices
     axes = axes_of(text, len(devices))
     return Mesh(arranged(tuple(axes.values()), devices), tuple(axes))
 

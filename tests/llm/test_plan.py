@@ -27,6 +27,7 @@ from llm_bridge.plan.programs import Described
 from llm_bridge.plan.search import choices
 from llm_bridge.plan.work import Work
 from llm_bridge.text.tokenizer import tokenizer_of
+from mmd.host.command_line import UsageError
 from tests.llm.cases import config_of
 from tests.llm.test_tokenizer import tokenizer
 
@@ -298,6 +299,14 @@ def test_training_on_several_accelerators_takes_the_first_choice(
     assert (again.mesh, again.remat, again.gradient_accumulation_steps) == ("data=8", "none", 2)
     monkeypatch.setattr(mesh_choice, "chip_of", lambda _: None)  # a processor that pretends to be several devices
     assert mesh_choice.chosen(options, said.extend) == options
+
+
+def test_several_processes_are_told_that_they_need_a_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a mesh of one device all but the first would have nothing, and wait for ever."""
+    assert mesh_choice.mesh_of(None) is None
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    with pytest.raises(UsageError, match="devices of all 4 processes, such as --mesh fsdp=8"):
+        mesh_choice.mesh_of(None)
 
 
 def test_a_judge_is_divided_as_the_policy_is(model: Path, tmp_path: Path) -> None:
