@@ -105,9 +105,16 @@ def measure_gone(folder: Path, how: signal.Signals) -> dict[str, Any]:
     return {
         "seconds": ended,
         "statuses": {i: processes[i].returncode for i in ended},
-        "named": {i: bool(re.search(rf"task:{LOST}\b|process {LOST}\b", text)) for i, text in told.items()},
-        "last_words": {i: text[-600:] for i, text in told.items()},
+        "said": {
+            i: next((line for line in text.splitlines() if line.startswith("mpo: ")), "") for i, text in told.items()
+        },
+        "named": {i: bool(re.search(rf"[Tt]ask[: ]{LOST}\b", text)) for i, text in told.items()},
     }
+
+
+def _sentence(text: str) -> str:
+    """What `mpo` itself says at last."""
+    return next((line for line in text.splitlines() if line.startswith("mpo: ")), "")
 
 
 def _free_port() -> int:

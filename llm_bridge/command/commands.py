@@ -51,6 +51,7 @@ from llm_bridge.measure.intervals import repeats
 from llm_bridge.measure.judge_report import judge_report
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import SettingError, flags
+from llm_bridge.run.processes import connected
 from llm_bridge.run.run_state import RunState
 from llm_bridge.run.samples import when
 from llm_bridge.text import data, encoding
@@ -95,7 +96,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
     folder = getattr(command, "output_dir", None)
     home = None if folder is None else folder.absolute()  # a judge may go elsewhere
     try:
-        with _warnings_in_one_line():
+        with _warnings_in_one_line(), connected():
             return carry_out[type(command)](command, ["mpo", *argv], _say_nothing if quiet else _say)
     except (BridgeError, OutputError, UsageError) as error:
         if place is not None:

@@ -7,7 +7,9 @@ drawn at random is the same for all. A signal to any process stops all of them a
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -21,6 +23,7 @@ from llm_bridge.run.termination import Terminated, Termination
 
 FINE, FAILED = 0, -1  # what goes with the answers; a positive number is a signal's
 FAILED_THERE = "the judge of the first process has failed; what it says stands there"
+LOST = re.compile(r"^(UNKNOWN|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED)\b|\b(Gloo|NCCL)\b")
 COUNT, INDEX = "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
@@ -40,6 +43,25 @@ def begin() -> None:
         sentence = str(error).partition("\n")[0]
         wanted = f"a cluster that JAX knows, or JAX_COORDINATOR_ADDRESS, {COUNT} and {INDEX}"
         raise BridgeError(f"cannot join the other processes, expected {wanted} ({sentence})") from None
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Say in a sentence that another process is gone; JAX has no error of its own for that.
+
+    Raises:
+        BridgeError: what was awaited from another process has not come.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        sentence = str(error).partition("\n")[0]
+        if jax.process_count() == 1 or not LOST.search(sentence):
+            raise
+        raise BridgeError(
+            f"the connection to another process is lost ({sentence}); JAX says which process within two minutes; "
+            "start all of them again with --resume"
+        ) from None
 
 
 def wait_for_all(where: str) -> None:
