@@ -305,7 +305,7 @@ def sums(seen: Seen, log_probs: Float[Array, "B R"], to_initial: Float[Array, "B
     def mean(values: Float[Array, "B R"]) -> Array:
         return jnp.sum(seen.weight * seen.by_response(values))
 
-    ratio = seen.before - seen.log_probs
+    ratio = seen.log_probs - seen.before  # the tokens are drawn by pi_k, so this is an estimate of KL(pi_k, pi)
     apart = jnp.where(seen.response, jnp.abs(seen.log_probs - log_probs), 0)
     found = {
         "entropy": mean(seen.entropy),

@@ -40,6 +40,15 @@ def test_exploitability_by_hand() -> None:
     assert forms.exploitability(table, np.roll(third, 3)) == pytest.approx(0.125, abs=1e-12)  # broken in every answer
 
 
+def test_a_sample_of_an_equilibrium_is_exploitable_by_its_noise_alone() -> None:
+    """By hand: one answer loses 1/8 to the form that beats it; of two, a third of the pairs are alike and lose 1/8, the
+    others lose 1/16, since the form that beats one of them ties with the other. It falls as 1 / sqrt n."""
+    table = forms.table(ROTATING, 0.25)
+    assert forms.of_an_equilibrium(table, 1) == pytest.approx(1 / 8, abs=1e-9)
+    assert forms.of_an_equilibrium(table, 2) == pytest.approx(1 / 8 / 3 + 2 / 3 / 16, abs=1e-3)
+    assert forms.of_an_equilibrium(table, 400) / forms.of_an_equilibrium(table, 1600) == pytest.approx(2, rel=0.05)
+
+
 def test_who_knows_the_prompt_wins_where_a_policy_mixes_over_prompts_alone() -> None:
     """Each form on a third of the prompts: no form wins, but the next form to that of the prompt wins 1/8 each time;
     against a mixture within each prompt one seen answer helps by chance only, here exactly not at all."""
@@ -247,7 +256,22 @@ def test_a_race_goes_on_elsewhere_from_what_is_kept_of_it(
     write(results.start_of(made_up, "cyclic"), [P] * 20)
     write(results.report_of(made_up, plan.second("cyclic", "inpo"), "held_out"), [P] * 20)
     store, elsewhere = tmp_path_factory.mktemp("kept"), tmp_path_factory.mktemp("elsewhere")
+    for run in (run for run in runner.runs(made_up) if run.population in plan.KNOWN):
+        (made_up / run.name / training.RESULT).write_text("{}", "utf-8")
     kept.keep(made_up, store)
+    written, left = kept._write, [2]
+
+    def killed(path: Path, text: str) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        written(path, text)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kept, "_write", killed)  # between the two files of a run
+        with pytest.raises(KeyboardInterrupt):
+            kept.restore(elsewhere, store)
+    kept.keep(elsewhere, store)
     kept.restore(elsewhere, store)
     here, there = (results.all_of(place, runner.runs(place)) for place in (made_up, elsewhere))
     assert there == here

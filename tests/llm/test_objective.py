@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from llm_bridge.policy.scoring import Vocabulary
+from llm_bridge.train.learning import sums
 from llm_bridge.train.objective import Enumerated, Judged, Numbers, PolicyGradient, Regression, Seen, payoffs
 from mmd.update import magnetic_step
 
@@ -66,6 +67,18 @@ class Tree:
 @pytest.fixture(params=[1, 2, 3])
 def tree(request: pytest.FixtureRequest) -> Tree:
     return Tree(request.param)
+
+
+def test_the_logged_length_of_a_step_is_the_divergence_of_the_new_policy_from_the_one_that_has_drawn(
+    tree: Tree, rng: np.random.Generator
+) -> None:
+    """`kl/step` is KL(pi_k, pi) of whole responses; the other way round, or with the ratio turned over, it is not."""
+    now, before, _ = drawn(tree, rng)
+    found = sums(tree.seen(now, before, before), tree.log_probs(before), None)["kl/step"]
+    ours, by_policy = (np.asarray(tree.of_responses(each)) for each in (now, before))
+    exact, other = (np.mean(np.sum(np.exp(p) * (p - q), axis=1)) for p, q in ((by_policy, ours), (ours, by_policy)))
+    np.testing.assert_allclose(found, exact, rtol=1e-9)
+    assert abs(other / exact - 1) > 0.01
 
 
 def drawn(tree: Tree, rng: np.random.Generator) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -19,6 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Float
 
+import mmd
+
 FORMS = ("structured", "personal", "plain")
 STRUCTURED = re.compile(r"\S\s*\n\s*\S|^\s*(\d+[.):]|[-*#>`•|])")
 PERSONAL = re.compile(
@@ -86,7 +88,7 @@ def exploitability(preference: Float[np.ndarray, "k k"], shares: Float[np.ndarra
 
 
 def knowing(preference: Float[np.ndarray, "k k"], classes: Sequence[Sequence[int]]) -> float:
-    """A lower bound of what an opponent who knows the prompt wins above one half; not below 0 but by chance.
+    """A lower bound of what an opponent who knows the prompt wins above one half; below 0 where half tells too little.
 
     The opponent sees half of the answers to a prompt and gives the class that does best against these; it meets the
     other half. Both halves take their turn.
@@ -100,6 +102,18 @@ def knowing(preference: Float[np.ndarray, "k k"], classes: Sequence[Sequence[int
         halves = [np.bincount(part, minlength=len(preference)) / len(part) for part in (some[::2], some[1::2])]
         found += [preference[np.argmax(preference @ a)] @ b - 0.5 for a, b in (halves, halves[::-1])]
     return float(np.mean(found))
+
+
+def of_an_equilibrium(
+    preference: Float[np.ndarray, "k k"], answers: int, *, draws: int = 20_000, seed: int = 0
+) -> float:
+    """The mean `exploitability` of so many answers that are drawn by the equilibrium, of which the exact one is 0.
+
+    What is exploitable in frequencies of a sample is more than in what they are drawn from.
+    """
+    lottery = np.array(list(mmd.solve(preference - 0.5).policy.lottery().values()))
+    counts = np.random.default_rng(0).multinomial(answers, lottery / lottery.sum(), size=draws)
+    return float(np.mean(exploitability(preference, counts / answers)))
 
 
 def redrawn(

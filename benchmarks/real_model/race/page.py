@@ -156,7 +156,8 @@ def _cyclic_lines(found: Found) -> Iterable[str]:
         "asks only whether an answer is likely under the start model and repeats nothing. The equilibrium gives 0.2,",
         "0.55 and 0.25 of them. The exploitability follows exactly from how often a policy gives each form on the",
         "held-out prompts: what an opponent who always answers in the best form wins above one half. Intervals are",
-        "over prompts. *By prompt* is what an opponent wins at least who has seen another answer to the same prompt.",
+        "over prompts. *By prompt* is what an opponent wins at least who has seen another answer to the same prompt;",
+        f"it is below 0 where one answer tells too little. {_sampled(found, 'cyclic')}",
     )
     yield ""
     rows = [] if start is None else [("start", "", "0", *_final(start, start["spread"]), "")]
@@ -175,6 +176,17 @@ def _cyclic_lines(found: Found) -> Iterable[str]:
         yield from paragraph(f"Not finished: {', '.join(missing)}.")
     yield ""
     yield "![exploitability along samples, and along divergence from the start](race.svg)"
+
+
+def _sampled(found: Found, population: str) -> str:
+    """How much of an exploitability is the sample's own."""
+    value = found["populations"][population].get("of_an_equilibrium")
+    if value is None:
+        return ""
+    return (
+        "A sample's frequencies are more exploitable than the policy: as many answers drawn by the equilibrium would "
+        f"have {value:.4f} on average."
+    )
 
 
 def _final(final: Found, spread: Found) -> tuple[str, ...]:
@@ -223,7 +235,8 @@ def _tuning_lines(found: Found) -> Iterable[str]:
     start = found["populations"]["tuning"].get("start")
     known = {name: {int(i): value for i, value in values.items()} for name, values in found["tuned"].items()}
     if start is not None:
-        yield from paragraph(f"Exploitability after 20 rounds; the start's is {start['exploitability']:.4f}.")
+        told = f"Exploitability after 20 rounds; the start's is {start['exploitability']:.4f}."
+        yield from paragraph(f"{told} {_sampled(found, 'tuning')}")
         yield ""
     rows = []
     for method, settings in plan.SETTINGS.items():

@@ -303,6 +303,10 @@ def all_of(place: Path, runs: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {"runs": [of_run(place, run) for run in runs], "tuned": tuned(place), "populations": {}}
     for name in ("tuning", *plan.POPULATIONS):
         path, told = start_of(place, name), {}
+        if name in plan.KNOWN:
+            part = plan.report_part(name)
+            n_answers = plan.PARTS[part] * plan.ANSWERS[part]
+            told["of_an_equilibrium"] = forms.of_an_equilibrium(preference(name), n_answers)
         if is_whole(path, plan.report_part(name)):
             rows = answers.rows(path)
             told["start"] = {"spread": spread(rows)}
