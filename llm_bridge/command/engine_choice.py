@@ -13,6 +13,8 @@ from llm_bridge.run.termination import Termination
 from llm_bridge.train.http_engine import HttpEngine
 from llm_bridge.train.loop import Method
 from mmd.host.command_line import UsageError
+from mmd.host.files import prepare_folder
+from mmd.host.folder_lock import held
 
 FOLDER = "engine"  # in the run's directory
 OF_ENGINES = ("engine_model", "engine_folder", "engine_key_variable", "max_staleness")
@@ -53,9 +55,19 @@ def with_engine(method: Method, options: Train, termination: Termination, place:
 
 @contextmanager
 def closing(method: Method) -> Iterator[None]:
-    """After the block nothing is left of what the method's engine was given."""
-    try:
+    """After the block nothing is left of what the method's engine was given; no other run has its folder meanwhile.
+
+    Raises:
+        OutputError: another run has it, or it cannot be written.
+    """
+    if not isinstance(method.engine, HttpEngine):
         yield
-    finally:
-        if isinstance(method.engine, HttpEngine):
+        return
+    first = jax.process_index() == 0
+    if first:
+        prepare_folder(method.engine.folder)
+    with held(method.engine.folder if first else None, "mpo"):
+        try:
+            yield
+        finally:
             method.engine.close()

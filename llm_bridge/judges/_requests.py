@@ -1,9 +1,9 @@
 """Requests to an endpoint that may fail for a while: what passes and what does not, how often and how long it is tried.
 
 After an error that may be temporary a request is repeated, with growing, jittered waits: lost connections, timeouts,
-408, 429 and 5xx. All requests of a call share one patience, in seconds: failed attempts use it up, and an attempt that
-succeeds restores it. So occasional errors never end a call, and a service that is down costs that many seconds and no
-more.
+408, 429 and 5xx. All requests of a call share one patience, in seconds: failed attempts use it up, each by its share of
+the requests that are under way, and an attempt that succeeds restores it. So occasional errors never end a call, and a
+service that is down costs that many seconds and no more.
 """
 
 import os
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -66,6 +67,7 @@ class Requests:
         timeout: of one attempt, seconds.
         patience: seconds of failed attempts, since the last one that succeeded, after which a call stops asking.
         most_bytes: of a reply.
+        attempts: at one request, at most; None for as many as the patience allows.
         tell: called with a sentence when every attempt of the last seconds has failed, once in a call.
         now, sleep: the clock, seconds; without a `sleep` of its own, waiting ends at once when the call does.
     """
@@ -77,6 +79,7 @@ class Requests:
     timeout: float
     patience: float
     most_bytes: int
+    attempts: int | None = MAX_ATTEMPTS
     tell: Callable[[str], object] | None = field(default=None, repr=False)
     now: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], object] | None = field(default=None, repr=False)
@@ -139,14 +142,19 @@ class Requests:
         When one fails, or the call is interrupted, no other is waited for. The connections end with the last request,
         since one that is being opened while they are closed would stay open.
         """
-        patience = Patience(self.patience * self.concurrency, self.now())
+        patience = Patience(self.patience, self.now())
+
+        def one(client: Any, item: Any) -> Any:
+            with patience.shared():
+                return ask(client, patience, item)
+
         with ExitStack() as stack:
             client = stack.enter_context(self.client())
             pool = ThreadPoolExecutor(self.concurrency, self.what)
             asked: list[Future[Any]] = []
             try:
-                asked += (pool.submit(ask, client, patience, item) for item in items)
-                return [one.result() for one in asked]
+                asked += (pool.submit(one, client, item) for item in items)
+                return [each.result() for each in asked]
             finally:  # whoever interrupts this, such as SIGTERM, waits for nobody
                 patience.give_up()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -159,7 +167,7 @@ class Requests:
             Failed: it has not succeeded.
         """
         newest: Transient | None = None
-        for number in range(MAX_ATTEMPTS):
+        for number in count() if self.attempts is None else range(self.attempts):
             if patience.exhausted:
                 break
             begun = self.now()
@@ -167,9 +175,9 @@ class Requests:
                 found = attempt()
             except Transient as failure:
                 newest = failure
-                longest = min(LONGEST_WAIT, FIRST_WAIT * 2**number)
+                longest = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(number, 10))
                 wait = max(min(failure.wait, LONGEST_WAIT), random.uniform(longest / 2, longest))
-                if number + 1 < MAX_ATTEMPTS and not patience.exhausted:
+                if number + 1 != self.attempts and not patience.exhausted:
                     (self.sleep or patience.over.wait)(wait)
                 patience.spend(self.now() - begun)
                 if self.tell is not None and patience.is_news(self.now()):
@@ -248,6 +256,7 @@ class Patience:
 
     def __init__(self, seconds: float, now: float) -> None:
         self._whole = self._left = seconds
+        self._under_way = 0
         self._heard, self._told = now, False
         self._lock = threading.Lock()
         self.over = threading.Event()
@@ -257,10 +266,21 @@ class Patience:
         """Whether nothing is left."""
         return self._left < 0
 
-    def spend(self, seconds: float) -> None:
-        """An attempt has failed that took so long."""
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """A request is under way."""
         with self._lock:
-            self._left -= seconds
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+
+    def spend(self, seconds: float) -> None:
+        """An attempt has failed that took so long, beside those of the other requests that are under way."""
+        with self._lock:
+            self._left -= seconds / max(1, self._under_way)
 
     def restore(self, now: float) -> None:
         """An attempt has succeeded."""

@@ -30,7 +30,16 @@ from jaxtyping import Float
 from llm_bridge.judges import Prompt
 from llm_bridge.judges._endpoint import Refusal, refusal, shown
 from llm_bridge.judges._question import CRITERION, question, verdict
-from llm_bridge.judges._requests import FATAL, FATAL_CODES, Failed, Patience, Requests, is_address, passing
+from llm_bridge.judges._requests import (
+    FATAL,
+    FATAL_CODES,
+    MAX_ATTEMPTS,
+    Failed,
+    Patience,
+    Requests,
+    is_address,
+    passing,
+)
 from llm_bridge.model.architecture import BridgeError
 from llm_bridge.model.ranges import require
 
@@ -243,6 +252,7 @@ class HttpJudge:
             self.timeout,
             self.patience,
             MAX_REPLY_BYTES,
+            MAX_ATTEMPTS,
             self.tell,
             self.now,
             self.sleep,

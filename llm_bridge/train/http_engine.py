@@ -20,6 +20,7 @@ lists it.
 import json
 import math
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -43,6 +44,7 @@ from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.train.engine import Answers, EngineError, Order, check
 
 PREFIX = "weights-"  # of the folders that are handed over
+HANDED_OVER = re.compile(rf"{PREFIX}\d{{6,}}-[0-9a-f]{{8}}")  # their names
 MOST_BYTES = 1 << 28
 APART = 0.5  # nats a token, on average, between an engine's log-probabilities and ours: more than any rounding
 SHORT = 10.0  # seconds that a server is waited for when nothing depends on it any more
@@ -153,7 +155,9 @@ class HttpEngine:
         self.folder = Path(self.folder).absolute()  # a judge may go elsewhere
 
     def dry_run(self, policy: Policy) -> None:
-        """Ask which models there are; it waits seconds, not minutes. Folders of a run that was killed are removed.
+        """Ask which models there are; it waits seconds, not minutes.
+
+        What a run that was killed has left is removed, from the folder and from the server.
 
         Raises:
             BridgeError: the server cannot be reached, or has no such model; or the policy wraps a module that no server
@@ -192,7 +196,7 @@ class HttpEngine:
     def close(self) -> None:
         """Remove what was handed over, and have the server forget an adapter."""
         if self._given is not None and jax.process_index() == 0:
-            with replace(self._requests, timeout=min(self.timeout, SHORT)).client() as client:
+            with self._hasty.client() as client:
                 self._forget(client, self._given)
             shutil.rmtree(self._given.place, ignore_errors=True)
         self._given = None
@@ -216,8 +220,11 @@ class HttpEngine:
         if name not in served:
             raise EngineError(f"{self._who} has no model {name!r}, it serves {', '.join(served) or 'none'}")
         self._base, self._dialect = name, DIALECTS.get(str(served[name].get("owned_by")), OURS)
-        for left in Path(self.folder).glob(f"{PREFIX}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        left = [path for path in Path(self.folder).glob(f"{PREFIX}*") if HANDED_OVER.fullmatch(path.name)]
+        with self._hasty.client() as client:
+            for path in left:
+                self._forget(client, _Given(path.name, path, 0, adapted=True))
+                shutil.rmtree(path, ignore_errors=True)
         return ()
 
     def _hand_over(self, order: Order) -> Policy:
@@ -362,6 +369,11 @@ class HttpEngine:
         assert self._given is not None
         if not self._given.adapted and version is not None and version != self._given.name:
             raise _Lost(f" (it draws from {version})")
+        if self._given.adapted and HANDED_OVER.fullmatch(str(version)):
+            raise EngineError(
+                f"{self._who} puts the adapter on weights that another run has handed over ({version}); start it again "
+                "with the model that this run begins with"
+            )
         if len(choices) != order.n:
             raise EngineError(f"{self._who} gives {len(choices)} answers to a prompt, expected {order.n}")
         ids, log_probs = [], []
@@ -393,10 +405,16 @@ class HttpEngine:
             self.timeout,
             self.patience,
             MOST_BYTES,
+            None,
             self.tell,
             self.now,
             self.sleep,
         )
+
+    @property
+    def _hasty(self) -> Requests:
+        """Of what nothing depends on any more."""
+        return replace(self._requests, timeout=min(self.timeout, SHORT))
 
     def _got(self, client: Any, where: str, content: str | None) -> bytes:
         """The body of a reply that is a success."""

@@ -1,10 +1,24 @@
-"""Servers that run in threads of a test."""
+"""Servers that run in threads of a test, and the clock of those who wait for them."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import ThreadingHTTPServer
 from typing import Any
+
+
+class Clock:
+    """Seconds that pass only when somebody sleeps; threads share them."""
+
+    def __init__(self) -> None:
+        self.seconds, self.lock = 0.0, threading.Lock()
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        with self.lock:
+            self.seconds += seconds
 
 
 @contextmanager

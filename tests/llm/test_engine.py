@@ -21,7 +21,7 @@ from llm_bridge.run import training_log
 from llm_bridge.train.engine import Answers, Order, Turn
 from llm_bridge.train.http_engine import PREFIX, HttpEngine
 from tests.llm.games import CONFIG, PROMPTS, policy
-from tests.llm.serving import running
+from tests.llm.serving import Clock, running
 from tests.llm.test_mpo import KEY, method
 from tests.llm.test_mpo_cli import model, mpo, train, work  # noqa: F401 - fixtures
 
@@ -195,19 +195,54 @@ FAULTS: dict[str, tuple[Fault, str]] = {
     ),
     "broken": (
         lambda _: 503,
-        r"gives no answers \(it answers 503\); it was tried for up to 5 seconds",
+        r"gives no answers \(it answers 503\); it was tried for up to 600 seconds",
     ),
 }
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_a_server_is_one_sentence(name: str, serve: Any, tmp_path: Path) -> None:
-    (fault, said), server = FAULTS[name], serve(policy())
+    """One that is broken for good costs the patience, ten minutes of failing, however many prompts wait for it."""
+    (fault, said), server, clock = FAULTS[name], serve(policy()), Clock()
     server.completions.fault = fault
-    engine = HttpEngine(server.endpoint, tmp_path, patience=5.0, sleep=lambda _: None)
+    engine = HttpEngine(server.endpoint, tmp_path, now=clock.now, sleep=clock.sleep)
     with pytest.raises(bridge.BridgeError, match=f"^the engine at {server.endpoint} {said}") as error:
         draw(engine, policy(), 4)
     assert "\n" not in str(error.value)
+    assert clock.seconds <= (600 + 2 * 30) * len(PROMPTS)  # the clock adds up what the requests sleep side by side
+    assert name != "broken" or clock.seconds > 600
+
+
+def test_a_server_that_is_away_for_minutes_is_waited_for(serve: Any, tmp_path: Path) -> None:
+    """Nine minutes of a clock that only waiting moves."""
+    server, clock = serve(policy()), Clock()
+    server.completions.fault = lambda _: 503 if clock.seconds < 540 else None
+    found, _ = draw(HttpEngine(server.endpoint, tmp_path, now=clock.now, sleep=clock.sleep), policy(), 4)
+    assert found.mask.all()
+    assert clock.seconds >= 540
+
+
+def test_an_adapter_is_not_drawn_on_the_weights_that_another_run_has_left(serve: Any, tmp_path: Path) -> None:
+    """A run of whole weights leaves them at the server; log-probabilities alone may differ too little to tell."""
+    server = serve(policy())
+    engine = HttpEngine(server.endpoint, tmp_path / "whole")
+    draw(engine, policy(), 4)
+    engine.close()
+    with pytest.raises(bridge.BridgeError, match=r"puts the adapter on weights that another run has handed over \(wei"):
+        draw(HttpEngine(server.endpoint, tmp_path / "adapted"), moved(True), 4)
+
+
+def test_what_a_killed_run_has_left_is_removed_and_nothing_else(serve: Any, tmp_path: Path) -> None:
+    """Its folders, and its adapters from the server; a folder of somebody else's is theirs."""
+    server, mine = serve(policy()), tmp_path / "weights-final"
+    mine.mkdir()
+    (mine / "model.safetensors").write_text("precious")
+    draw(HttpEngine(server.endpoint, tmp_path), moved(True), 4)  # and is killed
+    assert len(server.completions.models()["data"]) == 2
+    HttpEngine(server.endpoint, tmp_path).dry_run(policy())
+    assert [card["id"] for card in server.completions.models()["data"]] == ["base"]
+    assert [path.name for path in tmp_path.iterdir()] == [mine.name]
+    assert (mine / "model.safetensors").read_text() == "precious"
 
 
 def test_a_server_that_cannot_be_used_is_named_before_the_first_round(serve: Any, tmp_path: Path) -> None:

@@ -26,26 +26,12 @@ from llm_bridge.judges import ask as ask_both_orders
 from llm_bridge.judges._endpoint import Refusal
 from llm_bridge.judges._requests import MAX_ATTEMPTS, Failed, Requests
 from llm_bridge.judges.http import HttpJudge
-from tests.llm.serving import running
+from tests.llm.serving import Clock, running
 from tests.llm.test_tokenizer import tokenizer
 
 pytest.importorskip("httpx2")
 KEY = "sk-very-secret-0123456789"
 JSON = dict[str, Any]
-
-
-class Clock:
-    """Seconds that pass only when somebody sleeps; threads share them."""
-
-    def __init__(self) -> None:
-        self.seconds, self.lock = 0.0, threading.Lock()
-
-    def now(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        with self.lock:
-            self.seconds += seconds
 
 
 class Server(ThreadingHTTPServer):
