@@ -22,7 +22,7 @@ import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, UInt32
 
 RESOLUTION = 2.0**-24  # of a code; what is finer has not been drawn yet
 
@@ -39,9 +39,9 @@ def codes(key: Key[Array, ""], n_rows: int, group: int) -> Float[Array, " B"]:
 
     def of_half(key: Key[Array, ""]) -> Array:
         places, shift = jax.random.split(key)
-        return (jax.random.permutation(places, half) + jax.random.uniform(shift, dtype=jnp.float32)) / half
+        return (jax.random.permutation(places, jnp.arange(half, dtype=jnp.float32)) + jax.random.uniform(shift, dtype=jnp.float32)) / half
 
-    def of_group(number: Int[Array, ""]) -> Array:
+    def of_group(number: UInt32[Array, ""]) -> Array:
         return jax.vmap(of_half, out_axes=1)(jax.random.split(jax.random.fold_in(key, number))).ravel()
 
     return jax.vmap(of_group)(jnp.arange(-(-n_rows // group), dtype=jnp.uint32)).ravel()[:n_rows]
