@@ -26,6 +26,8 @@ Deviations from the paper:
  8. Numbers are ours (measured on games whose equilibria are known); the paper's could not be obtained.
  9. With `replay` the responses of the last rounds are learned from again, weighed by how likely they have become
     (`llm_bridge.train.replay`). The paper draws anew in every round.
+10. With `spread_draws` the responses of a group are spread evenly, in two halves that are compared with each other
+    (`llm_bridge.policy.spread`). The paper's draws are independent.
 
 Not proven: a rate for the original game, or convergence with sampling noise and function approximation. There it stays
 on a floor that depends on the group size; see `benchmarks/truth/run.py`.
@@ -113,8 +115,10 @@ class MPO(Method):
 
     def _check_spread(self) -> None:
         """That nothing needs independent draws within a half of a group."""
-        if type(self).play is not Method.play or not self.objective().by_row:
-            why = f"{type(self).__name__} with {self.estimator!r} learns from all pairs of a group as independent draws"
+        if type(self).play is not Method.play:
+            why = f"{type(self).__name__} draws twice in a round"
+        elif not self.objective().by_row:
+            why = f"{self.estimator!r} learns from all pairs of a group as independent draws"
         elif self.engine is not None:
             why = "an engine draws each answer for itself"
         elif self.group_size % 2:

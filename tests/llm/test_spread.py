@@ -185,8 +185,9 @@ def test_what_needs_independent_draws_is_refused() -> None:
             bridge.methods.load(name)(SumJudge(), spread_draws=True, **changes).check_settings()
         return str(refused.value)
 
-    assert "INPO with Regression() learns from all pairs of a group as independent draws, so expected" in message("inpo")
-    assert message("egpo").endswith("expected spread_draws to be False")
+    pairs = "Regression() learns from all pairs of a group as independent draws"
+    assert message("inpo") == f"{pairs}, so expected spread_draws to be False"
+    assert message("egpo") == "EGPO draws twice in a round, so expected spread_draws to be False"
     engine = message("mpo", engine=lambda order: bridge.Answers([], []))
     assert engine == "an engine draws each answer for itself, so expected spread_draws to be False"
     assert message("mpo", group_size=5) == "expected group_size to be even with spread_draws, got 5"
