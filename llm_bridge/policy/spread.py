@@ -39,7 +39,10 @@ def codes(key: Key[Array, ""], n_rows: int, group: int) -> Float[Array, " B"]:
 
     def of_half(key: Key[Array, ""]) -> Array:
         places, shift = jax.random.split(key)
-        return (jax.random.permutation(places, jnp.arange(half, dtype=jnp.float32)) + jax.random.uniform(shift, dtype=jnp.float32)) / half
+        return (
+            jax.random.permutation(places, jnp.arange(half, dtype=jnp.float32))
+            + jax.random.uniform(shift, dtype=jnp.float32)
+        ) / half
 
     def of_group(number: UInt32[Array, ""]) -> Array:
         return jax.vmap(of_half, out_axes=1)(jax.random.split(jax.random.fold_in(key, number))).ravel()

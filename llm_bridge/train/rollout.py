@@ -206,7 +206,11 @@ class Rollout:
         a = self._responses(ours)
         b = a if theirs is None else self._responses(theirs)
         n, m = len(a[0]), len(b[0])
-        pairs = _within(n, self._opponents, self._spread) if theirs is None else [(i, j) for i in range(n) for j in range(m)]
+        pairs = (
+            _within(n, self._opponents, self._spread)
+            if theirs is None
+            else [(i, j) for i in range(n) for j in range(m)]
+        )
         places = [(x, i, j) for x in range(len(a)) for i, j in pairs]
         asked = [place for place in places if a[place[0]][place[1]] != b[place[0]][place[2]]]
         found = np.full((len(a), n, m), np.nan, np.float32)

@@ -175,7 +175,10 @@ def test_several_devices_draw_and_learn_as_one() -> None:
         samples = arena(True, 8).draw(Source(place.decoder, place.arrays()), GROUP, KEY)
         found.append(np.asarray(samples.tokens))
     np.testing.assert_array_equal(*found)
-    histories = [[[row[name] for name in ("loss", "grad_norm")] for row in run(3, place)[0].history] for place in (policy(), policy(MESH))]
+    histories = [
+        [[row[name] for name in ("loss", "grad_norm")] for row in run(3, place)[0].history]
+        for place in (policy(), policy(MESH))
+    ]
     np.testing.assert_allclose(histories[0], histories[1], rtol=0, atol=2e-5)
 
 
