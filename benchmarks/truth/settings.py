@@ -99,6 +99,7 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             _spread(1.6, None, 4e-3),
             _spread(0.8, 4.0, 2e-3),
         ],
+        "mpo spread alone": [_spread(0.8, 4.0, 2e-3)],  # all else is what is frozen for mpo
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "iterative dpo": [IterativeDPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
