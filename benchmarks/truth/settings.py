@@ -93,13 +93,13 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             _replayed(3.2, 2.0, learning_rate=4e-3),
             _replayed(1.6, 2.0, learning_rate=4e-3, warmup_rounds=16),
         ],
-        "mpo spread": [
+        "mpo spread, tuned": [
             _spread(1.6, 4.0, 4e-3),
             _spread(1.6, 8.0, 4e-3),
             _spread(1.6, None, 4e-3),
             _spread(0.8, 4.0, 2e-3),
         ],
-        "mpo spread alone": [_spread(0.8, 4.0, 2e-3)],  # all else is what is frozen for mpo
+        "mpo spread": [_spread(0.8, 4.0, 2e-3)],  # all else is what is frozen for mpo
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "iterative dpo": [IterativeDPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
