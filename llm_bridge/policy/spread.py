@@ -38,11 +38,10 @@ def codes(key: Key[Array, ""], n_rows: int, group: int) -> Float[Array, " B"]:
     half = group // 2
 
     def of_half(key: Key[Array, ""]) -> Array:
-        places, shift = jax.random.split(key)
-        return (
-            jax.random.permutation(places, jnp.arange(half, dtype=jnp.float32))
-            + jax.random.uniform(shift, dtype=jnp.float32)
-        ) / half
+        for_places, for_shift = jax.random.split(key)
+        places = jax.random.permutation(for_places, jnp.arange(half, dtype=jnp.float32))
+        shift = jax.random.uniform(for_shift, dtype=jnp.float32)
+        return jnp.minimum((places + shift) / half, 1 - RESOLUTION)
 
     def of_group(number: UInt32[Array, ""]) -> Array:
         return jax.vmap(of_half, out_axes=1)(jax.random.split(jax.random.fold_in(key, number))).ravel()
