@@ -43,6 +43,32 @@ class Question(NamedTuple):
     shown: Prompt
 
 
+class Grouping(NamedTuple):
+    """How the responses to a prompt are drawn and compared.
+
+    Attributes:
+        opponents: how many others of its group each response is compared to, an even number; None for all. With the
+            group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
+            same number of pairs.
+        spread: whether the draws of a group are spread evenly (`llm_bridge.policy.spread`). The others are then those
+            of the other half, to which rows belong by turns.
+    """
+
+    opponents: int | None = None
+    spread: bool = False
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """Those of a group of n, each once: all, or those of each response with its next ones in a circle."""
+        step = 2 if self.spread else 1
+        if self.opponents is None or step * self.opponents >= n - 1:
+            return [(i, j) for i in range(n) for j in range(i + 1, n, step)]
+        near = range(1, step * self.opponents // 2 + 1, step)
+        return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in near})
+
+
+EACH_OTHER = Grouping()
+
+
 class RoundPrompts(list[Any]):
     """What a round is about, with the columns that its prompts are padded to.
 
@@ -147,12 +173,8 @@ class Rollout:
         judge: `judge(prompts, a, b)`, P(a is preferred to b) for each pair.
         origin: of the policy.
         max_new_tokens: of a response.
-        opponents: how many others of its group each response is compared to, an even number; None for all. With the
-            group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
-            same number of pairs.
+        grouping: how groups are drawn and compared; independent draws and all pairs unless it says otherwise.
         engine: draws responses in place of the sampler of this package; None for the sampler.
-        spread: whether the draws of a group are spread evenly (`llm_bridge.policy.spread`). A response is then compared
-            with those of the other half only; with `opponents`, with the nearest of them in the circle.
     """
 
     def __init__(
@@ -161,13 +183,11 @@ class Rollout:
         judge: Judge,
         origin: Origin,
         max_new_tokens: int,
-        opponents: int | None = None,
+        grouping: Grouping = EACH_OTHER,
         engine: Turn | None = None,
-        spread: bool = False,
     ):
         self._given, self._judge, self._origin = given, judge, origin
-        self._max_new_tokens, self._opponents, self._engine = max_new_tokens, opponents, engine
-        self._spread = spread
+        self._max_new_tokens, self._grouping, self._engine = max_new_tokens, grouping, engine
         self._width: int | None = getattr(given, "width", None)
         self._seen: dict[str, list[np.ndarray]] = {}
 
@@ -206,11 +226,7 @@ class Rollout:
         a = self._responses(ours)
         b = a if theirs is None else self._responses(theirs)
         n, m = len(a[0]), len(b[0])
-        pairs = (
-            _within(n, self._opponents, self._spread)
-            if theirs is None
-            else [(i, j) for i in range(n) for j in range(m)]
-        )
+        pairs = self._grouping.pairs(n) if theirs is None else [(i, j) for i in range(n) for j in range(m)]
         places = [(x, i, j) for x in range(len(a)) for i, j in pairs]
         asked = [place for place in places if a[place[0]][place[1]] != b[place[0]][place[2]]]
         found = np.full((len(a), n, m), np.nan, np.float32)
@@ -282,7 +298,7 @@ class Rollout:
             stop_table(origin.stop_tokens, decoder.architecture.vocabulary),
         )
         generator = str(jax.random.key_impl(key))
-        group = len(prompts) // len(self._given) if self._spread else 0
+        group = len(prompts) // len(self._given) if self._grouping.spread else 0
         shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies, group)
         batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
         return decoder, shape, weights, batch, Settings(*numbers)
@@ -301,18 +317,6 @@ class Rollout:
 
     def _note(self, name: str, values: Any) -> None:
         self._seen.setdefault(name, []).append(np.atleast_1d(np.asarray(values, np.float64)))
-
-
-def _within(n: int, opponents: int | None, spread: bool) -> list[tuple[int, int]]:
-    """Pairs of a group, each once: all, or those of each response with its next ones in a circle.
-
-    Where draws are spread, the others are those of the other half, to which rows belong by turns.
-    """
-    step = 2 if spread else 1
-    if opponents is None or step * opponents >= n - 1:
-        return [(i, j) for i in range(n) for j in range(i + 1, n, step)]
-    near = range(1, step * opponents // 2 + 1, step)
-    return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in near})
 
 
 def _rows(

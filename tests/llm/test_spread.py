@@ -18,7 +18,7 @@ from llm_bridge.policy import scoring, spread
 from llm_bridge.run.run_state import RunState
 from llm_bridge.train.arena import Source
 from llm_bridge.train.objective import payoffs
-from llm_bridge.train.rollout import Question, Rollout
+from llm_bridge.train.rollout import Grouping, Question, Rollout
 from tests.llm.games import CYCLE, PROMPTS, SIZES, SumJudge, policy
 
 KEY, GROUP, N = jax.random.key(7), 16, 2000
@@ -38,7 +38,7 @@ def probability() -> np.ndarray:
 
 def arena(spread: bool, n: int = N, opponents: int | None = None) -> Rollout:
     """So many groups of answers of two tokens, all to one prompt."""
-    return Rollout([Question((0,), (0,))] * n, SumJudge(), policy().origin, 2, opponents, spread=spread)
+    return Rollout([Question((0,), (0,))] * n, SumJudge(), policy().origin, 2, Grouping(opponents, spread))
 
 
 @cache
