@@ -243,7 +243,7 @@ def _mix(best: dict[str, list[Entry]]) -> list[str]:
         [name, *(f"{gap:.2g}" for gap in ones[0][kind]["by_prompt"]), _ends(ones[0], kind)]
         for name, ones in found.items()
         if ones
-        for kind in ("last", "average")
+        for kind in ("exported", "average")
         if ones[0][kind]["median"] == judged(ones[0])
     ]
     if not rows:
