@@ -59,10 +59,11 @@ class TableArena:
         game: what is static of it.
         arrays: what is not.
         exact: whether a draw is all responses.
+        spread: whether the draws of a group are spread evenly, and its halves compared, as `Rollout` has it.
     """
 
-    def __init__(self, game: ResponseGame, arrays: Table, *, exact: bool):
-        self._game, self._arrays, self._exact = game, arrays, exact
+    def __init__(self, game: ResponseGame, arrays: Table, *, exact: bool, spread: bool = False):
+        self._game, self._arrays, self._exact, self._spread = game, arrays, exact, spread and not exact
         self._n, self._y = game.preferences.shape[:2]
 
     def log_probs(self, source: Source) -> Float[Array, "N Y"]:
@@ -96,7 +97,8 @@ class TableArena:
         stop = np.array([[vocabulary - 1]] if self._game.ends else np.zeros((0, 1)), np.int32)
         data, one = jax.random.key_data(key), np.float32(1)
         settings: Any = (data, np.int32(length), one, np.int32(vocabulary), one, stop)
-        shape = generate.Shape(length, False, False, vocabulary - 1, str(jax.random.key_impl(key)))
+        generator, group = str(jax.random.key_impl(key)), n if self._spread else 0
+        shape = generate.Shape(length, False, False, vocabulary - 1, generator, spread=group)
         padding = jnp.zeros(len(prompts), jnp.int32)
         found = generate.run(source.decoder, shape, source.weights, (prompts, padding), Settings(*settings))
         first = jnp.ones_like(prompts, bool)
@@ -111,7 +113,11 @@ class TableArena:
         """See `Arena`."""
         a = self._indices(ours)
         b = a if theirs is None else self._indices(theirs)
-        return jax.vmap(lambda table, i, j: table[i[:, None], j[None, :]])(self._arrays.preferences, a, b)
+        found = jax.vmap(lambda table, i, j: table[i[:, None], j[None, :]])(self._arrays.preferences, a, b)
+        if theirs is not None or not self._spread:
+            return found
+        half = jnp.arange(a.shape[1]) % 2
+        return jnp.where(half[:, None] == half[None, :], jnp.nan, found)
 
     def _indices(self, samples: Samples) -> Int[Array, "N G"]:
         digits = jnp.asarray(_digits(self._game), jnp.int32)

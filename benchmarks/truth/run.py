@@ -120,7 +120,7 @@ def _run(
     shape: tuple[Shape, PrefixTable, bool, int, Any], method: Method, seeds: list[Array], arrays: Table, middle: Array
 ) -> tuple[list[Array], Array]:
     game, decoder, exact, n_marks, structure = shape
-    arena = TableArena(game.game, arrays, exact=exact)
+    arena = TableArena(game.game, arrays, exact=exact, spread=method.spreads)
 
     def read(state: TrainState, decoder: Any) -> TrainState:
         return replace(state, frame=replace(state.frame, decoder=decoder))
@@ -178,7 +178,9 @@ def described(method: Method) -> dict[str, Any]:
     """A setting in words and numbers."""
     shown = ("eta", "alpha", "epochs", "learning_rate", "magnet", "estimator", "group_size", "share", "rounds")
     values = {name: getattr(method, name) for name in shown if hasattr(method, name)}
-    values |= {name: rounds for name in ("replay", "warmup_rounds") if (rounds := getattr(method, name, 0))}
+    values |= {
+        name: rounds for name in ("replay", "warmup_rounds", "spread_draws") if (rounds := getattr(method, name, 0))
+    }
     return {name: value if isinstance(value, int | float) else repr(value) for name, value in values.items()}
 
 

@@ -37,6 +37,12 @@ def _replayed(eta: float, power: float | None, replay: int = 15, alpha: float = 
     return MPO(**_but(**one | {"prompts_per_round": replay + 1} | changes))
 
 
+def _spread(eta: float, power: float | None, learning_rate: float) -> MPO:
+    """MPO whose draws are spread evenly, with a magnet of rate eta alpha / 1.6."""
+    magnet = _average(round(eta * 0.1 / 1.6, 6), power)
+    return MPO(eta=eta, alpha=0.1, magnet=magnet, spread_draws=True, **_but(learning_rate=learning_rate))
+
+
 METHODS: dict[str, dict[str, list[Method]]] = {
     "exact": {
         "mpo gradient": [
@@ -87,6 +93,13 @@ METHODS: dict[str, dict[str, list[Method]]] = {
             _replayed(3.2, 2.0, learning_rate=4e-3),
             _replayed(1.6, 2.0, learning_rate=4e-3, warmup_rounds=16),
         ],
+        "mpo spread, tuned": [
+            _spread(1.6, 4.0, 4e-3),
+            _spread(1.6, 8.0, 4e-3),
+            _spread(1.6, None, 4e-3),
+            _spread(0.8, 4.0, 2e-3),
+        ],
+        "mpo spread": [_spread(0.8, 4.0, 2e-3)],  # all else is what is frozen for mpo
         "optimistic": [Optimistic(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "sppo": [SPPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],
         "iterative dpo": [IterativeDPO(eta=eta, **SAMPLED) for eta in (0.4, 0.1)],

@@ -60,6 +60,7 @@ def method_of(options: Train) -> Method:
         "prompts_at_a_time": None if parts == 1 else options.prompts_per_round // parts,
         "magnet": _magnet(options, kind),
         "replay": _replay(options, kind),
+        "spread_draws": _spread(options, kind),
     }
     if options.weights is not None:
         given["exports"] = _exports(options, kind)
@@ -81,6 +82,13 @@ def _replay(options: Train, kind: type[Method]) -> int | None:
     if options.replay and not issubclass(kind, MPO):
         raise UsageError(f"{options.method} keeps no answers of earlier rounds, so it takes no --replay")
     return options.replay if issubclass(kind, MPO) else None
+
+
+def _spread(options: Train, kind: type[Method]) -> bool | None:
+    """What `--spread-draws` says."""
+    if options.spread_draws and not issubclass(kind, MPO):
+        raise UsageError(f"{options.method} learns from all pairs of a group, so it takes no --spread-draws")
+    return options.spread_draws if issubclass(kind, MPO) else None
 
 
 def _exports(options: Train, kind: type[Method]) -> str | None:

@@ -196,6 +196,8 @@ class Updating:
     """Optimizer steps in a round."""
     replay: Annotated[int | None, Shown("ROUNDS", "none")] = None
     """Learn again from the answers and verdicts of so many earlier rounds, weighed by how likely they have become."""
+    spread_draws: bool = False
+    """Spread a group's answers evenly over what the policy may say, and compare its two halves with each other."""
     gradient_accumulation_steps: Annotated[int | None, Shown("NUMBER", "the fewest that fit into memory")] = None
     """Parts in which a round's prompts go through the model."""
 

@@ -72,6 +72,7 @@ SINCE = {
     "lora_target_modules": [],
     "temperature": 1.0,
     "max_staleness": 0,
+    "spread_draws": False,
 }
 FAILED_FRAC, FAILED_OVER = 0.2, 50  # a judge that fails more often than this, over so many rounds, ends the run
 WAITED_FOR = 20.0  # seconds of a round, and of writing its checkpoint, that SIGTERM leaves time for

@@ -19,14 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import BridgeError, Outline
-from llm_bridge.policy.sampling import ANY, NEVER, Settings, draw, ended, likeliest
+from llm_bridge.policy import spread
+from llm_bridge.policy.sampling import ANY, NEVER, Settings, draw, ended, likeliest, scaled
 from llm_bridge.policy.scoring import target_log_probs
 
 SMALLEST_BUCKET, SMALLEST_STOP = 16, 4
+OF_CODES = 2**31  # in a key's place of the step: draws of tokens have smaller ones
 TokenPrompts = Sequence[Sequence[int] | Int[np.ndarray, " _"]]
 Stop = Sequence[Any]  # of token ids and sequences of them
 
@@ -95,6 +97,7 @@ class Shape(NamedTuple):
         pad_token: what fills the rest of a row.
         generator: of the key, as `jax.random.key_impl` names it.
         copies: rows of each prompt, one after another.
+        spread: rows of a group whose draws are spread evenly (`llm_bridge.policy.spread`); 0 for independent draws.
     """
 
     n_new: int
@@ -103,6 +106,7 @@ class Shape(NamedTuple):
     pad_token: int
     generator: str
     copies: int = 1
+    spread: int = 0
 
 
 class State(NamedTuple):
@@ -115,6 +119,7 @@ class State(NamedTuple):
         done: rows that have ended.
         cache: keys and values up to the token before the newest.
         out: what is returned, filled up to `step`.
+        codes: of what follows in each row, where draws are spread evenly.
     """
 
     step: Int[Array, ""]
@@ -123,6 +128,7 @@ class State(NamedTuple):
     done: Bool[Array, " B"]
     cache: Any
     out: Generation
+    codes: Float[Array, " B"] | None = None
 
 
 @partial(jax.jit, static_argnames=("decoder", "shape"))
@@ -150,7 +156,10 @@ def run(
     blank = jnp.zeros((n_rows, shape.n_new), jnp.float32)
     out = Generation(jnp.full(blank.shape, shape.pad_token, jnp.int32), jnp.zeros(blank.shape, bool), blank, blank)
     recent = jnp.full((n_rows, settings.stop.shape[1]), -2, jnp.int32)
-    start = State(jnp.zeros((), jnp.int32), newest, recent, empty, cache, out)
+    codes = None
+    if shape.spread:
+        codes = spread.codes(jax.random.fold_in(_key(shape, settings), OF_CODES), n_rows, shape.spread)
+    start = State(jnp.zeros((), jnp.int32), newest, recent, empty, cache, out, codes)
     state = _append(decoder, shape, weights, hidden, start, settings)
 
     def goes_on(state: State) -> Array:
@@ -176,15 +185,15 @@ def _append(
     settings: Settings,
 ) -> State:
     """Draw a token of every row from the activations of its last one."""
-    logits = decoder.logits(weights, hidden)
+    logits, codes = decoder.logits(weights, hidden), state.codes
     if shape.greedy:
         tokens = likeliest(logits)
         sampling_log_probs = jnp.zeros(tokens.shape, jnp.float32)
     else:
-        key = jax.random.wrap_key_data(settings.key, impl=shape.generator)
-        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, state.step)))
+        row_keys = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(_key(shape, settings), state.step)))
         keys = row_keys(jnp.arange(hidden.shape[0], dtype=jnp.uint32))
-        tokens, drawn_from = draw(logits, keys, settings, truncates=shape.truncates)
+        drawn_from = scaled(logits, settings, truncates=shape.truncates)
+        tokens, codes = (draw(drawn_from, keys), None) if codes is None else spread.taken(drawn_from, codes, keys)
         sampling_log_probs = target_log_probs(drawn_from, tokens)
     going = ~state.done
 
@@ -200,7 +209,11 @@ def _append(
     )
     recent = jnp.concatenate([state.recent[:, 1:], tokens[:, None]], axis=1)
     done = state.done | ended(recent, settings.stop)
-    return State(state.step + 1, tokens, recent, done, state.cache, out)
+    return State(state.step + 1, tokens, recent, done, state.cache, out, codes)
+
+
+def _key(shape: Shape, settings: Settings) -> Key[Array, ""]:
+    return jax.random.wrap_key_data(settings.key, impl=shape.generator)
 
 
 def bucket(n: int, smallest: int = SMALLEST_BUCKET) -> int:

@@ -37,15 +37,16 @@ class Settings(NamedTuple):
     stop: Int[Any, "n longest"]
 
 
-def draw(
-    logits: Float[Array, "B V"], keys: Key[Array, " B"], settings: Settings, *, truncates: bool
-) -> tuple[Int[Array, " B"], Float[Array, "B V"]]:
-    """One token a row, and the logits of the distribution that it was drawn from."""
-    scaled = logits / settings.temperature
-    if truncates:
-        scaled = truncated(scaled, settings.top_k, settings.top_p)
-    noise = jax.vmap(lambda key: jax.random.gumbel(key, scaled.shape[1:], scaled.dtype))(keys)
-    return likeliest(scaled + noise), scaled
+def scaled(logits: Float[Array, "B V"], settings: Settings, *, truncates: bool) -> Float[Array, "B V"]:
+    """The logits of the distribution that tokens are drawn from."""
+    logits = logits / settings.temperature
+    return truncated(logits, settings.top_k, settings.top_p) if truncates else logits
+
+
+def draw(logits: Float[Array, "B V"], keys: Key[Array, " B"]) -> Int[Array, " B"]:
+    """One token a row."""
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:], logits.dtype))(keys)
+    return likeliest(logits + noise)
 
 
 def likeliest(scores: Float[Array, "B V"]) -> Int[Array, " B"]:

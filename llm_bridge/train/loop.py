@@ -38,7 +38,7 @@ from llm_bridge.train.learning import Learner, adam
 from llm_bridge.train.objective import Judged, Numbers, Objective, payoffs
 from llm_bridge.train.packing import Packed, PackedLearner
 from llm_bridge.train.result import SKIPS_IN_A_ROW, Metrics, Result, Status
-from llm_bridge.train.rollout import Rollout
+from llm_bridge.train.rollout import Grouping, Rollout
 from llm_bridge.train.train_state import TrainState
 from llm_bridge.train.watch import Watch, WatchedArena
 
@@ -242,7 +242,7 @@ class Method:
         for width in widths:
             batch = rollout.RoundPrompts(rollout.stand_ins(groups[0], width), [width], self.columns)
             turn = self._turn(state)
-            arena = Rollout(batch, self._nobody, state.frame.origin, self.max_new_tokens, engine=turn)
+            arena = Rollout(batch, self._nobody, state.frame.origin, self.max_new_tokens, self._grouping, turn)
             samples = arena.compiled(self.source(state), groups[1], state.round_key())
             learner, rows = self._rows(state, samples, groups)
             steps: Any = sharding.program(type(learner).steps, learner, trained)
@@ -274,6 +274,11 @@ class Method:
     def rounds_at_once(self) -> int:
         """How many rounds' responses a round learns from, its own among them."""
         return 1
+
+    @property
+    def spreads(self) -> bool:
+        """Whether the draws of a group are spread evenly, and its halves compared (`llm_bridge.policy.spread`)."""
+        return False
 
     # -------------------------------------------------------------------------------------------------- the loop itself
 
@@ -386,9 +391,13 @@ class Method:
             raise BridgeError(f"{type(self).__name__} needs a judge, such as judges.callable.PairFunction(...)")
         judge = keyed(self.judge, np.asarray(jax.random.key_data(state.round_key())).ravel().tolist())
         turn, n_passes = self._turn(state), self.epochs * self.rounds_at_once
-        arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self.opponents, turn)
+        arena = Rollout(questions, judge, state.frame.origin, self.max_new_tokens, self._grouping, turn)
         state, metrics = self.play(state, arena if watch is None else WatchedArena(arena, watch, n_passes))
         return state, {name: float(value) for name, value in metrics.items()} | arena.metrics()
+
+    @property
+    def _grouping(self) -> Grouping:
+        return Grouping(self.opponents, self.spreads)
 
     def _turn(self, state: TrainState) -> Turn | None:
         """The engine in this round, if there is one."""

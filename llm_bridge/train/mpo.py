@@ -26,6 +26,8 @@ Deviations from the paper:
  8. Numbers are ours (measured on games whose equilibria are known); the paper's could not be obtained.
  9. With `replay` the responses of the last rounds are learned from again, weighed by how likely they have become
     (`llm_bridge.train.replay`). The paper draws anew in every round.
+10. With `spread_draws` the responses of a group are spread evenly, in two halves that are compared with each other
+    (`llm_bridge.policy.spread`). The paper's draws are independent.
 
 Not proven: a rate for the original game, or convergence with sampling noise and function approximation. There it stays
 on a floor that depends on the group size; see `benchmarks/truth/run.py`.
@@ -64,6 +66,9 @@ class MPO(Method):
         estimator: `PolicyGradient()` or `Regression()`.
         replay: how many earlier rounds' responses each round learns from again, beside its own; their verdicts are used
             again too. A step then costs so many times more, a round no more samples and comparisons. 0 for none.
+        spread_draws: whether the responses to a prompt are spread evenly, in two halves of which each response meets
+            the other one (`llm_bridge.policy.spread`). Gradients keep their mean and lose variance, for half the
+            comparisons.
         exports: which weights `export` returns, "last" (the last iterate) or "magnet". None for the magnet where it is
             an average, and for the last iterate elsewhere. "policy" is an older name of "last".
     """
@@ -72,6 +77,7 @@ class MPO(Method):
     magnet: Any = field(default_factory=lambda: mmd.MovingAverage(rate=0.025))
     estimator: Objective = field(default_factory=PolicyGradient)
     replay: int = 0
+    spread_draws: bool = False
     exports: Literal["last", "magnet", "policy"] | None = None
 
     leaves: ClassVar[tuple[str, ...]] = (*Method.leaves, "magnet")
@@ -102,8 +108,24 @@ class MPO(Method):
         if self.replay and self.engine is not None:
             why = "an engine's log-probabilities are not learned from, and replay weighs by those of who has drawn"
             raise SettingError(f"{why}, so expected {{replay}} to be 0 with an engine, got {self.replay}")
+        if self.spread_draws:
+            self._check_spread()
         if self.exports == "magnet" and isinstance(self.magnet, mmd.Magnet) and not self.magnet.travels:
             raise SettingError(f"expected {{exports}} to be 'last', the magnet stays at the start: {self.magnet!r}")
+
+    def _check_spread(self) -> None:
+        """That nothing needs independent draws within a half of a group."""
+        if type(self).play is not Method.play:
+            why = f"{type(self).__name__} draws twice in a round"
+        elif not self.objective().by_row:
+            why = f"{self.estimator!r} learns from all pairs of a group as independent draws"
+        elif self.engine is not None:
+            why = "an engine draws each answer for itself"
+        elif self.group_size % 2:
+            raise SettingError(f"expected {{group_size}} to be even with {{spread_draws}}, got {self.group_size}")
+        else:
+            return
+        raise SettingError(f"{why}, so expected {{spread_draws}} to be False")
 
     def objective(self) -> Objective:
         """The estimator."""
@@ -118,6 +140,11 @@ class MPO(Method):
     def rounds_at_once(self) -> int:
         """How many rounds' responses a round learns from, its own among them."""
         return 1 + self.replay
+
+    @property
+    def spreads(self) -> bool:
+        """`spread_draws`."""
+        return self.spread_draws
 
     def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
         """As `Method.init`, with a memory of earlier rounds where `replay` asks for one."""

@@ -43,6 +43,32 @@ class Question(NamedTuple):
     shown: Prompt
 
 
+class Grouping(NamedTuple):
+    """How the responses to a prompt are drawn and compared.
+
+    Attributes:
+        opponents: how many others of its group each response is compared to, an even number; None for all. With the
+            group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
+            same number of pairs.
+        spread: whether the draws of a group are spread evenly (`llm_bridge.policy.spread`). The others are then those
+            of the other half, to which rows belong by turns.
+    """
+
+    opponents: int | None = None
+    spread: bool = False
+
+    def pairs(self, n: int) -> list[tuple[int, int]]:
+        """Those of a group of n, each once: all, or those of each response with its next ones in a circle."""
+        step = 2 if self.spread else 1
+        if self.opponents is None or step * self.opponents >= n - 1:
+            return [(i, j) for i in range(n) for j in range(i + 1, n, step)]
+        near = range(1, step * self.opponents // 2 + 1, step)
+        return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in near})
+
+
+EACH_OTHER = Grouping()
+
+
 class RoundPrompts(list[Any]):
     """What a round is about, with the columns that its prompts are padded to.
 
@@ -147,9 +173,7 @@ class Rollout:
         judge: `judge(prompts, a, b)`, P(a is preferred to b) for each pair.
         origin: of the policy.
         max_new_tokens: of a response.
-        opponents: how many others of its group each response is compared to, an even number; None for all. With the
-            group in a circle, response i meets the opponents / 2 responses on each side, so every response is in the
-            same number of pairs.
+        grouping: how groups are drawn and compared; independent draws and all pairs unless it says otherwise.
         engine: draws responses in place of the sampler of this package; None for the sampler.
     """
 
@@ -159,11 +183,11 @@ class Rollout:
         judge: Judge,
         origin: Origin,
         max_new_tokens: int,
-        opponents: int | None = None,
+        grouping: Grouping = EACH_OTHER,
         engine: Turn | None = None,
     ):
         self._given, self._judge, self._origin = given, judge, origin
-        self._max_new_tokens, self._opponents, self._engine = max_new_tokens, opponents, engine
+        self._max_new_tokens, self._grouping, self._engine = max_new_tokens, grouping, engine
         self._width: int | None = getattr(given, "width", None)
         self._seen: dict[str, list[np.ndarray]] = {}
 
@@ -202,7 +226,7 @@ class Rollout:
         a = self._responses(ours)
         b = a if theirs is None else self._responses(theirs)
         n, m = len(a[0]), len(b[0])
-        pairs = _within(n, self._opponents) if theirs is None else [(i, j) for i in range(n) for j in range(m)]
+        pairs = self._grouping.pairs(n) if theirs is None else [(i, j) for i in range(n) for j in range(m)]
         places = [(x, i, j) for x in range(len(a)) for i, j in pairs]
         asked = [place for place in places if a[place[0]][place[1]] != b[place[0]][place[2]]]
         found = np.full((len(a), n, m), np.nan, np.float32)
@@ -274,7 +298,8 @@ class Rollout:
             stop_table(origin.stop_tokens, decoder.architecture.vocabulary),
         )
         generator = str(jax.random.key_impl(key))
-        shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies)
+        group = len(prompts) // len(self._given) if self._grouping.spread else 0
+        shape = Shape(bucket(self._max_new_tokens), False, False, origin.pad_token, generator, copies, group)
         batch = tuple(sharding.put(part, sharding.rows(mesh, part.ndim)) for part in batch)
         return decoder, shape, weights, batch, Settings(*numbers)
 
@@ -292,13 +317,6 @@ class Rollout:
 
     def _note(self, name: str, values: Any) -> None:
         self._seen.setdefault(name, []).append(np.atleast_1d(np.asarray(values, np.float64)))
-
-
-def _within(n: int, opponents: int | None) -> list[tuple[int, int]]:
-    """Pairs of a group, each once: all, or those of each response with its next ones in a circle."""
-    if opponents is None or opponents >= n - 1:
-        return [(i, j) for i in range(n) for j in range(i + 1, n)]
-    return sorted({(min(i, (i + s) % n), max(i, (i + s) % n)) for i in range(n) for s in range(1, opponents // 2 + 1)})
 
 
 def _rows(

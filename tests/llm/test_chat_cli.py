@@ -115,6 +115,7 @@ def test_names_take_both_dashes_and_help_lists_the_methods(
     for name in ("policy_gradient_with_credit", "policy-gradient-with-credit"):
         method = method_choice.method_of(parsed(*NEEDED, "--set", f"estimator={name}", monkeypatch=monkeypatch))
         assert method.estimator.credit
+    assert method_choice.method_of(parsed(*NEEDED, "--spread-draws", monkeypatch=monkeypatch)).spread_draws
     assert METHODS == ("mpo", "egpo", "inpo", "iterative_dpo", "nash_md", "online_ipo", "self_play", "sft", "sppo")
     capsys.readouterr()
     assert parse(["train", "--help"], options.PROGRAM) is None

@@ -636,6 +636,8 @@ BAD_TRAINING = {
     "--method sppo --magnet fixed": "sppo has no magnet that moves",
     "--method sppo --replay 2": "sppo keeps no answers of earlier rounds, so it takes no --replay",
     "--method egpo --replay 2": "EGPO draws twice in a round, so expected --replay to be 0, got 2",
+    "--method sppo --spread-draws": "sppo learns from all pairs of a group, so it takes no --spread-draws",
+    "--method inpo --spread-draws": "as independent draws, so expected --spread-draws to be False",
     "--method moo": "there is no method 'moo': expected mpo",
     "--magnet moving=2": "expected --magnet to be fixed",
     "--magnet moving=0.1,power=1e308": "expected --magnet power >= 0",
