@@ -21,9 +21,9 @@ import numpy as np
 from benchmarks.device.tpu_mpo import COMMON, MODELS
 from benchmarks.report import environment, print_table, store
 from llm_bridge.checkpoint.loading import architecture_of
-from llm_bridge.plan.estimate import Axes, held
+from llm_bridge.plan.estimate import held
 from llm_bridge.plan.hardware import topology
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import Axes, Work
 from llm_bridge.policy.generate import bucket
 from llm_bridge.train import packing, rollout
 

@@ -26,9 +26,9 @@ from benchmarks.report import RESULTS, environment, print_table, store
 from llm_bridge.checkpoint.loading import architecture_of
 from llm_bridge.command.mesh_choice import arranged
 from llm_bridge.model.compute import Compute
-from llm_bridge.plan.estimate import MARGIN, Axes, held
+from llm_bridge.plan.estimate import MARGIN, held
 from llm_bridge.plan.programs import Described
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import Axes, Work
 
 SHAPES = MODELS | {
     "llama_70b": LLAMA

@@ -26,7 +26,7 @@ from jaxtyping import Array, Key
 
 from llm_bridge.model import families, sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
-from llm_bridge.model.compute import Compute
+from llm_bridge.model.compute import PRECISIONS, Compute
 from llm_bridge.model.config import CODE, Fields, check_special_tokens, end_tokens, is_integer, raise_all
 from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.names import Piece, pieces
@@ -108,10 +108,25 @@ def architecture_at(path: str | os.PathLike[str], family: str | None = None) -> 
     Raises:
         BridgeError: there is none, or it is not supported.
     """
-    file = Path(path)
-    if not (file.is_file() and file.suffix == ".json"):
-        file = checkpoint_folder(path, (CONFIG,)) / CONFIG
+    file = _config_file(path)
     return architecture_of(read_json(file), str(file), family)
+
+
+def dtype_at(path: str | os.PathLike[str]) -> str:
+    """The precision of weights that a configuration names, found as `architecture_at` finds it; else bfloat16.
+
+    Raises:
+        BridgeError: there is no configuration.
+    """
+    config = read_json(_config_file(path))
+    parts = [part for part in (config, config.get("text_config")) if isinstance(part, Mapping)]
+    named = [part.get(name) for part in parts for name in ("dtype", "torch_dtype")]
+    return next((name for name in named if name in PRECISIONS), "bfloat16")
+
+
+def _config_file(path: str | os.PathLike[str]) -> Path:
+    file = Path(path)
+    return file if file.is_file() and file.suffix == ".json" else checkpoint_folder(path, (CONFIG,)) / CONFIG
 
 
 def check_weights(path: str | os.PathLike[str], *, dtype: DTypeLike | None = None, family: str | None = None) -> None:

@@ -126,15 +126,35 @@ def _members(i: int, options: Judging) -> list[tuple[_Member, bool]]:
             (_Member(_label(judge.name, options, criterion), partial(replace, judge, criterion=criterion)), True)
             for criterion in criteria
         ]
-    folders = (Path(name), Path(name) / "policy")  # the second one is that of a run of mpo train-judge
-    trained = next((folder for folder in folders if (folder / preference_model.CONFIG).exists()), None)
-    if trained:
+    if trained := _trained(name):
         mesh = judge_mesh(options, loading.architecture_at(trained))
         return [(_Member(name, partial(preference_model.load, trained, mesh=mesh)), False)]
-    if not Path(name).exists() and judges.DOOR.is_outside(name):
+    if _is_outside(name):
         judge = judges.load(name)
         return [(_Member(name, lambda: judge), False)]
     return [(member, True) for member in _of_model(name, options)]
+
+
+def local(options: Judging) -> list[str | Path]:
+    """Folders or hub ids of the judges that are models here; a name that is no judge is left for `judge_of`."""
+    others = [name for name in options.judge if "://" not in name and not _is_outside(name) and _is_model(name)]
+    return [_trained(name) or name for name in others]
+
+
+def _trained(name: str) -> Path | None:
+    """The folder of a judge of mpo train-judge, which may be that of its run."""
+    folders = (Path(name), Path(name) / "policy")
+    return next((folder for folder in folders if (folder / preference_model.CONFIG).exists()), None)
+
+
+def _is_outside(name: str) -> bool:
+    """Whether it is a function, and nothing that is here."""
+    return not Path(name).exists() and judges.DOOR.is_outside(name)
+
+
+def _is_model(name: str) -> bool:
+    """Whether a model may be there."""
+    return Path(name).exists() or (bool(re.fullmatch(HUB_ID, name)) and not Path(name).parent.exists())
 
 
 def _label(name: str, options: Judging, criterion: str) -> str:
@@ -188,7 +208,7 @@ def _request_fields(text: str | None) -> dict[str, Any]:
 
 def _of_model(name: str, options: Judging) -> list[_Member]:
     """A model that is asked, once for each criterion; its weights are read once."""
-    if not Path(name).exists() and (not re.fullmatch(HUB_ID, name) or Path(name).parent.exists()):
+    if not _is_model(name):
         raise BridgeError(f"--judge {name}: there is no such judge, expected {KINDS}")
     folder, architecture = loading.look(name)
     if (own := tokenizer_of(str(folder))) is None:

@@ -16,10 +16,9 @@ from llm_bridge.command.options import Plan, Train
 from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.sharding import AXES
-from llm_bridge.plan.estimate import Axes
 from llm_bridge.plan.hardware import Topology, chip_of
-from llm_bridge.plan.search import Choice, choices, divides, meshes_of
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.search import Choice, choices, divides, fewest_copies
+from llm_bridge.plan.work import Axes, LocalJudge, Work
 from mmd.host.command_line import UsageError
 
 CONFIG = "config.yaml"
@@ -90,10 +89,15 @@ def work_of(options: Train | Plan, parts: int) -> Work:
     )
 
 
-def chosen(options: Train, say: Say) -> Train:
+def chosen(options: Train, say: Say, judges: Sequence[str | Path] = ()) -> Train:
     """The options with a mesh and what is recomputed, on several accelerators where no mesh was typed.
 
     A run that goes on keeps the mesh it began with, as far as there are as many devices.
+
+    Args:
+        options: of the run.
+        say: is told what is chosen.
+        judges: folders or hub ids of its local judges.
 
     Raises:
         UsageError: nothing fits these devices.
@@ -103,7 +107,8 @@ def chosen(options: Train, say: Say) -> Train:
         return options
     if kept := _kept(options, n_devices):
         return replace(options, **kept)
-    found = first_choice(options, Topology(chip, n_devices, f"{chip.name}:{n_devices}"))
+    on_chips = _on_the_policys_chips(options, judges)
+    found = first_choice(options, Topology(chip, n_devices, f"{chip.name}:{n_devices}"), on_chips)
     needed = f"about {found.estimate.bytes / GB:.1f} of {chip.memory / GB:.1f} GB"
     say([f"{found.text()}: the fastest that fits {n_devices} x {chip.name}, {needed}"])
     return replace(
@@ -114,8 +119,35 @@ def chosen(options: Train, say: Say) -> Train:
     )
 
 
-def first_choice(options: Train, topology: Topology) -> Choice:
+def _on_the_policys_chips(options: Train, judges: Sequence[str | Path]) -> tuple[LocalJudge, ...]:
+    """What `judge_mesh` will do with local judges that have no devices of their own."""
+    n_devices = jax.local_device_count()
+    if options.judge_mesh is not None and len(policy_devices(options)) < jax.device_count():
+        return ()
+    found = tuple(judge_at(judge) for judge in judges)
+    if options.judge_mesh is not None:
+        return tuple(judge._replace(axes=as_axes(options.judge_mesh, n_devices)) for judge in found)
+    if jax.process_count() > 1:
+        return tuple(judge._replace(axes=fewest_copies(judge.architecture, n_devices)) for judge in found)
+    return found
+
+
+def judge_at(place: str | Path) -> LocalJudge:
+    """A local judge as it will be loaded.
+
+    Args:
+        place: as of `llm_bridge.checkpoint.loading.architecture_at`, which also says what is raised.
+    """
+    return LocalJudge(loading.architecture_at(place), loading.dtype_at(place))
+
+
+def first_choice(options: Train, topology: Topology, judges: tuple[LocalJudge, ...] = ()) -> Choice:
     """The fastest way to run these options that fits; in as many parts as typed, or in one, or more if it does not fit.
+
+    Args:
+        options: of the run.
+        topology: its chips.
+        judges: local ones on these chips.
 
     Raises:
         UsageError: nothing fits.
@@ -126,7 +158,8 @@ def first_choice(options: Train, topology: Topology) -> Choice:
     architecture = loading.architecture_at(adapters.look(place) if adapter else place, options.family)
     found: list[Choice] = []
     for allowed in [parts] if parts else [1, None]:
-        found = choices(architecture, topology, work_of(options, parts or 1), remat=options.remat, parts=allowed)
+        work = replace(work_of(options, parts or 1), judges=judges)
+        found = choices(architecture, topology, work, remat=options.remat, parts=allowed)
         if found and found[0].fits:
             return found[0]
     raise UsageError(too_large(found[0] if found else None, topology))
@@ -190,8 +223,7 @@ def judge_mesh(options: Any, architecture: Architecture) -> Mesh | None:
     like_it = mesh_of(text, here) if jax.process_count() == 1 else None
     if like_it is not None and divides(architecture, _sizes_of(like_it)):
         return like_it
-    sizes = next(axes for axes in sorted(meshes_of(architecture, len(here)), key=lambda axes: (axes.data, axes.tensor)))
-    return Mesh(arranged(tuple(sizes), here), AXES)
+    return Mesh(arranged(tuple(fewest_copies(architecture, len(here))), here), AXES)
 
 
 def policy_devices(options: Any) -> list[Any]:

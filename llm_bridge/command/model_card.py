@@ -120,7 +120,7 @@ def _trained(policy: Policy) -> str:
 def _win_rate(options: Train, rounds: int) -> str:
     """The newest one up to these rounds, as it stands in `metrics.jsonl`."""
     path = options.output_dir / training_log.FILE
-    rows: list[dict[str, Any]] = training_log.rows(path) if path.exists() else []
+    rows: list[dict[str, Any]] = training_log.rows(path)
     measured = [row for row in rows if row.get("eval/win_rate") is not None and 0 < row["round"] <= rounds]
     if not measured:
         return "not measured"

@@ -436,7 +436,7 @@ class Plan:
     family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name."""
     judge: Annotated[str | None, Shown("MODEL", "none")] = None
-    """A local judge, that reads every pair of answers twice."""
+    """A local judge on the same chips, that reads every pair of answers twice."""
     dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None
     """Precision of the weights that are loaded; what is trained is float32."""
     compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None

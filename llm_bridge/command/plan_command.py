@@ -12,16 +12,15 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from llm_bridge.checkpoint import loading
-from llm_bridge.command.mesh_choice import GB, arranged, as_axes, too_large, work_of
+from llm_bridge.command.mesh_choice import GB, arranged, as_axes, judge_at, too_large, work_of
 from llm_bridge.command.options import Plan
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.weights import count
 from llm_bridge.plan import counts
-from llm_bridge.plan.estimate import Axes, estimate
 from llm_bridge.plan.hardware import Topology, topology
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.search import Choice, choices, divides
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import Axes, Work
 from mmd.host.command_line import UsageError
 from mmd.host.files import prepare_file, replacing
 
@@ -40,7 +39,6 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     if options.output_file is not None:
         prepare_file(options.output_file, (".json",))
     chips, architecture = topology(options.topology), _shape(options)
-    judge = loading.architecture_at(options.judge, None) if options.judge else None
     axes = as_axes(options.mesh, chips.n_chips) if options.mesh else None
     if axes and not divides(architecture, axes):
         raise UsageError(f"--mesh {options.mesh} does not divide the model evenly; --search lists what does")
@@ -48,6 +46,7 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
         wanted = f"a multiple of --num-generations = {options.num_generations}"
         raise UsageError(f"expected --batch to be {wanted}, got {options.batch}")
     work = work_of(options, options.gradient_accumulation_steps or 1)
+    work = replace(work, judges=(judge_at(options.judge),) if options.judge else ())
     if work.prompts % work.parts:
         wanted = f"a divisor of the {work.prompts} prompts of a round"
         raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {work.parts}")
@@ -58,8 +57,6 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     if not found or not found[0].fits:
         raise UsageError(_refused(architecture, chips, work, found))
     best = found[0]
-    if judge is not None:
-        best = replace(best, estimate=estimate(architecture, best.axes, best.work, chips.chip, judge))
     say(_lines(options, architecture, chips, best))
     compiled = _compiled(options, architecture, chips, best)
     say(_compiled_lines(compiled, chips, best))
@@ -229,9 +226,12 @@ def _compiled_lines(found: Mapping[str, Any] | None, chips: Topology, best: Choi
             f"compiled {job}: {numbers['bytes'] / GB:.1f} GB a chip, {numbers['flops'] / 1e12:.1f} TFLOP, "
             f"{numbers['moved'] / GB:.1f} GB over links"
         )
-    if (most := max(numbers["bytes"] for numbers in found.values())) > chips.chip.memory:
+    beside = best.estimate.memory.get("judge", 0.0)
+    if (most := max(numbers["bytes"] for numbers in found.values()) + beside) > chips.chip.memory:
+        judged = f", {beside / GB:.1f} of them for the judge" if beside else ""
         raise UsageError(
-            f"{best.text()} needs {most / GB:.1f} GB a chip as compiled, and {chips.chip.memory / GB:.1f} GB are there"
+            f"{best.text()} needs {most / GB:.1f} GB a chip as compiled{judged}, and {chips.chip.memory / GB:.1f} GB "
+            "are there"
         )
 
 
@@ -244,7 +244,7 @@ def _write(options: Plan, chips: Topology, found: Sequence[Choice], compiled: An
         "topology": chips.text,
         "options": best.text(),
         "mesh": best.axes._asdict(),
-        "work": asdict(best.work),
+        "work": {name: value for name, value in asdict(best.work).items() if name != "judges"},
         "estimate": asdict(best.estimate) | {"bytes": best.estimate.bytes},
         "rounds": options.max_steps,
         "hours": hours,

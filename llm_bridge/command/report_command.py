@@ -19,6 +19,7 @@ from llm_bridge.run import picture, training_log
 from llm_bridge.run.phases import ROUND_TIME, SECONDS
 from mmd.host import environment
 from mmd.host.command_line import UsageError
+from mmd.host.files import is_number
 from mmd.report import page
 from mmd.report.blocks import NONE, Badge, Bar, Cell, Facts, Matrix, Shares, Text, flat, number, plain, side_by_side
 from mmd.report.interactive import Answer, Answers, Axis, Chart, Level, Line, Panels
@@ -210,7 +211,7 @@ def _as_written(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise UsageError(f"{path}: is not as mpo writes it ({error!r:.80})") from None
 
 
@@ -218,8 +219,8 @@ def _training_of(label: str, folder: Path) -> Training:
     known = [_json(folder / name) if (folder / name).is_file() else {} for name in ("environment.json", RESULT)]
     samples = _lines(folder / training_log.SAMPLES) if (folder / training_log.SAMPLES).is_file() else []
     rows = _lines(folder / training_log.FILE)
-    if not all(isinstance(row.get(ROUND), int | float) for row in rows):
-        raise UsageError(f"{folder / training_log.FILE}: expected a round in each line")
+    if not all(map(training_log.is_round, rows)):
+        raise UsageError(f"{folder / training_log.FILE}: expected a round in each line, and numbers or null beside it")
     with _as_written(folder / training_log.SAMPLES):
         answers = [_answer(one) for one in samples[-MOST_ANSWERS:]]
     return Training(label, _yaml(folder / CONFIG), known[0], known[1], rows, answers, len(samples))
@@ -228,7 +229,7 @@ def _training_of(label: str, folder: Path) -> Training:
 def _json(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected JSON ({error})") from None
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected a JSON object")
@@ -239,7 +240,7 @@ def _lines(path: Path) -> list[Mapping[str, Any]]:
     """Objects of JSON Lines; what a killed process left behind the last line end is none."""
     try:
         found = [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: expected a JSON object a line ({error})") from None
     if not all(isinstance(one, dict) for one in found):
         raise UsageError(f"{path}: expected a JSON object a line")
@@ -356,8 +357,8 @@ def _time(runs: Sequence[Training]) -> list[Block]:
 
 def _enter_eval(label: str, content: Mapping[str, Any], found: Found) -> None:
     names = [str(name) for name in content["names"]]
-    tables = ([[_share(x) for x in row] for row in content[name]] for name in ("wins", "low", "high"))
     lottery, exploits = {name: _in_lottery(name, content) for name in names}, bool(content.get("exploits"))
+    tables = [_shares(content[name], len(names), len(names)) for name in ("wins", "low", "high")]
     columns = ["Nash probability", "characters of an answer, mean (10 % to 90 %)"]
     columns += ["exploitability by trained adversaries"] * exploits
     low, high = (number(content.get(f"exploitability_{side}"), 3) for side in ("low", "high"))
@@ -438,7 +439,7 @@ def _compared(path: Path) -> list[Compared]:
                 (str(one["models"][0]), str(one["models"][1])),
                 str(one["prompt"]),
                 ([*map(str, one["answers"][0])], [*map(str, one["answers"][1])]),
-                [[_share(share) for share in row] for row in one["preference"]],
+                _shares(one["preference"], *map(len, one["answers"])),
             )
             for one in lines
         ]
@@ -492,8 +493,19 @@ def _verdict(run: int, one: Mapping[str, Any]) -> Answer:
     return Answer(run, None, prompt, a, b, None if share is None else 1.0 - share)
 
 
+def _shares(rows: Any, n_rows: int, n_columns: int) -> list[list[float | None]]:
+    """A table of shares.
+
+    Raises:
+        ValueError: it has another shape.
+    """
+    if [*map(len, rows)] != [n_columns] * n_rows:
+        raise ValueError(f"expected {n_rows} rows of {n_columns}")
+    return [[_share(value) for value in row] for row in rows]
+
+
 def _share(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if is_number(value) else None
 
 
 # ------------------------------------------------------------------------------------------------ settings

@@ -46,6 +46,15 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "repetition_penalty": (None, 1),
     "use_beam_search": (None, False),
 }
+# Numbers of a request; true and false are none.
+NUMBERS: dict[str, tuple[type, ...]] = {
+    "max_tokens": (int,),
+    "n": (int,),
+    "seed": (int,),
+    "top_k": (int,),
+    "temperature": (int, float),
+    "top_p": (int, float),
+}
 Say = Callable[[Iterable[str]], None]
 
 
@@ -99,16 +108,15 @@ class Completions:
         try:
             if path not in self.calls:
                 raise _Refused(404, f"there is nothing at {path}")
-            content = json.loads(body)
-            if not isinstance(content, dict):
-                raise ValueError
+            content = _object(body)
             with self._lock:
                 return 200, self.calls[path](content)
         except _Refused as error:
             return error.status, _error(error.status, str(error))
-        except ValueError as error:  # a BridgeError is one
-            said = str(error) if isinstance(error, BridgeError) else "expected a JSON object"
-            return 400, _error(400, said)
+        except BridgeError as error:
+            return 400, _error(400, str(error))
+        except RecursionError:
+            return 400, _error(400, "expected a JSON object that is not nested so deep")
 
     def models(self) -> dict[str, Any]:
         """The models by the protocol."""
@@ -118,7 +126,7 @@ class Completions:
         return {"object": "list", "data": cards}
 
     def _complete(self, content: dict[str, Any]) -> dict[str, Any]:
-        name = content.get("model", self._name)
+        name = _text(content, "model") if "model" in content else self._name
         policy = self._policy if name == self._name else self._adapters.get(name)
         if policy is None:
             raise _Refused(404, f"The model `{name}` does not exist.")
@@ -167,6 +175,16 @@ class Completions:
         return {"success": True, "message": f"Succeeded to update model weights from {place}."}
 
 
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        content = json.loads(body)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise _Refused(400, "expected a JSON object")
+    return content
+
+
 def _wanted(content: Mapping[str, Any], policy: Policy) -> _Wanted:
     """What a request asks for; whatever would change nothing is not looked at."""
     for name, neutral in NEUTRAL.items():
@@ -174,12 +192,19 @@ def _wanted(content: Mapping[str, Any], policy: Policy) -> _Wanted:
             raise _Refused(400, f"{name} = {content[name]!r} is not supported")
     prompt = content.get("prompt")
     if isinstance(prompt, str):
+        prompt = _text(content, "prompt")
         if policy.tokenizer is None:
             raise _Refused(400, "the model has no tokenizer, expected the prompt as token ids")
         prompt = list(policy.tokenizer.encode(prompt))
     if not isinstance(prompt, list) or not all(type(one) is int for one in prompt):
         raise _Refused(400, "expected one prompt, token ids or text")
     stop = content.get("stop_token_ids") or []
+    if not isinstance(stop, list) or not all(type(one) is int for one in stop):
+        raise _Refused(400, f"expected stop_token_ids to be a list of token ids, got {stop!r}")
+    for name, kinds in NUMBERS.items():
+        if (value := content.get(name)) is not None and type(value) not in kinds:
+            wanted = "a number" if float in kinds else "an integer"
+            raise _Refused(400, f"expected {name} to be {wanted}, got {value!r}")
     stop = [*stop, *(() if content.get("ignore_eos") else policy.origin.stop_tokens)]
     seed, top_k, top_p = (content.get(name) for name in ("seed", "top_k", "top_p"))
     settings = {
@@ -189,8 +214,8 @@ def _wanted(content: Mapping[str, Any], policy: Policy) -> _Wanted:
         "top_p": None if top_p in (None, 1) else top_p,
     }
     n = content.get("n", 1)
-    if type(n) is not int or n < 1 or type(seed) not in (int, type(None)):
-        raise _Refused(400, f"expected integers n >= 1 and seed, got {n!r} and {seed!r}")
+    if n is None or n < 1:
+        raise _Refused(400, f"expected an integer n >= 1, got {n!r}")
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed % 2**32
     return _Wanted(prompt, n, seed, stop, settings)
 
@@ -216,9 +241,13 @@ def _choice(
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:
-    if not isinstance(found := content.get(name), str) or not found:
-        raise _Refused(400, f"expected a text {name}")
-    return found
+    found = content.get(name)
+    try:
+        if isinstance(found, str) and found.encode() and "\0" not in found:
+            return found
+    except UnicodeEncodeError:  # half of a surrogate pair
+        pass
+    raise _Refused(400, f"expected a text {name}, got {found!r}")
 
 
 def _error(status: int, text: str) -> dict[str, Any]:
@@ -269,17 +298,29 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Everything else."""
-        length = int(self.headers.get("Content-Length") or 0)
-        if length > MOST_BYTES:
-            self.close_connection = True
-            self.reply(413, _error(413, f"expected at most {MOST_BYTES:,} bytes"))
-            return
-        body = self.rfile.read(length)
         try:
-            status, content = self.server.completions.call(self.path, body)
+            status, content = self.server.completions.call(self.path, self.rfile.read(self.length()))
+        except _Refused as error:
+            self.close_connection = True  # where the next request would begin is not known
+            status, content = error.status, _error(error.status, str(error))
         except Exception as error:  # the server goes on
             status, content = 500, _error(500, f"{type(error).__name__}: {error}")
         self.reply(status, content)
+
+    def length(self) -> int:
+        """Bytes of the request's body.
+
+        Raises:
+            _Refused: they are not said, or are too many.
+        """
+        said = self.headers.get("Content-Length")
+        if said is None or "Transfer-Encoding" in self.headers:
+            raise _Refused(411, "expected the body's length as Content-Length, and the body in one piece")
+        if not (said.isascii() and said.isdecimal()):
+            raise _Refused(400, f"expected Content-Length to be a number of bytes, got {said!r}")
+        if len(said) > len(str(MOST_BYTES)) or int(said) > MOST_BYTES:
+            raise _Refused(413, f"expected at most {MOST_BYTES:,} bytes")
+        return int(said)
 
     def reply(self, status: int, content: Any) -> None:
         """Send JSON, or a text as it is."""

@@ -14,7 +14,7 @@ from llm_bridge.checkpoint import adapters, export, loading
 from llm_bridge.command import model_card
 from llm_bridge.command.defaults import NOTHING, lines, resolved, share_of
 from llm_bridge.command.engine_choice import closing, with_engine
-from llm_bridge.command.judge_choice import judge_of, named, try_out
+from llm_bridge.command.judge_choice import judge_of, local, named, try_out
 from llm_bridge.command.memory_choice import fitted, thriftier
 from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
 from llm_bridge.command.method_choice import method_of
@@ -67,7 +67,7 @@ def train(options: Train, argv: Sequence[str], say: Say) -> int:
     _begin(options)
     place = options.output_dir.absolute()  # a judge may go elsewhere
     begun = RunState(place, None).begun_as() if options.resume else {}
-    options, termination = chosen(options, say), SharedTermination()
+    options, termination = chosen(options, say, local(options)), SharedTermination()
     method = with_engine(method_of(options), options, termination, place)
     dataset = read(options, options.dataset_name, "answers" if isinstance(method, SFT) else "prompts")
     options = share_of(options, begun, len(distinct(dataset.rows)))
@@ -314,7 +314,8 @@ def _win_rate(
     examples, skipped = encoding.prompts(held_out, words, longest=longest, on_bad_row=options.on_bad_row)
     say(_skipped(skipped))
     prompts = [Question(one.ids, one.row.text) for one in examples]
-    say([f"{options.eval_dataset_name}: {line}" for line in repeats([one.ids for one in examples])])
+    source = options.eval_dataset_name or f"held out of {options.dataset_name}"
+    say([f"{source}: {line}" for line in repeats([one.ids for one in examples])])
     key = jax.random.fold_in(jax.random.key(options.seed), 2)
     return WinRate(method, policy, prompts, every=options.eval_steps, key=key, last=options.max_steps)
 

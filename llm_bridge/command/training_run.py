@@ -147,18 +147,22 @@ def record(options: Run, argv: Sequence[str], held_out: Dataset | None = None) -
 
 def identity(options: Run, policy: Policy, dataset: Path) -> dict[str, Any]:
     """What a run's numbers depend on: options, data, and the model it begins with."""
-    plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options)
-    numbers = {name: value for name, value in plain.items() if name not in FREE}
-    if getattr(options, "eval_dataset_name", None) is not None or not getattr(options, "judge", ()):
-        numbers.pop("eval_share", None)  # then nothing is held out
-    numbers = {name: value for name, value in numbers.items() if name not in SINCE or value != SINCE[name]}
     digest = hashlib.sha256(policy.origin.config.encode())
     for file in sorted(Path(policy.origin.folder or os.devnull).glob("*.safetensors")):
         digest.update(f"{file.name} {file.stat().st_size}".encode())
     adapter = Path(getattr(options, "model_name_or_path", "")) / ADAPTER
     if adapter.exists():
         digest.update(hashlib.sha256(adapter.read_bytes()).digest())
-    return {**numbers, "data": digest_of(dataset), "model": digest.hexdigest()}
+    return {**numbers_of(options), "data": digest_of(dataset), "model": digest.hexdigest()}
+
+
+def numbers_of(options: Run) -> dict[str, Any]:
+    """The options that a run's numbers depend on; one that does what version 0.1 did is left out."""
+    plain = {name: _plain(value) for name, value in asdict(options).items()} | recorded(options)
+    numbers = {name: value for name, value in plain.items() if name not in FREE}
+    if getattr(options, "eval_dataset_name", None) is not None or not getattr(options, "judge", ()):
+        numbers.pop("eval_share", None)  # then nothing is held out
+    return {name: value for name, value in numbers.items() if name not in SINCE or value != SINCE[name]}
 
 
 class Keeper:
@@ -206,6 +210,7 @@ class Keeper:
         Raises:
             RunStateError: every checkpoint is damaged; the newest whole one is of another run; or the disk has no room
                 for the run's checkpoints.
+            BridgeError: the run's log is damaged.
         """
         saved = self._states.restore(slim(state)) if self._options.resume else None
         if not self._options.resume:
@@ -213,11 +218,19 @@ class Keeper:
         self._states.check_room(slim(state))
         if saved is not None:
             state = replace(saved.state, base=state.base) if hasattr(state, "base") else saved.state
-            known = training_log.rows(self._options.output_dir / training_log.FILE)
-            self._failed.extend(row.get("judge/failed_frac") or 0.0 for row in known[: saved.step])
+            known = self._logged(saved.step)
+            self._failed.extend(row.get("judge/failed_frac") or 0.0 for row in known if 0 < row["round"] <= saved.step)
             self._heard = True  # or it would not have been saved
         self._newest = state
         return state
+
+    def _logged(self, rounds: int) -> list[dict[str, Any]]:
+        """What is logged of so many rounds that are behind; where the log is gone it is said, and the run goes on."""
+        path = self._options.output_dir / training_log.FILE
+        if rounds and not path.exists() and jax.process_index() == 0:
+            behind = "round 1" if rounds == 1 else f"rounds 1 to {rounds}"
+            sys.stderr.write(f"mpo: {path}: is not there, so {behind} will be missing in it; the run goes on\n")
+        return training_log.rows(path)
 
     @contextmanager
     def logging(self, label: str, total: int) -> Iterator[None]:
@@ -250,7 +263,7 @@ class Keeper:
         if self._win_rate is None or not self._win_rate.due(state):
             return None
         number = int(state.round)
-        row = next((row for row in (training_log.rows(path) if path.exists() else []) if row["round"] == number), None)
+        row = next((row for row in training_log.rows(path) if row["round"] == number), None)
         if row is None:
             return {} if number == 0 else None
         known = {name: float("nan") if value is None else value for name, value in row.items() if name != "round"}
@@ -435,7 +448,10 @@ def finish(folder: Path, result: Mapping[str, Any], save: Callable[[Path], objec
             shutil.rmtree(policy, ignore_errors=True)
             new.replace(policy)
     if jax.process_index() == 0:
-        before = json.loads((folder / RESULT).read_text("utf-8")) if (folder / RESULT).exists() else {}
+        before: Any = {}
+        with suppress(FileNotFoundError, ValueError):  # a damaged one is replaced
+            before = json.loads((folder / RESULT).read_text("utf-8"))
+        before = before if isinstance(before, dict) else {}
         _replace(folder / RESULT, json.dumps({"schema_version": 1, **before, **result}, indent=2) + "\n")
 
 

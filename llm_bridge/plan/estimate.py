@@ -21,7 +21,7 @@ from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.sharding import RULES
 from llm_bridge.model.weights import weights as table_of
 from llm_bridge.plan.hardware import Chip
-from llm_bridge.plan.work import LINEAR, Work
+from llm_bridge.plan.work import LINEAR, Axes, LocalJudge, Work
 from llm_bridge.policy import layout
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length, shared_rows
@@ -32,29 +32,6 @@ MARGIN = 1.06
 GATHERS = 4  # of each layer for the gradient of a part: forward, again for the backward pass, and there for each factor
 LOGITS = 8  # arrays of a chunk's size at once
 JUDGED = 2  # tokens a judge reads for each token of an answer: two answers a question
-
-
-class Axes(NamedTuple):
-    """Sizes of a mesh's axes."""
-
-    data: int
-    fsdp: int
-    tensor: int
-
-    @property
-    def n_chips(self) -> int:
-        """All of them."""
-        return self.data * self.fsdp * self.tensor
-
-    @property
-    def shares(self) -> int:
-        """Among which rows are divided."""
-        return self.data * self.fsdp
-
-    def text(self) -> str:
-        """As `--mesh` takes it."""
-        named = [f"{name}={n}" for name, n in self._asdict().items() if n > 1]
-        return ",".join(named) or "data=1"
 
 
 @dataclass(frozen=True)
@@ -97,7 +74,7 @@ class Estimate:
         return sum(self.in_turn.values())
 
 
-def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Architecture | None = None) -> Estimate:
+def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip) -> Estimate:
     """What a round needs of each chip.
 
     Args:
@@ -105,11 +82,9 @@ def estimate(a: Architecture, axes: Axes, work: Work, chip: Chip, judge: Archite
         axes: of the mesh.
         work: the round.
         chip: its peaks.
-        judge: a local judge that reads every pair of a group, sharded like the policy; None for none.
     """
     update, generation = _update(a, axes, work), _generation(a, axes, work)
-    judging = _judging(judge, axes, work) if judge else _Phase()
-    phases = {"generation": generation, "judging": judging, "update": update}
+    phases = {"generation": generation, "judging": _judging(axes, work), "update": update}
     waits = {name: (p.flops / chip.flops, p.moved / chip.links, p.read / chip.bandwidth) for name, p in phases.items()}
     needed = held(a, axes, work)
     return Estimate(
@@ -214,6 +189,7 @@ def held(a: Architecture, axes: Axes, work: Work) -> Bytes:
         "given weights": sizes.held * np.dtype(work.given).itemsize if work.rank else 0,
         "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
         "moments": FLOAT * trained * moments,
+        "judge": sum(_judge_held(judge, axes) for judge in work.judges),
     }
     return Bytes({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
 
@@ -349,10 +325,19 @@ def _generation(a: Architecture, axes: Axes, work: Work) -> _Phase:
     return _Phase(flops, moved, read)
 
 
-def _judging(judge: Architecture, axes: Axes, work: Work) -> _Phase:
-    """Every pair of a group, read once in each order."""
-    sizes = _sizes(judge, axes)
-    pairs = work.prompts * work.group * (work.group - 1)
-    tokens = pairs * (work.prompt_length + JUDGED * work.new_tokens) / axes.n_chips
-    gathered = judge.n_layers * sizes.layer / axes.tensor * 2 * (axes.fsdp - 1) / axes.fsdp
-    return _Phase(2 * judge.n_layers * sizes.layer * tokens, gathered * math.ceil(pairs / (16 * axes.shares)))
+def _judge_held(judge: LocalJudge, axes: Axes) -> int:
+    """Bytes of a judge's weights on a chip."""
+    return _sizes(judge.architecture, judge.axes or axes).held * np.dtype(judge.dtype).itemsize
+
+
+def _judging(axes: Axes, work: Work) -> _Phase:
+    """Every pair of a group, read once in each order by each judge."""
+    pairs, flops, moved = work.prompts * work.group * (work.group - 1), 0.0, 0.0
+    for judge, dtype, own in work.judges:
+        there = own or axes
+        sizes, item = _sizes(judge, there), np.dtype(dtype).itemsize
+        tokens = pairs * (work.prompt_length + JUDGED * work.new_tokens) / there.n_chips
+        gathered = judge.n_layers * sizes.layer / there.tensor * item * (there.fsdp - 1) / there.fsdp
+        flops += 2 * judge.n_layers * sizes.layer * tokens
+        moved += gathered * math.ceil(pairs / (16 * there.shares))
+    return _Phase(flops, moved)

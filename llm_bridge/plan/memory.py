@@ -26,8 +26,8 @@ from jax.sharding import Mesh
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
-from llm_bridge.plan.estimate import Axes, Bytes, passing
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.estimate import Bytes, passing
+from llm_bridge.plan.work import Axes, Work
 from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
 from llm_bridge.run.run_state import WRITTEN_AT_ONCE

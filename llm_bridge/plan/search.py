@@ -13,9 +13,9 @@ from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Remat
 from llm_bridge.model.sharding import RULES
 from llm_bridge.model.weights import weights as table_of
-from llm_bridge.plan.estimate import Axes, Estimate, estimate
+from llm_bridge.plan.estimate import Estimate, estimate
 from llm_bridge.plan.hardware import Topology
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import Axes, Work
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,18 @@ def choices(
     Args:
         a: the model.
         topology: the chips.
-        work: the round; its parts and what it recomputes are chosen where they are not given.
+        work: the round; its parts and what it recomputes are chosen where they are not given, and so is where a judge
+            lies: as the policy does, if that divides it.
         axes: of the mesh; None to choose.
         remat, parts: None to choose.
     """
     meshes = [axes] if axes else list(meshes_of(a, topology.n_chips))
     found = []
     for each in meshes:
+        judges = tuple(one._replace(axes=one.axes or as_the_policy(one.architecture, each)) for one in work.judges)
         for n in [parts] if parts else [n for n in range(1, work.prompts + 1) if work.prompts % n == 0]:
             for kept in [remat] if remat else get_args(Remat):
-                own = replace(work, parts=n, compute=replace(work.compute, remat=kept))
+                own = replace(work, parts=n, compute=replace(work.compute, remat=kept), judges=judges)
                 needed = estimate(a, each, own, topology.chip)
                 found.append(Choice(each, own, needed, needed.bytes <= topology.chip.memory))
     return sorted(found, key=_order)
@@ -91,6 +93,16 @@ def divides(a: Architecture, axes: Axes) -> bool:
             if size % sizes.get(RULES[axis] or "", 1):
                 return False
     return a.n_kv_heads % axes.tensor == 0
+
+
+def as_the_policy(judge: Architecture, axes: Axes) -> Axes:
+    """The policy's axes, if they divide a judge; else those of `fewest_copies`."""
+    return axes if divides(judge, axes) else fewest_copies(judge, axes.n_chips)
+
+
+def fewest_copies(judge: Architecture, n_chips: int) -> Axes:
+    """The axes of so many chips among which a judge is divided the most, whole layers first."""
+    return min(meshes_of(judge, n_chips), key=lambda axes: (axes.data, axes.tensor))
 
 
 def _divisors(n: int) -> list[int]:

@@ -1,11 +1,49 @@
 """What a round of training does, as numbers: the argument of every plan."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from llm_bridge.model.architecture import Architecture
 from llm_bridge.model.compute import Compute
 
 LINEAR = ("query", "key", "value", "output", "gate", "up", "down")  # maps that an adapter may be on
+
+
+class Axes(NamedTuple):
+    """Sizes of a mesh's axes."""
+
+    data: int
+    fsdp: int
+    tensor: int
+
+    @property
+    def n_chips(self) -> int:
+        """All of them."""
+        return self.data * self.fsdp * self.tensor
+
+    @property
+    def shares(self) -> int:
+        """Among which rows are divided."""
+        return self.data * self.fsdp
+
+    def text(self) -> str:
+        """As `--mesh` takes it."""
+        named = [f"{name}={n}" for name, n in self._asdict().items() if n > 1]
+        return ",".join(named) or "data=1"
+
+
+class LocalJudge(NamedTuple):
+    """A local judge.
+
+    Attributes:
+        architecture: of it.
+        dtype: precision of its weights.
+        axes: of the mesh that they lie on; None for the policy's.
+    """
+
+    architecture: Architecture
+    dtype: str = "bfloat16"
+    axes: Axes | None = None
 
 
 @dataclass(frozen=True)
@@ -25,6 +63,7 @@ class Work:
         targets: the linear maps that the adapter is on; empty for all of them.
         given: precision of the weights that are loaded.
         first_moment: precision of Adam's.
+        judges: local ones on the policy's chips, each of which reads every pair of a group.
         has_magnet, watch_start: whether there is a copy of what is trained for either.
     """
 
@@ -42,6 +81,7 @@ class Work:
     first_moment: Literal["float32", "bfloat16"] = "float32"
     has_magnet: bool = True
     watch_start: bool = False
+    judges: tuple[LocalJudge, ...] = ()
 
     @property
     def rows(self) -> int:

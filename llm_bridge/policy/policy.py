@@ -305,7 +305,7 @@ class Policy(nnx.Module):
             raise BridgeError("expected a list of prompts, each a list of token ids, such as [[1, 5, 9]]")
         if not len(prompts) or any(not len(prompt) for prompt in prompts):
             raise BridgeError("expected at least one prompt, and a token in each; begin with the BOS token")
-        if not isinstance(max_new_tokens, int | np.integer) or max_new_tokens < 1:
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int | np.integer) or max_new_tokens < 1:
             raise BridgeError(f"expected an integer max_new_tokens >= 1, got {max_new_tokens}")
         check_tokens(np.concatenate([integers(prompt) for prompt in prompts]), a.vocabulary)
         longest = max(len(prompt) for prompt in prompts)

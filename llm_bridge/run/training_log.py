@@ -23,8 +23,10 @@ from llm_bridge.run.phases import Phases, is_of_a_clock
 from llm_bridge.run.progress import Reporter
 from llm_bridge.run.samples import Sample, table
 from llm_bridge.run.trackers import NAMES, Tracker, tracker
+from mmd.host.files import is_number
 
 FILE, SAMPLES = "metrics.jsonl", "samples.jsonl"
+EXPECTED = "expected one JSON object a line with a round; move it away"
 
 
 class TrainingLog:
@@ -129,12 +131,29 @@ def rows(path: str | os.PathLike[str], *, times: bool = True) -> list[dict[str, 
     """The rounds of a `metrics.jsonl`; what a killed process left behind the last line end is none.
 
     Args:
-        path: the file.
+        path: the file; there are no rounds where it is missing.
         times: with what a clock says; without, a run that is repeated has the same rows.
+
+    Raises:
+        BridgeError: it cannot be read, or holds something else.
     """
-    lines = Path(path).read_bytes().split(b"\n")[:-1]
-    found = [json.loads(line) for line in lines]
+    try:
+        found = [json.loads(line) for line in Path(path).read_bytes().split(b"\n")[:-1]]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BridgeError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError):
+        raise BridgeError(f"{path}: {EXPECTED}") from None
+    if not all(map(is_round, found)):
+        raise BridgeError(f"{path}: {EXPECTED}")
     return [{k: v for k, v in row.items() if times or not is_of_a_clock(k)} for row in found]
+
+
+def is_round(row: Any) -> bool:
+    """Whether it can be a line of `metrics.jsonl`: a round's number and metrics, each a number or null."""
+    known = isinstance(row, dict) and row.get("round") is not None
+    return known and all(value is None or is_number(value) for value in row.values())
 
 
 def continued(path: Path, done: int) -> TextIO:
@@ -158,4 +177,4 @@ def continued(path: Path, done: int) -> TextIO:
     except OSError as error:
         raise BridgeError(f"{path}: cannot be written ({error.strerror})") from None
     except (ValueError, KeyError, TypeError):
-        raise BridgeError(f"{path}: expected one JSON object a line with a round; move it away") from None
+        raise BridgeError(f"{path}: {EXPECTED}") from None

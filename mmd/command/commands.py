@@ -2,7 +2,7 @@
 
 import platform
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from inspect import signature
@@ -126,8 +126,10 @@ def _verify(options: Verify, argv: Sequence[str]) -> int:
 def _compare(options: Compare, argv: Sequence[str]) -> int:
     game = _game(options)
     chosen, given = named(options.algorithms, game), given_labels(options.algorithms)
-    _prepare(options)
     figures = [path for path in (options.plot, options.out and options.out / "compare.png") if path is not None]
+    folders = {label: options.out and options.out / folder_of(label) for label in chosen}
+    _check_folders(folders, figures)
+    _prepare(options)
     for figure in figures:
         prepare_figure(figure)
     solutions: dict[str, Solution] = {}
@@ -142,7 +144,7 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 
     with held(options.out, "mmd"), _device(options.device), INTERRUPTION.leaving(finish):
         for label, algorithm in chosen.items():
-            folder = options.out and options.out / folder_of(label)
+            folder = folders[label]
             solution = _run(game, algorithm, options, folder, label)
             solutions[label] = solution
             if folder is not None:
@@ -151,6 +153,17 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
                 break
     finish()
     return INTERRUPTED if Status.INTERRUPTED in {solution.status for solution in solutions.values()} else DONE
+
+
+def _check_folders(folders: Mapping[str, Path | None], figures: Sequence[Path]) -> None:
+    """That no run's folder is where a figure will be.
+
+    Raises:
+        UsageError: one is.
+    """
+    drawn = {figure.resolve() for figure in figures}
+    if taken := [label for label, folder in folders.items() if folder is not None and folder.resolve() in drawn]:
+        raise UsageError(f"expected another label than {taken[0]!r}, which is the name of the figure")
 
 
 def _drawn(label: str, asked: Algorithm | HostAlgorithm, run: Solution) -> str:

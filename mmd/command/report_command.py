@@ -12,6 +12,7 @@ from mmd.command import named_policy
 from mmd.command.named_policy import NamedPlayer
 from mmd.command.options import Report
 from mmd.host import environment
+from mmd.host.files import is_number
 from mmd.measure import run_directory
 from mmd.measure.figure import IN_DOUBLES, RETURNED, SIGNED, X_AXES, X_LABELS, Y_LABELS, Curve, drawn_iterate
 from mmd.measure.plot import curve_of
@@ -28,11 +29,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "game": (str,),
     "algorithm": (dict,),
     "iterate": (str,),
-    "payoff_range": (int, float, type(None)),
-    "tolerance": (int, float, type(None)),
-    "exploitability": (int, float, type(None)),
-    "proven_factor": (int, float, type(None)),
 }
+NUMBERS = ("payoff_range", "tolerance", "exploitability", "proven_factor")  # or null
 CERTIFICATE = (
     "The exploitability is that of the policy of the run, NashConv / 2: half of what both players together would gain "
     "by best responses. It was computed in float64 from those responses, by code that the solver does not share; "
@@ -98,8 +96,10 @@ def _read(folder: Path, label: str) -> Run:
     recorded = (folder / RECORDING).is_file()
     _check_kind(folder)
     known = load_result(folder, RECORDING if recorded else "result.json")
-    for name, types in TYPES.items():
-        if name in known and not (isinstance(known[name], types) and known[name] is not True):
+    for name in (*TYPES, *NUMBERS):
+        value = known.get(name)
+        right = value is None or is_number(value) if name in NUMBERS else isinstance(value, TYPES[name])
+        if name in known and not right:
             raise RunError(f"{folder}: expected {name!r} of another type, got {known[name]!r:.60}")
     policy = [] if recorded else named_policy.read(folder, MOST_INFOSETS)
     return Run(label, known, _environment(folder), curve_of(folder), policy)
@@ -252,7 +252,7 @@ def _lotteries(runs: Sequence[Run]) -> list[Block]:
     for run in runs:
         policy = run.known.get("policy")
         lottery = policy.get("lottery") if isinstance(policy, dict) else None
-        if isinstance(lottery, dict) and all(isinstance(p, int | float) for p in lottery.values()):
+        if isinstance(lottery, dict) and all(map(is_number, lottery.values())):
             found[run.label] = lottery
     most: dict[str, float] = {}
     for lottery in found.values():

@@ -6,14 +6,21 @@ file: `prepare_folder` and `prepare_file` try the place first, `replacing` write
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeGuard
 
 
 class OutputError(ValueError):
     """A place where results should go cannot be written; the message says which and why."""
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether what a JSON file holds is a number that a float64 can be; true, NaN and infinity are none."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def prepare_folder(path: str | os.PathLike[str]) -> Path:

@@ -312,6 +312,28 @@ def test_options_that_cannot_be_are_refused(line: str, model: Path, work: Path, 
     assert not os.path.exists("run")
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        ("Content-Length: -1", 400),
+        ("Content-Length: abc", 400),
+        ("Content-Length: +2", 400),
+        (f"Content-Length: {1 << 27}", 413),
+        (f"Content-Length: {'9' * 5000}", 413),
+        ("Transfer-Encoding: chunked", 411),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked", 411),
+        ("Accept: */*", 411),
+        ("Content-Length: 2", 400),  # and it is no completion
+    ],
+)
+def test_a_body_whose_length_is_not_known_is_refused_without_reading_it(head: str, status: int, serve: Any) -> None:
+    """A reply comes while the client still keeps the connection open."""
+    with socket.create_connection(("127.0.0.1", serve(policy()).server_port), timeout=20) as client:
+        client.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: here\r\n{head}\r\n\r\n{{}}".encode())
+        reply = client.makefile("rb").readline()
+    assert reply.split()[1] == str(status).encode()
+
+
 def test_a_server_answers_text_as_the_policy_does_and_refuses_what_it_cannot(
     model: Path,  # noqa: F811
     work: Path,  # noqa: F811
@@ -340,9 +362,24 @@ def test_a_server_answers_text_as_the_policy_does_and_refuses_what_it_cannot(
         "expected one prompt, token ids or text": {"prompt": [[1], [2]]},
         "token 99 is not in the vocabulary of 12 tokens": {"prompt": [99]},
         "expected top_k >= 1 or None, got -2": {"prompt": [1], "top_k": -2},
+        "expected stop_token_ids to be a list of token ids, got 5": {"prompt": [1], "stop_token_ids": 5},
+        "expected stop_token_ids to be a list of token ids, got [True]": {"prompt": [1], "stop_token_ids": [True]},
+        "expected a text model, got [1]": {"prompt": [1], "model": [1]},
+        "expected a text prompt, got '\\ud800'": {"prompt": "\ud800"},
+        "expected max_tokens to be an integer, got True": {"prompt": [1], "max_tokens": True},
+        "expected top_p to be a number, got True": {"prompt": [1], "top_p": True},
+        "expected temperature to be a number, got '1'": {"prompt": [1], "temperature": "1"},
+        "expected seed to be an integer, got 1.5": {"prompt": [1], "seed": 1.5},
+        "expected an integer n >= 1, got 0": {"prompt": [1], "n": 0},
     }.items():
         status, reply = post(**content)
         assert (status, reply["error"]["message"]) == (400, said)
+    for path, name in (("load_lora_adapter", "lora_path"), ("load_lora_adapter", "lora_name")):
+        assert post(f"/v1/{path}", **{"lora_name": "a", "lora_path": "b", name: "\ud800"})[0] == 400
+    assert post("/update_weights_from_disk", model_path="a\0")[0] == 400
+    for depth in (900, 10_000, 1_000_000):
+        for body in (b"[" * depth, b'{"prompt": [1], "stop": ' + b"[" * depth + b"]" * depth + b"}"):
+            assert completions.call("/v1/completions", body)[0] == 400
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

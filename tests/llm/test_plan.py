@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ import llm_bridge as bridge
 from llm_bridge.checkpoint.loading import architecture_of
 from llm_bridge.command import mesh_choice
 from llm_bridge.command.cli import main
-from llm_bridge.command.judge_choice import judge_of
+from llm_bridge.command.judge_choice import judge_of, local
 from llm_bridge.command.options import Train
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
 from llm_bridge.model.compute import Compute
+from llm_bridge.model.weights import count
 from llm_bridge.plan import counts, memory
-from llm_bridge.plan.estimate import Axes, estimate
+from llm_bridge.plan.estimate import estimate
 from llm_bridge.plan.hardware import CHIPS, topology
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.search import choices
-from llm_bridge.plan.work import Work
+from llm_bridge.plan.work import Axes, LocalJudge, Work
 from llm_bridge.text.tokenizer import tokenizer_of
 from mmd.host.command_line import UsageError
 from tests.llm.cases import config_of
@@ -192,6 +194,33 @@ def test_the_search_knows_what_fits() -> None:
     assert choices(EIGHT_B, large, adapter, parts=4, remat="layer")[0].estimate.round_in_turn < fitting[0]
 
 
+SEVENTY_B = QWEN3_8B | {"hidden_size": 8192, "num_hidden_layers": 80, "intermediate_size": 28_672}
+SEVENTY_B |= {"num_attention_heads": 64}
+NORMS = 80 * 2 * (8192 + 128) + 8192  # weights of norms, which are never divided
+
+
+def test_a_judge_takes_the_memory_of_its_weights_as_they_lie() -> None:
+    """Two bytes each, divided as the policy's; where the policy's mesh keeps a copy on each chip, all of them."""
+    big, chip, work = architecture_of(SEVENTY_B, "70B"), CHIPS["h100"], Work(rank=16)
+    judged, wide = (dataclasses.replace(work, judges=(LocalJudge(big, *each),)) for each in ((), ("float32",)))
+    for axes, copies in ((Axes(1, 8, 1), 1), (Axes(2, 2, 2), 2), (Axes(8, 1, 1), 8)):
+        alone, beside = (estimate(EIGHT_B, axes, each, chip) for each in (work, judged))
+        assert beside.memory.pop("judge") == 2 * (copies * (count(big) - NORMS) // 8 + NORMS)
+        assert beside.memory == alone.memory
+    assert estimate(EIGHT_B, axes, wide, chip).memory["judge"] == 4 * count(big)
+    found = choices(EIGHT_B, topology("h100:8"), judged)
+    assert {choice.fits for choice in found if choice.axes.data == 8} == {False}
+    assert found[0].fits
+    assert any(choice.fits for choice in choices(EIGHT_B, topology("h100:8"), work) if choice.axes.data == 8)
+
+
+def test_a_judge_that_the_policys_mesh_does_not_divide_lies_in_the_fewest_copies() -> None:
+    few_heads = architecture_of(SEVENTY_B | {"num_key_value_heads": 2}, "70B")
+    work, chips = Work(rank=16, judges=(LocalJudge(few_heads),)), topology("h100:8")
+    (choice,) = choices(EIGHT_B, chips, work, axes=Axes(1, 1, 8), remat="layer", parts=1)
+    assert choice.estimate.memory["judge"] == 2 * ((count(few_heads) - NORMS) // 8 + NORMS)
+
+
 # ------------------------------------------------------------------------------------------------------ the commands
 
 
@@ -280,6 +309,45 @@ def test_plans_that_make_no_sense(
 ) -> None:
     assert main(["plan", str(model.parent / "large.json"), *words, "--estimate"]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_plan_counts_its_judge_and_is_refused_where_that_does_not_fit(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """141 GB in bfloat16 on four chips of 16.9 GB do not fit, on eight of 79 GB they do; twice that in float32."""
+    big, out = model.parent / "big.json", model.parent / "judged.json"
+    words = ["plan", str(model.parent / "large.json"), "--lora-r", "16", "--estimate", "--judge", str(big)]
+    weights = count(architecture_of(SEVENTY_B, "70B"))
+    for dtype, size in (({}, 2), ({"dtype": "float32"}, 4), ({"torch_dtype": "float16"}, 2), ({"dtype": 7}, 2)):
+        big.write_text(json.dumps(SEVENTY_B | dtype))
+        assert main([*words, "--topology", "h100:8", "--mesh", "fsdp=8", "--output-file", str(out)]) == 0
+        held = json.loads(out.read_text())["estimate"]["memory"]["judge"]
+        assert held == size * ((weights - NORMS) // 8 + NORMS)
+        assert f"judge {held / 1e9:.2f}" in capsys.readouterr().out
+    assert main([*words, "--topology", "v5e:2x2"]) == 2
+    assert "nothing fits" in capsys.readouterr().err
+    assert main([*words, "--topology", "h100:8", "--mesh", "data=8", "--search"]) == 2
+    said = capsys.readouterr()
+    assert "too large by" in said.out
+    assert "GB more than there are" in said.err
+
+
+@pytest.mark.parametrize(
+    ("judge", "refused"), [("big", True), ("https://host/v1", False), ("big --judge-mesh fsdp=4", False)]
+)
+def test_training_counts_a_judge_on_its_own_chips_and_no_other(
+    judge: str, refused: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight chips of 16.9 GB, of which 141 GB of a judge leave less than nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(mesh_choice, "chip_of", lambda _: CHIPS["v5e"])
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "config.json").write_text(json.dumps(SEVENTY_B))
+    name, _, mesh = judge.partition(" --judge-mesh ")
+    given = {"model_name_or_path": str(model), "dataset_name": tmp_path / "d.jsonl", "output_dir": tmp_path}
+    options = Train(**given, judge=(name,), judge_mesh=mesh or None)
+    with pytest.raises(UsageError, match="nothing fits") if refused else nullcontext():
+        assert mesh_choice.chosen(options, lambda _: None, local(options)).mesh is not None
 
 
 def test_training_on_several_accelerators_takes_the_first_choice(

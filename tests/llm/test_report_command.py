@@ -121,6 +121,8 @@ def test_settings_in_which_runs_differ_are_marked(runs: dict[str, Path], tmp_pat
         ("solver", "run: holds a run of mmd, which mmd report shows"),
         ("metrics", "metrics.jsonl: expected a JSON object a line"),
         ("rounds", "metrics.jsonl: expected a round in each line"),
+        ("metric", "metrics.jsonl: expected a round in each line, and numbers or null beside it"),
+        ("deep", "metrics.jsonl: expected a JSON object a line"),
         ("eval", "eval.json: is not as mpo writes it (KeyError('lengths'))"),
         ("result", "result.json: expected a JSON object"),
         ("config", "config.yaml: expected YAML"),
@@ -137,6 +139,8 @@ def test_what_is_no_run_is_refused_in_a_sentence(
         "solver": {"trace.csv": "", "result.json": "{}"},
         "metrics": {"metrics.jsonl": "[1]\n"},
         "rounds": {"metrics.jsonl": '{"loss": 1}\n'},
+        "metric": {"metrics.jsonl": '{"round": 1, "eval/win_rate": "x"}\n'},
+        "deep": {"metrics.jsonl": "[" * 100_000 + "\n"},
         "eval": {"eval.json": '{"names": ["a"]}'},
         "result": metrics | {"result.json": "[]"},
         "config": metrics | {"config.yaml": "a: [\n"},
@@ -150,6 +154,29 @@ def test_what_is_no_run_is_refused_in_a_sentence(
     assert expected in said
     assert said.count("\n") == 1
     assert not Path("page.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "file", "changes"),
+    [
+        ("later", "eval.json", {"wins": [[0.5]]}),
+        ("later", "eval.json", {"low": "x"}),
+        ("later", "eval.json", {"failed_frac": 10**400}),
+        ("later", "comparisons.jsonl", {"preference": [[0.5]]}),
+        ("exploit", "exploit.json", {"exploitability": 10**400}),
+        ("done", "metrics.jsonl", {"loss": float("nan")}),
+    ],
+)
+def test_a_number_that_is_none_or_in_a_table_of_another_shape_is_refused(
+    run: str, file: str, changes: dict, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = Path(shutil.copytree(runs[run], tmp_path / "run"))
+    first, *rest = (folder / file).read_text().splitlines() if file.endswith("l") else [(folder / file).read_text()]
+    (folder / file).write_text("\n".join([json.dumps(json.loads(first) | changes), *rest, ""]))
+    assert report(folder, "--out", tmp_path / "page.html") == 2
+    said = capsys.readouterr().err
+    assert f"{folder / file}: " in said
+    assert said.count("\n") == 1
 
 
 def test_a_settings_file_brings_no_code_in(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -367,6 +367,37 @@ def test_a_log_that_is_none_is_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text() == "notes of mine\n"
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["notes of mine", "[1]", '{"loss": 1.0}', '{"round": 1, "loss": "x"}', '{"round": 1, "loss": [1]}', "[" * 100_000],
+)
+def test_rounds_of_a_log_that_is_none_are_refused_in_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(f"{text}\n")
+    with pytest.raises(BridgeError, match=r"metrics\.jsonl: expected one JSON object a line with a round"):
+        training_log.rows(tmp_path / "metrics.jsonl")
+    assert training_log.rows(tmp_path / "moved.jsonl") == []
+
+
+def test_a_run_goes_on_without_its_log_and_says_what_is_missing(model: Path, work: Path, capsys: Any) -> None:
+    """The policy is that of a run whose log was never gone; a log that is damaged ends the command with a sentence."""
+    assert train(model, "run", "--quiet", "--save-steps", 1, steps=2) == 0
+    known, log_of = (Path("run/policy/model.safetensors").read_bytes(), Path("run/metrics.jsonl"))
+    shutil.rmtree("run/checkpoints/step_00000002")
+    log_of.write_text("rubbish\n")
+    capsys.readouterr()
+    assert train(model, "run", "--quiet", "--save-steps", 1, "--resume", steps=2) == 2
+    said = capsys.readouterr().err
+    assert "run/metrics.jsonl: expected one JSON object a line with a round; move it away\n" in said
+    assert said.count("\n") == 1
+    log_of.unlink()
+    Path("run/result.json").write_text("rubbish")
+    assert train(model, "run", "--quiet", "--save-steps", 1, "--resume", steps=2) == 0
+    said = capsys.readouterr().err
+    assert "run/metrics.jsonl: is not there, so round 1 will be missing in it; the run goes on" in said
+    assert [row["round"] for row in training_log.rows(log_of)] == [2]
+    assert Path("run/policy/model.safetensors").read_bytes() == known
+
+
 def test_tensorboard_gets_the_same_numbers_and_may_fail(tmp_path: Path, monkeypatch: Any) -> None:
     tensorboard = pytest.importorskip("tensorboardX")
     log(tmp_path, range(1, 4), trackers=("tensorboard",))

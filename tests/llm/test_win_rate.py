@@ -84,6 +84,19 @@ def test_a_win_rate_needs_a_judge_and_a_period() -> None:
         bridge.WinRate(bridge.MPO(SumJudge()), policy(), [[0]], every=0, key=KEY)
 
 
+def test_repeated_prompts_are_said_to_be_where_they_come_from(model: Path, work: Path, capsys: Any) -> None:
+    """Prompts that differ in spaces, which are no tokens here, are one case."""
+    lines(work / "prompts.jsonl", *({"prompt": f"a{' ' * i}"} for i in range(40)))
+    for more, source in (
+        ((), "held out of prompts.jsonl"),
+        (("--eval-dataset-name", "prompts.jsonl"), "prompts.jsonl"),
+    ):
+        assert train(model, f"run{len(more)}", *more, "--eval-share", 0.5, steps=1) == 0
+        n = 40 if more else 20
+        said = f"{source}: {n - 1} of {n} rows repeat a prompt: intervals have 1 cases"
+        assert said in capsys.readouterr().out.splitlines()
+
+
 def test_a_measurement_that_was_interrupted_is_made_up_for(model: Path, work: Path, monkeypatch: Any) -> None:
     """SIGTERM while the judge compares held-out answers: the resumed run's log is that of an undisturbed one."""
     held_out = ("--eval-dataset-name", "prompts.jsonl", "--eval-steps", "2", "--quiet")

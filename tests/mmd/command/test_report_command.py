@@ -156,7 +156,17 @@ def _no_policy(folder: Path) -> None:
     (folder / "policy.csv").unlink()
 
 
+def _too_large(folder: Path) -> None:
+    edit(folder / "result.json", tolerance=10**400)
+
+
+def _no_finite_number(folder: Path) -> None:
+    edit(folder / "result.json", payoff_range=float("nan"))
+
+
 REFUSED = {
+    _too_large: "expected 'tolerance' of another type, got 1000",
+    _no_finite_number: "expected 'payoff_range' of another type, got nan",
     _unfinished: "the run has not ended, it has a checkpoint.npz and no result.json; the command that began it",
     _training: "holds a run of mpo, which mpo report shows",
     _several: "holds several runs, expected them by name, as in",

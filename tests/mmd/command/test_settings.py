@@ -74,6 +74,7 @@ def test_a_magnet_has_its_numbers() -> None:
         ("..=mmd", "expected a label that can name a folder, as in annealed=mmd, got '..'"),
         ("mmd,alpha=1", "expected settings behind a colon, as in mmd:alpha=0.1, got 'mmd,alpha=1'"),
         ("one=mnd", "did you mean 'mmd'"),
+        ("compare.png=mmd", "expected another label than 'compare.png', which is the name of the figure"),
     ],
 )
 def test_bad_settings_are_named_with_those_there_are(
@@ -84,6 +85,16 @@ def test_bad_settings_are_named_with_those_there_are(
     said = capsys.readouterr().err
     assert sentence in said
     assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_run_of_compare_lies_where_its_figure_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    line = ["compare", "preference:cycle", "--out", str(tmp_path / "runs"), "--plot", "runs/mine.svg"]
+    assert main([*line, "--algorithms", "mine.svg=mmd"]) == 2
+    assert "expected another label than 'mine.svg'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
