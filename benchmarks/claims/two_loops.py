@@ -8,7 +8,7 @@ so far, since within an inner loop the iterate swings); for every inner loop the
 it contracted in a step beside the theorem's at the same eta and alpha (`mmd.measure.theory`, which admits only
 eta <= alpha / L^2). For games whose one equilibrium is known and in the interior: the factor by which KL(z*, magnet)
 falls in a move at a constant alpha, inner loops solved to 1e-6, beside that of a bilinear game without constraints,
-1 / (1 + (sigma / alpha)^2).
+1 / (1 + (sigma / alpha)^2). For copies of Leduc poker with perturbed payoffs: evaluations beside their sigma.
 
 NashConv is measured every step on small trees and every tenth on large ones; a mark is counted where it was first
 measured. Games given are measured anew and the others kept: benchmarks/results/two_loops.json. `--page` writes
@@ -28,11 +28,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
+import scipy.sparse
 
 import games
 import mmd
 from benchmarks.claims import race
-from benchmarks.claims.convergence import evaluations_to
+from benchmarks.claims.convergence import evaluations_to, perturbed
 from benchmarks.claims.real_data import ARENA, BOTS, DATA, JUDGED
 from benchmarks.report import RESULTS, environment, print_table, store
 from mmd.algorithms._two_loops import TwoLoops, TwoLoopsState
@@ -61,6 +63,8 @@ KNOWN = (
     "interior:5",
     "interior:7",
 )  # of an even number there would be many equilibria
+PERTURBED = tuple(f"perturbed:{seed}" for seed in range(4))  # copies of Leduc poker
+PLAYED = 1e-9  # probability of an action that an equilibrium plays
 ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of sigma
 SMALL = 2_000  # sequences of a player
 ROWS = 100  # of a chunk
@@ -98,6 +102,16 @@ is 1 / (1 + (sigma / alpha)^2), that of a bilinear game without constraints.
 """
 
 
+SLOW = """## What makes a game slow
+
+Copies of Leduc poker whose payoffs are multiplied by uniform numbers from 0.8 to 1.2. Sigma is as above, between the
+actions that an equilibrium plays: the smaller it is, the longer are the loops near the equilibrium. *Flat* is the
+longest stretch of evaluations in which the smallest exploitability so far stays within a factor of 2. There an action
+that the equilibrium needs has died out and comes back, or others drift until it is a best reply
+([decision 17](../decisions/017-two-loops.md)).
+"""
+
+
 class Course(NamedTuple):
     """What is noted after each of n steps: of the state, and of the inner loop that ended last."""
 
@@ -128,6 +142,8 @@ def interior(n: int) -> mmd.Game:
 def loaded(spec: str, data: Path) -> mmd.Game:
     """The game that a spec of this file means."""
     kind, _, n = spec.partition(":")
+    if kind == "perturbed":
+        return perturbed(games.load("leduc_poker"), int(n))
     if kind in ("drawn", "interior"):
         return {"drawn": drawn, "interior": interior}[kind](int(n))
     return games.load(str(data / spec) if "/" in spec else spec)
@@ -310,16 +326,67 @@ class ConstantAlpha(TwoLoops):
         return solved.alpha
 
 
-def smallest_singular_value(game: mmd.Game, plan: tuple[np.ndarray, ...], weights: tuple[np.ndarray, ...]) -> float:
-    """The smallest one above 0 of the payoffs in the metric of D at a full-support profile of a matrix game."""
+def directions(player: mmd.Treeplex, policy: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Changes of a plan [S, K] that keep to the actions that are played, orthonormal in the Hessian of D.
+
+    At an infoset with weight w and own reach r, logarithms of the probabilities p change by d with <p, d> = 0; the
+    Hessian of D is w r <p, d^2> there.
+    """
+    plan = np.asarray(player.plan_of_probabilities(jnp.asarray(policy)))
+    infosets = [*zip(player.parent, player.first_sequence, player.n_actions, weights, strict=True)]
+    changes = [np.zeros((len(plan), 0))]
+    for parent, first, n, weight in infosets:
+        played = first + np.flatnonzero(policy[first : first + n] > PLAYED)
+        if plan[parent] > 0 and len(played) > 1:
+            root = np.sqrt(policy[played])
+            change = np.zeros((len(plan), len(played) - 1))
+            change[played] = scipy.linalg.null_space(root[None]) / root[:, None] / np.sqrt(weight * plan[parent])
+            changes.append(change)
+    logs = np.hstack(changes)
+    for parent, first, n, _ in infosets:  # from the top
+        logs[first : first + n] += logs[parent]
+    return plan[:, None] * logs
+
+
+def smallest_singular_value(game: mmd.Game, policy: tuple[np.ndarray, ...], weights: tuple[np.ndarray, ...]) -> float:
+    """The smallest one above 0 of the payoffs in the metric of D at a profile, between the actions that it plays."""
     entries = game.payoff.entries()
-    matrix = np.zeros(tuple(player.n_sequences for player in game.players))
-    matrix[entries.rows, entries.columns] = entries.values
-    (x, y), (v, w) = (p[1:] for p in plan), (w[0] for w in weights)
-    across = (np.eye(len(p)) - np.outer(np.sqrt(p), np.sqrt(p)) for p in (x, y))
-    left, right = across
-    values = np.linalg.svd(left @ (np.sqrt(x / v)[:, None] * matrix[1:, 1:] * np.sqrt(y / w)) @ right)[1]
+    shape = tuple(player.n_sequences for player in game.players)
+    payoffs = scipy.sparse.csr_array((entries.values, (entries.rows, entries.columns)), shape)
+    left, right = (directions(*one) for one in zip(game.players, policy, weights, strict=True))
+    values = np.linalg.svd(left.T @ (payoffs @ right), compute_uv=False)
     return float(values[values > 1e-9 * values[0]].min())
+
+
+def slow(spec: str, evaluations: int, seconds: float) -> dict[str, Any]:
+    """Evaluations of a perturbed copy of Leduc poker, and its sigma."""
+    jax.clear_caches()
+    game, algorithm = loaded(spec, DATA), mmd.MPO().resolve(loaded(spec, DATA))
+    found = run(game, algorithm, evaluations, seconds, MARKS[-1])
+    exact = solve_exactly(game).policy.probabilities
+    with mmd.float64():
+        star = tuple(
+            player.plan_of_probabilities(jnp.asarray(p)) for player, p in zip(game.players, exact, strict=True)
+        )
+        weights = jax.device_get(metrics_at(game.astype(jnp.float64), star, algorithm))
+        sigma = smallest_singular_value(game, exact, weights)
+    return {
+        "sigma": sigma,
+        "alpha_at_the_end": float(found.course.alpha[-1]),
+        "evaluations_to": {f"{mark:.0e}": found.first_below(mark) for mark in MARKS},
+        "flat": longest_flat(found.evaluations, found.exploitability),
+        "certified_exploitability_at_the_end": mmd.certify(game, found.policy.probabilities).exploitability,
+        "evaluations": int(found.evaluations[-1]),
+        "limit": {"gradient_evaluations": evaluations, "seconds": seconds},
+        "environment": environment(),
+    }
+
+
+def longest_flat(evaluations: np.ndarray, exploitability: np.ndarray) -> int:
+    """The most evaluations in which the smallest exploitability so far stays within a factor of 2."""
+    log = -np.log2(np.minimum.accumulate(exploitability))
+    ends = np.searchsorted(log, log + 1, side="right") - 1
+    return int(np.max(evaluations[ends] - evaluations))
 
 
 def outer_factors(spec: str) -> dict[str, Any]:
@@ -504,6 +571,18 @@ def outer_rows(stored: dict[str, Any]) -> list[list[str]]:
     ]
 
 
+SLOW_HEADER = ("game", "sigma", "last alpha", "flat", "to 1e-3", "1e-6", "1e-8", "1e-9")
+
+
+def slow_rows(stored: dict[str, Any]) -> list[list[str]]:
+    """A line for each perturbed copy."""
+    return [
+        [f"`{spec}`", f"{one['sigma']:.1e}", f"{one['alpha_at_the_end']:.1e}", f"{one['flat']:,}"]
+        + [f"{at:,}" if (at := one["evaluations_to"][mark]) else "-" for mark in ("1e-03", "1e-06", "1e-08", "1e-09")]
+        for spec, one in stored["perturbed"].items()
+    ]
+
+
 def table(header: Sequence[str], lines: list[list[str]]) -> list[str]:
     """A Markdown table and an empty line."""
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *lines)] + [""]
@@ -516,26 +595,30 @@ def page(stored: dict[str, Any]) -> str:
         chosen = {spec: found for spec, found in stored["games"].items() if found["kind"] == kind}
         lines += [f"## {title}", "", *table(HEADER, rows(chosen))]
     names = [f"`{one['game']}`" for one in stored["outer"].values()]
-    return "\n".join([*lines, *OUTER.split("\n"), *table(("alpha / sigma", *names, "bilinear"), outer_rows(stored))])
+    lines += [*OUTER.split("\n"), *table(("alpha / sigma", *names, "bilinear"), outer_rows(stored))]
+    lines += [*SLOW.split("\n"), *table(SLOW_HEADER, slow_rows(stored))]
+    return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, print, store, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--games", nargs="*", default=[*race.GAMES, *TABLES])
+    parser.add_argument("--games", nargs="*", default=[*race.GAMES, *TABLES, *PERTURBED])
     parser.add_argument("--evaluations", type=int, default=500_000)
     parser.add_argument("--seconds", type=float, default=900.0, help="of solving allowed to a game")
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--page", action="store_true", help="only write the page and the figure from what is stored")
     arguments = parser.parse_args()
     path = RESULTS / "two_loops.json"
-    stored = json.loads(path.read_text()) if path.exists() else {"games": {}, "outer": {}}
+    stored = json.loads(path.read_text()) if path.exists() else {"games": {}, "outer": {}, "perturbed": {}}
     order = [*race.GAMES, *TABLES]
     for spec in () if arguments.page else arguments.games:
         if spec in KNOWN:
             stored["outer"][spec] = outer_factors(spec)
         if spec in order:
             stored["games"][spec] = measure(spec, arguments.data, arguments.evaluations, arguments.seconds)
+        if spec in PERTURBED:
+            stored.setdefault("perturbed", {})[spec] = slow(spec, arguments.evaluations, arguments.seconds)
         stored["games"] = {name: stored["games"][name] for name in sorted(stored["games"], key=order.index)}
         store("two_loops", stored)
     print_table(HEADER, rows(stored["games"]))
