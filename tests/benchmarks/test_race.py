@@ -15,7 +15,6 @@ from benchmarks.real_model.race import answers, forms, human, kept, page, plan, 
 from benchmarks.real_model.race.plan import L, P, S
 from benchmarks.real_model.race.reader import Read, Reader, is_fluent
 from llm_bridge.judges import ask
-from llm_bridge.run.training_log import rows as log_of
 
 ANSWERS = {S: "Sure:\n1. One\n2. Two", P: "I think that it is blue.", L: "The sky is blue."}
 ROOT = Path(__file__).resolve().parents[2]
@@ -162,7 +161,7 @@ def test_a_run_in_pieces_is_the_run(small: Any, tmp_path: Path, monkeypatch: pyt
         go(tmp_path / "pieces", 99, kill=5)
     assert go(tmp_path / "pieces", 99)
     assert seen == [1, 2, 3, 4, 5, 5, 6]
-    once, pieces = (log_of(tmp_path / name / training.METRICS) for name in ("once", "pieces"))
+    once, pieces = (answers.rows(tmp_path / name / training.METRICS) for name in ("once", "pieces"))
     for row in (*once, *pieces):
         del row["processor_seconds"]
     assert once == pieces

@@ -107,8 +107,11 @@ def test_gradients_accumulate_over_parts_of_the_prompts() -> None:
 
 @pytest.mark.parametrize("estimator", [PolicyGradient(proximal=True), Regression()])
 def test_learning_from_the_columns_of_the_answers_is_learning_from_whole_rows(estimator: Any) -> None:
-    """Prompts of different lengths go through the model once a group; every metric and weight is the same."""
-    one = method(estimator=estimator)
+    """Prompts of different lengths go through the model once a group; every metric and weight is the same.
+
+    Adam divides rounding by `eps` at the least, so it is large here: on one processor 1e-3 has made 3e-6 of it.
+    """
+    one = method(estimator=estimator, eps=1e-2)
     found = []
     for answers in (False, True):
         state = one.init(policy(), KEY)
