@@ -62,10 +62,12 @@ class Kill(NamedTuple):
     left_a_part: bool
 
 
-def kill_once(command: Sequence[str], run: Path, moment: str, rng: np.random.Generator) -> Kill | None:
-    """Start the command and kill it at a moment; None if it ended first."""
+def kill_once(
+    command: Sequence[str], run: Path, moment: str, rng: np.random.Generator, lifetime: float = LIFETIME
+) -> Kill | None:
+    """Start the command and kill it at a moment; None if it ended first. A kill anywhere comes within its lifetime."""
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    anywhere, solving = rng.uniform(0, LIFETIME), rng.uniform(0, WHILE_SOLVING)
+    anywhere, solving = rng.uniform(0, lifetime), rng.uniform(0, WHILE_SOLVING)
     begun, before, saved_at = time.monotonic(), _stamp(run), None
     while process.poll() is None:
         now = time.monotonic()
@@ -85,7 +87,9 @@ def kill_once(command: Sequence[str], run: Path, moment: str, rng: np.random.Gen
     return Kill(moment, _parts(run)) if process.returncode < 0 else None
 
 
-def killed_and_resumed(words: Sequence[str], run: Path, kills: int, rng: np.random.Generator) -> list[Kill]:
+def killed_and_resumed(
+    words: Sequence[str], run: Path, kills: int, rng: np.random.Generator, lifetime: float = LIFETIME
+) -> list[Kill]:
     """Solve, killed up to so often, and then left alone to the end.
 
     Args:
@@ -93,11 +97,12 @@ def killed_and_resumed(words: Sequence[str], run: Path, kills: int, rng: np.rand
         run: the run directory.
         kills: how many; fewer if the solve is done before.
         rng: draws the instants.
+        lifetime: seconds within which a kill anywhere comes.
     """
     command = [sys.executable, "-c", PROGRAM, "solve", *words, "--out", str(run), "--resume", "--quiet"]
     done: list[Kill] = []
     while len(done) < kills:
-        kill = kill_once(command, run, MOMENTS[len(done) % len(MOMENTS)], rng)
+        kill = kill_once(command, run, MOMENTS[len(done) % len(MOMENTS)], rng, lifetime)
         if kill is None:
             break
         done.append(kill)
