@@ -362,6 +362,7 @@ def draw(found: Found, path: Path) -> None:
                 )
         axes.set_xlabel(label)
         axes.grid(visible=True, alpha=0.3)
+    figure.axes[1].set_xscale("symlog", linthresh=1)  # some policies go a hundred times as far as others
     axes = figure.axes[0]
     axes.set_ylabel("exact exploitability")
     if axes.lines:
