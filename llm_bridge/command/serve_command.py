@@ -31,6 +31,7 @@ from mmd.host.command_line import UsageError
 
 DONE, OWNER = 0, "magnetic-mirror"
 FIRST_VERSION, MOST_BYTES = "default", 1 << 26
+MOST_ANSWERS = 16_384  # to a prompt, as vLLM has it
 # Fields that would change what is drawn or replied, with the values that change nothing.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "echo": (None, False),
@@ -214,8 +215,8 @@ def _wanted(content: Mapping[str, Any], policy: Policy) -> _Wanted:
         "top_p": None if top_p in (None, 1) else top_p,
     }
     n = content.get("n", 1)
-    if n is None or n < 1:
-        raise _Refused(400, f"expected an integer n >= 1, got {n!r}")
+    if n is None or not 1 <= n <= MOST_ANSWERS:
+        raise _Refused(400, f"expected an integer n from 1 to {MOST_ANSWERS:,}, got {n!r}")
     seed = int.from_bytes(os.urandom(4)) if seed is None else seed % 2**32
     return _Wanted(prompt, n, seed, stop, settings)
 
@@ -284,6 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    timeout = 60.0  # seconds that a client may be silent
     server: Server  # pyrefly: ignore[bad-override-mutable-attribute]
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -303,6 +305,9 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as error:
             self.close_connection = True  # where the next request would begin is not known
             status, content = error.status, _error(error.status, str(error))
+        except TimeoutError:
+            self.close_connection = True
+            status, content = 408, _error(408, f"the rest of the request has not come for {self.timeout:g} seconds")
         except Exception as error:  # the server goes on
             status, content = 500, _error(500, f"{type(error).__name__}: {error}")
         self.reply(status, content)

@@ -16,6 +16,7 @@ import pytest
 from scipy.stats import chisquare
 
 import llm_bridge as bridge
+from llm_bridge.command import serve_command
 from llm_bridge.command.serve_command import Completions, Server
 from llm_bridge.run import training_log
 from llm_bridge.train.engine import Answers, Order, Turn
@@ -312,6 +313,17 @@ def test_options_that_cannot_be_are_refused(line: str, model: Path, work: Path, 
     assert not os.path.exists("run")
 
 
+def test_a_client_that_sends_less_than_it_said_is_not_waited_for_for_ever(
+    serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_command._Handler, "timeout", 0.2)
+    with socket.create_connection(("127.0.0.1", serve(policy()).server_port), timeout=20) as client:
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Length: 20\r\n\r\n{}")
+        reply = client.makefile("rb").read()  # until the server hangs up
+    assert reply.split()[1] == b"408"
+    assert b"the rest of the request has not come for 0.2 seconds" in reply
+
+
 @pytest.mark.parametrize(
     ("head", "status"),
     [
@@ -370,7 +382,8 @@ def test_a_server_answers_text_as_the_policy_does_and_refuses_what_it_cannot(
         "expected top_p to be a number, got True": {"prompt": [1], "top_p": True},
         "expected temperature to be a number, got '1'": {"prompt": [1], "temperature": "1"},
         "expected seed to be an integer, got 1.5": {"prompt": [1], "seed": 1.5},
-        "expected an integer n >= 1, got 0": {"prompt": [1], "n": 0},
+        "expected an integer n from 1 to 16,384, got 0": {"prompt": [1], "n": 0},
+        "expected an integer n from 1 to 16,384, got 1000000000": {"prompt": [1], "n": 10**9},
     }.items():
         status, reply = post(**content)
         assert (status, reply["error"]["message"]) == (400, said)
