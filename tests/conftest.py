@@ -89,7 +89,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """From now on garbage is looked for, though not in what was imported, and a third as often: it was 6 % of a run."""
+    """From now on garbage is looked for, though not in what was imported."""
     gc.freeze()
-    gc.set_threshold(50_000, 10, 10)
     gc.enable()
