@@ -9,6 +9,7 @@ import gc
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.processes import QUICK_XLA
@@ -51,6 +52,19 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+MOST_MAPS = 30_000  # of a process; Linux allows 65,530, and each compiled program has about ten
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """A worker that holds too many programs dies when the next one is loaded: now and then it lets go of all."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
+        gc.collect()
+
 
 SEED = 20_230_501
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
