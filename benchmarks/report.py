@@ -34,6 +34,12 @@ def store(name: str, numbers: dict[str, Any]) -> Path:
     return path
 
 
+def stored(name: str) -> dict[str, Any]:
+    """What `benchmarks/results/NAME.json` holds; nothing where it is not there."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A Markdown table with aligned columns."""
     widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]

@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import RESULTS, environment, print_table, store
+from benchmarks.report import environment, print_table, store, stored
 
 CONFIG = {
     "model_type": "llama",
@@ -389,8 +389,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--trials", type=int, default=300)
     arguments = parser.parse_args()
-    stored = RESULTS / "kill_and_train.json"
-    results = json.loads(stored.read_text()) if stored.exists() else {}
+    results = stored("kill_and_train")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{folder}/programs"

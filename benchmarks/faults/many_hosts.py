@@ -29,7 +29,7 @@ from unittest import mock
 import numpy as np
 
 from benchmarks.faults.kill_and_train import prepare, words_of
-from benchmarks.report import RESULTS, environment, print_table, store
+from benchmarks.report import environment, print_table, store, stored
 
 HOSTS, EACH, ANSWERS = 64, 4, 4
 WARM = 20  # rounds after which memory is measured first
@@ -144,8 +144,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=("memory", "gone"), default=["memory", "gone"])
     parser.add_argument("--rounds", type=int, default=200)
     arguments = parser.parse_args()
-    stored = RESULTS / "many_hosts.json"
-    results = json.loads(stored.read_text()) if stored.exists() else {}
+    results = stored("many_hosts")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         prepare(folder)

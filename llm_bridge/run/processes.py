@@ -59,8 +59,8 @@ def connected() -> Iterator[None]:
         if jax.process_count() == 1 or not LOST.search(sentence):
             raise
         raise BridgeError(
-            f"the connection to another process is lost ({sentence}); JAX says which process within two minutes; "
-            "start all of them again with --resume"
+            f"the connection to another process is lost ({sentence}); if that process has died, JAX names it within "
+            "two minutes; start all of them again with --resume"
         ) from None
 
 
