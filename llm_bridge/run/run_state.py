@@ -42,6 +42,12 @@ BLOCK_BYTES = 1 << 20
 WRITTEN_AT_ONCE = 64 << 20  # bytes of arrays on their way to the disk, or the largest array
 
 
+def changed(name: str, mine: Mapping[str, Any], its: Mapping[str, Any]) -> str:
+    """What is said of a setting that is another one than the run's; one that does what version 0.1 did is left out."""
+    now, was = (repr(numbers[name]) if name in numbers else "not set" for numbers in (mine, its))
+    return f"{name} is {now} and was {was}"
+
+
 class RunStateError(BridgeError):
     """A checkpoint cannot be written, or none can be resumed from; the message says which and why."""
 
@@ -246,7 +252,7 @@ class RunState:
         mine = its if self.identity is None else self.identity
         for name in [*mine, *its]:
             if mine.get(name) != its.get(name):
-                difference = f"{name} is {mine.get(name)!r} and was {its.get(name)!r}"
+                difference = changed(name, mine, its)
                 remedy = self.remedies.get(name, "choose another folder or start anew")
                 raise RunStateError(f"{shown}: of another run, {difference}; {remedy}")
         for own, theirs in zip(_described(template), position["arrays"], strict=False):
