@@ -68,6 +68,8 @@ def load(spec: str | os.PathLike[str]) -> Game:
     if suffix in files.READERS:
         return files.load(path, options)
     if suffix or os.sep in path or os.path.exists(path):
+        if suffix.rstrip(":") == ".py":
+            raise GameError(f"game {spec}: expected the name of a game in that file as well: {spec.rstrip(':')}:NAME")
         known = ", ".join([*files.READERS, *GAMBIT])
         got = "a directory" if os.path.isdir(path) else f"the ending {suffix!r}"
         raise files.GameFormatError(path, None, None, f"expected a file that ends in {known}, got {got}")

@@ -8,6 +8,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from jaxtyping import Float
 
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
 from mmd.game.game import Game, GameError
@@ -66,7 +67,8 @@ def expand(rules: Rules) -> Tree:
     """Every play of a game, as a tree in depth-first order.
 
     Raises:
-        GameError: an infoset without actions, or one whose states disagree on the actions.
+        GameError: an infoset without actions, or one whose states disagree on the actions; or rules that answer
+            otherwise than `Rules` says.
     """
     infosets: dict[tuple[int, str], int] = {}
     infos: list[InfosetInfo] = []
@@ -81,7 +83,7 @@ def expand(rules: Rules) -> Tree:
             infoset, branches = CHANCE, rules.chance(state)
         else:
             key = (player, rules.infoset(state))
-            info = InfosetInfo(player, key[1], tuple(rules.actions(state)))
+            info = InfosetInfo(player, key[1], _actions(rules.name, player, rules.actions(state)))
             infoset = infosets.setdefault(key, len(infos))
             if infoset == len(infos):
                 infos.append(info)
@@ -90,7 +92,11 @@ def expand(rules: Rules) -> Tree:
         nodes_before = len(nodes)
         nodes.append((parent, action, probability, infoset, payoffs))
         for i in reversed(range(len(branches))):
-            outcome, likelihood = branches[i]
+            try:
+                outcome, likelihood = branches[i]
+            except (TypeError, ValueError):
+                wanted = "expected chance to return pairs of an outcome and its probability"
+                raise GameError(f"{rules.name}: {wanted}, got {branches[i]!r} among them") from None
             stack.append((rules.next(state, outcome), nodes_before, i, likelihood))
     parents, actions, probabilities, members, payoffs = zip(*nodes, strict=True)
     return Tree(
@@ -100,9 +106,26 @@ def expand(rules: Rules) -> Tree:
         action=np.array(actions),
         infoset=np.array(members),
         probability=np.array(probabilities, np.float64),
-        payoffs=np.array(payoffs, np.float64),
+        payoffs=_payoffs(rules.name, payoffs),
         infosets=tuple(infos),
     )
+
+
+def _actions(name: str, player: Any, found: Any) -> tuple[str, ...]:
+    """The actions of a player, as rules answer."""
+    if player not in (0, 1):
+        raise GameError(f"{name}: expected player to return 0, 1, CHANCE or TERMINAL, got {player!r}")
+    if found is None or isinstance(found, str):
+        raise GameError(f"{name}: expected actions to return a sequence of texts, got {found!r}")
+    return tuple(found)
+
+
+def _payoffs(name: str, found: Sequence[Any]) -> Float[np.ndarray, "N 2"]:
+    """Both players' payoffs at each node."""
+    for payoffs in found:
+        if not (isinstance(payoffs, Sequence | np.ndarray) and len(payoffs) == 2):
+            raise GameError(f"{name}: expected utility to return two numbers, one for each player, got {payoffs!r}")
+    return np.array(found, np.float64)
 
 
 def _check_actions(name: str, first: InfosetInfo, again: InfosetInfo) -> None:

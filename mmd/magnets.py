@@ -143,6 +143,7 @@ class Magnet:
                 probability 0 to an action.
         """
         self._check_numbers()
+        self.check_answers()
         if isinstance(self.center, str):
             if self.center not in CENTERS:
                 raise GameError(f"expected the magnet's centre to be one of {', '.join(CENTERS)}, got {self.center!r}")
@@ -157,6 +158,27 @@ class Magnet:
             if f.name in self.ranges and not unknown and not self.ranges[f.name].has(value):
                 kind, words = type(self).__name__, self.ranges[f.name].words
                 raise GameError(f"expected mmd.{kind} to have {f.name} {words}, got {value!r}")
+
+    def check_answers(self) -> None:
+        """That `alpha` and `share` of a class from outside this package answer with one number each (host code).
+
+        They are traced once, and nothing is computed.
+
+        Raises:
+            GameError: they fail, or answer otherwise.
+        """
+        if type(self).__module__.partition(".")[0] in doors.PACKAGES:
+            return
+        far, name = Measured(jnp.ones(()), jnp.ones(())), type(self).__name__
+        for what, answer in (("alpha", lambda k: self.alpha(1.0, 1.0, k)), ("share", lambda k: self.share(k, far))):
+            try:
+                found = jax.eval_shape(answer, jnp.ones((), int))
+            except GameError:
+                raise
+            except (Exception, SystemExit) as error:
+                raise GameError(f"magnet {name}: {what} raised {doors.error_of(error)}") from error
+            if getattr(found, "shape", None) != ():
+                raise GameError(f"magnet {name}: expected {what} to return one number, got {found}")
 
     def start(self, game: Game) -> Pair:
         """The magnet's first place, as log-policies."""
@@ -197,7 +219,7 @@ class Magnet:
             k: as in `share`.
         """
         measured = _measured(game, log_magnet, step) if self.measures else None
-        h = self.share(k, measured).astype(log_magnet[0].dtype)
+        h = jnp.asarray(self.share(k, measured)).astype(log_magnet[0].dtype)
 
         def between(player: Treeplex, mu: Array, pi: Array) -> Array:
             mixed = player.normalized((1 - h) * mu + h * pi)

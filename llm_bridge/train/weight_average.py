@@ -32,6 +32,10 @@ def check(magnet: Any) -> None:
     """
     if not isinstance(magnet, mmd.Magnet):
         raise BridgeError(f"expected a magnet such as mmd.MovingAverage(rate=0.025), got {magnet!r}")
+    try:
+        magnet.check_answers()
+    except mmd.GameError as error:
+        raise BridgeError(str(error)) from error
     if magnet.measures:
         raise BridgeError("expected a period in rounds, such as mmd.Refresh(every=40); its measured rule needs a table")
     if not (isinstance(magnet.center, str) and magnet.center == type(magnet)().center):
@@ -44,7 +48,7 @@ def check(magnet: Any) -> None:
 def leaves_the_start(magnet: mmd.Magnet, rounds: int) -> bool:
     """Whether a magnet is elsewhere than at the start after so many rounds."""
     k = jnp.arange(1, rounds + 1, dtype=jnp.int32)
-    return magnet.travels and bool(jnp.any(jax.vmap(magnet.share)(k) > 0))
+    return magnet.travels and bool(jnp.any(jax.vmap(lambda k: jnp.asarray(magnet.share(k, None)))(k) > 0))
 
 
 def moved(magnet: mmd.Magnet, state: TrainState) -> Weights:
@@ -54,7 +58,7 @@ def moved(magnet: mmd.Magnet, state: TrainState) -> Weights:
 
 
 def _moved(_: None, place: Weights, magnet: mmd.Magnet, weights: Weights, k: Int[Array, ""]) -> tuple[Weights, None]:
-    share = magnet.share(k).astype(jnp.float32)
+    share = jnp.asarray(magnet.share(k, None)).astype(jnp.float32)
 
     def between(mu: Array, theta: Array) -> Array:
         return jnp.where(share == 0, mu, jnp.where(share == 1, theta, mu + share * (theta - mu)))

@@ -54,7 +54,7 @@ def load(name: str) -> type:
     if is_outside(name):
         return _from_outside(name)
     near = difflib.get_close_matches(name, names(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"try one of {', '.join(names())}"
+    hint = f"did you mean {near[0]!r}?" if near else f"try one of {', '.join(names())}, or {doors.FORMS}"
     raise GameError(f"unknown algorithm {name!r}: {hint}")
 
 
@@ -86,7 +86,10 @@ def _from_outside(name: str) -> type:
     form = next((form for form in FORMS if hasattr(found, form[0])), FORMS[0])
     if missing := [member for member in (*MEMBERS, *form) if not hasattr(found, member)]:
         raise GameError(f"algorithm {name}: expected {DOOR.wanted}, and {found.__qualname__} has no {missing[0]!r}")
-    if (own := getattr(found, "name")) in _by_name():  # noqa: B009 - for the type checker it is any class
+    own = getattr(found, "name")  # noqa: B009 - for the type checker it is any class
+    if not isinstance(own, str):
+        raise GameError(f"algorithm {name}: expected the name of {found.__qualname__} to be a text, got {own!r}")
+    if own in _by_name():
         wanted = f"a name of its own for {found.__qualname__}"
         raise GameError(f"algorithm {name}: expected {wanted}, got {own!r}, which is built in")
     if form is FORMS[0] and _is_complete(found) and jax.tree_util.all_leaves([DOOR.called(name, found, {})]):

@@ -16,9 +16,10 @@ Each algorithm is one file in `mmd/algorithms/`, whose name is what `mmd solve -
 `ALGORITHM` is the class.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from numbers import Integral
-from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +28,14 @@ from jaxtyping import Array, Float, Int
 
 from mmd.game.game import Game, GameError, Pair
 from mmd.game.policy import Policy
+from mmd.host import doors
 from mmd.measure.certificate import Certificate
 from mmd.measure.solution import Status
 
 ITERATES = ("last", "average", "polished", "interior")
 LAST, AVERAGE = 0, 1
 MOST_ITERATIONS = 2**31 - 1  # of a 32-bit counter
+Form = TypeVar("Form", bound="Algorithm | HostAlgorithm")
 
 
 class Candidate(NamedTuple):
@@ -239,3 +242,116 @@ def _plain(value: Any) -> Any:
         return "a given policy"
     plain = np.asarray(value).item()
     return plain if isinstance(plain, str | bool | int | float) else str(plain)
+
+
+# -------------------------------------------------------------------- whether code from outside keeps the contract
+
+
+def resolved(algorithm: Form, game: Game, dtype: str = "float64") -> Form:
+    """`algorithm.resolve(game)`, and of code from outside a look at whether it keeps the contract.
+
+    Its traced functions are traced once more than a run needs, for the shapes of what they return. One number is
+    computed, by how much a step raises the iteration: one that does not count itself would go on for ever.
+
+    Args:
+        algorithm: of either form.
+        game: what it is to solve.
+        dtype: of the iteration.
+
+    Raises:
+        GameError: the algorithm is not defined on this game. Or code from outside fails, or returns something else than
+            the contract says.
+    """
+    if not _from_outside(algorithm):
+        return cast("Form", algorithm.resolve(game))
+    if not is_dataclass(algorithm):
+        raise GameError(f"algorithm {algorithm.name}: expected {type(algorithm).__qualname__} to be a frozen dataclass")
+    form = HostAlgorithm if isinstance(algorithm, HostAlgorithm) else Algorithm
+    found = asked(algorithm, "resolve", algorithm.resolve, game)
+    if not isinstance(found, form):
+        raise GameError(f"algorithm {algorithm.name}: expected resolve to return an algorithm, got {found!r}")
+    if isinstance(found, Algorithm):
+        with jax.enable_x64(dtype == "float64"):
+            _check_traced(found, game)
+    return cast("Form", found)
+
+
+def asked(algorithm: Algorithm | HostAlgorithm, what: str, function: Callable[..., Any], *given: Any) -> Any:
+    """What a function of an algorithm returns.
+
+    Args:
+        algorithm: whose.
+        what: its name, for messages.
+        function: the function.
+        given: its arguments.
+
+    Raises:
+        GameError: code from outside raises an error; the sentence has it, with its place.
+    """
+    if not _from_outside(algorithm):
+        return function(*given)
+    try:
+        return function(*given)
+    except GameError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise GameError(f"algorithm {algorithm.name}: {what} raised {doors.error_of(error)}") from error
+
+
+def _from_outside(algorithm: Any) -> bool:
+    """Whether the algorithm is of a class from outside this package, or its magnet or feedback is."""
+    inner = (getattr(algorithm, f.name) for f in fields(algorithm)) if is_dataclass(algorithm) else ()
+    parts = (algorithm, *(one for one in inner if is_dataclass(one)))
+    return any(type(one).__module__.partition(".")[0] not in doors.PACKAGES for one in parts)
+
+
+def _check_traced(algorithm: Algorithm, game: Game) -> None:
+    """That what the four traced functions return has the shapes of the contract.
+
+    Raises:
+        GameError: it has not, or a step does not count itself.
+    """
+    if jax.tree_util.all_leaves([algorithm]):
+        decorator = f"@jax.tree_util.register_dataclass above {type(algorithm).__qualname__}"
+        raise GameError(f"algorithm {algorithm.name}: expected {decorator}, its numbers are leaves")
+    start = tuple(player.uniform() for player in game.players)
+
+    def shapes(what: str, given: Any) -> Any:
+        return asked(algorithm, what, jax.eval_shape, lambda a, g, s: getattr(a, what)(g, s), algorithm, game, given)
+
+    def expect(holds: bool, wanted: str, got: Any) -> None:
+        if not holds:
+            raise GameError(f"algorithm {algorithm.name}: expected {wanted}, got {got}")
+
+    state = shapes("init", start)
+    for name in ("iteration", "gradient_evaluations"):
+        there = getattr(state, name, None)
+        expect(_is_number(there, jnp.integer), f"init to return a state whose {name} is an integer of shape ()", there)
+    after = shapes("step", state)
+    expect(jax.tree.structure(after) == jax.tree.structure(state), "step to return a state like init's", after)
+    for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(after), strict=True):
+        wanted = f"step to keep state{jax.tree_util.keystr(path)} of {old.dtype} and shape {old.shape}"
+        expect((old.shape, old.dtype) == (new.shape, new.dtype), wanted, f"{new.dtype} and shape {new.shape}")
+    found = shapes("policy", state)
+    expect(isinstance(found, Candidate), "policy to return a mmd.Candidate", found)
+    sizes, wanted = [getattr(log, "shape", None) for log in found.log_policy], [log.shape for log in start]
+    expect(sizes == wanted, f"policy to return log-policies of shapes {wanted}", sizes)
+    for name, kind in (("nash_conv", jnp.floating), ("value", jnp.floating), ("iterate", jnp.integer)):
+        there = getattr(found, name)
+        expect(_is_number(there, kind), f"policy to return a {name} of {kind.__name__} kind and shape ()", there)
+    extra = shapes("diagnostics", state)
+    expect(isinstance(extra, Diagnostics), "diagnostics to return mmd.Diagnostics", extra)
+    for name, there in extra._asdict().items():
+        expect(_is_number(there, jnp.floating), f"diagnostics to return a {name} of floating kind and shape ()", there)
+    counted = asked(algorithm, "step", jax.jit(_counted), algorithm, game, start)
+    expect(int(counted) >= 1, "step to add 1 to the state's iteration", int(counted))
+
+
+def _is_number(there: Any, kind: Any) -> bool:
+    return getattr(there, "shape", None) == () and jnp.issubdtype(there.dtype, kind)
+
+
+def _counted(algorithm: Algorithm, game: Game, start: Pair) -> Array:
+    """By how much the first step raises the iteration; what else it computes is left out when this is compiled."""
+    state = algorithm.init(game, start)
+    return algorithm.step(game, state).iteration - state.iteration

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmd import algorithms, magnets
-from mmd.algorithms.contract import Algorithm, HostAlgorithm, describe
+from mmd.algorithms.contract import Algorithm, HostAlgorithm, asked, describe
 from mmd.command.options import UsageError
 from mmd.game.game import Game
 from mmd.host import doors
@@ -46,7 +46,8 @@ def named(words: Sequence[str] | str, game: Game, **given: Any) -> Named:
     typed = [_split(word) for word in _names([words] if isinstance(words, str) else words)]
     if not typed:
         raise UsageError(f"expected names of algorithms, got none: try {', '.join(algorithms.names())}")
-    made = [_made(name, numbers, given).resolve(game) for _, name, numbers in typed]
+    unresolved = [_made(name, numbers, given) for _, name, numbers in typed]
+    made = [asked(one, "resolve", one.resolve, game) for one in unresolved]
     own = [label for label, _, _ in typed]
     known = [(one.name, numbers, describe(one)) for (_, _, numbers), one in zip(typed, made, strict=True)]
     told = iter(_labels([one for one, label in zip(known, own, strict=True) if not label]))

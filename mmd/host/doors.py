@@ -46,6 +46,7 @@ FORMS = "module:name, path.py:name"  # how code that is not installed under a na
 CODE = re.compile(r"(?P<module>[A-Za-z_][\w.]*|[^:].*\.py):(?P<name>[A-Za-z_]\w*)(?::(?P<numbers>.*))?")
 PACKAGES = ("mmd", "games", "llm_bridge")
 MAX_SHOWN = 300  # characters of a text that others wrote
+RULE = "-" * 20  # begins the note that JAX adds to every error about the frames that it has removed
 
 
 class Found(NamedTuple):
@@ -274,7 +275,10 @@ def _kinds(parameter: inspect.Parameter) -> tuple[type, ...]:
 
 def error_of(error: BaseException) -> str:
     """The last line of an error's traceback, and the line of the user's code where it was raised."""
-    text = " ".join("".join(traceback.format_exception_only(error)).split())[:MAX_SHOWN]
+    text = "".join(traceback.format_exception_only(error))
+    for note in getattr(error, "__notes__", ()):
+        text = text.replace(note, "") if note.startswith(RULE) else text
+    text = " ".join(text.split())[:MAX_SHOWN]
     paths = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     root, stdlib, purelib = Path(__file__).parents[2], *(Path(sysconfig.get_path(p)) for p in ("stdlib", "purelib"))
     others = [at for at in paths if not (at[0].name.startswith("<") or _is_in(at[0], root, PACKAGES))]

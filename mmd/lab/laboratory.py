@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithms.contract import ITERATES, LAST, Algorithm, Candidate, HostAlgorithm
+from mmd.algorithms.contract import ITERATES, LAST, Algorithm, Candidate, HostAlgorithm, asked, resolved
 from mmd.feedback import Exact
 from mmd.game.game import Game, GameError, HostPair, Pair
 from mmd.game.payoff import Dense
@@ -186,7 +186,8 @@ def _batch(cases: Sequence[Case]) -> tuple[Game, Array, Any, Array]:
     for game, _ in cases:
         if not game.is_matrix:
             raise GameError(f"the laboratory works on matrix games, and {game.name} is a tree: use mmd compare")
-    methods = [measurable(batchable(algorithm)).resolve(game) for game, algorithm in cases]
+    given = [(measurable(batchable(algorithm)), game) for game, algorithm in cases]
+    methods = [resolved(*given[0]), *(asked(one, "resolve", one.resolve, game) for one, game in given[1:])]
     shapes = {
         (jax.tree.structure(method), game.row.n_sequences, game.column.n_sequences)
         for (game, _), method in zip(cases, methods, strict=True)

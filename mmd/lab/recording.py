@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mmd.algorithms.contract import ITERATES, Algorithm, HostAlgorithm, describe
+from mmd.algorithms.contract import ITERATES, Algorithm, HostAlgorithm, describe, resolved
 from mmd.algorithms.magnetic import MagneticMirrorDescent
 from mmd.game.game import Description, Game, GameError, HostPair, Pair, as_game
 from mmd.game.policy import Policy, fitting, full_support
@@ -140,7 +140,7 @@ def record(
         raise GameError(f"expected an algorithm such as mmd.MagneticMirrorDescent(), got {algorithm!r}")
     if every < 1 or not (iterations is None or iterations >= 1):
         raise GameError(f"expected every >= 1 and iterations >= 1, got {every} and {iterations}")
-    algorithm = measurable(batchable(algorithm)).resolve(game)
+    algorithm = resolved(measurable(batchable(algorithm)), game)
     begin = tuple(p.uniform() for p in game.players) if start is None else full_support(game, start, "start")
     reference = _reference(game, algorithm, to)
     with jax.enable_x64(True):

@@ -25,7 +25,16 @@ from jaxtyping import Float, Int
 
 from mmd.algorithms import contract
 from mmd.algorithms.auto import Auto
-from mmd.algorithms.contract import ITERATES, LAST, MOST_ITERATIONS, Algorithm, HostAlgorithm, describe
+from mmd.algorithms.contract import (
+    ITERATES,
+    LAST,
+    MOST_ITERATIONS,
+    Algorithm,
+    HostAlgorithm,
+    asked,
+    describe,
+    resolved,
+)
 from mmd.algorithms.interior import Interior, equilibria
 from mmd.algorithms.pcfr_plus import PredictiveCFRPlus
 from mmd.game.game import Game, GameError, as_game, checked_matrix, far_middle
@@ -369,7 +378,9 @@ def _planned(
     if algorithm is None:
         one = PredictiveCFRPlus(iterate=ITERATES[LAST]).resolve(Game.from_matrix(np.zeros((2, 2))))
         return [one] * len(games), alike(matrices), MULTIPLE
-    algorithms = [algorithm.resolve(game if isinstance(game, Game) else Game.from_matrix(game)) for game in games]
+    of = [game if isinstance(game, Game) else Game.from_matrix(game) for game in games]
+    first = [resolved(algorithm, game) for game in of[:1]]
+    algorithms = [*first, *(asked(algorithm, "resolve", algorithm.resolve, game) for game in of[1:])]
     return algorithms, _same_program(matrices, algorithms), 1
 
 

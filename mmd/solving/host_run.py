@@ -2,10 +2,11 @@
 
 import os
 import time
+from numbers import Integral
 
 import numpy as np
 
-from mmd.algorithms.contract import ITERATES, HostAlgorithm, Limits, describe
+from mmd.algorithms.contract import ITERATES, HostAlgorithm, Limits, asked, describe, resolved
 from mmd.game.game import Game, GameError
 from mmd.game.policy import Policy
 from mmd.host.files import discard_parts, prepare_file
@@ -32,14 +33,18 @@ def solve(
         CheckpointError: resuming is asked for, and the checkpoint there is of another algorithm: this one writes none.
         OutputError: the checkpoint of the run before cannot be removed, or another process is writing it.
     """
-    algorithm = algorithm.resolve(game)
+    algorithm = resolved(algorithm, game)
     if checkpoint is not None:
         _start_anew(algorithm, checkpoint, resume=resume)
     reports = _Reports(game, algorithm, limits, on_check)
     try:
-        algorithm.run(game, limits, reports)
+        asked(algorithm, "run", algorithm.run, game, limits, reports)
     except KeyboardInterrupt:
         reports.status = reports.status or Status.INTERRUPTED
+    except GameError:
+        if reports.of_on_check is not None:  # of who called `solve`, not of the algorithm
+            raise reports.of_on_check from None
+        raise
     return reports.solution()
 
 
@@ -65,6 +70,7 @@ class _Reports:
         self.trace: list[dict[str, float]] = []
         self.kept: Certified | None = None
         self.status: Status | None = None
+        self.of_on_check: BaseException | None = None
 
     def __call__(self, policy: Policy, *, iterate: str, iteration: int, gradient_evaluations: int) -> Status | None:
         """Certify the policy, append a row to the trace, and say why to stop; None to go on."""
@@ -72,6 +78,11 @@ class _Reports:
             return self.status
         if iterate not in ITERATES:
             raise GameError(f"{self.algorithm.name} reported the iterate {iterate!r}: expected {', '.join(ITERATES)}")
+        if not isinstance(policy, Policy):
+            raise GameError(f"{self.algorithm.name} reported an object of class {type(policy).__name__}: expected a mmd.Policy")
+        for name, count in (("iteration", iteration), ("gradient_evaluations", gradient_evaluations)):
+            if not isinstance(count, Integral):
+                raise GameError(f"{self.algorithm.name} reported the {name} {count!r}: expected an integer")
         if not all(np.isfinite(p).all() for p in policy.probabilities):
             self.status = Status.NONFINITE
             return self.status
@@ -88,6 +99,9 @@ class _Reports:
         except KeyboardInterrupt:
             self.status = Status.INTERRUPTED
             return self.status
+        except (Exception, SystemExit) as error:
+            self.of_on_check = error
+            raise
         standing = Standing(row, row["seconds"], certificates=(kept.certificate,))
         self.status = why_to_stop(standing, self.limits)
         return self.status

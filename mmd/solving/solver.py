@@ -23,7 +23,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mmd.algorithms.auto import Auto
-from mmd.algorithms.contract import ITERATES, Algorithm, Candidate, HostAlgorithm, Limits, describe
+from mmd.algorithms.contract import ITERATES, Algorithm, Candidate, HostAlgorithm, Limits, describe, resolved
 from mmd.algorithms.restarted import Restarted
 from mmd.game.game import Description, Game, GameError, HostPair, Pair, as_game, refuse_traced
 from mmd.game.policy import Policy, full_support
@@ -127,7 +127,7 @@ def solve(
         converted = on_check and (lambda row: on_check(units.row_back(row, game, k)))
         in_units = units.in_other_units(game, k), given, algorithm
         return units.back(_with_other_arguments(*in_units, tolerance=tolerance, on_check=converted), game, k)
-    algorithm = algorithm.resolve(game)
+    algorithm = resolved(algorithm, game, dtype)
     limits = replace(limits, regularized_tolerance=_regularized_tolerance(game, algorithm, regularized_tolerance))
     start = tuple(p.uniform() for p in game.players) if start is None else full_support(game, start, "start")
     with jax.enable_x64(dtype == "float64"):
@@ -323,8 +323,10 @@ class _Run:
         candidate = self.at.candidate
         if self.newest is None or self.newest[0] is not candidate:
             policy = Policy.from_log(self.game, jax.device_get(candidate.log_policy))
-            iterate = ITERATES[int(candidate.iterate)]
-            self.newest = candidate, Certified(policy, iterate, certify(self.game, policy.probabilities))
+            if not 0 <= (iterate := int(candidate.iterate)) < len(ITERATES):
+                known = f"an iterate from 0 to {len(ITERATES) - 1} ({', '.join(ITERATES)})"
+                raise GameError(f"algorithm {self.algorithm.name}: expected policy to return {known}, got {iterate}")
+            self.newest = candidate, Certified(policy, ITERATES[iterate], certify(self.game, policy.probabilities))
         return self.newest[1]
 
     def _try_polish(self, newest: dict[str, float]) -> None:
