@@ -307,6 +307,86 @@ class Chanceless:
 
 number = 3
 STILL = mmd.Fixed()
+
+class Coin:
+    name = "coin"
+    def initial(self): return ()
+    def player(self, state): return len(state) - 2 if state else 0
+    def actions(self, state): return ("heads", "tails")
+    def chance(self, state): return ["heads", "tails"]
+    def next(self, state, action): return (*state, action)
+    def infoset(self, state): return "hide"
+    def utility(self, state): return 1.0
+
+class Seven(Coin):
+    def player(self, state): return 7
+
+class OneWord(Coin):
+    def actions(self, state): return "heads"
+
+class Paid(Coin):
+    def player(self, state): return -2 if state else 0
+
+def traced(**methods):
+    class Wrong(Alternating):
+        name = "wrong"
+    for name, method in methods.items():
+        setattr(Wrong, name, method)
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, kw_only=True)(Wrong))
+
+def boom(*_): raise RuntimeError("boom")
+def vector(self, game, state):
+    found = Alternating.policy(self, game, state)
+    return found._replace(nash_conv=found.log_policy[0])
+def ninth(self, game, state):
+    found = Alternating.policy(self, game, state)
+    return found._replace(iterate=9 + 0 * state.iteration)
+
+Failing = traced(step=boom)
+Resting = traced(step=lambda self, game, state: state)
+Branching = traced(step=lambda self, game, state: state if state.iteration else state)
+Losing = traced(step=lambda self, game, state: None)
+Growing = traced(step=lambda self, game, state: state._replace(iteration=state.iteration + 0.5))
+Stateless = traced(init=lambda self, game, log_policy: log_policy)
+Bare = traced(policy=lambda self, game, state: state.log_policy)
+Vector = traced(policy=vector)
+Ninth = traced(policy=ninth)
+Silent = traced(diagnostics=lambda self, game, state: None)
+Unresolved = traced(resolve=lambda self, game: None)
+Unwilling = traced(resolve=boom)
+Numbered = traced()
+Numbered.name = 3
+
+def hosted(run):
+    class Wrong:
+        name = "wrong"
+        keeps_best = True
+        def resolve(self, game): return self
+    Wrong.run = run
+    return dataclasses.dataclass(frozen=True)(Wrong)
+
+def stop(self, game, limits, report): raise SystemExit(0)
+Breaking = hosted(boom)
+Leaving = hosted(stop)
+Twofold = hosted(lambda self, game: None)
+
+class Shy(mmd.Fixed):
+    def share(self, k, measured=None): return None
+
+class Wide(mmd.Fixed):
+    def share(self, k, measured=None): return jax.numpy.ones(3)
+
+class Lost(mmd.Fixed):
+    def alpha(self, alpha, eta, k): raise RuntimeError("lost")
+
+class Half(mmd.Fixed):
+    def share(self, k, measured): return 0.5
+
+class Needy(Cooling):
+    def check_settings(self): raise RuntimeError("needy")
+
+class Idle(Cooling):
+    def play(self, state, arena): raise RuntimeError("idle")
 """
 REFUSED = {
     "solve absent_module:f": "game absent_module:f: cannot import it (ModuleNotFoundError: No module named 'absent_mod",
@@ -326,6 +406,32 @@ REFUSED = {
     "solve game.csv --algorithm mine:Posing": "expected a name of its own for Posing, got 'mmd', which is built in",
     "solve game.csv --algorithm outside_algorithm --magnet fixed": "outside_algorithm takes no --magnet",
     "solve game.csv --algorithm outside_algorithm --eta -1": "expected eta > 0, got -1.0",
+    "solve mine.py": "game mine.py: expected the name of a game in that file as well: mine.py:NAME",
+    "solve mine:Coin": "coin: expected chance to return pairs of an outcome and its probability, got 'tails'",
+    "solve mine:Seven": "coin: expected player to return 0, 1, CHANCE or TERMINAL, got 7",
+    "solve mine:OneWord": "coin: expected actions to return a sequence of texts, got 'heads'",
+    "solve mine:Paid": "coin: expected utility to return two numbers, one for each player, got 1.0",
+    "solve game.csv --algorithm mine:Failing": "algorithm wrong: step raised RuntimeError: boom at mine.py:",
+    "solve game.csv --algorithm mine:Resting": "wrong: expected step to add 1 to the state's iteration, got 0",
+    "solve game.csv --algorithm mine:Branching": "wrong: step raised jax.errors.TracerBoolConversionError",
+    "solve game.csv --algorithm mine:Losing": "wrong: expected step to return a state like init's, got None",
+    "solve game.csv --algorithm mine:Growing": "expected step to keep state.iteration of int64 and shape (), got float64",
+    "solve game.csv --algorithm mine:Stateless": "expected init to return a state whose iteration is an integer of",
+    "solve game.csv --algorithm mine:Bare": "wrong: expected policy to return a mmd.Candidate, got (",
+    "solve game.csv --algorithm mine:Vector": "expected policy to return a nash_conv of floating kind and shape ()",
+    "solve game.csv --algorithm mine:Ninth": "expected policy to return an iterate from 0 to 3 (last, average, polished",
+    "solve game.csv --algorithm mine:Silent": "wrong: expected diagnostics to return mmd.Diagnostics, got None",
+    "solve game.csv --algorithm mine:Unresolved": "wrong: expected resolve to return an algorithm, got None",
+    "solve game.csv --algorithm mine:Unwilling": "wrong: resolve raised RuntimeError: boom at mine.py:",
+    "solve game.csv --algorithm mine:Numbered": "algorithm mine:Numbered: expected the name of ",
+    "solve game.csv --algorithm mine:Breaking": "algorithm wrong: run raised RuntimeError: boom at mine.py:",
+    "solve game.csv --algorithm mine:Leaving": "algorithm wrong: run raised SystemExit: 0 at mine.py:",
+    "solve game.csv --algorithm mine:Twofold": "algorithm wrong: run raised TypeError: ",
+    "solve game.csv --algorithm mmd --magnet mine:Shy": "magnet Shy: expected share to return one number, got None",
+    "solve game.csv --algorithm mmd --magnet mine:Wide": "magnet Wide: expected share to return one number, got Shape",
+    "solve game.csv --algorithm mmd --magnet mine:Lost": "magnet Lost: alpha raised RuntimeError: lost at mine.py:",
+    "lab game.csv --methods mine:Failing --iterations 9 --out o": "algorithm wrong: step raised RuntimeError: boom at mi",
+    "compare game.csv --algorithms mine:Unwilling": "algorithm wrong: resolve raised RuntimeError: boom at mine.py:",
     "compare game.csv --algorithms mmd,mine:absent": "algorithm mine:absent: the module mine has no 'absent'",
     "solve game.csv --algorithm mmd --magnet mine:number": "magnet mine:number: expected a mmd.Magnet, or a class",
     "solve game.csv --algorithm mmd --center uniform --magnet mine:STILL": "magnet mine:STILL: is one object and takes",
@@ -337,6 +443,7 @@ REFUSED_BY_MPO = {
     "--method outside_method --set half=-1": "expected half > 0, in rounds, got -1.0",
     "--method outside_method --set judge=x": "outside_method has no 'judge' to --set",
     "--method mine.py:absent": "method mine.py:absent: the file mine.py has no 'absent'",
+    "--method mine:Needy": "method mine:Needy: raised RuntimeError: needy at mine.py:",
     "--magnet mine:number": "magnet mine:number: expected a mmd.Magnet, or a class that derives from it",
     "--judge mine:number": "judge int: cannot be called",
     "--judge broken.py:f": "judge broken.py:f: cannot import it (ZeroDivisionError: division by zero at broken.py:3)",
@@ -379,6 +486,82 @@ def test_what_mpo_refuses_is_one_sentence(flags: str, mine: Path, capsys: pytest
     assert said.count("\n") == 1
     assert REFUSED_BY_MPO[flags] in said
     assert "mine" not in sys.modules or "config" not in flags
+
+
+def test_a_magnet_may_answer_with_a_plain_number(mine: Path) -> None:
+    """A share of 1/2 in every step is what `MovingAverage` says with an array."""
+    found = [
+        mmd.solve(PAYOFFS, mmd.MagneticMirrorDescent(eta=0.1, alpha=0.1, magnet=magnet), max_iterations=20)
+        for magnet in (mmd.magnets.load("mine:Half"), mmd.MovingAverage(rate=0.5))
+    ]
+    assert found[0].exploitability == found[1].exploitability
+
+
+def test_what_on_check_raises_is_not_the_algorithms(installed: Path) -> None:
+    """It belongs to who called `solve`, and comes back as it is."""
+
+    def on_check(_: Any) -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        mmd.solve(PAYOFFS, mmd.algorithms.made("outside_host_algorithm"), on_check=on_check)
+
+
+def test_a_method_that_fails_in_a_run_is_one_sentence_and_a_traceback(
+    model: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("prompts.jsonl").write_text('{"prompt": "a"}\n{"prompt": "c"}\n')
+    given = ("--dataset-name", "prompts.jsonl", "--max-steps", 1, "--quiet", "--judge", "outside_judge", *SIZES)
+    words = ("train", "--model-name-or-path", model, "--output-dir", "idle", "--method", "mine:Idle", *given)
+    assert mpo(*words) == 2
+    said = capsys.readouterr().err
+    assert "mpo: method mine:Idle: raised RuntimeError: idle at mine.py:" in said
+    assert said.endswith("its traceback is in idle/method_error.txt\n")
+    assert "in play" in Path("idle/method_error.txt").read_text()
+    for magnet, why in {"Shy": "expected share to return one number, got None", "Lost": "alpha raised Runtime"}.items():
+        words = ("train", "--model-name-or-path", model, "--output-dir", magnet, "--magnet", f"mine:{magnet}", *given)
+        assert mpo(*words) == 2
+        assert f"magnet {magnet}: {why}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    {
+        "architecture = 3": "mine:F: expected architecture to be a function of the configuration's fields, got 3",
+        "TENSORS = {'head': 1}": "mine:F: expected TENSORS to be a bridge.Stored by each weight's name",
+        "PREFIX = None": "mine:F: expected PREFIX to be a text, got None",
+        "IGNORED = 'a'": "mine:F: expected IGNORED to be a tuple of texts, got 'a'",
+        "ARCHITECTURE = 5": "mine:F: expected ARCHITECTURE to be a text, got 5",
+        "architecture = lambda fields: {}": "the family's architecture to return a bridge.Architecture, got {}",
+        "architecture = lambda fields: 1 / 0": "the family's architecture raised ZeroDivisionError: division by zero",
+        "architecture = lambda: None": "the family's architecture raised TypeError: F.<lambda>() takes 0 positional",
+    }.items(),
+)
+def test_what_is_no_family_is_one_sentence(changed: str, said: str, mine: Path) -> None:
+    known = "TENSORS, PREFIX, IGNORED, ARCHITECTURE = {}, '', (), 'F'"
+    (mine / "mine.py").write_text(f"class F:\n    {known}\n    architecture = staticmethod(print)\n    {changed}\n")
+    changed_function = "architecture = lambda" in changed
+    if changed_function:
+        text = (mine / "mine.py").read_text().replace(changed, changed.replace("= ", "= staticmethod(", 1) + ")")
+        (mine / "mine.py").write_text(text)
+    with pytest.raises(bridge.BridgeError) as refused:
+        bridge.init(CONFIG | {"model_type": "new"}, jax.random.key(0), family="mine:F")
+    assert said in str(refused.value)
+
+
+def test_a_family_says_where_every_weight_lies(model: Path, mine: Path) -> None:
+    (mine / "mine.py").write_text(
+        "import llm_bridge as bridge\n"
+        "llama = bridge.families.load('llama')\n"
+        "class F:\n"
+        "    architecture, PREFIX, IGNORED, ARCHITECTURE = staticmethod(llama.architecture), '', (), 'F'\n"
+        "    TENSORS = {name: there for name, there in llama.TENSORS.items() if name != 'final_norm'}\n"
+    )
+    shutil.copytree(model, "new")
+    config = json.loads(Path("new/config.json").read_text()) | {"model_type": "new"}
+    Path("new/config.json").write_text(json.dumps(config))
+    with pytest.raises(bridge.BridgeError, match="TENSORS do not say what is stored as final_norm"):
+        bridge.load("new", family="mine:F")
 
 
 def test_a_checkpoint_brings_no_code_in(mine: Path) -> None:

@@ -43,7 +43,7 @@ from llm_bridge.model.tensor_files import (
 from llm_bridge.model.weights import Weight, random_weights, weights
 from llm_bridge.policy.policy import Origin, Policy
 from llm_bridge.text.tokenizer import tokenizer_of
-from mmd.host.doors import absolute
+from mmd.host.doors import absolute, error_of
 
 LOG = logging.getLogger(__name__)
 
@@ -203,9 +203,19 @@ def architecture_of(config: Mapping[str, Any], where: str, named: str | None = N
     check_special_tokens(fields)
     try:
         found = family.architecture(fields)
-    except (TypeError, ValueError, AttributeError, KeyError, ArithmeticError) as error:
-        raise_all(where, [*fields.problems, f"a field has a value of the wrong type ({error})"])
+    except BridgeError:
         raise
+    except Exception as error:
+        if config.get("model_type") not in families.names():
+            fault = f"the family's architecture raised {error_of(error)}"
+        elif isinstance(error, TypeError | ValueError | AttributeError | KeyError | ArithmeticError):
+            fault = f"a field has a value of the wrong type ({error})"
+        else:
+            raise
+        raise_all(where, [*fields.problems, fault])
+        raise
+    if not isinstance(found, Architecture):
+        raise BridgeError(f"{where}: expected the family's architecture to return a bridge.Architecture, got {found!r}")
     kinds = ("full_attention" if window is None else "sliding_attention" for window in found.windows)
     fields.repeats("layer_types", list(kinds))
     fields.finish(where)
@@ -344,7 +354,7 @@ def _plan(
     ignored = re.compile("|".join(family.IGNORED) or "(?!)")
     extra = {name for name in files.shapes if name not in expected and not ignored.fullmatch(name)}
     problems = []
-    if architecture.tied and (head := family.TENSORS["head"].name) in extra:
+    if architecture.tied and "head" in family.TENSORS and (head := family.TENSORS["head"].name) in extra:
         extra.discard(head)
         if not _same(files, head, embedding := wanted[0].tensor):
             problems.append(

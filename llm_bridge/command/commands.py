@@ -25,7 +25,7 @@ from llm_bridge.command import (
 )
 from llm_bridge.command.config_file import expanded
 from llm_bridge.command.judge_choice import judge_of, judged_by, try_out
-from llm_bridge.command.method_choice import method_of
+from llm_bridge.command.method_choice import MethodError, method_of
 from llm_bridge.command.options import (
     PROGRAM,
     Command,
@@ -62,7 +62,7 @@ from mmd.host.files import OutputError, prepare_file, prepare_folder, replacing
 from mmd.host.folder_lock import held
 
 DONE = 0
-ANSWERS, TRACEBACK = "answers", "judge_error.txt"
+ANSWERS, TRACEBACKS = "answers", {JudgeError: "judge_error.txt", MethodError: "method_error.txt"}
 OPTIONAL_LIBRARIES = ("gguf", "httpx2", "pyarrow", "tensorboardX", "wandb")
 Say = Callable[[Iterable[str]], None]
 
@@ -103,19 +103,20 @@ def run(command: Command, argv: Sequence[str]) -> int:
             with suppress(OSError):
                 place.rmdir()  # made for a run that is refused; one that has something in it stays
         text = error.called(flags(command)) if isinstance(error, SettingError) else str(error)
-        kept = _traceback_kept(error, home, folder) if isinstance(error, JudgeError) else ""
+        kept = _traceback_kept(error, home, folder) if isinstance(error, JudgeError | MethodError) else ""
         raise UsageError(f"{text}{kept}") from None
 
 
-def _traceback_kept(error: JudgeError, folder: Path | None, shown: Path | None) -> str:
-    """Keep the traceback of a judge's error for its author, where there is a folder for it; says where."""
+def _traceback_kept(error: JudgeError | MethodError, folder: Path | None, shown: Path | None) -> str:
+    """Keep the traceback of a judge's or a method's error for its author, where there is a folder for it; says where."""
     if folder is None or shown is None:
         return "; with --output-dir FOLDER its traceback would be kept"
     if jax.process_index() == 0:
         with suppress(OSError, OutputError):
-            with replacing(folder / TRACEBACK) as part:
+            name = TRACEBACKS[type(error)]
+            with replacing(folder / name) as part:
                 part.write_text("".join(traceback.format_exception(error.error)), "utf-8", errors="replace")
-            return f"; its traceback is in {shown / TRACEBACK}"
+            return f"; its traceback is in {shown / name}"
     return ""
 
 

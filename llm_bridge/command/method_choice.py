@@ -1,8 +1,11 @@
 """Which method the options of `mpo train` mean, with its numbers."""
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import Any
+
+import jax
 
 import mmd
 from llm_bridge.command.options import Train
@@ -13,7 +16,8 @@ from llm_bridge.train.loop import FIRST_MOMENT, Method
 from llm_bridge.train.mpo import EXPORTS, MPO
 from llm_bridge.train.objective import PolicyGradient, Regression
 from mmd.host.command_line import UsageError, rate_and_power
-from mmd.host.doors import FORMS, Door, arguments, signature_of
+from mmd.host.doors import FORMS, Door, arguments, error_of, signature_of
+from mmd.host.files import OutputError
 
 MAGNETS = Door("magnets", BridgeError, "a mmd.Magnet, or a class that derives from it")
 WORDS = {
@@ -71,10 +75,47 @@ def method_of(options: Train) -> Method:
     if options.warmup_steps >= options.max_steps:
         raise UsageError(f"expected --warmup-steps < --max-steps = {options.max_steps}, got {options.warmup_steps}")
     further = _further(options, kind, set(given))
-    method = kind(**{name: value for name, value in given.items() if value is not None}, **further)
+    settings = {name: value for name, value in given.items() if value is not None} | further
+    made = {"kind": kind, "settings": settings, "rounds": options.max_steps}
+    return baselines.DOOR.called(options.method, _made, made) if baselines.is_outside(options.method) else _made(**made)
+
+
+def _made(kind: type[Method], settings: Mapping[str, Any], rounds: int) -> Method:
+    """A method, its settings checked."""
+    method = kind(**settings)
     method.check_settings()
-    method.check_result(options.max_steps)
+    method.check_result(rounds)
     return method
+
+
+class MethodError(BridgeError):
+    """A method from outside this package has raised an error in a run. The error itself is the cause, `__cause__`.
+
+    Args:
+        name: the method's.
+        error: what it raised.
+    """
+
+    def __init__(self, name: str, error: BaseException) -> None:
+        super().__init__(f"method {name}: raised {error_of(error)}")
+        self.error = error
+
+
+@contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Inside, an error of a method from outside becomes a `MethodError`; the device's own errors stay.
+
+    Args:
+        name: the method's, as typed.
+    """
+    try:
+        yield
+    except (BridgeError, OutputError, UsageError, jax.errors.JaxRuntimeError):
+        raise
+    except (Exception, SystemExit) as error:
+        if not baselines.is_outside(name):
+            raise
+        raise MethodError(name, error) from error
 
 
 def _replay(options: Train, kind: type[Method]) -> int | None:

@@ -17,7 +17,7 @@ from llm_bridge.command.engine_choice import closing, with_engine
 from llm_bridge.command.judge_choice import judge_of, local, named, try_out
 from llm_bridge.command.memory_choice import fitted, thriftier
 from llm_bridge.command.mesh_choice import chosen, mesh_of, policy_devices
-from llm_bridge.command.method_choice import method_of
+from llm_bridge.command.method_choice import errors_of, method_of
 from llm_bridge.command.options import Model, Prompts, ReportOnJudge, Run, Train, TrainJudge
 from llm_bridge.command.training_run import HELD_OUT, MODEL, Keeper, finish, identity, record, working
 from llm_bridge.judges.preference_model import PreferenceTraining, text_layout
@@ -98,13 +98,14 @@ def _train(options: Train, method: Method, parts: Split, guard: _Guard, argv: Se
     states, written = _states(options, policy), replace(options, output_dir=guard.place)
     keeper = Keeper(written, states, guard.termination, win_rate, guard.lock)
     try:
-        state = keeper.resume(method.init(policy, key))
+        with errors_of(options.method):
+            state = keeper.resume(method.init(policy, key))
         if win_rate is not None:
             win_rate.draw_start()
         if not policy.is_adapted:
             _release(policy)
         record(options, argv, None if options.eval_dataset_name else parts.held_out)
-        with keeper.logging(options.method, options.max_steps):
+        with keeper.logging(options.method, options.max_steps), errors_of(options.method):
             result = method.fit(policy, given, steps=options.max_steps, key=key, state=state, callback=keeper)
     except Terminated as stop:
         return _terminated(stop, keeper)

@@ -8,7 +8,7 @@ says all that; reading, writing and checking use nothing else.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.weights import Weight, weights
 
 
@@ -71,8 +71,14 @@ class Piece:
 
 
 def pieces(architecture: Architecture, table: dict[str, Stored], prefix: str) -> list[Piece]:
-    """Every tensor of a checkpoint of this architecture, weight by weight, layer by layer."""
+    """Every tensor of a checkpoint of this architecture, weight by weight, layer by layer.
+
+    Raises:
+        BridgeError: the table does not say where a weight lies.
+    """
     expected = weights(architecture)
+    if missing := [name for name in expected if name not in table]:
+        raise BridgeError(f"the family's TENSORS do not say what is stored as {', '.join(missing)}")
     return [
         piece
         for name, weight in expected.items()

@@ -302,7 +302,7 @@ def _from_outside(algorithm: Any) -> bool:
     """Whether the algorithm is of a class from outside this package, or its magnet or feedback is."""
     inner = (getattr(algorithm, f.name) for f in fields(algorithm)) if is_dataclass(algorithm) else ()
     parts = (algorithm, *(one for one in inner if is_dataclass(one)))
-    return any(type(one).__module__.partition(".")[0] not in doors.PACKAGES for one in parts)
+    return not all(map(doors.is_own, parts))
 
 
 def _check_traced(algorithm: Algorithm, game: Game) -> None:

@@ -74,6 +74,11 @@ def absolute(text: str) -> str:
     return f"{Path(code['module']).absolute()}{text[code.end('module') :]}"
 
 
+def is_own(thing: object) -> bool:
+    """Whether an object is of a class of this project, and not of one from outside."""
+    return type(thing).__module__.partition(".")[0] in PACKAGES
+
+
 @dataclass(frozen=True)
 class Door:
     """The way in for objects of one kind.

@@ -69,7 +69,9 @@ def advance(
             lambda s: s.iteration < until, lambda s: settled(game, algorithm.step(game, s)), state
         )
         newest, extra = algorithm.policy(game, state), algorithm.diagnostics(game, state)
-        newest = jax.tree.map(lambda new, old: jnp.asarray(new).astype(old.dtype), newest, so_far)  # no weak types: one program
+        newest = jax.tree.map(
+            lambda new, old: jnp.asarray(new).astype(old.dtype), newest, so_far
+        )  # no weak types: one program
         newest = smaller(newest, so_far) if algorithm.keeps_best else newest
         numbers = (newest.nash_conv, extra.regularized_gap, newest.value, extra.average_nash_conv)
         candidate = jax.tree.map(lambda new, old: jnp.where(jnp.isfinite(newest.nash_conv), new, old), newest, so_far)

@@ -79,7 +79,9 @@ class _Reports:
         if iterate not in ITERATES:
             raise GameError(f"{self.algorithm.name} reported the iterate {iterate!r}: expected {', '.join(ITERATES)}")
         if not isinstance(policy, Policy):
-            raise GameError(f"{self.algorithm.name} reported an object of class {type(policy).__name__}: expected a mmd.Policy")
+            raise GameError(
+                f"{self.algorithm.name} reported an object of class {type(policy).__name__}: expected a mmd.Policy"
+            )
         for name, count in (("iteration", iteration), ("gradient_evaluations", gradient_evaluations)):
             if not isinstance(count, Integral):
                 raise GameError(f"{self.algorithm.name} reported the {name} {count!r}: expected an integer")

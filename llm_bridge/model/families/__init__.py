@@ -17,12 +17,27 @@ A family may import the modules of `llm_bridge.model`. Read `llama.py` first, th
 import difflib
 import importlib
 import pkgutil
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from llm_bridge.model.architecture import BridgeError
+from llm_bridge.model.names import Stored
 from mmd.host.doors import FORMS, Door, names_code
 
 MEMBERS = ("architecture", "TENSORS", "PREFIX", "IGNORED", "ARCHITECTURE")
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "architecture": (callable, "a function of the configuration's fields"),
+    "TENSORS": (
+        lambda x: isinstance(x, Mapping) and all(isinstance(each, Stored) for each in x.values()),
+        "a bridge.Stored by each weight's name",
+    ),
+    "PREFIX": (lambda x: isinstance(x, str), "a text"),
+    "IGNORED": (
+        lambda x: isinstance(x, Collection) and not isinstance(x, str) and all(isinstance(each, str) for each in x),
+        "a tuple of texts",
+    ),
+    "ARCHITECTURE": (lambda x: isinstance(x, str), "a text"),
+}
 DOOR = Door("families", BridgeError, f"a module or an object with {', '.join(MEMBERS)}")
 
 
@@ -63,6 +78,9 @@ def _from_outside(name: str) -> Any:
         raise BridgeError(f"family {name}: expected a name alone, got numbers behind it: {numbers!r}")
     if missing := [member for member in MEMBERS if not hasattr(found, member)]:
         raise BridgeError(f"family {name}: expected {DOOR.wanted}, and it has no {missing[0]}")
+    for member, (holds, wanted) in KINDS.items():
+        if not holds(there := getattr(found, member)):
+            raise BridgeError(f"family {name}: expected {member} to be {wanted}, got {there!r}")
     return found
 
 
