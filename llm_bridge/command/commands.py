@@ -108,7 +108,7 @@ def run(command: Command, argv: Sequence[str]) -> int:
 
 
 def _traceback_kept(error: JudgeError | MethodError, folder: Path | None, shown: Path | None) -> str:
-    """Keep the traceback of a judge's or a method's error for its author, where there is a folder for it; says where."""
+    """Keep the traceback of a judge or a method for its author, where there is a folder for it; says where."""
     if folder is None or shown is None:
         return "; with --output-dir FOLDER its traceback would be kept"
     if jax.process_index() == 0:

@@ -63,7 +63,7 @@ class Policy:
         Raises:
             KeyError: no infoset has the label, or several do; the message says what instead.
         """
-        player, label = infoset if isinstance(infoset, tuple) else (None, infoset)
+        player, label = infoset if isinstance(infoset, tuple) and len(infoset) == 2 else (None, infoset)
         found = [place for place in self._places.get(label, ()) if player in (None, PLAYERS[place[0]])]
         if len(found) != 1:
             raise KeyError(self._which(player, label, found))

@@ -53,6 +53,9 @@ class ExactSolution:
     certificate: Certificate
     game: Game
 
+    def __repr__(self) -> str:
+        return f"ExactSolution({self.game.name}: value {self.value:.10g}, exploitability {self.exploitability:.2e})"
+
     @property
     def policy(self) -> Policy:
         """`probabilities` as a `Policy`, with the names of infosets and actions."""

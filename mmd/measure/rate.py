@@ -169,12 +169,15 @@ def linear_rate(
         floor: distances up to here are rounding; 1e-14 of the largest if None.
 
     Raises:
-        RateError: there are too few distances above the floor, or they do not fall by a factor of 100.
+        RateError: it is no run; there are too few distances above the floor, or they do not fall by a factor of 100.
         FigureError: the run has no such column.
         RunError: a path is not a run directory.
     """
     if not isinstance(run, HasCurve | str | os.PathLike):
-        given = np.asarray(run, np.float64)
+        try:
+            given = np.asarray(run, np.float64)
+        except (TypeError, ValueError):
+            raise RateError(f"expected a run or a sequence of distances, got {run!r}") from None
         if given.ndim != 1:
             raise RateError(f"expected a run or a sequence of distances, got an array of shape {given.shape}")
         about = ("", "distance" if y is None else y, x)

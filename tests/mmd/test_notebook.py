@@ -88,6 +88,7 @@ def test_a_repr_fits_a_screen() -> None:
     game = games.load("leduc_poker")
     for shown in (game, game.row, game.description, game.description.labels, mmd.Policy.random(game, 0)):
         assert len(repr(shown)) < SCREEN
+    assert len(repr(mmd.solve_exactly(game))) < SCREEN
     labels = games.load("kuhn_poker").description.labels
     assert labels is not None
     assert repr(labels[0].infosets) == "LazyLabels(6: ['J|', 'Q|', 'K|', 'J|pb', 'Q|pb', 'K|pb'])"
@@ -114,6 +115,9 @@ def test_a_label_that_names_no_infoset_is_answered_with_near_ones(kuhn: mmd.Solu
         kuhn.policy["column", "K|"]
     with pytest.raises(KeyError, match="expected an infoset's label, or a player of row and column before it"):
         kuhn.policy["dealer", "K|"]
+    for nothing in ((), ("row",), None, 3):
+        with pytest.raises(KeyError, match="has no infoset"):
+            kuhn.policy[nothing]  # pyrefly: ignore[bad-index]
 
 
 def test_a_label_of_both_players_needs_the_player() -> None:
