@@ -58,7 +58,8 @@ def game_of(rules: Rules) -> Game:
     """The game that the rules describe.
 
     Raises:
-        GameError: as `expand` and `games.compile.compile_tree`.
+        GameError: the rules answer otherwise than `Rules` says. Or states of an infoset have different actions or
+            none, chance probabilities do not sum to 1, payoffs have no constant sum, or a player forgets an own action.
     """
     return compile_tree(expand(rules))
 

@@ -10,12 +10,13 @@ Names are imported when first used, so that `import llm_bridge` costs nothing an
 Rooms, from the ground up; each may import those before it, and of `mmd` only the public surface, `mmd.update` and
 `mmd.host`:
 
-    model               the decoder, one file for each family of models, any Flax module in its place
-    text                tokenizers, rows of data, rows as token ids
+    model               the decoder; `families/`, one file for each family of models; any Flax module in its place
+    text                tokenizers; rows of data: `data.py`; rows as token ids
     policy              log-probabilities and generation: read `policy/policy.py` first
     checkpoint          Hugging Face folders, adapters, weights of other modules, read and written
-    judges              who says which of two responses is preferred
-    train, run          MPO and other methods on one loop; what a run keeps on disk and how it is stopped
+    judges              who says which of two responses is preferred; its `__init__.py` has the protocol
+    train, run          methods on one loop: `loop.py`, the draws: `rollout.py`, the loss of a token: `objective.py`;
+                        what a run keeps on disk and how it is stopped
     measure             win rates, intervals, lotteries of models
     command             the `mpo` command
 """

@@ -11,9 +11,9 @@ Rooms, from the ground up; each may import those before it, and `host`:
     report                          pages of HTML
     simplex, update                 the equation: read `update.py` first
     game                            strategy spaces, payoffs, policies
-    measure, magnets, feedback      what a policy is worth; where magnets move; what a player is told
+    measure, magnets, feedback      what a policy is worth: `certificate.py`; where magnets move; what a player is told
     algorithms                      the contract, and one file for each algorithm
-    solving, lab                    one run with a certificate; many runs side by side
+    solving, lab                    one run, its loop: `solver.py`; many runs side by side
     command                         the `mmd` command
 """
 

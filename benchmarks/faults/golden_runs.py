@@ -524,14 +524,6 @@ def differences(name: str, paths: Sequence[Path], reasons: Sequence[tuple[str, s
     return found
 
 
-def _reason(name: str, path: str, error: float, reasons: Sequence[tuple[str, str, float, str]]) -> str:
-    """The first reason that fits a run, a place in it, and an absolute error; "" if none does."""
-    for run, place, most, why in reasons:
-        if re.fullmatch(run, name) and re.fullmatch(place, path) and error <= most:
-            return why
-    return ""
-
-
 def compare(before: Path, after: Path, reasons: Sequence[tuple[str, str, float, str]]) -> dict[str, Any]:
     """Print every difference; a summary of each run that both folders have, and what is in one of them alone."""
     runs: dict[str, Any] = {}

@@ -103,7 +103,11 @@ def parse_options(options: Iterable[str]) -> dict[str, str]:
 
 
 def refuse_others(chosen: dict[str, str], allowed: tuple[str, ...], kind: str) -> None:
-    """Raise GameError for an option that does not apply to a kind of file."""
+    """That every option applies to a kind of file.
+
+    Raises:
+        GameError: one does not.
+    """
     for key in chosen:
         if key not in allowed:
             options = ", ".join(f"#{option}" for option in allowed)

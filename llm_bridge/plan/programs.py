@@ -156,7 +156,7 @@ class Described:
         return Samples(*(self._of_rows(self.work.rows, self.work.length, dtype) for dtype in kinds))
 
     def _tiles(self) -> tuple[tuple[int, int], ...]:
-        """As `Method.shapes` has them."""
+        """Rows and columns of each tile that responses are learned in."""
         if not self.decoder.shares_prompts:
             return ()
         gathers = dict(self.mesh.shape).get("fsdp", 1) > 1

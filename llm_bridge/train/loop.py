@@ -147,7 +147,11 @@ class Method:
     # --------------------------------------------------------------------------------- what a method may say otherwise
 
     def objective(self) -> Objective:
-        """The loss that the optimizer steps of a round minimise; every method states its own."""
+        """The loss that the optimizer steps of a round minimise.
+
+        Raises:
+            NotImplementedError: the class states none, as every method has to.
+        """
         raise NotImplementedError
 
     def check_settings(self) -> None:
@@ -254,7 +258,7 @@ class Method:
         return np.full(len(prompts), 0.5)
 
     def numbers(self, state: TrainState) -> Numbers:
-        """Eta and alpha in this round."""
+        """Eta and alpha of this round, scalars; alpha and 1 / eta are in win rate per nat."""
         return Numbers(_at(self.eta, state.round), _at(self.alpha, state.round))
 
     def exported(self, state: TrainState) -> dict[str, Array]:
@@ -461,7 +465,7 @@ class Method:
         return n_prompts // (self.prompts_at_a_time or n_prompts // self.rounds_at_once)
 
     def shapes(self, learner: Learner, groups: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """Of the tiles in which N groups of G responses are learned from; none where they are not sorted."""
+        """Rows and columns of each tile in which N groups of G responses are learned from; none if they are not sorted."""
         if not (learner.objective.by_row and learner.decoder.shares_prompts):
             return ()
         of_part = groups[0] * groups[1] // self.n_parts(groups[0])
@@ -547,7 +551,7 @@ class Method:
             raise SettingError(f"expected {{exports}} to be 'last', in {rounds} rounds the magnet stays at the start")
 
     def _exported(self, state: TrainState, given: Policy | None = None) -> Policy:
-        """As `export`, but the last iterate where the magnet would be the start, with a warning."""
+        """The policy that is the run's result; the last iterate where that would be the start, with a warning."""
         weights, rounds = self.result(state, given), int(state.round)
         policy = state.policy(weights)
         if weights is not self.exported(state):

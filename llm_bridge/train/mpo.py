@@ -147,12 +147,16 @@ class MPO(Method):
         return self.spread_draws
 
     def init(self, policy: Policy, key: Key[Array, ""]) -> TrainState:
-        """As `Method.init`, with a memory of earlier rounds where `replay` asks for one."""
+        """The state before the first round, with a memory of earlier rounds where `replay` asks for one.
+
+        Raises:
+            BridgeError: a setting is out of its range, or does not fit the policy.
+        """
         state = super().init(policy, key)
         return replace(state, memory=replay.nothing(self.replay, policy.mesh)) if self.replay else state
 
     def learner(self, state: TrainState) -> Learner:
-        """As `Method.learner`."""
+        """What `learn` compiles; with `replay`, shares are weights of draws."""
         return replace(super().learner(state), replays=self.replay > 0)
 
     def with_earlier(

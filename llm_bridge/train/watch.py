@@ -44,14 +44,14 @@ class WatchedArena:
         self._arena, self._watch, self._epochs = arena, watch, epochs
 
     def draw(self, source: Source, n: int, key: Key[Array, ""]) -> Samples:
-        """As `Arena.draw`."""
+        """Draw n responses to each prompt, while the watch is told so."""
         self._watch.begin(GENERATION)
         samples = self._arena.draw(source, n, key)
         self._watch.count(GENERATION, n_marked(samples.response))
         return samples
 
     def compare(self, ours: Samples, theirs: Samples | None = None) -> Float[Array, "N G H"]:
-        """As `Arena.compare`; an update follows."""
+        """P(our response is preferred to theirs), while the watch is told so; an update follows."""
         self._watch.begin(JUDGING)
         preference = self._arena.compare(ours, theirs)
         self._watch.count(UPDATE, self._epochs * n_marked(ours.mask))

@@ -67,7 +67,7 @@ def made(name: str, **given: Any) -> Any:
     """An algorithm by its name, with these numbers.
 
     Raises:
-        GameError: as `load`, or the numbers do not fit.
+        GameError: there is no such algorithm, code from outside fails or is none, or the numbers do not fit.
     """
     return DOOR.called(name, load(name), given)
 

@@ -73,7 +73,7 @@ class MagneticMirrorDescent:
         return replace(self, eta=eta, magnet=self.magnet.resolve(game))
 
     def init(self, game: Game, log_policy: Pair) -> MagneticState:
-        """Start at a policy with full support."""
+        """Start at [S0] and [S1] log-policies with full support."""
         at = metrics.profile(game, log_policy)
         zero = jnp.zeros((), int)
         dtype = log_policy[0].dtype
@@ -97,14 +97,14 @@ class MagneticMirrorDescent:
         return MagneticState(iteration, state.gradient_evaluations + 1, moved, log_magnet)
 
     def policy(self, game: Game, state: MagneticState) -> Candidate:
-        """The last iterate."""
+        """The last iterate, with its NashConv and value in payoff units."""
         at = state.iterate
         return Candidate(
             at.log_policy, metrics.nash_conv(game, at.gradient), metrics.value(at), jnp.full((), LAST, int)
         )
 
     def diagnostics(self, game: Game, state: MagneticState) -> Diagnostics:
-        """The gap of the game regularised towards the current magnet."""
+        """The duality gap of the game regularised towards the current magnet, in payoff units."""
         alpha = self.magnet.alpha(self.alpha, self.eta, state.iteration)
         gap = metrics.regularized_gap(game, state.iterate, state.log_magnet, alpha)
         return Diagnostics(gap if self.magnet.regularizes else gap * jnp.nan, gap * jnp.nan)

@@ -143,7 +143,15 @@ class Policy:
 
     @classmethod
     def random(cls, game: Game, seed: int) -> "Policy":
-        """Drawn uniformly from the simplex at every infoset; full support. The seed is an integer >= 0."""
+        """Drawn uniformly from the simplex at every infoset; full support.
+
+        Args:
+            game: whose policies.
+            seed: an integer >= 0.
+
+        Raises:
+            GameError: the seed is negative.
+        """
         if seed < 0:
             raise GameError(f"expected a seed >= 0, got {seed}")
         rng = np.random.default_rng(seed)

@@ -110,7 +110,7 @@ def attempts(game: Game) -> Iterator[ExactSolution]:
         game: as `solve_exactly`.
 
     Raises:
-        RuntimeError: as `solve_exactly`.
+        RuntimeError: HiGHS failed at every attempt; the message is its own.
     """
     return (_solution(game, optimum) for optimum in _Program.of(game, 0).optimal())
 

@@ -205,7 +205,7 @@ def _fitted(
         work, values, proven, floor: as of `linear_rate`.
 
     Raises:
-        RateError: as `linear_rate`.
+        RateError: there are too few distances above the floor, or they do not fall by a factor of 100.
     """
     name = Y_LABELS.get(about[1], about[1]).removesuffix(", in nats")
     finite = np.isfinite(values) & np.isfinite(work)
