@@ -465,7 +465,7 @@ class Method:
         return n_prompts // (self.prompts_at_a_time or n_prompts // self.rounds_at_once)
 
     def shapes(self, learner: Learner, groups: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """Rows and columns of each tile in which N groups of G responses are learned from; none if they are not sorted."""
+        """Rows and columns of the tiles that N groups of G responses are learned in; none where they are not sorted."""
         if not (learner.objective.by_row and learner.decoder.shares_prompts):
             return ()
         of_part = groups[0] * groups[1] // self.n_parts(groups[0])

@@ -264,15 +264,15 @@ def resolved(algorithm: Form, game: Game, dtype: str = "float64") -> Form:
     """
     if not _from_outside(algorithm):
         return cast("Form", algorithm.resolve(game))
-    if not is_dataclass(algorithm):
-        raise GameError(f"algorithm {algorithm.name}: expected {type(algorithm).__qualname__} to be a frozen dataclass")
-    form = HostAlgorithm if isinstance(algorithm, HostAlgorithm) else Algorithm
-    found = asked(algorithm, "resolve", algorithm.resolve, game)
-    if not isinstance(found, form):
+    found: object = asked(algorithm, "resolve", algorithm.resolve, game)
+    is_hosted = isinstance(algorithm, HostAlgorithm)
+    if not (isinstance(found, HostAlgorithm) if is_hosted else isinstance(found, Algorithm)):
         raise GameError(f"algorithm {algorithm.name}: expected resolve to return an algorithm, got {found!r}")
-    if isinstance(found, Algorithm):
+    if not is_dataclass(found):
+        raise GameError(f"algorithm {algorithm.name}: expected {type(found).__qualname__} to be a frozen dataclass")
+    if not is_hosted:
         with jax.enable_x64(dtype == "float64"):
-            _check_traced(found, game)
+            _check_traced(cast("Algorithm", found), game)
     return cast("Form", found)
 
 

@@ -24,6 +24,7 @@ from mmd.host.notebook import MOST_ROWS, data_frame, html_table
 MAX_NAMED_INFOSETS = 10_000
 SUM_TOLERANCE = 1e-6  # a policy written with seven digits still counts as one
 PLAYERS = ("row", "column")
+WANTED = f"expected an infoset's label, or a player of {' and '.join(PLAYERS)} before it"
 COLUMNS = ("player", "infoset", "action", "probability")
 
 
@@ -57,13 +58,15 @@ class Policy:
         small = self.game.is_matrix and max(map(len, self.probabilities)) <= MOST_ROWS + 1
         return f"Policy({self.as_dict()})" if small else f"Policy(of {self.game!r})"
 
-    def __getitem__(self, infoset: str | tuple[str, str]) -> dict[str, float]:
+    def __getitem__(self, infoset: str | tuple[str, ...]) -> dict[str, float]:
         """{action: probability} at the infoset with this label; (player, label) where both players have it.
 
         Raises:
             KeyError: no infoset has the label, or several do; the message says what instead.
         """
-        player, label = infoset if isinstance(infoset, tuple) and len(infoset) == 2 else (None, infoset)
+        if isinstance(infoset, tuple) and len(infoset) != 2:
+            raise KeyError(f"{WANTED}, got {infoset!r}")
+        player, label = infoset if isinstance(infoset, tuple) else (None, infoset)
         found = [place for place in self._places.get(label, ()) if player in (None, PLAYERS[place[0]])]
         if len(found) != 1:
             raise KeyError(self._which(player, label, found))
@@ -93,7 +96,7 @@ class Policy:
         known = (one for one in players if player in players[one])
         near = difflib.get_close_matches(str(label), islice(known, MAX_NAMED_INFOSETS), n=3, cutoff=0.0)
         if not near:
-            return f"expected an infoset's label, or a player of {' and '.join(PLAYERS)} before it, got {player!r}"
+            return f"{WANTED}, got {player!r}"
         of = "" if player is None else f" of the {player} player"
         return f"{self.game.name} has no infoset {label!r}{of}: did you mean {' or '.join(map(repr, near))}?"
 

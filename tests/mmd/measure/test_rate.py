@@ -1,7 +1,5 @@
 """The rate of a line on a logarithmic axis: of sequences that are known, and what is said of those that are no line."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -73,10 +71,10 @@ def test_a_curve_with_swings_is_no_line() -> None:
         (0.999**N, "it falls by one of 2.72"),
         (1.1**N, "it falls by one of 1:"),
         (np.ones((3, 3)), "expected a run or a sequence of distances, got an array of shape"),
-        ([{}], r"expected a run or a sequence of distances, got \[\{\}\]"),
+        (np.array([{}]), r"expected a run or a sequence of distances, got array\(\[\{\}\], dtype=object\)"),
     ],
 )
-def test_where_there_is_no_rate_one_sentence_says_so(distances: Any, message: str) -> None:
+def test_where_there_is_no_rate_one_sentence_says_so(distances: np.ndarray, message: str) -> None:
     with pytest.raises(RateError, match=message):
         mmd.linear_rate(distances)
 
