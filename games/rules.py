@@ -59,7 +59,7 @@ def game_of(rules: Rules) -> Game:
 
     Raises:
         GameError: the rules answer otherwise than `Rules` says. Or states of an infoset have different actions or
-            none, chance probabilities do not sum to 1, payoffs have no constant sum, or a player forgets an own action.
+            none. Or chance probabilities do not sum to 1, payoffs have no constant sum, or a player forgets an action.
     """
     return compile_tree(expand(rules))
 

@@ -142,6 +142,9 @@ def test_the_games_value_is_what_a_bluff_is_worth(name: str, installed: Path) ->
         assert game.name == f"outside_game:bet={bet}"
         np.testing.assert_allclose(mmd.solve_exactly(game).value, bet / (2 + bet), rtol=0, atol=1e-12)
     assert games.load(name).name == "outside_game:bet=1"
+    assert run("solve", f"{name}:bet=2", "--quiet", "--out", "solved") == 0
+    result = json.loads(Path("solved/result.json").read_text())
+    np.testing.assert_allclose(result["value"], 2 / 4, rtol=0, atol=result["tolerance"])
 
 
 def test_the_algorithm_ends_at_the_quantal_response_equilibrium(installed: Path, monkeypatch: Any) -> None:
@@ -239,6 +242,21 @@ def test_the_family_computes_what_the_same_llama_computes(installed: Path) -> No
     assert json.loads(Path("again/config.json").read_text())["architectures"] == ["GemmaForCausalLM"]
     with pytest.raises(bridge.BridgeError, match="expected none, the model_type 'llama' is built in"):
         bridge.load("llama", family="outside_example:family")
+
+
+def test_a_command_draws_from_a_family_that_is_installed_or_named(model: Path, installed: Path) -> None:
+    """The `model_type` of the checkpoint finds the installed family; `--family` names the same one."""
+    gemma = CONFIG | {"model_type": "gemma", "hidden_act": "gelu"}
+    shutil.copytree(model, "gemma", ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
+    bridge.save(bridge.init(gemma, jax.random.key(3)), "weights")
+    shutil.copytree("weights", "gemma", dirs_exist_ok=True)
+    Path("prompts.jsonl").write_text('{"prompt": "a"}\n')
+    words = ("--dataset-name", "prompts.jsonl", "--num-generations", 2, "--max-new-tokens", 3)
+    found = []
+    for family in ((), ("--family", "outside_example:family")):
+        assert mpo("generate", "--model-name-or-path", "gemma", *words, "--output-file", "out.jsonl", *family) == 0
+        found.append(Path("out.jsonl").read_text())
+    assert found[0] == found[1]
 
 
 def test_a_run_with_code_from_outside_trains_and_asks_for_it_again(
