@@ -10,10 +10,13 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
+from games import memory
 from games.compile import CHANCE, TERMINAL, InfosetInfo, Tree, compile_tree
 from mmd.game.game import Game, GameError
 
 State = TypeVar("State")
+BYTES_PER_NODE = 300  # about, of what `expand` keeps; half of the machine's memory is left to the rest
+NODES_BETWEEN_LOOKS = 2**16
 
 
 @runtime_checkable
@@ -68,14 +71,17 @@ def expand(rules: Rules) -> Tree:
     """Every play of a game, as a tree in depth-first order.
 
     Raises:
-        GameError: an infoset without actions, or one whose states disagree on the actions; or rules that answer
-            otherwise than `Rules` says.
+        GameError: an infoset without actions, or one whose states disagree on the actions; rules that answer otherwise
+            than `Rules` says; or more positions than the machine has memory for, as where a play never ends.
     """
     infosets: dict[tuple[int, str], int] = {}
     infos: list[InfosetInfo] = []
     nodes: list[tuple[int, int, float, int, tuple[float, float]]] = []
     stack: list[tuple] = [(rules.initial(), -1, 0, 1.0)]
     while stack:
+        if len(nodes) % NODES_BETWEEN_LOOKS == 0 and 2 * BYTES_PER_NODE * len(nodes) > memory.machine_memory():
+            wanted = "expected plays that end in TERMINAL, and a tree that fits this machine"
+            raise GameError(f"{rules.name}: {wanted}, got more than {len(nodes):,} positions")
         state, parent, action, probability = stack.pop()
         player, infoset, payoffs, branches = rules.player(state), TERMINAL, (0.0, 0.0), []
         if player == TERMINAL:

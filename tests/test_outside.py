@@ -515,6 +515,13 @@ def test_a_magnet_may_answer_with_a_plain_number(mine: Path) -> None:
     assert found[0].exploitability == found[1].exploitability
 
 
+def test_what_is_no_feedback_is_refused() -> None:
+    algorithm = mmd.MPO()
+    object.__setattr__(algorithm, "feedback", 3)  # as without the types that tests check
+    with pytest.raises(mmd.GameError, match=r"expected a feedback such as mmd.Exact\(\) or mmd.NoisyJudge\(\), got 3"):
+        mmd.solve("preference:cycle", algorithm)
+
+
 def test_what_on_check_raises_is_not_the_algorithms(installed: Path) -> None:
     """It belongs to who called `solve`, and comes back as it is."""
 

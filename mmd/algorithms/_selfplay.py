@@ -94,6 +94,8 @@ class SelfPlay(ABC):
             raise GameError(f"expected iterate to be 'average' or 'last', got {self.iterate!r}")
         if self.eta is not None and not self.eta > 0:
             raise GameError(f"expected eta > 0, got {self.eta}")
+        if not isinstance(self.feedback, Feedback):
+            raise GameError(f"expected a feedback such as mmd.Exact() or mmd.NoisyJudge(), got {self.feedback!r}")
         self.feedback.check(game)
         return replace(
             self,

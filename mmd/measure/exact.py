@@ -13,7 +13,7 @@ Games" (1996). Never imported by a solver: tests and reports compare with it.
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -77,17 +77,20 @@ class ExactSolution:
         return self.certificate.value
 
 
-def solve_exactly(game: Game) -> ExactSolution:
+def solve_exactly(game: Game | Any) -> ExactSolution:
     """An equilibrium by linear programming (HiGHS), in float64.
 
     A small game that HiGHS does not solve accurately enough is solved in whole numbers (`mmd.measure.vertex`).
 
     Args:
-        game: the game; time and memory grow with the number of its sequences and payoffs.
+        game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them. Time and
+            memory grow with the number of its sequences and payoffs.
 
     Raises:
+        GameError: there is no such game.
         RuntimeError: HiGHS failed at every attempt; the message is its own.
     """
+    game = as_game(game)
     scale = _Program.of(game, 0).scale
     best: ExactSolution | None = None
     for found in attempts(game):

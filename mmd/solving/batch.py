@@ -89,6 +89,10 @@ def solve_many(
             defined on matrices.
     """
     limits = _Limits.checked(max_iterations, time_limit, polish)
+    if isinstance(algorithm, HostAlgorithm) and not isinstance(algorithm, type):
+        raise GameError(
+            f"{algorithm.name} runs on the host, and solve_many compiles its method: call mmd.solve on each"
+        )
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
         raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
     if isinstance(games, Game | str | os.PathLike) or getattr(games, "ndim", 3) != 3:

@@ -104,6 +104,36 @@ def test_forgetting_is_refused():
         game_of(Forgetful(seen=False))
 
 
+def test_a_play_that_never_ends_is_refused(monkeypatch):
+    class Endless:
+        name = "endless"
+
+        def initial(self):
+            return ()
+
+        def player(self, state):
+            return 0
+
+        def actions(self, state):
+            return ("on",)
+
+        def chance(self, state):
+            return []
+
+        def next(self, state, action):
+            return state
+
+        def infoset(self, state):
+            return "here"
+
+        def utility(self, state):
+            return 0.0, 0.0
+
+    monkeypatch.setattr("games.memory.machine_memory", lambda: 1e7)
+    with pytest.raises(GameError, match="endless: expected plays that end in TERMINAL, .* got more than 65,536 posi"):
+        expand(Endless())
+
+
 def test_deep_games_do_not_recurse():
     """A centipede of 5,000 moves: whoever stops first wins, so the first player does."""
 

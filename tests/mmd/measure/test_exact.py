@@ -37,6 +37,11 @@ def test_known_equilibria_of_matrix_games(name: str) -> None:
             np.testing.assert_allclose(end[1:], equilibrium, rtol=0, atol=1e-9)
 
 
+def test_a_game_may_be_an_array_or_a_name() -> None:
+    assert abs(solve_exactly([[2.0, -1.0], [-1.0, 1.0]]).value - 0.2) < 1e-12
+    assert abs(solve_exactly("kuhn_poker").value + 1 / 18) < 1e-12
+
+
 @pytest.mark.parametrize(("spec", "value"), [("kuhn_poker", -1 / 18), ("leduc_poker", -0.0856064240780)])
 def test_known_values_of_trees(spec: str, value: float) -> None:
     game = games.load(spec)

@@ -21,6 +21,7 @@ from mmd.measure.certificate import certify, certify_matrices
 from mmd.measure.solution import Status
 from mmd.solving import batch
 from mmd.solving.crossover import polish_matrices
+from tests.mmd.solving.host_algorithms import LinearProgram
 
 BIASED = np.array([[0.0, -1, 3], [1, 0, -1], [-3, 1, 0]])  # equilibrium (0.2, 0.6, 0.2)
 
@@ -322,6 +323,7 @@ def test_an_iterate_that_is_no_number_ends_its_game_alone() -> None:
         (lambda: mmd.solve_many([BIASED], max_iterations=-1), "max_iterations >= 0"),
         (lambda: mmd.solve_many([BIASED], time_limit=0.0), "a time limit > 0"),
         (lambda: mmd.solve_many([BIASED], mmd.Auto), "an algorithm such as"),
+        (lambda: mmd.solve_many([BIASED], LinearProgram()), "runs on the host, and solve_many compiles its method"),
     ],
 )
 def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
