@@ -89,12 +89,7 @@ def solve_many(
             defined on matrices.
     """
     limits = _Limits.checked(max_iterations, time_limit, polish)
-    if isinstance(algorithm, HostAlgorithm) and not isinstance(algorithm, type):
-        raise GameError(
-            f"{algorithm.name} runs on the host, and solve_many compiles its method: call mmd.solve on each"
-        )
-    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | None):
-        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    _check_algorithm(algorithm)
     if isinstance(games, Game | str | os.PathLike) or getattr(games, "ndim", 3) != 3:
         raise GameError("expected a sequence of games, got one: put it in a list")
     found = [as_game(game) if isinstance(game, str | os.PathLike) else game for game in games]
@@ -368,6 +363,14 @@ def _slices(games: Int[np.ndarray, " H"], size: int) -> Iterator[Int[np.ndarray,
 
 def _taken(stacked: Any, games: Int[np.ndarray, " B"]) -> Any:
     return jax.tree.map(lambda leaf: leaf[games], stacked)
+
+
+def _check_algorithm(algorithm: Any) -> None:
+    """That it is an algorithm whose steps can be compiled, or None."""
+    if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm | None):
+        raise GameError(f"expected an algorithm such as mmd.Auto(), got {algorithm!r}")
+    if isinstance(algorithm, HostAlgorithm):
+        raise GameError(f"{algorithm.name} runs on the host, and solve_many compiles its method: use mmd.solve")
 
 
 def _stacked(algorithms: Sequence[Algorithm]) -> Any:

@@ -130,7 +130,7 @@ def test_a_play_that_never_ends_is_refused(monkeypatch):
             return 0.0, 0.0
 
     monkeypatch.setattr("games.memory.machine_memory", lambda: 1e7)
-    with pytest.raises(GameError, match="endless: expected plays that end in TERMINAL, .* got more than 65,536 posi"):
+    with pytest.raises(GameError, match=r"endless: expected plays that end in TERMINAL, .* got more than 65,536 posi"):
         expand(Endless())
 
 

@@ -323,7 +323,7 @@ def test_an_iterate_that_is_no_number_ends_its_game_alone() -> None:
         (lambda: mmd.solve_many([BIASED], max_iterations=-1), "max_iterations >= 0"),
         (lambda: mmd.solve_many([BIASED], time_limit=0.0), "a time limit > 0"),
         (lambda: mmd.solve_many([BIASED], mmd.Auto), "an algorithm such as"),
-        (lambda: mmd.solve_many([BIASED], LinearProgram()), "runs on the host, and solve_many compiles its method"),
+        (lambda: batch._check_algorithm(LinearProgram()), "runs on the host, and solve_many compiles its method"),
     ],
 )
 def test_bad_input_is_named(call: Callable[[], object], message: str) -> None:
