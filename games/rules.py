@@ -79,8 +79,7 @@ def expand(rules: Rules) -> Tree:
     nodes: list[tuple[int, int, float, int, tuple[float, float]]] = []
     stack: list[tuple] = [(rules.initial(), -1, 0, 1.0)]
     while stack:
-        if len(nodes) % NODES_BETWEEN_LOOKS == 0:
-            _check_room(rules.name, len(nodes))
+        _check_room(rules.name, len(nodes))
         state, parent, action, probability = stack.pop()
         player, infoset, payoffs, branches = rules.player(state), TERMINAL, (0.0, 0.0), []
         if player == TERMINAL:
@@ -118,8 +117,8 @@ def expand(rules: Rules) -> Tree:
 
 
 def _check_room(name: str, n_nodes: int) -> None:
-    """That so many positions leave the machine half of its memory."""
-    if 2 * BYTES_PER_NODE * n_nodes > memory.machine_memory():
+    """That so many positions leave the machine half of its memory; looked at now and then."""
+    if n_nodes % NODES_BETWEEN_LOOKS == 0 and 2 * BYTES_PER_NODE * n_nodes > memory.machine_memory():
         wanted = "expected plays that end in TERMINAL, and a tree that fits this machine"
         raise GameError(f"{name}: {wanted}, got more than {n_nodes:,} positions")
 
