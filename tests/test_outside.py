@@ -463,6 +463,8 @@ REFUSED_BY_MPO = {
     "--method mine.py:absent": "method mine.py:absent: the file mine.py has no 'absent'",
     "--method mine:Needy": "method mine:Needy: raised RuntimeError: needy at mine.py:",
     "--magnet mine:number": "magnet mine:number: expected a mmd.Magnet, or a class that derives from it",
+    "--judge mine.py": "judge mine.py: expected the name of a function in that file as well: mine.py:NAME",
+    "--method outside_method --set engine=x": "has no 'engine' to --set, expected estimator",
     "--judge mine:number": "judge int: cannot be called",
     "--judge broken.py:f": "judge broken.py:f: cannot import it (ZeroDivisionError: division by zero at broken.py:3)",
     "--config judge.yaml": "judge.yaml:1: judge is code from outside, which no file brings in: name it on the command",

@@ -119,6 +119,8 @@ def _group(members: Sequence[_Member], options: Judging) -> Population:
 def _members(i: int, options: Judging) -> list[tuple[_Member, bool]]:
     """The judges that a name means, and whether they are asked a question: one for each criterion then."""
     name = options.judge[i]
+    if name.endswith(".py"):
+        raise BridgeError(f"judge {name}: expected the name of a function in that file as well: {name}:NAME")
     if "://" in name:
         judge = _of_endpoint(i, options)
         criteria = options.judge_criterion or (CRITERION,)

@@ -146,7 +146,7 @@ def _further(options: Train, kind: type[Method], others: set[str]) -> dict[str, 
     words = WORDS | ({"estimator": ESTIMATORS} if kind is MPO else {})
     names = {field.name for field in fields(kind)} - others
     own = signature_of(kind) if baselines.is_outside(options.method) else {}
-    known = sorted(name for name in names - {"judge"} if name in words or name in RANGES or name in own)
+    known = sorted(name for name in names - {"judge", "engine"} if name in words or name in RANGES or name in own)
     found: dict[str, Any] = {}
     for text in options.set:
         name, _, value = text.partition("=")
