@@ -46,7 +46,7 @@ from benchmarks.report import environment, store
 
 PRECISION = {"solve": 1e-12, "train": 1e-5}  # by the first word of a run's name
 LEFT_OUT = re.compile(
-    r"seconds?|versions?|commit|command|environment|time|memory|per_second|model$|model_name_or_path$"
+    r"seconds?|timing_s|versions?|commit|command|environment|time|memory|per_second|model$|model_name_or_path$"
 )
 ROUNDING = 3e-7  # of training, absolute: two or three roundings of float32 in numbers of size 1
 SOLUTIONS = ("row", "column", "values", "nash_conv", "iterates", "iterations", "faces", "tolerances")
