@@ -71,8 +71,8 @@ def expand(rules: Rules) -> Tree:
     """Every play of a game, as a tree in depth-first order.
 
     Raises:
-        GameError: an infoset without actions, or one whose states disagree on the actions; rules that answer otherwise
-            than `Rules` says; or more positions than the machine has memory for, as where a play never ends.
+        GameError: an infoset without actions, or one whose states disagree on the actions. Or rules that answer
+            otherwise than `Rules` says. Or more positions than the machine has memory for, as where a play never ends.
     """
     infosets: dict[tuple[int, str], int] = {}
     infos: list[InfosetInfo] = []
