@@ -2,9 +2,8 @@
 
     python -m benchmarks.device.plan_bytes [--programs NAME ...] [--said]
 
-In an environment with `jax[tpu]` and no TPU. Layers are scanned, so a program's depth adds nothing to the minutes
-that it compiles; where all layers would not fit the slice there are fewer. With `--said` nothing is compiled: what
-the model says is new.
+In an environment with `jax[tpu]` and no TPU. The compiler reports bytes after some ten seconds, and is ended then.
+Where all layers would not fit the slice there are fewer. With `--said` nothing is compiled: what the model says is new.
 
 Results, by the hash of the lowered programs, so that a rerun compiles what has changed:
 benchmarks/results/plan_bytes.json.
@@ -14,8 +13,11 @@ import argparse
 import hashlib
 import json
 import os
+import tempfile
 import time
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ from benchmarks.report import RESULTS, environment, print_table, store
 from llm_bridge.checkpoint.loading import architecture_of
 from llm_bridge.command.mesh_choice import arranged
 from llm_bridge.model.compute import Compute
+from llm_bridge.plan.compiled import reported, to_report
 from llm_bridge.plan.estimate import MARGIN, held
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.work import Axes, Work
@@ -37,6 +40,7 @@ SHAPES = MODELS | {
 LORA: dict[str, Any] = {"rank": 16, "targets": ("query", "value")}
 LONG: dict[str, Any] = {"prompts": 32, "new_tokens": 2048}  # whose rows are sorted by length
 ROUND: dict[str, Any] = {"prompts": 16, "group": 8, "prompt_length": 512, "new_tokens": 512, "epochs": 4}
+DIGEST, REFUSED = "digest", "refused"  # files that a process leaves
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,9 @@ PROGRAMS = {
     "8b_lora_kept": Program("v5p:2x2x1", Axes(1, 4, 1), "qwen3_8b", LORA | {"parts": 8}, "projections"),
     "1b_full_sorted": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_1b", LONG),
     "8b_lora_sorted": Program("v5e:2x4", Axes(1, 4, 2), "qwen3_8b", LORA | LONG),
+    "1b_lora_sorted": Program("v5e:2x4", Axes(1, 8, 1), "llama_1b", LORA | LONG),
+    "8b_lora_sorted_parts": Program("v5p:2x2x1", Axes(4, 1, 1), "qwen3_8b", LORA | LONG | {"prompts": 64, "parts": 2}),
+    "8b_lora_all": Program("v5e:2x4", Axes(1, 8, 1), "qwen3_8b", {"rank": 16, "parts": 2}),
     "70b_full_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", {"parts": 16}, layers=4),
     "70b_lora_tensor": Program("v5p:2x2x1", Axes(1, 2, 2), "llama_70b", LORA | {"parts": 8}, layers=8),
     "70b_lora_fsdp": Program("v5e:2x4", Axes(1, 8, 1), "llama_70b", LORA | {"parts": 8}, layers=8),
@@ -84,10 +91,32 @@ def said(program: Program) -> dict[str, float]:
     return {**found.state, **{name: n * MARGIN for name, n in found.learning.items()}}
 
 
-def compiled(program: Program, known: dict[str, Any]) -> tuple[str, dict[str, float]]:
-    """The hash of the lowered program, and the bytes of a chip."""
+def compiled(name: str, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The hash of the lowered program, and the bytes of a chip.
+
+    The compiler says them long before it is done, and is ended then.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        process = get_context("spawn").Process(target=_compile, args=(name, folder))
+        process.start()
+        said_by = Path(folder) / DIGEST
+        while process.is_alive() and not (said_by.exists() and said_by.read_text() in known):
+            if reported(folder) is not None:
+                break
+            time.sleep(1)
+        process.kill()
+        process.join()
+        digest, held, refusal = said_by.read_text(), reported(folder), Path(folder) / REFUSED
+    if digest in known:
+        return digest, known[digest]
+    return digest, {"refused": refusal.read_text()} if held is None else {"bytes": held}
+
+
+def _compile(name: str, folder: str) -> None:
+    """In a process of its own."""
     from jax.experimental import topologies
 
+    program = PROGRAMS[name]
     slice_ = topologies.get_topology_desc(platform="tpu", topology_name=program.topology)
     sizes = {name: n for name, n in program.axes._asdict().items() if n > 1}
     devices = arranged(tuple(sizes.values()), slice_.devices)
@@ -95,18 +124,11 @@ def compiled(program: Program, known: dict[str, Any]) -> tuple[str, dict[str, fl
     architecture, _, work = given(program)
     lowered = Described(architecture, mesh, work).lowered("update")
     digest = hashlib.sha256(f"{program.topology}{lowered.as_text()}".encode()).hexdigest()[:16]
-    if digest in known:
-        return digest, known[digest]
-    begun = time.process_time()
+    (Path(folder) / DIGEST).write_text(digest)
     try:
-        memory = lowered.compile().memory_analysis()
+        lowered.compile(compiler_options=to_report(folder))
     except jax.errors.JaxRuntimeError as error:
-        return digest, {"refused": str(error).partition("\n")[0]}  # type: ignore[dict-item]
-    assert memory is not None, "this version of libtpu does not say how much memory a program takes"
-    arguments = memory.argument_size_in_bytes
-    in_all = arguments + memory.temp_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
-    seconds = time.process_time() - begun
-    return digest, {"bytes": in_all, "arguments": arguments, "compile_seconds": seconds}
+        (Path(folder) / REFUSED).write_text(str(error).partition("\n")[0])
 
 
 def main() -> None:
@@ -121,7 +143,7 @@ def main() -> None:
     for name in asked.programs:
         program, digest = PROGRAMS[name], stored["programs"].get(name, {}).get("digest")
         if not asked.said:
-            digest, found = compiled(program, stored["lowered"])
+            digest, found = compiled(name, stored["lowered"])
             stored["lowered"][digest] = found
             print(name, stored["lowered"][digest], flush=True)
         if "bytes" in stored["lowered"].get(digest, {}):

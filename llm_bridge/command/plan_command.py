@@ -17,6 +17,7 @@ from llm_bridge.command.options import Plan
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.weights import count
 from llm_bridge.plan import counts
+from llm_bridge.plan.compiled import compiled_with_bytes
 from llm_bridge.plan.hardware import Topology, topology
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.search import Choice, choices, divides
@@ -204,12 +205,10 @@ def _mesh(axes: Axes, devices: Sequence[Any]) -> Mesh:
 
 def _of_job(a: Architecture, mesh: Mesh, work: Work, job: str) -> dict[str, float]:
     try:
-        program = Described(a, mesh, work).lowered(job).compile()
+        program, held = compiled_with_bytes(Described(a, mesh, work).lowered(job))
     except jax.errors.JaxRuntimeError as error:
         raise UsageError(f"the compiler refuses {job}: {str(error).partition(chr(10))[0]}") from None
-    memory, found = program.memory_analysis(), counts.counted(program.as_text() or "", work.new_tokens)
-    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    held += memory.output_size_in_bytes - memory.alias_size_in_bytes
+    found = counts.counted(program.as_text() or "", work.new_tokens)
     return {"bytes": float(held), "flops": found.flops, "moved": float(sum(found.moved.values()))}
 
 

@@ -25,6 +25,8 @@ AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")
 LOOKED_UP = ("data", None, "fsdp")
 DRAWING = ("data", "fsdp", "split", "tensor")  # of a mesh that is drawn on, see `llm_bridge.policy.layout`
+# XLA's pass that takes sums out of loops finds none here, and ends with an error in an update of a model's own head.
+ON_TPUS = {"xla_disable_hlo_passes": "while-loop-all-reduce-code-motion"}
 RULES: dict[Axis, str | None] = {
     "vocabulary": "tensor",
     "heads": "tensor",
@@ -171,4 +173,6 @@ def _compiled(
     function: Callable[..., Any], static: Hashable, structure: Any, places: tuple[Sharding, ...]
 ) -> Callable[..., Any]:
     outcome = (jax.tree.unflatten(structure, places), None)
-    return jax.jit(partial(function, static), donate_argnums=0, out_shardings=outcome)
+    on_tpus = bool(places) and next(iter(places[0].device_set)).platform == "tpu"
+    options = ON_TPUS if on_tpus else None
+    return jax.jit(partial(function, static), donate_argnums=0, out_shardings=outcome, compiler_options=options)

@@ -30,7 +30,9 @@ from llm_bridge.train.packing import shapes_of
 FLOAT = 4
 MARGIN = 1.06
 GATHERS = 4  # of each layer for the gradient of a part: forward, again for the backward pass, and there for each factor
-LOGITS = 8  # arrays of a chunk's size at once
+LOGITS = 3  # arrays of a chunk's size at once
+HIDDEN = 4  # arrays of the size of what logits are made from: itself, in the order of chunks, and slopes
+GAPS = 1.03  # between arrays, where the tiles of sorted rows are branches that each have an order of their own
 JUDGED = 2  # tokens a judge reads for each token of an answer: two answers a question
 
 
@@ -206,29 +208,62 @@ def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict
 
 
 def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[str, Any]:
+    """At the worse of two moments: while logits are there, and while a layer is computed again."""
     sizes, item = _sizes(a, axes), np.dtype(work.compute.dtype or work.given).itemsize
     n_prompts = work.prompts // work.parts
     rows, (tokens, _) = -(-n_prompts * work.group // axes.shares), _tokens(axes, work, n_prompts)
     whole_rows = -(-work.rows // axes.shares) * work.rounds
-    columns, read = work.new_tokens, 0.0
-    if tiles := tiles_of(a, axes, work):
-        read = tokens - rows * work.new_tokens  # of prompts, which stay while tiles come and go
+    columns, read, at_once, again = work.new_tokens, 0.0, tokens, 0.0
+    tiles = tiles_of(a, axes, work)
+    if tiles:  # prompts stay while tiles come and go, and a part's share of what is computed once is copied
+        read = tokens - rows * work.new_tokens
         rows, columns = tiles[0]
-        tokens = read + max(n * width for n, width in tiles)
-    copies = 0 if work.rank else sizes.held * item * (item < FLOAT) * (1 + work.has_magnet)
-    head = sizes.head / axes.tensor * (item * (axes.fsdp > 1) + (0 if work.rank else FLOAT))
-    chunk = chunk_length(rows, columns, a.vocabulary)
-    logits = min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary)
-    return {
-        "gradient": FLOAT * trained * (1 + (work.parts > 1)),
-        "copies to compute with": copies,
-        "a layer gathered": sizes.layer / axes.tensor * item * (axes.fsdp > 1),
-        "activations": _activations(a, axes, work, tokens) * item,
+        longest = float(max(n * width for n, width in tiles))
+        tokens, at_once, again = read + longest, max(read, longest), 1 / work.parts
+    kept, inside = _activations(a, axes, work, tokens, at_once)
+    always = {
+        "copies to compute with": (trained + _others_copied(a, axes, work, bool(tiles))) * item * (item < FLOAT),
         "keys of prompts": 2 * a.n_layers * a.n_kv_heads * a.head_width / axes.tensor * read * (2 * item + FLOAT),
-        "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet,
-        "head": head,
-        "logits": LOGITS * FLOAT * logits / axes.tensor,
+        "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet * (1 + again),
     }
+    accumulated = FLOAT * trained * (work.parts > 1 or bool(tiles))
+    table = sizes.head / axes.tensor * item
+    chunk = chunk_length(rows, columns, a.vocabulary)
+    logits = LOGITS * FLOAT * min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary) / axes.tensor
+    gathered, reordered = table * (axes.fsdp > 1), table * a.tied
+    of_head = 0.0
+    if work.rank:  # the copy in another order takes the place of what was gathered, before there are logits
+        head, logits = max(gathered, reordered), max(min(gathered, reordered), logits)
+    else:
+        of_head = FLOAT * sizes.head / axes.tensor  # its gradient, of all rows, before it is divided
+        head = of_head + (1 + work.has_magnet) * (gathered + reordered) + work.has_magnet * table / axes.fsdp
+    with_logits = always | {
+        "gradient": accumulated,
+        "activations": (kept + HIDDEN * rows * columns * a.width) * item,
+        "head": head,
+        "logits": logits,
+    }
+    in_layers = always | {
+        "gradient": accumulated + FLOAT * trained - of_head / axes.fsdp,
+        "a layer gathered": sizes.layer / axes.tensor * item * (axes.fsdp > 1),
+        "activations": (kept + inside) * item,
+        "head": of_head,
+    }
+    worse = max(with_logits, in_layers, key=lambda parts: sum(parts.values()))
+    gaps = GAPS if tiles else 1.0
+    return {name: n * gaps for name, n in worse.items()}
+
+
+def _others_copied(a: Architecture, axes: Axes, work: Work, is_sorted: bool) -> int:
+    """Weights that an adapter is on, which XLA copies in another order where rows are sorted."""
+    if not (work.rank and is_sorted):
+        return 0
+    divided, found = {"fsdp": axes.fsdp, "tensor": axes.tensor}, 0
+    for name, weight in table_of(a).items():
+        if name.removeprefix("layers.") in (work.targets or LINEAR) and weight.stack:
+            parts = math.prod(divided.get(RULES[axis] or "", 1) for axis in weight.full_axes)
+            found += math.prod(weight.full_shape) // parts
+    return found
 
 
 def tiles_of(a: Architecture, axes: Axes, work: Work) -> tuple[tuple[int, int], ...]:
@@ -248,19 +283,20 @@ def _drawn(a: Architecture, axes: Axes, work: Work) -> Mapping[str, Any]:
     }
 
 
-def _activations(a: Architecture, axes: Axes, work: Work, tokens: float) -> float:
-    """Numbers that the backward pass keeps on a chip, and those of one layer that it makes again."""
+def _activations(a: Architecture, axes: Axes, work: Work, tokens: float, at_once: float) -> tuple[float, float]:
+    """Numbers that the backward pass keeps on a chip for so many tokens, and those of one layer that it makes again."""
     heads, mlp = (a.n_heads + 2 * a.n_kv_heads) * a.head_width / axes.tensor, _mlp_width(a) / axes.tensor
-    inside = tokens * (4 * a.width + 3 * heads + (5 if a.gated else 3) * mlp)
+    of_token = 4 * a.width + 3 * heads + (5 if a.gated else 3) * mlp
     if work.compute.attention == "plain":
-        inside += 5 * tokens * a.n_heads / axes.tensor * work.length
+        of_token += 5 * a.n_heads / axes.tensor * work.length
     match work.compute.remat:
         case "layer":
-            return a.n_layers * tokens * a.width + inside
+            kept = float(a.width)
         case "none":
-            return a.n_layers * inside
+            kept = of_token
         case _:
-            return a.n_layers * tokens * (3 * a.width + heads + 2 * mlp) + inside
+            kept = 3 * a.width + heads + 2 * mlp
+    return a.n_layers * tokens * kept, at_once * of_token * (work.compute.remat != "none")
 
 
 def _mlp_width(a: Architecture) -> int:
