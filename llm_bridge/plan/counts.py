@@ -19,6 +19,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -34,6 +35,7 @@ CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_co
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|(mesh\[.*?\] *\{.*?\}))")
+CHAINED, STARTED = "chain_id=", '"AsyncCollectiveStart"'
 WINDOW = re.compile(r"window=\{([^}]*)\}")
 DIMENSIONS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
@@ -94,8 +96,10 @@ def counted(text: str, unknown_trips: int = 1) -> Counts:
     @cache
     def of(name: str) -> Counts:
         found, results = Counts(), {one.name: one.result for one in computations.get(name, ())}
+        begun = _begun(computations.get(name, ()))
         for one in computations.get(name, ()):
-            _add_own(found, one, results, n_chips)
+            if CHAINED not in one.rest or one.name in begun:
+                _add_own(found, one, results, n_chips)
             times = 1
             if one.operation == "while":
                 trips = _trips(one, computations)
@@ -109,6 +113,12 @@ def counted(text: str, unknown_trips: int = 1) -> Counts:
         return found
 
     return of(entry)
+
+
+def _begun(computation: Sequence[Instruction]) -> set[str]:
+    """Moves that begin here; a TPU's program names a move again in each of the products that it hides behind."""
+    starts = (one.rest for one in computation if one.operation == "custom-call" and STARTED in one.rest)
+    return {name for rest in starts for name in NAME.findall(rest.split(")")[0])}
 
 
 def parsed(text: str) -> tuple[dict[str, list[Instruction]], str]:

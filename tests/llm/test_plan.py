@@ -72,6 +72,28 @@ def test_a_sum_over_devices_counts_twice_its_share() -> None:
     assert found.flops == 2 * ROWS // 4 * INNER * INNER
 
 
+def test_a_move_that_hides_behind_products_counts_once() -> None:
+    """A TPU's program names it where it starts, in each product that it hides behind, and where it is done."""
+    gather = (
+        "all-gather(%p), channel_id=1, replica_groups={{0,1}}, dimensions={0}, "
+        'frontend_attributes={chain_id="5"}'
+    )
+    text = (
+        "HloModule m, num_partitions=2\n\n"
+        f"%starts (p: f32[4]) -> f32[8] {{\n  %p = f32[4]{{0}} parameter(0)\n  %g = f32[8]{{0}} {gather}\n"
+        '  ROOT %s = (f32[4]{0}, f32[8]{0}) custom-call(%g), custom_call_target="AsyncCollectiveStart"\n}\n\n'
+        f"%product (p: f32[4]) -> f32[8] {{\n  %p = f32[4]{{0}} parameter(0)\n  ROOT %g.1 = f32[8]{{0}} {gather}\n}}\n\n"
+        f"%ends (p: f32[4]) -> f32[8] {{\n  %p = f32[4]{{0}} parameter(0)\n  %g.2 = f32[8]{{0}} {gather}\n"
+        '  ROOT %d = f32[8]{0} custom-call(%p, %g.2), custom_call_target="AsyncCollectiveDone"\n}\n\n'
+        "ENTRY %main (a: f32[4]) -> f32[8] {\n  %a = f32[4]{0} parameter(0)\n"
+        "  %x = (f32[4]{0}, f32[8]{0}) fusion(%a), kind=kCustom, calls=%starts\n"
+        "  %y = f32[8]{0} fusion(%a), kind=kCustom, calls=%product\n"
+        "  ROOT %z = f32[8]{0} fusion(%a), kind=kCustom, calls=%ends\n}\n"
+    )
+    found = counts.counted(text)
+    assert (found.results["all-gather"], found.moved["all-gather"], found.moves["all-gather"]) == (32, 16, 1)
+
+
 def test_a_loop_of_unknown_length_is_counted_as_told() -> None:
     def until(x: jax.Array, w: jax.Array) -> jax.Array:
         return jax.lax.while_loop(lambda y: jnp.max(y) < 9.0, lambda y: y @ w, x)
