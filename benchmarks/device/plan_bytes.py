@@ -10,26 +10,21 @@ benchmarks/results/plan_bytes.json.
 """
 
 import argparse
-import hashlib
 import json
 import os
-import tempfile
-import time
 from dataclasses import dataclass, field
-from multiprocessing import get_context
-from pathlib import Path
 from typing import Any
 
-import jax
 from jax.sharding import AxisType, Mesh
 
+from benchmarks.device.early import decided
 from benchmarks.device.tpu_mpo import COMMON, LLAMA, MODELS
 from benchmarks.report import RESULTS, environment, print_table, store
 from llm_bridge.checkpoint.loading import architecture_of
 from llm_bridge.command.mesh_choice import arranged
 from llm_bridge.model.compute import Compute
-from llm_bridge.plan.compiled import reported, to_report
-from llm_bridge.plan.estimate import MARGIN, held
+from llm_bridge.plan.estimate import MARGIN
+from llm_bridge.plan.estimate import held as estimated
 from llm_bridge.plan.programs import Described
 from llm_bridge.plan.work import Axes, Work
 
@@ -40,7 +35,6 @@ SHAPES = MODELS | {
 LORA: dict[str, Any] = {"rank": 16, "targets": ("query", "value")}
 LONG: dict[str, Any] = {"prompts": 32, "new_tokens": 2048}  # whose rows are sorted by length
 ROUND: dict[str, Any] = {"prompts": 16, "group": 8, "prompt_length": 512, "new_tokens": 512, "epochs": 4}
-DIGEST, REFUSED = "digest", "refused"  # files that a process leaves
 
 
 @dataclass(frozen=True)
@@ -87,33 +81,12 @@ def given(program: Program) -> tuple[Any, Axes, Work]:
 
 def said(program: Program) -> dict[str, float]:
     """Bytes by the model, by what they are for."""
-    found = held(*given(program))
+    found = estimated(*given(program))
     return {**found.state, **{name: n * MARGIN for name, n in found.learning.items()}}
 
 
-def compiled(name: str, known: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The hash of the lowered program, and the bytes of a chip.
-
-    The compiler says them long before it is done, and is ended then.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        process = get_context("spawn").Process(target=_compile, args=(name, folder))
-        process.start()
-        said_by = Path(folder) / DIGEST
-        while process.is_alive() and not (said_by.exists() and said_by.read_text() in known):
-            if reported(folder) is not None:
-                break
-            time.sleep(1)
-        process.kill()
-        process.join()
-        digest, held, refusal = said_by.read_text(), reported(folder), Path(folder) / REFUSED
-    if digest in known:
-        return digest, known[digest]
-    return digest, {"refused": refusal.read_text()} if held is None else {"bytes": held}
-
-
-def _compile(name: str, folder: str) -> None:
-    """In a process of its own."""
+def lowered(name: str) -> tuple[str, Any]:
+    """The slice, and a program for it."""
     from jax.experimental import topologies
 
     program = PROGRAMS[name]
@@ -122,13 +95,7 @@ def _compile(name: str, folder: str) -> None:
     devices = arranged(tuple(sizes.values()), slice_.devices)
     mesh = Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
     architecture, _, work = given(program)
-    lowered = Described(architecture, mesh, work).lowered("update")
-    digest = hashlib.sha256(f"{program.topology}{lowered.as_text()}".encode()).hexdigest()[:16]
-    (Path(folder) / DIGEST).write_text(digest)
-    try:
-        lowered.compile(compiler_options=to_report(folder))
-    except jax.errors.JaxRuntimeError as error:
-        (Path(folder) / REFUSED).write_text(str(error).partition("\n")[0])
+    return program.topology, Described(architecture, mesh, work).lowered("update")
 
 
 def main() -> None:
@@ -143,8 +110,11 @@ def main() -> None:
     for name in asked.programs:
         program, digest = PROGRAMS[name], stored["programs"].get(name, {}).get("digest")
         if not asked.said:
-            digest, found = compiled(name, stored["lowered"])
-            stored["lowered"][digest] = found
+            found = decided(lowered, (name,), stored["lowered"])
+            digest = found.digest
+            if digest not in stored["lowered"]:
+                held = found.held
+                stored["lowered"][digest] = {"refused": found.refused} if held is None else {"bytes": held}
             print(name, stored["lowered"][digest], flush=True)
         if "bytes" in stored["lowered"].get(digest, {}):
             stored["programs"][name] = compared(program, digest, stored["lowered"][digest]["bytes"])
