@@ -227,16 +227,7 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
         "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet * (1 + again),
     }
     accumulated = FLOAT * trained * (work.parts > 1 or bool(tiles))
-    table = sizes.head / axes.tensor * item
-    chunk = chunk_length(rows, columns, a.vocabulary)
-    logits = LOGITS * FLOAT * min(max(LOGITS_AT_A_TIME, rows * a.vocabulary), rows * chunk * a.vocabulary) / axes.tensor
-    gathered, reordered = table * (axes.fsdp > 1), table * a.tied
-    of_head = 0.0
-    if work.rank:  # the copy in another order takes the place of what was gathered, before there are logits
-        head, logits = max(gathered, reordered), max(min(gathered, reordered), logits)
-    else:
-        of_head = FLOAT * sizes.head / axes.tensor  # its gradient, of all rows, before it is divided
-        head = of_head + (1 + work.has_magnet) * (gathered + reordered) + work.has_magnet * table / axes.fsdp
+    head, logits, of_head = _of_vocabulary(a, axes, work, (rows, columns))
     with_logits = always | {
         "gradient": accumulated,
         "activations": (kept + HIDDEN * rows * columns * a.width) * item,
@@ -252,6 +243,25 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
     worse = max(with_logits, in_layers, key=lambda parts: sum(parts.values()))
     gaps = GAPS if tiles else 1.0
     return {name: n * gaps for name, n in worse.items()}
+
+
+def _of_vocabulary(a: Architecture, axes: Axes, work: Work, shape: tuple[int, int]) -> tuple[float, float, float]:
+    """Bytes of the head's copies with its gradient, of a chunk's logits, and of that gradient alone.
+
+    Args:
+        a, axes, work: as of `estimate`.
+        shape: rows and columns on a chip that go through the model at once.
+    """
+    size, item = _sizes(a, axes).head / axes.tensor, np.dtype(work.compute.dtype or work.given).itemsize
+    (rows, columns), table, v = shape, size * item, a.vocabulary
+    logits = min(max(LOGITS_AT_A_TIME, rows * v), rows * chunk_length(rows, columns, v) * v)
+    logits *= LOGITS * FLOAT / axes.tensor
+    gathered, reordered = table * (axes.fsdp > 1), table * a.tied
+    if work.rank:  # the copy in another order takes the place of what was gathered, before there are logits
+        return max(gathered, reordered), max(min(gathered, reordered), logits), 0.0
+    gradient = FLOAT * size  # of all rows, before it is divided
+    copies = (1 + work.has_magnet) * (gathered + reordered) + work.has_magnet * table / axes.fsdp
+    return gradient + copies, logits, gradient
 
 
 def _others_copied(a: Architecture, axes: Axes, work: Work, is_sorted: bool) -> int:
