@@ -32,7 +32,8 @@ MARGIN = 1.06
 GATHERS = 4  # of each layer for the gradient of a part: forward, again for the backward pass, and there for each factor
 LOGITS = 3  # arrays of a chunk's size at once
 HIDDEN = 4  # arrays of the size of what logits are made from: itself, in the order of chunks, and slopes
-GAPS = 1.03  # between arrays, where the tiles of sorted rows are branches that each have an order of their own
+# With gaps between arrays, where tiles of sorted rows are branches, each with an order of its own.
+GAPS, ADAPTER_GAPS = 1.22, 1.03
 JUDGED = 2  # tokens a judge reads for each token of an answer: two answers a question
 
 
@@ -215,11 +216,11 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
     whole_rows = -(-work.rows // axes.shares) * work.rounds
     columns, read, at_once, again = work.new_tokens, 0.0, tokens, 0.0
     tiles = tiles_of(a, axes, work)
-    if tiles:  # prompts stay while tiles come and go, and a part's share of what is computed once is copied
+    if tiles:  # prompts stay while tiles come and go; under adapters what is computed once of a part is copied
         read = tokens - rows * work.new_tokens
         rows, columns = tiles[0]
         longest = float(max(n * width for n, width in tiles))
-        tokens, at_once, again = read + longest, max(read, longest), 1 / work.parts
+        tokens, at_once, again = read + longest, max(read, longest), (work.rank > 0) / work.parts
     kept, inside = _activations(a, axes, work, tokens, at_once)
     always = {
         "copies to compute with": (trained + _others_copied(a, axes, work, bool(tiles))) * item * (item < FLOAT),
@@ -227,7 +228,7 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
         "what is computed once": whole_rows * work.new_tokens * a.width * item * work.has_magnet * (1 + again),
     }
     accumulated = FLOAT * trained * (work.parts > 1 or bool(tiles))
-    head, logits, of_head = _of_vocabulary(a, axes, work, (rows, columns))
+    head, logits, (of_head, stays) = _of_vocabulary(a, axes, work, (rows, columns))
     with_logits = always | {
         "gradient": accumulated,
         "activations": (kept + HIDDEN * rows * columns * a.width) * item,
@@ -238,15 +239,17 @@ def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[
         "gradient": accumulated + FLOAT * trained - of_head / axes.fsdp,
         "a layer gathered": sizes.layer / axes.tensor * item * (axes.fsdp > 1),
         "activations": (kept + inside) * item,
-        "head": of_head,
+        "head": of_head + stays,
     }
     worse = max(with_logits, in_layers, key=lambda parts: sum(parts.values()))
-    gaps = GAPS if tiles else 1.0
+    gaps = (ADAPTER_GAPS if work.rank else GAPS) if tiles else 1.0
     return {name: n * gaps for name, n in worse.items()}
 
 
-def _of_vocabulary(a: Architecture, axes: Axes, work: Work, shape: tuple[int, int]) -> tuple[float, float, float]:
-    """Bytes of the head's copies with its gradient, of a chunk's logits, and of that gradient alone.
+def _of_vocabulary(
+    a: Architecture, axes: Axes, work: Work, shape: tuple[int, int]
+) -> tuple[float, float, tuple[float, float]]:
+    """Bytes of the head's copies and gradient, of a chunk's logits; and of that gradient, and of copies that stay.
 
     Args:
         a, axes, work: as of `estimate`.
@@ -258,10 +261,11 @@ def _of_vocabulary(a: Architecture, axes: Axes, work: Work, shape: tuple[int, in
     logits *= LOGITS * FLOAT / axes.tensor
     gathered, reordered = table * (axes.fsdp > 1), table * a.tied
     if work.rank:  # the copy in another order takes the place of what was gathered, before there are logits
-        return max(gathered, reordered), max(min(gathered, reordered), logits), 0.0
+        return max(gathered, reordered), max(min(gathered, reordered), logits), (0.0, 0.0)
     gradient = FLOAT * size  # of all rows, before it is divided
-    copies = (1 + work.has_magnet) * (gathered + reordered) + work.has_magnet * table / axes.fsdp
-    return gradient + copies, logits, gradient
+    n, own = 1 + work.has_magnet, work.has_magnet * table / axes.fsdp
+    stay = own + n * reordered * (axes.fsdp == 1)  # what is gathered is let go, and made again for each part
+    return gradient + n * (gathered + reordered) + own, logits, (gradient, stay)
 
 
 def _others_copied(a: Architecture, axes: Axes, work: Work, is_sorted: bool) -> int:
@@ -303,7 +307,7 @@ def _activations(a: Architecture, axes: Axes, work: Work, tokens: float, at_once
         case "layer":
             kept = float(a.width)
         case "none":
-            kept = of_token
+            kept = of_token + 2 * a.width + 3 * mlp  # in float32 what norms and activations are computed in
         case _:
             kept = 3 * a.width + heads + 2 * mlp
     return a.n_layers * tokens * kept, at_once * of_token * (work.compute.remat != "none")
