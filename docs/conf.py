@@ -4,12 +4,15 @@ from typing import Any
 
 project = "magnetic-mirror"
 author = "The magnetic-mirror authors"
+html_show_copyright = False
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 html_theme = "furo"
 html_title = project
+html_static_path = ["style.css"]
+html_css_files = ["style.css"]
 default_role = "code"  # docstrings quote code in single backticks
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.truth.settings import FIXED_MAGNET, FROZEN, METHODS, TUNING
+from mmd.host.drawing import COLORS
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks" / "preference-optimization.md"
+PALE = "#F0E442"  # too pale for a thin line on white
 STYLES = {"plain": "tab:blue", "polite": "tab:orange", "loud": "tab:green"}
 COLLAPSED, FLOOR, WANTED = 0.1, 0.005, 5
 REPLAY, SPREAD, TUNED = "mpo replay", "mpo spread", "mpo spread, tuned"
@@ -367,7 +369,8 @@ def draw(truth: dict[str, Any]) -> None:
     of_family = {"cycle": ("cycle/",), "rand8": ("rand8/", "mixed8/"), "mix": ("mix/",)}
     run = {one["game"] for ones in best.values() for one in ones}
     shown = [family for family, names in of_family.items() if any(game.startswith(names) for game in run)]
-    figure, panels = pyplot.subplots(1, len(shown), figsize=(3.8 * len(shown), 4.6), layout="constrained", sharey=True)
+    figure, panels = pyplot.subplots(1, len(shown), figsize=(2.7 * len(shown), 4.4), layout="constrained", sharey=True)
+    looks = _looks(list(best))
     for axes, family in zip(panels, shown, strict=True):
         families = of_family[family]
         for name, ones in best.items():
@@ -376,15 +379,32 @@ def draw(truth: dict[str, Any]) -> None:
                 continue
             kind = min(("last", "average"), key=lambda kind: np.median([one[kind]["median"] for one in found]))
             course = np.median([one[kind]["course"] for one in found], axis=0)
-            style = {"linewidth": 2.5, "color": "black"} if name == "mpo" else {"linewidth": 1.2}
-            style |= {} if name in FIXED_MAGNET or name == "mpo" else {"linestyle": "--"}
-            axes.plot(np.arange(len(course)) * 640, course, label=f"{name} ({kind})", **style)
+            axes.plot(np.arange(len(course)) * 640, course, **looks[name])
         n_games = sum(game.startswith(families) for game in run)
         axes.set(yscale="log", xlabel="samples a prompt", title=f"{family}, {n_games} game{'s' * (n_games != 1)}")
-        axes.legend(fontsize="small", ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False)
+        axes.set_xticks(range(0, 30_001, 10_000), ["0", "10,000", "20,000", "30,000"])
+        axes.grid(visible=True, alpha=0.3)
+    named = {line.get_label(): line for axes in panels for line in axes.get_lines()}
+    figure.legend(handles=[named[name] for name in looks if name in named], ncols=4, loc="outside lower center")
     panels[0].set_ylabel("duality gap, median")
     figure.savefig(PAGE.with_suffix(".svg"), metadata={"Date": None})
     pyplot.close(figure)
+
+
+def _looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """How each method is drawn, the same in every panel: MPO thick, its variants dashed, fixed magnets solid."""
+    found: dict[str, dict[str, Any]] = {}
+    for style, kind in (
+        ("-", [name for name in names if name in FIXED_MAGNET]),
+        ("--", [name for name in names if name.startswith("mpo ")]),
+        (":", [name for name in names if name not in FIXED_MAGNET and not name.startswith("mpo")]),
+    ):
+        colors = (color for color in COLORS if color != PALE)
+        found |= {
+            name: {"label": name, "linestyle": style, "color": color, "linewidth": 1.4}
+            for name, color in zip(kind, colors, strict=False)
+        }
+    return {"mpo": {"label": "mpo", "color": "black", "linewidth": 2.6}} | found
 
 
 def draw_styles(styles: dict[str, Any]) -> None:
