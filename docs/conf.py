@@ -60,8 +60,16 @@ def skip_fields(app: Any, what: str, name: str, obj: Any, skip: bool, options: A
     return True if type(obj).__name__ == "_tuplegetter" else None
 
 
+def arrays_by_their_public_name(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: Any, result: Any
+) -> Any:
+    """JAX's array has a private module in a signature."""
+    return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, result))
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", without_a_type, priority=600)  # after it
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", arrays_by_their_public_name)
