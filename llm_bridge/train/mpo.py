@@ -81,6 +81,7 @@ class MPO(Method):
     exports: Literal["last", "magnet", "policy"] | None = None
 
     leaves: ClassVar[tuple[str, ...]] = (*Method.leaves, "magnet")
+    draws_once: ClassVar[bool] = False  # a class whose own `play` draws once, as `Method.play` does, says so
 
     def check(self, policy: Policy) -> None:
         """That the settings are in their ranges and fit the policy, and that the magnet can be a set of its weights.
@@ -102,7 +103,7 @@ class MPO(Method):
             raise SettingError(f"expected {{estimator}} to be one such as PolicyGradient(), got {self.estimator!r}")
         if self.exports not in (None, *EXPORTS):
             raise SettingError(f"expected {{exports}} to be 'last' or 'magnet', got {self.exports!r}")
-        if self.replay and type(self).play is not Method.play:
+        if self.replay and not self._draws_once:
             twice = f"{type(self).__name__} draws twice in a round"
             raise SettingError(f"{twice}, so expected {{replay}} to be 0, got {self.replay}")
         if self.replay and self.engine is not None:
@@ -115,7 +116,7 @@ class MPO(Method):
 
     def _check_spread(self) -> None:
         """That nothing needs independent draws within a half of a group."""
-        if type(self).play is not Method.play:
+        if not self._draws_once:
             why = f"{type(self).__name__} draws twice in a round"
         elif not self.objective().by_row:
             why = f"{self.estimator!r} learns from all pairs of a group as independent draws"
@@ -126,6 +127,11 @@ class MPO(Method):
         else:
             return
         raise SettingError(f"{why}, so expected {{spread_draws}} to be False")
+
+    @property
+    def _draws_once(self) -> bool:
+        """Whether a round draws once, so that rounds can be remembered and groups spread."""
+        return self.draws_once or type(self).play is Method.play
 
     def objective(self) -> Objective:
         """The estimator."""

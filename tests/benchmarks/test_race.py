@@ -58,7 +58,7 @@ def test_who_knows_the_prompt_wins_where_a_policy_mixes_over_prompts_alone() -> 
     assert forms.knowing(table, every) == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("name", "lottery"), [("cyclic", (0.2, 0.55, 0.25)), ("tuning", (0.5, 0.25, 0.25))])
+@pytest.mark.parametrize(("name", "lottery"), plan.LOTTERIES.items())
 def test_the_populations_rotate_and_have_the_lotteries_that_the_plan_says(
     name: str, lottery: tuple[float, ...]
 ) -> None:
@@ -75,7 +75,7 @@ def read(likelihood: float, distinct: float = 1.0) -> Read:
     return Read(likelihood, 0.0, distinct, np.zeros(0))
 
 
-@pytest.mark.parametrize("name", ["cyclic", "tuning"])
+@pytest.mark.parametrize("name", plan.KNOWN)
 def test_the_judge_prefers_as_the_table_says(name: str) -> None:
     """All pairs of classes, through the judge that trains policies: camps by the text, fluency by the reader."""
     reader: Any = Reader(None, None, 0, 1.0)
@@ -110,7 +110,10 @@ def test_no_prompt_is_in_two_parts(data: Path) -> None:
     assert {name: len(parts[name]) for name in plan.PARTS} == plan.PARTS
     known = [text for part in parts.values() for text in part]
     assert len(known) == len(set(known))
-    assert len(parts["training"]) >= 2 * plan.ROUNDS["cyclic"]  # none comes twice
+    for name in plan.POPULATIONS:
+        trained = plan.training_part(name, parts)
+        assert len(set(trained)) == len(trained) >= 2 * plan.ROUNDS[name]  # none comes twice
+        assert not {*trained} & {*parts[plan.report_part(name)], *parts["tuning"], *parts["tuning_report"]}
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +206,7 @@ N = 10  # prompts of a race that is made up
 @pytest.fixture
 def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A race on ten prompts whose policies have known answers: MPO mixes as the lottery does, the others never do."""
-    monkeypatch.setattr(plan, "PARTS", {"held_out": N, "tuning_report": N})
+    monkeypatch.setattr(plan, "PARTS", {"held_out": N, "fresh_held_out": N, "tuning_report": N})
     mixed = [S, L] * 4 + [P, L] + [P] * 10
     for run in (*plan.tuning_runs(), *plan.runs("cyclic")):
         other = [S] * 10 + [P] * 10 if run.setting == 1 else [P] * 20  # the second setting is the best
@@ -244,7 +247,7 @@ def test_what_is_finished_is_told_and_what_is_not_is_said_to_be_missing(made_up:
     assert "no scalar reward would do" in page.page(found)
     next(run for run in found["runs"] if run["population"] == "cyclic").pop("spread")
     assert page.verdict(found).startswith("Not finished: exploitability on the cyclic population")
-    page.draw(found, made_up / "race.svg")
+    page.draw(found, "cyclic", made_up / "race.svg")
 
 
 def test_a_race_goes_on_elsewhere_from_what_is_kept_of_it(

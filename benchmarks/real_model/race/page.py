@@ -17,7 +17,7 @@ from mmd.host.drawing import COLORS, empty_figure, save_figure
 
 Found = dict[str, Any]
 TITLES = {"mpo": "MPO", "inpo": "INPO", "iterative_dpo": "iterative DPO"}
-TITLES |= {"nash_md": "Nash-MD", "egpo": "EGPO", "sppo": "SPPO"}
+TITLES |= {"nash_md": "Nash-MD", "egpo": "EGPO", "sppo": "SPPO", "mpo_2": "MPO, second form"}
 MOST = 0.54  # no rival above it
 LONE = 2  # seeds that two methods have
 NOT_YET = "not finished"
@@ -42,9 +42,15 @@ def page(found: Found) -> str:
         "",
         *paragraph(state(found)),
         "",
-        "## The cyclic population",
+        "## The fresh population: the second form of MPO",
         "",
-        *_cyclic_lines(found),
+        *_second_form(),
+        "",
+        *_cyclic_lines(found, "fresh"),
+        "",
+        "## The cyclic population: the first form",
+        "",
+        *_cyclic_lines(found, "cyclic"),
         "",
         *_populations(found),
         "## Settings, tuned on other camps and other prompts",
@@ -98,49 +104,58 @@ def level(runs: Sequence[Found]) -> float:
     return sum(run["final"]["exploitability"] for run in runs) / len(runs)
 
 
-def is_complete(found: Found, population: str) -> bool:
-    """Whether everything that the plan has of a population is done, the rival's second seed included."""
-    runs = [run for run in found["runs"] if run["population"] == population]
+def is_complete(found: Found, population: str, form: str) -> bool:
+    """Whether a population's runs of a form of MPO and its rivals are done, the best rival's second seed included."""
+    raced = (form, *plan.RIVALS)
+    runs = [run for run in found["runs"] if run["population"] == population and run["method"] in raced]
     rival = found["populations"][population].get("rival")
     return rival is not None and all(map(is_done, runs))
 
 
-def beaten(found: Found, population: str, table: str = "table") -> list[str] | None:
-    """What wins against a run of MPO, as the bar has it; None where the population is not complete."""
+def beaten(found: Found, population: str, form: str = "mpo", table: str = "table") -> list[str] | None:
+    """What wins against a run of a form of MPO, as the bar has it; None where the population is not complete."""
     wins = found["populations"][population].get(table)
-    if wins is None or not is_complete(found, population):
+    if wins is None or not is_complete(found, population, form):
         return None
     names, told = wins["names"], []
-    for i, j in ((i, j) for i, a in enumerate(names) for j, b in enumerate(names) if b.startswith("mpo ") and i != j):
+    ours, theirs = ([i for i, name in enumerate(names) if name.split()[0] in some] for some in ((form,), plan.RIVALS))
+    for i, j in ((i, j) for i in theirs for j in ours):
         rate, error = wins["wins"][i][j], wins["error"][i][j]
-        if not names[i].startswith(("mpo ", "start")) and (rate - Z * error > 0.5 or rate > MOST):
+        if rate - Z * error > 0.5 or rate > MOST:
             told.append(f"{title(names[i])} wins {cell(wins, i, j)} % against {title(names[j])}")
     return told
 
 
 def verdict(found: Found) -> str:
-    """What is not reached comes first."""
+    """Of the second form, then of the first: what is not reached comes first."""
+    return f"{_verdict(found, 'mpo_2', 'fresh')} {_verdict(found, 'mpo', 'cyclic')}"
+
+
+def _verdict(found: Found, form: str, known: str) -> str:
+    """Of one form, whose game is known on one population."""
     parts, missed, open_ = [], [], []
-    if is_complete(found, "cyclic"):
-        own, rivals = (level(finals(found, "cyclic")["mpo"]), finals(found, "cyclic"))
-        name = min((n for n in rivals if n != "mpo"), key=lambda n: level(rivals[n]))
-        best = level(rivals[name])
-        told = f"exact exploitability on the cyclic population {own:.4f}, the best rival {TITLES[name]} {best:.4f}"
-        (parts if own <= best / 2 else missed).append(f"MPO's {told} (wanted: at most half)")
+    name = TITLES[form] if form != "mpo" else "MPO, first form"
+    if is_complete(found, known, form):
+        runs = finals(found, known)
+        mine, rivals = level(runs[form]), {rival: level(some) for rival, some in runs.items() if rival in plan.RIVALS}
+        rival = min(rivals, key=lambda one: rivals[one])
+        told = f"exact exploitability on the {known} population {mine:.4f}"
+        told += f", the best rival {TITLES[rival]} {rivals[rival]:.4f} (wanted: at most half)"
+        (parts if mine <= rivals[rival] / 2 else missed).append(told)
     else:
-        open_.append("exploitability on the cyclic population")
-    for population in plan.POPULATIONS:
-        told = beaten(found, population)
+        open_.append(f"exploitability on the {known} population")
+    for population in (known, "natural", "human"):
+        told = beaten(found, population, form)
         if told is None:
             open_.append(f"win rates on the {population} population")
         elif told:
-            missed.append(f"MPO is not unbeaten on the {population} population: {'; '.join(told)}")
+            missed.append(f"not unbeaten on the {population} population: {'; '.join(told)}")
         else:
-            parts.append(f"MPO is unbeaten on the {population} population")
+            parts.append(f"unbeaten on the {population} population")
     ordered = [f"Not reached: {'. '.join(missed)}."] if missed else []
     ordered += [f"Not finished: {', '.join(open_)}."] if open_ else []
     ordered += [f"Reached: {'. '.join(parts)}."] if parts else []
-    return " ".join(ordered)
+    return f"{name}. {' '.join(ordered)}"
 
 
 def title(name: str) -> str:
@@ -149,15 +164,27 @@ def title(name: str) -> str:
     return f"{TITLES.get(method, method)}{f', seed {seed}' if seed else ''}"
 
 
-def _cyclic_lines(found: Found) -> Iterable[str]:
-    start, runs = found["populations"]["cyclic"].get("start"), finals(found, "cyclic")
+def _second_form() -> Iterable[str]:
+    yield from paragraph(
+        "The first form missed its bar, and a second one was sought on the tuning population alone.",
+        f"It is {plan.SECOND.name}, with its magnet as its result. Camps and prompts are fresh: the two halves of the",
+        f"prompts have changed places. Every run has {plan.ROUNDS['fresh']} rounds. Rivals keep their settings.",
+        "What was tried, with the exploitability of the magnet on the other tuning prompts, 8 answers each:",
+        f"{'; '.join(f'{one}: {value}' for one, value in plan.TRIED.items())}.",
+    )
+
+
+def _cyclic_lines(found: Found, population: str) -> Iterable[str]:
+    start, runs = found["populations"][population].get("start"), finals(found, population)
+    first, *others, last = (f"{share:g}" for share in plan.LOTTERIES[population])
     yield from paragraph(
         "Three camps rank the forms *structured*, *personal* and *plain* in rotating orders, and a voter for fluency",
-        "asks only whether an answer is likely under the start model and repeats nothing. The equilibrium gives 0.2,",
-        "0.55 and 0.25 of them. The exploitability follows exactly from how often a policy gives each form on the",
+        "asks only whether an answer is likely under the start model and repeats nothing. The equilibrium gives",
+        f"{', '.join((first, *others))} and {last} of them. The exploitability follows exactly from how often a policy",
+        "gives each form on the",
         "held-out prompts: what an opponent who always answers in the best form wins above one half. Intervals are",
         "over prompts. *By prompt* is what an opponent wins at least who has seen another answer to the same prompt;",
-        f"it is below 0 where one answer tells too little. {_sampled(found, 'cyclic')}",
+        f"it is below 0 where one answer tells too little. {_sampled(found, population)}",
     )
     yield ""
     rows = [] if start is None else [("start", "", "0", *_final(start, start["spread"]), "")]
@@ -170,12 +197,13 @@ def _cyclic_lines(found: Found) -> Iterable[str]:
     header = ("policy", "seed", "samples", "exploitability", "by prompt, at least", *FORMS, "broken")
     header += ("nats from the start", "nats an answer")
     yield from markdown(((*header, "distinct", "found by `exploit`, at least"), rows))
-    missing = [TITLES[name] for name in plan.SETTINGS if name not in runs]
+    missing = [TITLES[name] for name in dict.fromkeys(run.method for run in plan.runs(population)) if name not in runs]
     if missing:
         yield ""
         yield from paragraph(f"Not finished: {', '.join(missing)}.")
     yield ""
-    yield "![exploitability along samples, and along divergence from the start](race.svg)"
+    picture = {"cyclic": "race.svg", "fresh": "race-fresh.svg"}[population]
+    yield f"![exploitability along samples, and along divergence from the start]({picture})"
 
 
 def _sampled(found: Found, population: str) -> str:
@@ -242,7 +270,7 @@ def _tuning_lines(found: Found) -> Iterable[str]:
     for method, settings in plan.SETTINGS.items():
         values = known.get(method, {})
         least = min(values, key=lambda i, v=values: (v[i], i)) if len(values) == len(settings) else None
-        for i, setting in enumerate(settings):
+        for i, setting in enumerate(settings if len(settings) > 1 else ()):
             value = f"{values[i]:.4f}" if i in values else NOT_YET
             rows.append((TITLES[method], setting.name, f"**{value}**, chosen" if i == least else value))
     yield from markdown((("method", "setting", "exploitability"), rows))
@@ -276,16 +304,15 @@ def _transitive(found: Found) -> str:
 
 def _magnet(found: Found) -> str:
     claim = "The magnet holds back early, and the exported one lags."
-    runs = [run for run in found["runs"] if run["method"] == "mpo" and is_done(run)]
+    runs = [run for run in found["runs"] if run["method"] in plan.OWN and is_done(run)]
     if not runs:
         return f"{claim} {NOT_YET.capitalize()}."
     told = []
     for run in runs:
         values = [f"{window['magnet']:.2f}" for window in run["along"] if window["magnet"] is not None]
         told.append(f"{run['run']} {' '.join(values)}")
-    return (
-        f"{claim} MPO exports the last iterate here. Nats from policy to magnet in each ten rounds: {'; '.join(told)}."
-    )
+    which = "The first form exports the last iterate, the second its magnet."
+    return f"{claim} {which} Nats from policy to magnet in each ten rounds: {'; '.join(told)}."
 
 
 def _judge(found: Found) -> str:
@@ -340,8 +367,8 @@ def _given_up(found: Found) -> Iterable[str]:
         yield from paragraph(f"Given up: {one['run']} after {one['rounds']} rounds. {one['why'].capitalize()}.")
 
 
-def draw(found: Found, path: Path) -> None:
-    """Exploitability along samples and along divergence from the start, of every finished run on the cyclic one."""
+def draw(found: Found, population: str, path: Path) -> None:
+    """Exploitability along samples and along divergence from the start, of a population's finished runs."""
     figure = empty_figure(figsize=(9.0, 3.6), layout="constrained")
     for axes, (x, label) in zip(
         figure.subplots(1, 2, sharey=True),
@@ -349,9 +376,9 @@ def draw(found: Found, path: Path) -> None:
         strict=True,
     ):
         for number, method in enumerate(plan.SETTINGS):
-            for run in finals(found, "cyclic").get(method, []):
+            for run in finals(found, population).get(method, []):
                 points = [(w[x], w["exploitability"]) for w in run["along"] if w[x] is not None]
-                seed = run["seed"] == plan.SEEDS["cyclic"]
+                seed = run["seed"] == plan.SEEDS[population]
                 axes.plot(
                     *np.array(points).reshape(-1, 2).T,
                     color=COLORS[number % len(COLORS)],

@@ -149,7 +149,9 @@ def tuned(place: Path) -> dict[str, dict[int, float]]:
 
 
 def chosen(place: Path, method: str) -> int | None:
-    """The setting that is least exploitable on the tuning population; None before all have been tried."""
+    """The only setting, or that which is least exploitable on the tuning population; None before all were tried."""
+    if len(plan.SETTINGS[method]) == 1:
+        return 0
     known = tuned(place).get(method, {})
     return min(known, key=lambda i: (known[i], i)) if len(known) == len(plan.SETTINGS[method]) else None
 
@@ -188,14 +190,13 @@ def of_run(place: Path, run: Run) -> dict[str, Any]:
 
 def finished(place: Path, population: str) -> dict[str, list[Row]]:
     """Answers to the held-out prompts of the start and of every policy that is done, by name."""
-    found, start = {}, start_of(place, population)
-    if is_whole(start, "held_out"):
+    found, start, part = {}, start_of(place, population), plan.report_part(population)
+    if is_whole(start, part):
         found["start"] = answers.rows(start)
-    methods = [run for run in plan.runs(population)]
-    seconds = [plan.second(population, name) for name in plan.SETTINGS if name != "mpo"]
-    for run in (*methods, *seconds):
-        path = report_of(place, run, "held_out")
-        if is_whole(path, "held_out"):
+    seconds = [plan.second(population, name) for name in plan.RIVALS]
+    for run in (*plan.runs(population), *seconds):
+        path = report_of(place, run, part)
+        if is_whole(path, part):
             found[f"{run.method} {run.seed}"] = answers.rows(path)
     return found
 
@@ -268,20 +269,26 @@ def best_rival(place: Path, population: str) -> str | None:
     """
     if (place, population) in _rivals:
         return _rivals[place, population]
-    runs = [run for run in plan.runs(population) if run.seed == plan.SEEDS[population]]
-    if not all(is_whole(report_of(place, run, "held_out"), "held_out") for run in runs):
+    part, seed = plan.report_part(population), plan.SEEDS[population]
+    runs = [run for run in plan.runs(population) if run.seed == seed and run.method in (*plan.RIVALS, own(population))]
+    if not all(is_whole(report_of(place, run, part), part) for run in runs):
         return None
-    names = [run.method for run in runs if run.method != "mpo"]
-    if population == "cyclic":
-        rows = {run.method: answers.rows(report_of(place, run, "held_out")) for run in runs}
+    names = [run.method for run in runs if run.method in plan.RIVALS]
+    if population in plan.KNOWN:
+        rows = {run.method: answers.rows(report_of(place, run, part)) for run in runs}
         found = min(names, key=lambda name: exploited(population, rows[name])["exploitability"])
         return _rivals.setdefault((place, population), found)
     table = table_of(place, population)
     assert table is not None
-    seed, order = plan.SEEDS[population], list(table["names"])
-    column = order.index(f"mpo {seed}")
+    order = list(table["names"])
+    column = order.index(f"{own(population)} {seed}")
     found = max(names, key=lambda name: table["wins"][order.index(f"{name} {seed}")][column])
     return _rivals.setdefault((place, population), found)
+
+
+def own(population: str) -> str:
+    """The form of MPO whose rivals a population's runs are."""
+    return "mpo_2" if population == "fresh" else "mpo"
 
 
 def _of_earlier(folder: Path) -> dict[str, Any]:

@@ -10,8 +10,8 @@ on each core: none takes a run that another one works on. MODEL is a folder of S
 gguf` writes it. DATA is the folder that has `prompts` and `text`. On one core, by `taskset`, the numbers do not
 depend on how many the machine has.
 
-The order of work: all settings on the tuning population; the cyclic population; the natural one; the human one, after
-its judges are trained; adversaries against every policy of the cyclic population.
+The order of work: all settings on the tuning population; the fresh population, for MPO's second form; the cyclic one;
+the natural one; the human one, after its judges are trained; adversaries against every policy whose game is known.
 """
 
 import argparse
@@ -103,10 +103,10 @@ class Race:
         """Train, and let the policy answer."""
         setting = results.chosen(self.place, run.method) if run.setting is None else run.setting
         assert setting is not None
-        folder, tuning = self.place / run.name, run.population == "tuning"
+        folder = self.place / run.name
         judges = self.judges() if run.population == "human" else {}
         if not training.is_done(folder):
-            reader, prompts = self.reader(run.population), self.prompts["tuning" if tuning else "training"]
+            reader, prompts = self.reader(run.population), plan.training_part(run.population, self.prompts)
             judge = population(run.population, reader, judges.get("human"))
             start, numbers = (self.base, reader), plan.SETTINGS[run.method][setting]
             if not training.train(run, numbers, judge, start, prompts, folder, self.late, self._said(run)):
@@ -131,7 +131,8 @@ class Race:
             return True
         policy, start = self.policy(run), training.start_policy(self.base, run.seed)
         reader = self.reader(run.population)
-        asked = training.questions(self.words, self.prompts["held_out"][: plan.EXPLOITED])
+        part = plan.report_part(run.population)
+        asked = training.questions(self.words, self.prompts[part][: plan.EXPLOITED])
         numbers: dict[str, Any] = {"max_new_tokens": plan.ANSWER_TOKENS[run.population], **plan.SHARED}
         found = bridge.exploit(
             policy,
@@ -140,7 +141,7 @@ class Race:
             start=start,
             method=BestResponse(**numbers),
             steps=plan.ADVERSARY_ROUNDS,
-            answers=plan.ANSWERS["held_out"],
+            answers=plan.ANSWERS[part],
             key=jax.random.key(zlib.crc32(run.name.encode())),
         )
         reader.known.clear()
@@ -261,7 +262,7 @@ def is_done(place: Path, run: Run) -> bool:
 def is_exploited_here(place: Path, run: Run) -> bool:
     """Whether adversaries have still to be trained against what this run trains, which other machines do not have."""
     known = results.told_of(place, run.name).exists() or (place / run.name / results.EXPLOIT).exists()
-    return run.population == "cyclic" and not known
+    return run.population in plan.EXPLOITED_ON and not known
 
 
 def hours_left(place: Path) -> float:
@@ -295,7 +296,8 @@ def store(place: Path) -> None:
     stored = json.loads(report.store("real_race", found).read_text("utf-8"))
     docs = report.RESULTS.parents[1] / "docs" / "benchmarks"
     (docs / "race.md").write_text(page.page(stored), "utf-8")
-    page.draw(stored, docs / "race.svg")
+    page.draw(stored, "cyclic", docs / "race.svg")
+    page.draw(stored, "fresh", docs / "race-fresh.svg")
 
 
 def main(words: list[str] | None = None) -> int:

@@ -97,7 +97,7 @@ def _heard_class(kind: type[Method]) -> type[Method]:
     def play(self: Any, state: Any, arena: Arena) -> Any:
         return kind.play(self, state, _Heard(arena))
 
-    return type(kind.__name__, (kind,), {"play": play})
+    return type(kind.__name__, (kind,), {"play": play, "draws_once": kind.play is Method.play})
 
 
 def heard(method: Method) -> Method:
