@@ -194,3 +194,21 @@ def test_what_needs_independent_draws_is_refused() -> None:
     engine = message("mpo", engine=lambda order: bridge.Answers([], []))
     assert engine == "an engine draws each answer for itself, so expected spread_draws to be False"
     assert message("mpo", group_size=5) == "expected group_size to be even with spread_draws, got 5"
+
+
+@pytest.mark.parametrize("replay", [0, 1])
+def test_a_play_of_ones_own_that_draws_once_trains_as_the_method_does(replay: int) -> None:
+    """One that only looks on changes nothing; one that does not say how often it draws is refused."""
+
+    class Silent(bridge.MPO):
+        def play(self, state: Any, arena: Any) -> Any:
+            return bridge.MPO.play(self, state, arena)
+
+    class Watching(Silent):
+        draws_once = True
+
+    numbers: dict[str, Any] = {**SIZES, "spread_draws": True, "replay": replay}
+    with pytest.raises(SettingError, match="Silent draws twice in a round"):
+        Silent(SumJudge(), **numbers).check_settings()
+    seen = [kind(SumJudge(), **numbers).fit(policy(), PROMPTS, steps=3, key=KEY) for kind in (bridge.MPO, Watching)]
+    assert seen[0].history == seen[1].history

@@ -48,7 +48,7 @@ FLUENCY = 0.2
 POPULATIONS = ("fresh", "cyclic", "natural", "human")
 KNOWN = tuple(CAMPS)  # populations whose game is known
 EXPLOITED_ON = ("fresh", "cyclic")
-ROUNDS = {"tuning": 20, "cyclic": 60, "fresh": 150, "natural": 60, "human": 60}
+ROUNDS = {"tuning": 20, "cyclic": 60, "fresh": 120, "natural": 60, "human": 60}
 SHARED: dict[str, Any] = {
     "group_size": 8,
     "prompts_per_round": 2,
