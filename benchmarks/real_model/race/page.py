@@ -127,8 +127,8 @@ def beaten(found: Found, population: str, form: str = "mpo", table: str = "table
 
 
 def verdict(found: Found) -> str:
-    """Of the second form, then of the first: what is not reached comes first."""
-    return f"{_verdict(found, 'mpo_2', 'fresh')} {_verdict(found, 'mpo', 'cyclic')}"
+    """Of both forms of MPO; of each what is not reached comes first."""
+    return f"{_verdict(found, 'mpo', 'cyclic')} {_verdict(found, 'mpo_2', 'fresh')}"
 
 
 def _verdict(found: Found, form: str, known: str) -> str:
@@ -149,13 +149,13 @@ def _verdict(found: Found, form: str, known: str) -> str:
         if told is None:
             open_.append(f"win rates on the {population} population")
         elif told:
-            missed.append(f"not unbeaten on the {population} population: {'; '.join(told)}")
+            missed.append(f"on the {population} population it is beaten: {', '.join(told)}")
         else:
             parts.append(f"unbeaten on the {population} population")
-    ordered = [f"Not reached: {'. '.join(missed)}."] if missed else []
-    ordered += [f"Not finished: {', '.join(open_)}."] if open_ else []
-    ordered += [f"Reached: {'. '.join(parts)}."] if parts else []
-    return f"{name}. {' '.join(ordered)}"
+    ordered = [f"not reached: {'; '.join(missed)}."] if missed else []
+    ordered += [f"not finished: {', '.join(open_)}."] if open_ else []
+    ordered += [f"reached: {'; '.join(parts)}."] if parts else []
+    return " ".join(f"{name}, {one}" for one in ordered)
 
 
 def title(name: str) -> str:
@@ -166,8 +166,9 @@ def title(name: str) -> str:
 
 def _second_form() -> Iterable[str]:
     yield from paragraph(
-        "The first form missed its bar, and a second one was sought on the tuning population alone.",
-        f"It is {plan.SECOND.name}, with its magnet as its result. Camps and prompts are fresh: the two halves of the",
+        "The first form missed its bar, and a second one is sought on the tuning population alone.",
+        f"So far it is {plan.SECOND.name}, with its magnet as its result.",
+        "Camps and prompts are fresh: the two halves of the",
         f"prompts have changed places. Every run has {plan.ROUNDS['fresh']} rounds. Rivals keep their settings.",
         "What was tried, with the exploitability of the magnet on the other tuning prompts, 8 answers each:",
         f"{'; '.join(f'{one}: {value}' for one, value in plan.TRIED.items())}.",
@@ -181,10 +182,9 @@ def _cyclic_lines(found: Found, population: str) -> Iterable[str]:
         "Three camps rank the forms *structured*, *personal* and *plain* in rotating orders, and a voter for fluency",
         "asks only whether an answer is likely under the start model and repeats nothing. The equilibrium gives",
         f"{', '.join((first, *others))} and {last} of them. The exploitability follows exactly from how often a policy",
-        "gives each form on the",
-        "held-out prompts: what an opponent who always answers in the best form wins above one half. Intervals are",
-        "over prompts. *By prompt* is what an opponent wins at least who has seen another answer to the same prompt;",
-        f"it is below 0 where one answer tells too little. {_sampled(found, population)}",
+        "gives each form on the held-out prompts: what an opponent who always answers in the best form wins above one",
+        "half. Intervals are over prompts. *By prompt* is what an opponent wins at least who has seen another answer",
+        f"to the same prompt; it is below 0 where one answer tells too little. {_sampled(found, population)}",
     )
     yield ""
     rows = [] if start is None else [("start", "", "0", *_final(start, start["spread"]), "")]
