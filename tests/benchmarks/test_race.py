@@ -299,6 +299,15 @@ def test_what_is_beaten_is_said_first(made_up: Path) -> None:
     assert "SPPO, seed 1 wins 58.0 " in said
 
 
+def test_means_are_over_all_seeds_of_a_rival_and_of_one_form() -> None:
+    """By hand: two seeds each, 0.6 and 0.5 in one, 0.4 and 0.3 in the other."""
+    names = ["start", "mpo 1", "egpo 1", "mpo 2", "egpo 2", "mpo_2 1"]
+    wins = [[0.5] * 6 for _ in names]
+    wins[2][1], wins[2][3], wins[4][1], wins[4][3] = 0.6, 0.5, 0.4, 0.3
+    said = list(page.over_seeds({"names": names, "wins": wins}, "mpo"))
+    assert said == ["EGPO wins 45.0 % [30.0, 60.0] against MPO"]
+
+
 def test_tasks_wait_for_what_they_need(made_up: Path) -> None:
     """A second seed comes when its first has answered; a method waits for its settings, human judges for their pairs;
     a task that another process works on is left to it."""

@@ -249,6 +249,19 @@ def _populations(found: Found) -> Iterable[str]:
         )
         yield from paragraph(f"Nash lottery of the table: {', '.join(said)}.")
         yield ""
+        if means := [line for form in plan.OWN for line in over_seeds(lottery, form)]:
+            yield from paragraph(f"Means over all seeds of both, with the least and the most: {'; '.join(means)}.")
+            yield ""
+
+
+def over_seeds(table: Found, form: str) -> Iterable[str]:
+    """What each rival wins against a form of MPO, over all pairs of their seeds."""
+    names = [name.split()[0] for name in table["names"]]
+    ours = [i for i, name in enumerate(names) if name == form]
+    for rival in plan.RIVALS if ours else ():
+        if rates := [100 * table["wins"][i][j] for i, name in enumerate(names) if name == rival for j in ours]:
+            told = f"{TITLES[rival]} wins {sum(rates) / len(rates):.1f} % [{min(rates):.1f}, {max(rates):.1f}]"
+            yield f"{told} against {TITLES[form]}"
 
 
 def _matrix(table: Found) -> Table:
