@@ -5,6 +5,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from mmd.solving.programs import without_jax_cache
+
 TOTAL = re.compile(r"Memory Space: default \(color=0\)\s+Total bytes: (\d+)")
 
 
@@ -12,7 +14,8 @@ def compiled_with_bytes(lowered: Any) -> tuple[Any, int]:
     """A program, compiled, and its bytes on each device: arguments, results, and what is there in passing.
 
     The compiler writes a report of memory; its total is what it compares with a chip before it refuses a program.
-    `memory_analysis` says more on TPUs, because gaps between arrays count twice in its temporary bytes.
+    `memory_analysis` says more on TPUs, because gaps between arrays count twice in its temporary bytes. A program that
+    is read from JAX's cache has no report, so it is compiled.
 
     Args:
         lowered: as `jax.stages.Lowered`.
@@ -20,7 +23,7 @@ def compiled_with_bytes(lowered: Any) -> tuple[Any, int]:
     Raises:
         jax.errors.JaxRuntimeError: the compiler refuses the program.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, without_jax_cache():
         program = lowered.compile(compiler_options=to_report(folder))
         held = reported(folder)
     if held is None:  # by a compiler that writes none

@@ -65,7 +65,7 @@ def ready(function: Any, *arguments: Any) -> Callable[..., Any]:
     program = _load(path, leaves, devices)
     if program is None:
         begun = time.perf_counter()
-        with _no_other_cache():
+        with without_jax_cache():
             program = _of_leaves(function, structure).lower(*leaves).compile()
         if time.perf_counter() - begun >= getattr(jax.config, "jax_persistent_cache_min_compile_time_secs", 1.0):
             _keep(program, path)
@@ -87,8 +87,8 @@ def _of_leaves(function: Any, structure: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _no_other_cache() -> Iterator[None]:
-    """JAX's own cache off: a program that it gives back has lost what serializing it a second time would need."""
+def without_jax_cache() -> Iterator[None]:
+    """JAX's own cache off: what it gives back has no compiler's report, and cannot be serialized a second time."""
     before = getattr(jax.config, "jax_enable_compilation_cache", True)
     jax.config.update("jax_enable_compilation_cache", False)
     compilation_cache.reset_cache()  # JAX looks at the setting once
