@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mmd.solving.programs import without_jax_cache
+from mmd.host.jax_cache import without_jax_cache
 
 TOTAL = re.compile(r"Memory Space: default \(color=0\)\s+Total bytes: (\d+)")
 

@@ -20,7 +20,7 @@ import platform
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import serialize_executable
-from jax.experimental.compilation_cache import compilation_cache
 from jax.stages import Compiled
 
 from mmd.host.environment import versions
 from mmd.host.files import replacing
+from mmd.host.jax_cache import without_jax_cache
 
 FOLDER, SUFFIX = "magnetic-mirror-programs", ".program"
 DIGEST = hashlib.sha256
@@ -84,19 +84,6 @@ def _of_leaves(function: Any, structure: Any) -> Any:
 
     of_leaves.__name__ = getattr(function, "__name__", "program")
     return jax.jit(of_leaves)
-
-
-@contextlib.contextmanager
-def without_jax_cache() -> Iterator[None]:
-    """JAX's own cache off: what it gives back has no compiler's report, and cannot be serialized a second time."""
-    before = getattr(jax.config, "jax_enable_compilation_cache", True)
-    jax.config.update("jax_enable_compilation_cache", False)
-    compilation_cache.reset_cache()  # JAX looks at the setting once
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_compilation_cache", before)
-        compilation_cache.reset_cache()
 
 
 def _devices(arguments: tuple[Any, ...]) -> list[Any]:
