@@ -69,10 +69,10 @@ def _parsed(argv: Sequence[str], program: Program) -> Any:
     from tyro.conf import FlagCreatePairsOff, subcommand
     from tyro.constructors import ConstructorRegistry
 
-    commands, registry = program.commands, ConstructorRegistry()
-    registry.struct_rule(lambda info: _with_its_marks(info.type) if info.type in commands.values() else None)
+    commands, constructors = program.commands, ConstructorRegistry()
+    constructors.struct_rule(lambda info: _with_its_marks(info.type) if info.type in commands.values() else None)
     kinds: Any = reduce(or_, (Annotated[kind, subcommand(name=name)] for name, kind in commands.items()))
-    with registry:  # tyro 1.0 reads a command's fields after it has left its own block
+    with constructors:  # tyro 1.0 reads a command's fields after it has left its own block
         return tyro.cli(kinds, prog=program.name, args=argv, config=(FlagCreatePairsOff,))
 
 
