@@ -166,7 +166,7 @@ def title(name: str) -> str:
 
 def _second_form() -> Iterable[str]:
     yield from paragraph(
-        "The first form missed its bar, and a second one is sought on the tuning population alone.",
+        "The first form missed its bar, and a second one was then sought on the tuning population alone.",
         f"So far it is {plan.SECOND.name}, with its magnet as its result.",
         "Camps and prompts are fresh: the two halves of the",
         f"prompts have changed places. Every run has {plan.ROUNDS['fresh']} rounds. Rivals keep their settings.",
