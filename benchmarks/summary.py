@@ -20,8 +20,8 @@ OPENING = """# Summary
 
 Written by `python -m benchmarks.summary` from the files in `benchmarks/results` that the last column names. A test
 keeps the page equal to the files, and `make bench` measures again. Machines were shared, so ratios and processor
-seconds say more than seconds. The method `restarted` was measured under its earlier name, `auto`; which method `auto`
-chooses today stands under [which method](../how-to/choose-an-algorithm.md). Exploitability is in payoff units
+seconds say more than seconds. Which method the default chooses stands under
+[which method](../how-to/choose-an-algorithm.md). Exploitability is in payoff units
 ([definitions](../reference/definitions.md)).
 """
 UNMEASURED = """
@@ -48,21 +48,21 @@ def convergence(found: dict[str, Any]) -> Iterator[Row]:
         "Leduc poker by `restarted` without the polish: gradient evaluations to 1e-6 / 1e-9",
         "the same by the last iterate of `anchored`",
     )
-    for what, name in zip(whats, ("auto", "anchored"), strict=True):
+    for what, name in zip(whats, ("restarted", "anchored"), strict=True):
         reached = leduc[name]["evaluations_to"]
         yield Row(what, f"{reached['1e-06']:,} / {reached['1e-09']:,}")
-    polished = leduc["auto + polish"]
+    polished = leduc["restarted + polish"]
     what = f"Leduc poker by `restarted`, which polishes, to {polished['exploitability']:.1e}: gradient evaluations"
     yield Row(what, f"{polished['gradient_evaluations']:,}")
     copies = found["perturbed_leduc"]
     after = f"median exploitability after {copies['evaluations']:,} evaluations"
     yield Row(
-        f"{copies['copies']} perturbed copies of Leduc, {after}",
+        f"{copies['copies']} perturbed copies of Leduc by `restarted` without the polish, {after}",
         f"{copies['median']:.1e} (worst {max(copies['exploitability']):.1e})",
     )
     yield Row(
         "Leduc poker: seconds of compilation in a first call of `restarted` / of HiGHS's linear program in all",
-        f"{leduc['auto']['seconds']['compile']:.1f} / {found['leduc_linear_program']['seconds']:.2f}",
+        f"{leduc['restarted']['seconds']['compile']:.1f} / {found['leduc_linear_program']['seconds']:.2f}",
     )
 
 
@@ -70,7 +70,7 @@ def iteration(found: dict[str, Any]) -> Iterator[Row]:
     """One iteration beside a step in SciPy."""
     ratios = next(r for r in found["results"] if r["game"] == "leduc_poker")["times_faster_than_scipy"]
     what = "one iteration on Leduc poker beside a NumPy/SciPy step: `mmd` / `restarted`"
-    yield Row(what, f"{ratios['mmd']:.1f} / {ratios['auto']:.1f} times faster")
+    yield Row(what, f"{ratios['mmd']:.1f} / {ratios['restarted']:.1f} times faster")
 
 
 def peers(found: dict[str, Any]) -> Iterator[Row]:
@@ -184,7 +184,7 @@ def batch(found: dict[str, Any]) -> Iterator[Row]:
 
 def claims(found: dict[str, Any]) -> Iterator[Row]:
     """All methods on preference games."""
-    share = found["shares"]["auto"]
+    share = found["shares"]["restarted"]
     what = (
         f"[twenty methods](claims.md) on {share['draws']} draws of preference games to NashConv 1e-6: `restarted` "
         "first of the mirror and magnet methods / within 3x of the best of all"

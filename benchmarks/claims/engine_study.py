@@ -1,4 +1,4 @@
-"""Do the settings of `Auto` and `Anchored` hold on games that they were not chosen on?
+"""Do the settings of `Restarted` and `Anchored` hold on games that they were not chosen on?
 
     python -m benchmarks.claims.engine_study
 
@@ -32,8 +32,8 @@ PERTURBED = {"leduc_poker": 6000, "goofspiel:cards=5": 3500, "liars_dice:faces=4
 SEEDS, FRESH_SEEDS = range(6), range(100, 112)
 MIXING, RELAXATION = (0.0, 0.1, 0.25), (0.5, 0.7)
 HEAD_START, UNIFORM_SHARE = 100, 1e-2
-AFTER_CFR = "auto (default) after CFR+"
-CONTENDERS = ("auto mixing 0.1 rho 0.5", "auto mixing 0.1 rho 0.7", AFTER_CFR)
+AFTER_CFR = "restarted (default) after CFR+"
+CONTENDERS = ("restarted mixing 0.1 rho 0.5", "restarted mixing 0.1 rho 0.7", AFTER_CFR)
 
 
 def settings() -> dict[str, Any]:
@@ -99,9 +99,9 @@ def study(name: str, algorithm: mmd.Algorithm, *, start: bool = False) -> dict[s
 def held_out() -> dict[str, Any]:
     """The contenders on fresh copies: their exploitability, and by what factor it is the default's."""
     default = on_perturbed_copies(mmd.Restarted(), FRESH_SEEDS)
-    found: dict[str, Any] = {"auto (default)": {"perturbed": default}}
+    found: dict[str, Any] = {"restarted (default)": {"perturbed": default}}
     for name in CONTENDERS:
-        algorithm = settings().get(name, mmd.Restarted())
+        algorithm = mmd.Restarted() if name == AFTER_CFR else settings()[name]
         copies = on_perturbed_copies(algorithm, FRESH_SEEDS, start=name == AFTER_CFR)
         logs = {spec: np.log(np.array(copies[spec]) / default[spec]) for spec in PERTURBED}
         joined = np.concatenate(list(logs.values()))

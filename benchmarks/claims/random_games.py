@@ -62,6 +62,7 @@ def compare(seed: int) -> dict[str, Any]:
         "kind": kind,
         "shape": payoffs.shape,
         "scale": scale,
+        "method": solution.algorithm["name"],
         "status": solution.status.name,
         "false_converged": solution.converged and exploitability > solution.tolerance * (1 + 1e-6),
         "exploitability_of_scale": exploitability / scale,

@@ -4,9 +4,9 @@
 
 For each method: which equilibrium it ends at, NashConv of the last and of the average iterate after 1e2, 1e3 and 1e4
 gradient evaluations, an empirical rate, model copies, preference calls; and for each draw the gradient evaluations to
-NashConv 1e-6 (the better of last and average iterate, measured after every iteration), with `auto` beside, by default
-and without its polish. Shares: on how many draws `auto` is first among the mirror and magnet methods, and within 3x of
-the best of all.
+NashConv 1e-6 (the better of last and average iterate, measured after every iteration), with `restarted` beside, with
+and without its polish. Shares: on how many draws `restarted` is first among the mirror and magnet methods, and within
+3x of the best of all.
 
 Settings: a grid of nine for each method that has numbers to set, chosen on three tuning games (random preferences of 5
 and of 20 options, whose seeds are used nowhere else, and a 3-cycle with shares of its own) by the evaluations to 1e-6,
@@ -24,7 +24,7 @@ import numpy as np
 
 import games
 import mmd
-from benchmarks.claims.page import AUTO, LIMIT, MARKS, PLAIN, TARGET, median, page
+from benchmarks.claims.page import LIMIT, MARKS, PLAIN, RESTARTED, TARGET, median, page
 from benchmarks.report import RESULTS, environment, store
 from games import matrix, preference
 from mmd import algorithms
@@ -35,6 +35,7 @@ from mmd.measure.equilibria import OptimalSet
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks" / "claims.md"
 DRAWS = 20
+POLISH = {RESTARTED: True, PLAIN: False}
 TUNING_SEEDS = {5: 9001, 20: 9002}
 TUNING_SHARES = (0.95, 0.85, 0.9)  # a stronger cycle than those that are measured
 
@@ -222,11 +223,13 @@ def measure(name: str, make: Maker, family: list[mmd.Game], *, wide: bool) -> di
     return result
 
 
-def by_auto(family: list[mmd.Game], *, polish: bool | None) -> list[int | None]:
-    """Gradient evaluations of the default to the target, its polish counted, measured after every iteration."""
+def by_restarted(family: list[mmd.Game], *, polish: bool) -> list[int | None]:
+    """Gradient evaluations of `restarted` to the target, its polish counted, measured after every iteration."""
     taken = []
     for game in family:
-        solution = mmd.solve(game, tolerance=TARGET / 2, max_iterations=LIMIT, polish=polish, check_every=1)
+        solution = mmd.solve(
+            game, mmd.Restarted(), tolerance=TARGET / 2, max_iterations=LIMIT, polish=polish, check_every=1
+        )
         taken.append(solution.gradient_evaluations if solution.converged else None)
     return taken
 
@@ -239,8 +242,10 @@ def race_on_the_cycle() -> dict[str, Any]:
         start = (log, log)
         begin = mmd.Policy.from_log(game, start)
         rows = {
-            AUTO: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1).gradient_evaluations,
-            PLAIN: mmd.solve(game, tolerance=5e-11, start=begin, check_every=1, polish=False).gradient_evaluations,
+            name: mmd.solve(
+                game, mmd.Restarted(), tolerance=5e-11, start=begin, check_every=1, polish=polish
+            ).gradient_evaluations
+            for name, polish in POLISH.items()
         }
         omwu = [(game, algorithms.load("omwu")(eta=1.0))]
         rows["omwu, eta 1"] = int(laboratory.run(omwu, np.array([0, LIMIT]), start, target=1e-10).reached[0])
@@ -248,12 +253,12 @@ def race_on_the_cycle() -> dict[str, Any]:
     return found
 
 
-def shares(results: dict[str, Any], auto: str) -> dict[str, Any]:
-    """On how many draws auto is first among mirror and magnet methods, and within 3x of the best of all; who won."""
+def shares(results: dict[str, Any], engine: str) -> dict[str, Any]:
+    """On how many draws an engine is first of mirror and magnet methods, and within 3x of the best of all; who won."""
     first = near = nearest = count = 0
     winners: dict[str, int] = {}
     for family in results.values():
-        ours = family[auto]
+        ours = family[engine]
         for draw, n in enumerate(ours):
             others = {m: r["evaluations_to_target"][draw] for m, r in family["methods"].items() if r}
             others = {m: v for m, v in others.items() if v is not None}
@@ -262,8 +267,8 @@ def shares(results: dict[str, Any], auto: str) -> dict[str, Any]:
             first += n is not None and n <= min(rivals, default=np.inf)
             near += n is not None and n <= 3 * min(others.values(), default=np.inf)
             nearest += n is not None and n <= 1.1 * min(others.values(), default=np.inf)
-            best = min(others, key=lambda m: others[m], default=auto)
-            best = auto if n is not None and n <= others.get(best, np.inf) else best
+            best = min(others, key=lambda m: others[m], default=engine)
+            best = engine if n is not None and n <= others.get(best, np.inf) else best
             winners[best] = winners.get(best, 0) + 1
     near_shares = {"within_3x": near / count, "within_1.1x": nearest / count}
     return {"draws": count, "first": first / count, **near_shares, "best_of_all": winners}
@@ -297,21 +302,21 @@ def main() -> None:
             stored["games"][name] = raced(name, family, stored["settings"])
             store("claims", stored)
     stored = json.loads(path.read_text())
-    stored["shares"] = {auto: shares(stored["games"], auto) for auto in (AUTO, PLAIN)}
+    stored["shares"] = {engine: shares(stored["games"], engine) for engine in POLISH}
     store("claims", stored)
     PAGE.write_text(page(json.loads(path.read_text()), json.loads((RESULTS / "noise.json").read_text())))
     print(stored["shares"])
 
 
 def raced(name: str, family: list[mmd.Game], settings: dict[str, Any]) -> dict[str, Any]:
-    """Every method and the default on all draws of a family."""
+    """Every method and `restarted` on all draws of a family."""
     methods = {}
     for m, makers in SEARCH.items():
         methods[m] = one = measure(m, makers[settings[m]["index"]], family, wide=len(family) > 1)
         reached = one and median(one["evaluations_to_target"])
         print(f"  {name}, {m}: {reached}", flush=True)
-    autos = {AUTO: by_auto(family, polish=None), PLAIN: by_auto(family, polish=False)}
-    return {**autos, "methods": methods, "environment": environment()}
+    ours = {name: by_restarted(family, polish=polish) for name, polish in POLISH.items()}
+    return {**ours, "methods": methods, "environment": environment()}
 
 
 if __name__ == "__main__":

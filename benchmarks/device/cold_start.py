@@ -12,7 +12,8 @@ The other games are solved one after the other in one process, by the default an
 them, or they are launched as well.
 
 `--before` is a working tree of version 0.1.0 (`git worktree add --detach TREE 8910e38`): it is launched on the same
-games, with so many processor seconds at most; what it does not reach by then is "not reached".
+games, with so many processor seconds at most; what it does not reach by then is "not reached". The method that it calls
+`auto` is named `restarted` since.
 
 The tolerance is 1e-9 in payoff units, of matrices 1e-9 of the largest payoff. What has been measured is kept and not
 measured again: benchmarks/results/cold_start.json. `--page` writes docs/benchmarks/cold-start.md from it.

@@ -30,7 +30,7 @@ from mmd.game.sharding import Placement
 GAMES = ("leduc_poker", "liars_dice:faces=6", "liars_dice:faces=10")
 INSTEAD = {"liars_dice:faces=10": "liars_dice:faces=9"}
 SMALL = ("kuhn_poker", "leduc_poker", "liars_dice:faces=4")
-ALGORITHMS = ("mmd", "auto", "cfr+")
+ALGORITHMS = ("mmd", "restarted", "cfr+")
 DTYPES = ("float64", "float32")
 COPY_BYTES, SMALL_COPY_BYTES = 2**30, 2**26
 REPEATS = 3

@@ -123,7 +123,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     ours = {
         "mmd": JaxRun(game, mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform"))),
         "anchored": JaxRun(game, mmd.Anchored()),
-        "auto": JaxRun(game, mmd.Restarted()),
+        "restarted": JaxRun(game, mmd.Restarted()),
     }
     yardstick = SciPyStep(game)
     same = JaxRun(game, mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform")))
@@ -155,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with jax.enable_x64(True):
         results = [measure(name, arguments.repeats) for name in arguments.games]
-    labels = ("scipy", "mmd", "anchored", "auto")
+    labels = ("scipy", "mmd", "anchored", "restarted")
     print_table(
         ("game", *(f"{label}, us" for label in labels), *(f"scipy / {label}" for label in labels[1:])),
         [

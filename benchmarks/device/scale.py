@@ -3,7 +3,7 @@
     python -m benchmarks.device.scale [--games liars_dice:faces=9 liars_dice:faces=10] [--seconds 300]
 
 Each game runs in a process of its own, so that its peak memory is its own. `cfr+` is timed because its average is the
-quickest to a coarse exploitability on large games, `auto` because it is the default. Results:
+quickest to a coarse exploitability on large games; `restarted` is the compiled method behind the default. Results:
 benchmarks/results/scale.json.
 """
 
@@ -72,7 +72,7 @@ def main() -> None:
     """Measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--games", nargs="+", default=list(GAMES))
-    parser.add_argument("--algorithms", nargs="+", default=["cfr+", "auto"])
+    parser.add_argument("--algorithms", nargs="+", default=["cfr+", "restarted"])
     parser.add_argument("--seconds", type=float, default=300.0, help="of solving allowed to each run")
     parser.add_argument("--here", action="store_true", help="measure one game in this process, as JSON")
     arguments = parser.parse_args()

@@ -27,7 +27,7 @@ from mmd.algorithms.contract import Algorithm
 from mmd.game.game import Game
 from mmd.game.sharding import ROWS, WHOLE, divided, padded_shape, settled
 
-ALGORITHMS = ("mmd", "auto")
+ALGORITHMS = ("mmd", "restarted")
 MOVES = re.compile(r" = (.*) (all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(")
 SHAPES = re.compile(r"\w\d+\[([\d,]*)\]")
 

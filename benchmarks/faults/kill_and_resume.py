@@ -41,11 +41,11 @@ PROGRAM = (
     "entry()\n"
 )
 SETTINGS = (
-    "kuhn_poker --tolerance 0 --max-iterations 80000 --no-polish",
+    "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm restarted --no-polish",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --magnet refresh=50 --alpha 0.5",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm pcfr+ --seed 3",
     "kuhn_poker --tolerance 0 --max-iterations 80000 --algorithm mmd --alpha 1 --magnet moving=0.00001 --dtype float32",
-    "leduc_poker --tolerance 0 --max-iterations 20000 --polish",
+    "leduc_poker --tolerance 0 --max-iterations 20000 --algorithm restarted --polish",
 )
 MOMENTS = ("anywhere", "solving", "writing", "solving")
 LIFETIME = 2.5  # seconds: a kill anywhere comes within them
@@ -172,7 +172,7 @@ def share_of_time(spec: str, seconds: float) -> float:
 
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(Checkpoint, "save", timed):
         game, path = games.load(spec), Path(folder) / CHECKPOINT
-        mmd.solve(game, tolerance=0.0, time_limit=seconds, max_iterations=10**9, checkpoint=path)
+        mmd.solve(game, mmd.Restarted(), tolerance=0.0, time_limit=seconds, max_iterations=10**9, checkpoint=path)
     return spent / seconds
 
 

@@ -8,7 +8,7 @@ steps both players once: CFR+ in turn, MMD at the same time. Building and compil
 steps keep no average, all others' CFR+ do. Results: benchmarks/results/peers.json.
 
 What is timed: LiteEFG 1.0.0 (its C++ graph, one thread), OpenSpiel 2.0.2 (C++), noregret dev17 (SciPy), a plain
-NumPy/SciPy sequence-form step (`benchmarks.device.iteration.SciPyStep`), and our MMD, CFR+ and the default `auto`.
+NumPy/SciPy sequence-form step (`benchmarks.device.iteration.SciPyStep`), and our MMD, CFR+ and `restarted`.
 """
 
 import argparse
@@ -45,7 +45,7 @@ THEIRS = {  # label -> environment and further arguments
     "noregret CFR+": ("noregret",),
 }
 SEQUENTIAL_ONLY = ("noregret",)
-OURS = ("mmd", "cfr+", "auto")
+OURS = ("mmd", "cfr+", "restarted")
 SAME = {"SciPy MMD": "mmd", **{label: "mmd" if label.endswith("MMD") else "cfr+" for label in THEIRS}}
 
 
@@ -59,7 +59,7 @@ def measure(name: str, repeats: int) -> dict[str, Any]:
     }
     game = games.load(name)
     magnetic = mmd.MagneticMirrorDescent(alpha=ALPHA, magnet=mmd.Fixed("uniform"))
-    ours = {"mmd": JaxRun(game, magnetic), "cfr+": JaxRun(game, CFRPlus()), "auto": JaxRun(game, mmd.Restarted())}
+    ours = {"mmd": JaxRun(game, magnetic), "cfr+": JaxRun(game, CFRPlus()), "restarted": JaxRun(game, mmd.Restarted())}
     for peer in peers.values():
         peer.wait()
     timers: dict[str, Callable[[], float]] = {
