@@ -47,8 +47,8 @@ from mmd.host.interruption import INTERRUPTED, INTERRUPTION
 from mmd.host.progress import interruptible, progress
 from mmd.measure import run_directory
 from mmd.measure.certificate import certify
-from mmd.measure.figure import FigureError, Look, draw_convergence
-from mmd.measure.plot import curve_of, plot_convergence
+from mmd.measure.figure import Curve, FigureError, Look, draw_convergence
+from mmd.measure.plot import curve_of, label_with_method, plot_convergence
 from mmd.measure.rate import RateError
 from mmd.measure.run_directory import RunError
 from mmd.measure.solution import Solution, Status
@@ -110,8 +110,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
         return INTERRUPTED
     if options.plot is not None:
         plot_convergence(solution, path=options.plot)
-        if solution.method != solution.algorithm["name"]:
-            _say([f"  drawn: {solution.method}; for its last iterate: {LAST_ITERATE}"], quiet=options.quiet)
+        _say(_instead([solution.curve]), quiet=options.quiet)
     arrived = solution.status is Status.REGULARIZED and options.regularized_tolerance is not None
     return DONE if solution.converged or arrived else NOT_REACHED
 
@@ -136,9 +135,10 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
 
     def finish() -> None:
         if solutions:
-            _say([game.name, *tables.comparison_lines(solutions)], quiet=options.quiet)
+            found = {label_with_method(label, run.curve): run for label, run in solutions.items()}
+            _say([game.name, *tables.comparison_lines(found)], quiet=options.quiet)
             ended = Status.INTERRUPTED not in {solution.status for solution in solutions.values()}
-            curves = {_drawn(label, chosen[label], run): run.curve for label, run in solutions.items()}
+            curves = {label: run.curve for label, run in found.items()}
             for figure in figures if ended else ():  # Ctrl-C waits for no figure; `mmd plot` draws it from the runs
                 draw_convergence(curves, Look(given=given), figure)
 
@@ -166,9 +166,10 @@ def _check_folders(folders: Mapping[str, Path | None], figures: Sequence[Path]) 
         raise UsageError(f"expected another label than {taken[0]!r}, which is the name of the figure")
 
 
-def _drawn(label: str, asked: Algorithm | HostAlgorithm, run: Solution) -> str:
-    """How a figure names a run: by the method, where another one was asked for."""
-    return label if asked.name == run.algorithm["name"] else f"{label}: {run.method}"
+def _instead(curves: Iterable[Curve]) -> list[str]:
+    """How to draw mirror descent, where a figure shows what `auto` chose or another method."""
+    drawn = {curve.method: None for curve in curves if curve.chosen or curve.method != curve.algorithm.get("name", "")}
+    return [f"  drawn: {', '.join(drawn)}; for a last iterate of mirror descent: {LAST_ITERATE}"] if drawn else []
 
 
 def _lab(options: Lab, argv: Sequence[str]) -> int:
@@ -204,8 +205,10 @@ def _plot(options: Plot, argv: Sequence[str]) -> int:
         raise UsageError("expected at least one run directory, as `mmd solve --out` writes them")
     prepare_figure(options.out)
     curves = {label: curve_of(run) for label, run in _named_runs(options).items()}
+    if not options.labels:
+        curves = {label_with_method(label, curve): curve for label, curve in curves.items()}
     draw_convergence(curves, _look(options), options.out)
-    _say([f"wrote {options.out}"])
+    _say([f"wrote {options.out}", *_instead(curves.values())])
     return DONE
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mmd.algorithms.contract import Algorithm
+from mmd.algorithms.auto import Auto
+from mmd.algorithms.contract import Algorithm, HostAlgorithm
 from mmd.command.options import Lab, UsageError
 from mmd.command.settings import named
 from mmd.command.tables import columns
@@ -103,7 +104,12 @@ def _methods(options: Lab, game: Game) -> dict[str, Algorithm]:
     for label, method in found.items():
         if not isinstance(feedback, Exact) and not hasattr(method, "feedback"):
             raise UsageError(f"{label} takes exact payoffs only: leave it out, or use --feedback exact")
-    return {label: laboratory.batchable(method) for label, method in found.items()}
+    return {_label(label, method): laboratory.batchable(method) for label, method in found.items()}
+
+
+def _label(label: str, method: Algorithm | HostAlgorithm) -> str:
+    """How a method is named: here `auto` is its compiled steps, and says so."""
+    return f"{label}: {method.steps.name}" if isinstance(method, Auto) else label
 
 
 def _feedback(options: Lab) -> Feedback:

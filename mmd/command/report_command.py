@@ -144,7 +144,7 @@ def _summary(runs: Sequence[Run]) -> Facts:
 def _found(run: Run) -> dict[str, Cell]:
     known, seconds = run.known, run.known.get("seconds")
     seconds = seconds if isinstance(seconds, dict) else {}
-    facts: dict[str, Cell] = {"game": run.curve.game, "method": str(run.curve.algorithm.get("name", ""))}
+    facts: dict[str, Cell] = {"game": run.curve.game, "method": run.curve.method}
     if "converged" in known:
         facts["result"] = Badge("converged", "good") if known["converged"] is True else Badge("not converged", "bad")
         facts["how it ended"] = plain(known.get("status"))

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mmd.algorithms.auto import Auto
 from mmd.algorithms.contract import ITERATES, LAST, Algorithm, Candidate, HostAlgorithm, asked, resolved
 from mmd.feedback import Exact
 from mmd.game.game import Game, GameError, HostPair, Pair
@@ -159,14 +160,14 @@ def seeded(algorithm: Algorithm, seeds: int) -> list[Algorithm]:
 
 
 def batchable(algorithm: Algorithm | HostAlgorithm) -> Algorithm:
-    """The algorithm, if it can be one of a compiled batch.
+    """The algorithm, if it can be one of a compiled batch; of `auto` the compiled one.
 
     Raises:
         GameError: it has its own loop, on the host.
     """
     if isinstance(algorithm, HostAlgorithm):
         raise GameError(f"{algorithm.name} runs on the host, and the laboratory compiles its methods: use mmd compare")
-    return algorithm
+    return algorithm.steps if isinstance(algorithm, Auto) else algorithm
 
 
 def measurable(algorithm: Algorithm) -> Algorithm:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+NO_MIRROR, OTHER_METHODS = "not mirror descent", {"interior"}  # what `auto` may have chosen
 BEST = "best so far"  # of an algorithm that returns the best policy it measured, be it a last iterate or an average
 STYLES = {"last": "-", "average": "--", "polished": "-", "interior": "-", BEST: (0, (6, 1, 1, 1))}
 X_AXES = {"iterations": "iteration", "gradient_evaluations": "gradient_evaluations", "seconds": "seconds"}
@@ -132,6 +133,16 @@ def paper_style() -> AbstractContextManager[None]:
     return styled("paper")
 
 
+def method_of(algorithm: Mapping[str, Any]) -> str:
+    """The method that found a policy, as a heading or a figure names it.
+
+    Args:
+        algorithm: its name and hyper-parameters, as a solution has them.
+    """
+    name = str(algorithm.get("name", ""))
+    return f"{name} ({NO_MIRROR})" if name in OTHER_METHODS else name
+
+
 class Curve(NamedTuple):
     """What a figure needs of a run.
 
@@ -150,6 +161,16 @@ class Curve(NamedTuple):
     trace: dict[str, Float[np.ndarray, " checks"]]
     proven: float | None = None
     settled: bool = False
+
+    @property
+    def method(self) -> str:
+        """The method whose run it is."""
+        return method_of(self.algorithm)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether `auto` chose the method."""
+        return "chosen_by" in self.algorithm
 
     @property
     def floor(self) -> float:

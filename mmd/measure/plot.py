@@ -51,6 +51,11 @@ def curve_of(run: Run) -> Curve:
     return Curve(**needed, trace=trace, proven=known.get("proven_factor"), settled=settled)
 
 
+def label_with_method(label: str, curve: Curve) -> str:
+    """A label that says as well which method `auto` chose."""
+    return f"{label}: {curve.method}" if curve.chosen else label
+
+
 @overload
 def plot_convergence(
     runs: Runs,
@@ -114,7 +119,7 @@ def plot_convergence(
         FigureError: a run has no such column, or there is no such work, scale or style.
         OutputError: matplotlib cannot be imported, or the figure cannot be written.
     """
-    curves = {label: curve_of(run) for label, run in _labelled(runs).items()}
+    curves = _curves(runs)
     if not curves:
         raise RunError("expected at least one run to draw, got none")
     return draw_convergence(curves, Look(x, y, xscale, style, given=_given(runs), legend=legend), path, ax)
@@ -125,11 +130,15 @@ def _given(runs: Runs) -> frozenset[str]:
     return frozenset(runs) if isinstance(runs, Mapping) else frozenset()
 
 
-def _labelled(runs: Runs) -> Mapping[str, Run]:
-    """Runs by label: the algorithm's name or the folder's, with the run's number where that is not enough."""
+def _curves(runs: Runs) -> dict[str, Curve]:
+    """Curves by label: the method or the folder, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
-        return dict(runs)
+        return {label: curve_of(run) for label, run in runs.items()}
     listed = [runs] if isinstance(runs, HasCurve | str | os.PathLike) else list(runs)
-    names = [run.method if isinstance(run, HasCurve) else Path(run).resolve().name for run in listed]
+    curves = [curve_of(run) for run in listed]
+    names = [
+        run.method if isinstance(run, HasCurve) else label_with_method(Path(run).resolve().name, curve)
+        for run, curve in zip(listed, curves, strict=True)
+    ]
     labels = [name if names.count(name) == 1 else f"{name} {i}" for i, name in enumerate(names, 1)]
-    return dict(zip(labels, listed, strict=True))
+    return dict(zip(labels, curves, strict=True))

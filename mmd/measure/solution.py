@@ -15,7 +15,7 @@ from mmd.game.policy import Policy
 from mmd.host.notebook import MOST_ROWS, data_frame, html_columns, html_table
 from mmd.measure import theory
 from mmd.measure.certificate import Certificate
-from mmd.measure.figure import Curve, Look, Scale, Style, X, draw_convergence
+from mmd.measure.figure import Curve, Look, Scale, Style, X, draw_convergence, method_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,8 +41,6 @@ class Status(Enum):
     ENDED = "ended by itself, above the tolerance: the algorithm comes no closer to an equilibrium of this game"
     INTERRUPTED = "interrupted by the user; the policy is the one reached so far"
 
-
-NO_MIRROR, OTHER_METHODS = "not mirror descent", {"interior"}  # what `auto` may have chosen
 
 OnCheck = Callable[[dict[str, float]], None]  # called with the newest row of the trace
 
@@ -153,8 +151,7 @@ class Solution:
     @property
     def method(self) -> str:
         """The method that found the policy, as a heading or a figure names it."""
-        name = self.algorithm["name"]
-        return f"{name} ({NO_MIRROR})" if name in OTHER_METHODS else name
+        return method_of(self.algorithm)
 
     @property
     def exploitability(self) -> float:
@@ -237,9 +234,9 @@ class Solution:
         return draw_convergence({self.method: self.curve}, Look(x, y, xscale, style), path, ax)
 
     def _repr_html_(self) -> str:
-        """For notebooks: the summary, and the policy of a matrix game."""
+        """For notebooks: the method, the summary, and the policy of a matrix game."""
         policy = self.policy._repr_html_() if self.game.is_matrix else ""
-        return html_table("solution", self.summary.items()) + policy
+        return html_table(f"{self.game.name} by {self.method}", self.summary.items()) + policy
 
     def to_pandas(self) -> Any:
         """The summary as a `pandas.DataFrame` of one row; `trace` and `policy` have tables of their own.
@@ -257,6 +254,7 @@ class Solutions(Sequence[Solution]):
     Attributes:
         games: what was solved, payoff matrices or games as they were given.
         algorithm: name and hyper-parameters.
+        methods: which method found each strategy: a name for each.
         row, column: [G, m], [G, n] the strategies, filled up with zeros to the largest game.
         values: [G] payoff of the row player, in the units of the input.
         nash_conv: [G] certified sum of both players' best-response gains, in payoff units.
@@ -269,6 +267,7 @@ class Solutions(Sequence[Solution]):
 
     games: Sequence[Game | np.ndarray]
     algorithm: dict[str, Any]
+    methods: list[str]
     row: Float[np.ndarray, "G m"]
     column: Float[np.ndarray, "G n"]
     values: Float[np.ndarray, " G"]
@@ -282,12 +281,17 @@ class Solutions(Sequence[Solution]):
 
     def __repr__(self) -> str:
         worst = f", largest exploitability {self.exploitability.max():.2e}" if len(self) else ""
-        return f"Solutions({len(self)} games, {int(self.converged.sum())} converged{worst})"
+        return f"Solutions({len(self)} games by {self.method}, {int(self.converged.sum())} converged{worst})"
+
+    @property
+    def method(self) -> str:
+        """The methods that found the strategies, as a heading names them."""
+        return " and ".join(method_of({"name": name}) for name in sorted(set(self.methods)))
 
     def _repr_html_(self) -> str:
         """For notebooks: how many converged, and the summaries of the first."""
         first = [one.summary for one in islice(self, MOST_ROWS)]
-        caption = f"{len(self):,} solutions, {int(self.converged.sum()):,} converged"
+        caption = f"{len(self):,} solutions by {self.method}, {int(self.converged.sum()):,} converged"
         return html_table(caption, (list(one.values()) for one in first), list(first[0]) if first else (), len(self))
 
     def to_pandas(self) -> Any:
@@ -310,7 +314,7 @@ class Solutions(Sequence[Solution]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         index = range(len(self))[index]
-        given = self.games[index]
+        given, name = self.games[index], self.methods[index]
         game = given if isinstance(given, Game) else Game.from_matrix(given)
         row, column = (
             np.concatenate([[1.0], p[index, : player.n_sequences - 1]])
@@ -318,7 +322,7 @@ class Solutions(Sequence[Solution]):
         )
         return Solution(
             game=game,
-            algorithm=self.algorithm,
+            algorithm=self.algorithm if name == self.algorithm["name"] else {"name": name},
             policy=Policy(game, (row, column)),
             iterate=self.iterates[index],
             status=self.statuses[index],

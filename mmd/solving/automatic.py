@@ -15,7 +15,7 @@ The clock decides nothing, so a run can be repeated.
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def solve(
     Args:
         engine: runs a traced algorithm on the game, with keyword arguments of `mmd.solve`.
     """
-    steps = Restarted(**{field.name: getattr(algorithm, field.name) for field in fields(algorithm)})
+    steps = algorithm.steps
     if steps not in (Restarted(), Restarted().resolve(game)) or settings.ask_for_jax:
         return _named(engine(steps))
     interior = None if is_rough(game, limits) else _affordable(game, limits)

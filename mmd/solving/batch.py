@@ -115,6 +115,10 @@ def solve_many(
     return Solutions(
         games=found,
         algorithm=_description(algorithms if any(run.iterated for run in runs) else [Interior()]),
+        methods=[
+            Interior.name if by_interior else algorithms[0].name
+            for by_interior in _joined(groups, [run.by_interior for run in runs]).tolist()
+        ],
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
         values=_joined(groups, [run.values for run in runs]) + [one.offset for one in given],
@@ -169,6 +173,7 @@ class _Run:
         self.targets = np.full(count, np.nan if tolerance is None else 2 * tolerance)
         self.vertices = np.zeros(count, bool)  # which games had an exact vertex tried
         self.iterated = False  # whether the algorithm was needed
+        self.by_interior = np.zeros(count, bool)  # which strategies the interior point found
         self._aim(np.arange(count))
         self.statuses = np.where(self.nash_conv <= self.targets, CONVERGED, UNFINISHED)
 
@@ -181,6 +186,7 @@ class _Run:
     def interior(self, limits: _Limits, seconds: dict[str, float]) -> None:
         """The interior point of every game: all at once, then those that are left one by one."""
         begun, before = time.perf_counter(), seconds["solve"]
+        self.by_interior[:] = True
         for block in _slices(self._going(), max(1, DENSE_CELLS // self.games.payoffs[0].size)):
             if limits.reached(0, seconds["solve"]):
                 break
@@ -304,6 +310,7 @@ class _Run:
             into[at] = new[better]
         self.values[at], self.nash_conv[at] = certificates.values[better], certificates.nash_conv[better]
         self.iterates[at] = iterates[better]
+        self.by_interior[at] &= not self.iterated
         return certificates.nash_conv
 
 

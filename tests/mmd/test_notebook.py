@@ -157,7 +157,8 @@ def test_a_batch_is_a_table_with_a_row_for_each_game(monkeypatch: pytest.MonkeyP
     side = np.full((2, 2), 0.5)
     found = mmd.Solutions(
         games=[PENNIES, 3 * PENNIES],
-        algorithm={"name": "by hand"},
+        algorithm={"name": "hand"},
+        methods=["interior", "hand"],
         row=side,
         column=side,
         values=np.zeros(2),
@@ -179,7 +180,7 @@ def test_a_batch_is_a_table_with_a_row_for_each_game(monkeypatch: pytest.MonkeyP
         one.summary for one in found
     ]
     cells = Tables(found._repr_html_()).cells
-    assert cells[0] == "2 solutions, 1 converged"
+    assert cells[0] == "2 solutions by hand and interior (not mirror descent), 1 converged"
     assert "0.25" in cells
 
 

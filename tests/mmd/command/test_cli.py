@@ -55,7 +55,7 @@ def test_solve_certifies_the_cycle_and_writes_what_it_prints(work, capsys):
     *chances, written, drawn = printed.splitlines()[-5:]
     assert written.startswith("  written to runs/cycle: ")
     assert sorted(line.split() for line in chances) == [["0.272727", "b"], ["0.363636", "a"], ["0.363636", "c"]]
-    assert drawn == "  drawn: interior (not mirror descent); for its last iterate: --algorithm anchored"
+    assert drawn == "  drawn: interior (not mirror descent); for a last iterate of mirror descent: --algorithm anchored"
     assert printed.splitlines()[0] == "preference:cycle by interior (not mirror descent)"
     run = work / "runs" / "cycle"
     names = {"result.json", "trace.csv", "policy.npz", "policy.csv", "environment.json"}
@@ -203,18 +203,22 @@ def test_verify_repeats_the_certificate_of_a_run(work, capsys):
 def test_compare_runs_each_algorithm_under_the_same_limits(work, capsys):
     flags = ("--max-iterations", 60, "--tolerance", 1e-7, "--out", "runs", "--plot", "both.pdf")
     assert mmd("compare", CYCLE, "--algorithms", "auto,mmd", *flags) == 0
-    header, auto, plain = (line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    header, auto, plain = (re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()[1:])
     assert header[:4] == ["algorithm", "iterate", "status", "exploitability"]
-    assert auto[0] == "auto"
-    assert plain[:4] == ["mmd", "last", "iteration", "limit"]
+    assert auto[0] == "auto: interior (not mirror descent)"
+    assert plain[:3] == ["mmd", "last", "iteration limit"]
     for label, method in (("auto", "interior"), ("mmd", "mmd")):
         result = result_of(work / "runs" / label)
         assert result["algorithm"]["name"] == method
         assert result["tolerance"] == 1e-7
     assert (work / "runs" / "compare.png").is_file()
     assert (work / "both.pdf").is_file()
-    assert mmd("plot", "runs/auto", "runs/mmd", "--x", "seconds", "--out", "again.png") == 0
-    assert (work / "again.png").is_file()
+    assert mmd("plot", "runs/auto", "runs/mmd", "--out", "again.svg") == 0
+    drawn = "  drawn: interior (not mirror descent); for a last iterate of mirror descent: --algorithm anchored"
+    assert capsys.readouterr().out.splitlines() == ["wrote again.svg", drawn]
+    assert "auto: interior (not mirror descent)" in (work / "again.svg").read_text()
+    assert mmd("plot", "runs/mmd", "--x", "seconds", "--out", "mirror.png") == 0
+    assert capsys.readouterr().out.splitlines() == ["wrote mirror.png"]
 
 
 def test_games_lists_specs_that_load(capsys):

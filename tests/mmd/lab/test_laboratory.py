@@ -137,6 +137,15 @@ def test_ctrl_c_keeps_the_methods_that_are_done(
     assert set(json.loads((tmp_path / "lab.json").read_text())["methods"]) == {"inpo"}
 
 
+def test_lab_says_what_auto_is_in_a_compiled_batch(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = ["lab", "preference:cycle", "--iterations", "20", "--out", str(tmp_path), "--methods", "auto,restarted"]
+    assert main(line) == 0
+    assert "\nauto: restarted  " in capsys.readouterr().out
+    auto, restarted = json.loads((tmp_path / "lab.json").read_text())["methods"].values()
+    assert auto == restarted
+    assert auto["algorithm"]["name"] == "restarted"
+
+
 def test_lab_says_that_payoffs_are_larger_than_its_settings_are_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

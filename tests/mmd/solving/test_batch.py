@@ -239,12 +239,29 @@ def test_solutions_are_a_sequence_of_solutions() -> None:
     )
     assert np.isnan(solutions.lotteries[2]).all()  # of a game that is not symmetric
     assert solutions.converged.all()
-    assert "3 games, 3 converged" in repr(solutions)
+    assert "3 games by interior (not mirror descent), 3 converged" in repr(solutions)
     assert [s.value for s in solutions[1:]] == [solutions[1].value, solutions[2].value]
     with pytest.raises(IndexError):
         solutions[3]
     with pytest.raises(GameError, match="as many rows as columns"):
         _ = mmd.solve_many([np.ones((2, 3))]).lotteries
+
+
+def test_each_solution_names_the_method_that_found_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Games that the interior point leaves are found by pcfr+ where that comes closer; by it alone none is."""
+    rng = np.random.default_rng(3)
+    matrices = [rng.integers(-3, 4, rng.integers(1, 8, 2)) + 0.0 for _ in range(40)]
+    matrices = [matrix + 1e-5 * rng.normal(size=matrix.shape) for matrix in matrices]
+    monkeypatch.setattr("mmd.solving.batch.affordable", lambda game: False)  # no exact vertex of what was found before
+    both = mmd.solve_many(matrices, tolerance=0.0, max_iterations=96)
+    monkeypatch.setattr("mmd.solving.batch._Run.until_done", lambda run, *_: run.interrupt())
+    alone = mmd.solve_many(matrices, tolerance=0.0, max_iterations=96)
+    replaced = (both.row != alone.row).any(axis=1) | (both.column != alone.column).any(axis=1)
+    assert 0 < replaced.sum() < len(matrices)
+    assert both.methods == ["pcfr+" if by_pcfr else "interior" for by_pcfr in replaced]
+    assert [solution.algorithm["name"] for solution in both] == both.methods
+    assert repr(both).startswith("Solutions(40 games by interior (not mirror descent) and pcfr+, ")
+    assert alone[0].method == "interior (not mirror descent)"
 
 
 METHODS = [
