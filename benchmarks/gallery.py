@@ -2,19 +2,20 @@
 
     python -m benchmarks.gallery [NAME ...]
 
-Each takes seconds, most of them compiling. What runs is `mmd`, `mpo` and their magnets on small games.
+Each takes seconds, most of them compiling. What runs is `mmd`, `mpo` and their magnets on small games; which it was, as
+the results name it, is stored for each figure: benchmarks/results/gallery.json.
 """
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import games
 import mmd
-from benchmarks.report import RESULTS
+from benchmarks.report import RESULTS, store, stored
 from mmd.host.drawing import COLORS, draw_legend, empty_figure
 
 GALLERY = RESULTS.parents[1] / "docs" / "gallery"
@@ -28,6 +29,13 @@ RUNS = {
     "a magnet that moves": mmd.MagneticMirrorDescent(eta=ETA, alpha=0.5, magnet=mmd.Refresh(every=40)),
 }
 START = np.array([0.6, 0.3, 0.1])
+
+
+class Drawn(NamedTuple):
+    """A figure, and the methods of its runs, as their results name them."""
+
+    figure: Any
+    methods: set[str]
 
 
 def recorded() -> dict[str, mmd.Recording]:
@@ -44,13 +52,13 @@ def on_triangle(strategies: np.ndarray) -> np.ndarray:
     return strategies @ np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(0.75)]])
 
 
-def simplex() -> Any:
+def simplex() -> Drawn:
     """Trajectories of the row player's strategy."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = empty_figure(figsize=(7.4, 2.6), layout=ConstrainedLayoutEngine(h_pad=0.1))
+    figure, runs = empty_figure(figsize=(7.4, 2.6), layout=ConstrainedLayoutEngine(h_pad=0.1)), recorded()
     corners = on_triangle(np.eye(3)[[0, 1, 2, 0]])
-    for axes, color, (label, run) in zip(figure.subplots(1, 3), COLORS, recorded().items(), strict=False):
+    for axes, color, (label, run) in zip(figure.subplots(1, 3), COLORS, runs.items(), strict=False):
         assert run.log_policies is not None
         path = on_triangle(np.exp(run.log_policies[0][:, -3:]))
         axes.plot(*corners.T, color="0.4", lw=0.8)
@@ -63,14 +71,14 @@ def simplex() -> Any:
         axes.set(title=label, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.16, 1.02))
         axes.title.set_fontsize("medium")
         axes.axis("off")
-    return figure
+    return Drawn(figure, {run.method for run in runs.values()})
 
 
-def cycle() -> Any:
+def cycle() -> Drawn:
     """Exploitability of the same runs, last iterates, and of the average of the one without a magnet."""
-    figure = empty_figure(figsize=(6.0, 3.6), layout="constrained")
+    figure, runs = empty_figure(figsize=(6.0, 3.6), layout="constrained"), recorded()
     axes, game = figure.subplots(), games.matrix.game(BIASED, labels=(ACTIONS, ACTIONS), name="biased RPS")
-    for color, (label, run) in zip(COLORS, recorded().items(), strict=False):
+    for color, (label, run) in zip(COLORS, runs.items(), strict=False):
         gap = run.trace.columns["exploitability"]
         axes.plot(run.trace.columns["iteration"], gap, color=color, label=f"{label}, last iterate")
         if run.log_policies is not None and label.startswith("no magnet"):
@@ -83,14 +91,13 @@ def cycle() -> Any:
     axes.set(yscale="log", xlabel="iteration", ylabel="exploitability", title=f"{game.name}: cycle against convergence")
     axes.grid(visible=True, alpha=0.3)
     draw_legend(axes, grow=True)
-    return figure
+    return Drawn(figure, {run.method for run in runs.values()})
 
 
-def quantal() -> Any:
-    """The path of quantal response equilibria."""
-    return mmd.qre_path(
-        games.matrix.game(BIASED, labels=(ACTIONS, ACTIONS), name="biased RPS"), np.geomspace(10, 1e-3, 25)
-    ).plot()
+def quantal() -> Drawn:
+    """The path of quantal response equilibria; no run is in it."""
+    game = games.matrix.game(BIASED, labels=(ACTIONS, ACTIONS), name="biased RPS")
+    return Drawn(mmd.qre_path(game, np.geomspace(10, 1e-3, 25)).plot(), set())
 
 
 def drawn(player: mmd.Treeplex, uniform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -101,32 +108,33 @@ def drawn(player: mmd.Treeplex, uniform: np.ndarray, rng: np.random.Generator) -
     return log_policy
 
 
-def kuhn() -> Any:
+def kuhn() -> Drawn:
     """The family of equilibria of Kuhn poker, and where MPO ends from twelve starts."""
     game, rng = games.load("kuhn_poker"), np.random.default_rng(1)
     figure = empty_figure(figsize=(5.0, 3.8), layout="constrained")
-    axes = figure.subplots()
+    axes, methods = figure.subplots(), set()
     axes.plot([0, 1 / 3], [0, 1], "k-", lw=1, label="all equilibria: K bets 3 times as often as J")
     for n in range(12):
         start = tuple(player.uniform() for player in game.players)
         start = tuple(drawn(player, log, rng) for player, log in zip(game.players, start, strict=True))
         found = mmd.solve(game, mmd.MPO(), start=start, tolerance=1e-9)
+        methods.add(found.method)
         bets = [found.policy["row", f"{card}|"]["bet"] for card in "JK"]
         axes.plot(*bets, "o", color=COLORS[0], ms=5, mfc="none", label="last iterate of MPO" if n == 0 else None)
     axes.set(xlabel="probability of a bet with J", ylabel="probability of a bet with K", title="Kuhn poker, first move")
     axes.legend(fontsize="small", loc="lower right")
     axes.grid(visible=True, alpha=0.3)
-    return figure
+    return Drawn(figure, methods)
 
 
-def rate() -> Any:
+def rate() -> Drawn:
     """A theorem and its measurement on a 5 x 5 matrix, that of the tutorial."""
     payoffs = np.random.default_rng(5).integers(-3, 4, (5, 5)) / 3
     run = mmd.record(games.matrix.game(payoffs, name="a 5 x 5 matrix"), mmd.MagneticMirrorDescent(alpha=0.3))
-    return mmd.plot_convergence({"MMD, alpha 0.3": run}, "iterations", y="kl")
+    return Drawn(mmd.plot_convergence({"MMD, alpha 0.3": run}, "iterations", y="kl"), {run.method})
 
 
-FIGURES: dict[str, Callable[[], Any]] = {
+FIGURES: dict[str, Callable[[], Drawn]] = {
     "simplex": simplex,
     "cycle": cycle,
     "qre-path": quantal,
@@ -144,10 +152,14 @@ def main(folder: Path = GALLERY) -> None:
     names = parser.parse_args().names or list(FIGURES)
     if unknown := set(names) - set(FIGURES):
         parser.error(f"expected figures of {', '.join(FIGURES)}, got {', '.join(sorted(unknown))}")
+    methods = stored("gallery")
     for name in names:
         with matplotlib.rc_context({"svg.hashsalt": "magnetic-mirror"}):
-            FIGURES[name]().savefig(folder / f"{name}.svg", metadata={"Date": None})
+            drawn = FIGURES[name]()
+            drawn.figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        methods[name] = sorted(drawn.methods)
         print(f"drew {name}")
+    store("gallery", methods)
 
 
 if __name__ == "__main__":

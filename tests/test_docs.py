@@ -23,7 +23,7 @@ import pytest
 
 import llm_bridge.command.cli
 import mmd.command.cli
-from benchmarks.gallery import FIGURES, RUNS
+from benchmarks.gallery import FIGURES
 from docs import catalogue, notebooks, sentences
 from mmd.measure import run_directory
 from mmd.measure.run_directory import load_result
@@ -298,18 +298,31 @@ def test_the_demo_reaches_its_tolerances(environment: dict[str, str], tmp_path: 
 
 
 def test_the_methods_of_the_paper_stand_in_front(tmp_path: Path) -> None:
-    """README's first example and the gallery's figures show mirror descent, by what their results say of themselves."""
+    """README's first example, `mmd compare` and the gallery show mirror descent, by what results say of themselves."""
     first = next(block for block in blocks(ROOT / "README.md") if block.language == "python")
     namespace: dict[str, Any] = {"__name__": "docs"}
     run_python(ROOT / "README.md", first, namespace)
     run_directory.save(namespace["solution"], tmp_path / "first")
     assert load_result(tmp_path / "first")["algorithm"]["name"] in IN_FRONT
+    run_here(f"mmd compare preference:cycle --max-iterations 20 --quiet --out {tmp_path / 'compared'}")
+    compared = [load_result(path.parent) for path in (tmp_path / "compared").glob("*/result.json")]
+    assert {one["algorithm"]["name"] for one in compared} == IN_FRONT
     gallery = ROOT / "docs" / "gallery"
     shown = (gallery / "index.md").read_text("utf-8")
     own = {figure.name for figure in gallery.glob("*.svg")}
     assert own == {"lotteries.svg", *(f"{name}.svg" for name in FIGURES)}
     assert own <= set(re.findall(r"\]\(([\w-]+\.svg)\)", shown))
     assert shown.count(".svg)") >= 10
-    assert {run.name for run in RUNS.values()} <= IN_FRONT
-    results = json.loads((ROOT / "benchmarks" / "results" / "lottery_study.json").read_text("utf-8"))["results"]
-    assert {result["algorithm"] for result in results} <= IN_FRONT
+    found = {
+        name: json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text("utf-8"))
+        for name in ("gallery", "lottery_study", "two_loops", "theorem_rates")
+    }
+    assert found["gallery"].keys() == FIGURES.keys()
+    assert all(set(methods) <= IN_FRONT for methods in found["gallery"].values())
+    assert {name for name, methods in found["gallery"].items() if not methods} == {"qre-path"}  # equilibria, no run
+    for runs in (
+        found["lottery_study"]["results"],
+        found["two_loops"]["games"].values(),
+        found["theorem_rates"].values(),
+    ):
+        assert {run["algorithm"] for run in runs} <= IN_FRONT

@@ -145,6 +145,7 @@ def measure(case: Case) -> dict[str, Any]:
         "kind": case.kind,
         "spec": case.spec,
         "sequences": [player.n_sequences for player in game.players],
+        "algorithm": run.method,
         **summary(game, run, rate),
         "linearized_factor": linearized_factor(game, descent.resolve(game), run.equilibrium),
         "line": [rate.start, rate.rate],

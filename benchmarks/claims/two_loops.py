@@ -291,7 +291,8 @@ def measure(spec: str, data: Path, evaluations: int, seconds: float) -> dict[str
     """One game."""
     jax.clear_caches()
     game = loaded(spec, data)
-    found = run(game, mmd.MPO().resolve(game), evaluations, seconds, MARKS[-1])
+    algorithm = mmd.MPO().resolve(game)
+    found = run(game, algorithm, evaluations, seconds, MARKS[-1])
     to = {f"{mark:.0e}": found.first_below(mark) for mark in MARKS}
     end = found.first_below(MARKS[-1]) or int(found.evaluations[-1])
     shown = found.evaluations <= end
@@ -300,6 +301,7 @@ def measure(spec: str, data: Path, evaluations: int, seconds: float) -> dict[str
         "game": spec,
         "kind": "tree" if spec in race.GAMES else "preference",
         "sequences": [player.n_sequences for player in game.players],
+        "algorithm": algorithm.name,
         "evaluations_to": to,
         "anchored": anchored(spec, game),
         "certified_exploitability_at_the_end": certificate.exploitability,
