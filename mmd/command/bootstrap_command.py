@@ -8,6 +8,7 @@ from mmd.command.tables import columns
 from mmd.game.game import Game
 from mmd.host.files import prepare_file, replacing
 from mmd.measure.bootstrap import COLUMNS, Bootstrap, Weights, bootstrap
+from mmd.measure.figure import NO_MIRROR
 
 # Less often than others (`benchmarks/claims/bootstrap_coverage.py`).
 CAUTION = "in simulations 95 % intervals held a probability of 0.5 to 1 in about 90 % of cases"
@@ -46,7 +47,7 @@ def lines(found: Bootstrap) -> list[str]:
     interval = "in every table, by symmetry" if about.symmetric else f"{found.value_low:.4f} to {found.value_high:.4f}"
     value = f"value {found.value:.6g} ({interval})"
     shown = [
-        found.game.name,
+        f"{found.game.name} by an exact solver ({NO_MIRROR})",
         f"  {value}",
         *(f"  {fact}" for fact in about.facts),
         f"  interval: {level};",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import games
 from games.readers.files import GameFormatError
+from games.readers.preflib import read_profile
 from mmd.game.game import Game
 from tests.games import plain
 
@@ -98,6 +99,21 @@ def test_shares_are_those_of_asking_every_voter(tmp_path: Path, structure: str) 
         assert read.description.sample is not None
         table = np.nan_to_num(read.description.sample.table(), nan=0.5)
         np.testing.assert_allclose(table, shares_of(read), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("structure", BALLOTS)
+def test_counts_are_those_of_asking_every_voter(tmp_path: Path, structure: str) -> None:
+    """Shares alone would not notice voters who are counted twice."""
+    kind, ballots = structure[:3], BALLOTS[structure]
+    path = tmp_path / f"election.{kind}"
+    path.write_text(header(kind, ballots) + ballots, "utf-8")
+    profile = read_profile(path)
+    asked = np.repeat(profile.ranks, profile.voters, axis=0)
+    first, second = asked[:, :, None], asked[:, None, :]
+    both = (first > 0) & (second > 0) & ~np.eye(4, dtype=bool)
+    before, tied = counted(ballots)
+    np.testing.assert_array_equal((both & (first < second)).sum(axis=0), before)
+    np.testing.assert_array_equal((both & (first == second)).sum(axis=0), tied)
 
 
 def test_pairs_that_nobody_ranks_both_are_refused_or_left_out(tmp_path: Path) -> None:

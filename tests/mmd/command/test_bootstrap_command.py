@@ -43,6 +43,7 @@ def test_what_is_not_unique_is_said_with_its_range(work: Path, capsys: pytest.Ca
     (work / "tie.toc").write_text("# ALTERNATIVE NAME 1: x\n# ALTERNATIVE NAME 2: y\n5: 1,2\n5: 2,1\n")
     assert main(["bootstrap", "tie.toc", "--draws", "50", "--maximal-entropy"]) == 0
     printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == "tie.toc by an exact solver (not mirror descent)"
     assert "lottery: not unique in the table as measured; ranges are over all equilibria" in printed
     assert [line.split()[0] for line in printed.splitlines()[-2:]] == ["0.500000", "0.500000"]
     assert printed.count("0.0000 to 1.0000") == 4
