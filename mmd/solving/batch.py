@@ -112,13 +112,11 @@ def solve_many(
         except KeyboardInterrupt:
             for run in runs:
                 run.interrupt()
+    by_interior = _joined(groups, [run.by_interior for run in runs])
     return Solutions(
         games=found,
         algorithm=_description(algorithms if any(run.iterated for run in runs) else [Interior()]),
-        methods=[
-            Interior.name if by_interior else algorithms[0].name
-            for by_interior in _joined(groups, [run.by_interior for run in runs]).tolist()
-        ],
+        methods=np.where(by_interior, Interior.name, algorithms[0].name).tolist(),
         row=_joined(groups, [run.strategies[0] for run in runs])[:, : max(a.shape[0] for a in matrices)],
         column=_joined(groups, [run.strategies[1] for run in runs])[:, : max(a.shape[1] for a in matrices)],
         values=_joined(groups, [run.values for run in runs]) + [one.offset for one in given],
