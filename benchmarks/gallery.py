@@ -56,7 +56,7 @@ def simplex() -> Drawn:
     """Trajectories of the row player's strategy."""
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure, runs = empty_figure(figsize=(7.4, 2.6), layout=ConstrainedLayoutEngine(h_pad=0.1)), recorded()
+    figure, runs = empty_figure(figsize=(6.0, 2.2), layout=ConstrainedLayoutEngine(h_pad=0.1)), recorded()
     corners = on_triangle(np.eye(3)[[0, 1, 2, 0]])
     for axes, color, (label, run) in zip(figure.subplots(1, 3), COLORS, runs.items(), strict=False):
         assert run.log_policies is not None
@@ -69,7 +69,7 @@ def simplex() -> Drawn:
         for name, at in zip(ACTIONS, ((0, -0.04), (1, -0.04), (0.5, 0.9)), strict=True):
             axes.text(*at, name, ha="center", va="top" if at[1] < 0 else "bottom", fontsize=9)
         axes.set(title=label, aspect="equal", xlim=(-0.15, 1.15), ylim=(-0.16, 1.02))
-        axes.title.set_fontsize("medium")
+        axes.title.set_fontsize("small")
         axes.axis("off")
     return Drawn(figure, {run.method for run in runs.values()})
 
@@ -131,7 +131,9 @@ def rate() -> Drawn:
     """A theorem and its measurement on a 5 x 5 matrix, that of the tutorial."""
     payoffs = np.random.default_rng(5).integers(-3, 4, (5, 5)) / 3
     run = mmd.record(games.matrix.game(payoffs, name="a 5 x 5 matrix"), mmd.MagneticMirrorDescent(alpha=0.3))
-    return Drawn(mmd.plot_convergence({"MMD, alpha 0.3": run}, "iterations", y="kl"), {run.method})
+    figure = empty_figure(figsize=(6.0, 4.0), layout="constrained")
+    mmd.plot_convergence({"MMD, alpha 0.3": run}, "iterations", y="kl", ax=figure.subplots())
+    return Drawn(figure, {run.method})
 
 
 FIGURES: dict[str, Callable[[], Drawn]] = {

@@ -40,8 +40,8 @@ def draw(path: Path, look: dict[str, Any]) -> None:
     known = {name: json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("two_loops", "truth")}
     ink = look["ink"]
     inked = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
-    with matplotlib.rc_context({**inked, "svg.hashsalt": "magnetic-mirror", "font.size": 10}):
-        figure = empty_figure(figsize=(7.4, 3.8), layout="constrained")
+    with matplotlib.rc_context({**inked, "svg.hashsalt": "magnetic-mirror", "font.size": 9}):
+        figure = empty_figure(figsize=(6.0, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
         for (game, label), color, style in zip(GAMES.items(), look["lines"], STYLES, strict=False):
             at, values = np.array(known["two_loops"]["games"][game]["curve"]).T

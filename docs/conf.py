@@ -1,6 +1,10 @@
 """Sphinx: the pages of this folder as HTML (`make docs`)."""
 
+import re
+from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 project = "magnetic-mirror"
 author = "The magnetic-mirror authors"
@@ -13,6 +17,7 @@ html_theme = "furo"
 html_title = project
 html_static_path = ["style.css"]
 html_css_files = ["style.css"]
+PHONE = 460  # points: a figure that is drawn wider would be too small to read on a phone
 default_role = "code"  # docstrings quote code in single backticks
 autodoc_typehints_format = "short"
 autodoc_member_order = "bysource"
@@ -67,9 +72,18 @@ def arrays_by_their_public_name(
     return tuple(text and text.replace("jaxlib._jax.Array", "Array") for text in (signature, result))
 
 
+def wide_figures(app: Any, tree: nodes.document) -> None:
+    """Figures too wide for a phone are given a class: there they are moved sideways, and the others shrink."""
+    for image in tree.findall(nodes.image):
+        drawn = re.search(r'<svg [^>]*?width="([\d.]+)pt"', Path(app.srcdir, image["uri"]).read_text("utf-8"))
+        if drawn is not None and float(drawn[1]) > PHONE:
+            image["classes"].append("wide")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", without_a_type, priority=600)  # after it
+    app.connect("doctree-read", wide_figures)
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-signature", arrays_by_their_public_name)

@@ -289,13 +289,13 @@ def draw(result: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     rows = sorted(result["rows"], key=lambda row: -row["elo"])[::-1]
-    figure, axes = pyplot.subplots(figsize=(7, 0.3 * len(rows) + 1), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(6, 0.3 * len(rows) + 1), layout="constrained")
     for at, row in enumerate(rows):
         axes.plot(row["interval"], [at, at], color="tab:blue", linewidth=5, alpha=0.35, solid_capstyle="butt")
         axes.plot(row["lottery"], at, "o", color="tab:blue")
     axes.set_yticks(range(len(rows)), [f"{row['option']} ({row['elo']:.0f})" for row in rows])
-    axes.set_xlabel("weight in the Nash lottery, and 90 % of the resampled tables;\nin brackets the Elo rating")
-    axes.set_title(result["table"])
+    axes.set_xlabel("weight in the Nash lottery,\nand 90 % of the resampled tables")
+    figure.suptitle(f"{result['table']}\n(Elo rating)", fontsize="medium")
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

@@ -221,18 +221,16 @@ def draw(stored: dict[str, Any], path: Path) -> None:
     empty_figure()
     look: dict[Any, Any] = {**PLAIN, **PAPER, "svg.hashsalt": "magnetic-mirror"}
     with rc_context(look):
-        figure = empty_figure(figsize=(7.2, 8.0), layout="constrained")
-        panels = figure.subplots(4, 3, sharey=True)
+        figure = empty_figure(figsize=(5.0, 8.4), layout="constrained")
+        panels = figure.subplots(5, 2, sharey=True)
         for axes, (name, one) in zip(panels.ravel(), stored.items(), strict=False):
             draw_game(axes, name, one)
-        for axes in panels.ravel()[len(stored) :]:
-            axes.set_axis_off()
         for axes in panels[:, 0]:
             axes.set_ylabel("KL(z*, z), in nats")
-        for axes in panels.ravel()[len(stored) - 3 : len(stored)]:
+        for axes in panels[-1]:
             axes.set_xlabel("iterations")
         named = panels[0, 0].get_lines()
-        figure.legend(handles=named, ncols=3, loc="outside upper center", fontsize=8)
+        figure.legend(handles=named, ncols=3, loc="outside upper center", fontsize=8, columnspacing=1.2)
         save_figure(figure, path, dpi=300)
 
 

@@ -352,6 +352,8 @@ def _styles(styles: dict[str, Any]) -> list[str]:
         "distance of a style from the equilibrium, and how far the frequencies moved from their mean since 10 marks.",
         *_table(("method", "weights", "plain", "polite", "loud", "none", "distance", "movement"), rows),
         "![frequencies of the styles](preference-styles.svg)",
+        "",
+        "Solid lines are the weights that a method exports: an average for MPO, the last weights for the others.",
     ]
 
 
@@ -408,20 +410,22 @@ def _looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def draw_styles(styles: dict[str, Any]) -> None:
-    """Frequencies of the styles against rounds, a panel for each method."""
+    """Frequencies of the styles against rounds, a panel for each method; all but MPO export the last weights."""
     pyplot, results = _pyplot(), styles["results"]
-    figure, panels = pyplot.subplots(
-        1, len(results), figsize=(2.2 * len(results), 3.6), layout="constrained", sharey=True
-    )
-    for axes, (name, one) in zip(panels, results.items(), strict=True):
+    figure, grid = pyplot.subplots(-(-len(results) // 2), 2, figsize=(5.6, 7.6), layout="constrained", sharey=True)
+    panels = grid.ravel()
+    for axes, (name, one) in zip(panels, results.items(), strict=False):
         for i, (style, color) in enumerate(STYLES.items()):
             for kind, look in (("last", ":"), ("exported", "-")) if name == "mpo" else (("last", "-"),):
-                axes.plot(one["round"], np.array(one[kind])[:, i], look, color=color, label=f"{style}, {kind}")
+                axes.plot(one["round"], np.array(one[kind])[:, i], look, color=color, label=f"{style}, {kind} weights")
             axes.axhline(styles["equilibrium"][i], color=color, linewidth=0.7, alpha=0.6, label=f"{style}, equilibrium")
         axes.set(title=name, xlabel="round", ylim=(0, 1))
     named = panels[list(results).index("mpo")].get_lines()
-    figure.legend(handles=named, ncols=len(STYLES), loc="outside lower center", frameon=False)
-    panels[0].set_ylabel("frequency, held-out prompts")
+    for axes in panels[len(results) :]:
+        axes.set_axis_off()
+        axes.legend(handles=named, loc="center", frameon=False)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("frequency, held-out prompts")
     figure.savefig(PAGE.with_name("preference-styles.svg"), metadata={"Date": None})
     pyplot.close(figure)
 
