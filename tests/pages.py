@@ -190,7 +190,9 @@ class Parsed(HTMLParser):
         self.feed(path.read_text("utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Keep it."""
+        """Keep it; a place where a line may break is none, and no text of others can put one with attributes."""
+        if tag == "wbr" and not attrs:
+            return
         self.tags.append((tag, dict(attrs)))
         self._inside = tag
         if tag == "script":

@@ -13,7 +13,7 @@ import pytest
 
 from llm_bridge.command.cli import main as mpo
 from mmd.command.cli import main as mmd
-from mmd.report.interactive import Axis, Chart, Line
+from mmd.report.interactive import Answer, Answers, Axis, Chart, Line, Player, Policies
 from mmd.report.page import ASSETS, Page, Section, write
 from tests.browser import Browser, Tab, find
 from tests.pages import IMAGE, SCRIPT, large, solver_runs, training_runs
@@ -22,6 +22,7 @@ needs_browser = pytest.mark.skipif(find() is None, reason="Chromium is not insta
 INFOSETS = 10_000
 ROWS = "document.querySelectorAll('.grid .row:not(.head)')"
 STATUS = "document.querySelector('.policies .status').textContent"
+PAPER = 690  # pixels between the margins of a page of A4
 CONTRAST = 4.5  # of text, as WCAG 2.2 has it at level AA
 NAMED = {
     "button",
@@ -291,6 +292,45 @@ def test_pages_fit_a_phone_and_a_printer(pages: Pages, training: Tab) -> None:
         assert tab.run(f"[...document.querySelectorAll('.grid, .scroll, .text')].some({cut_off})") is False
         assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
         assert tab.said == []
+
+
+@needs_browser
+def test_paper_has_all_of_a_label_and_a_head_on_every_page(pages: Pages, tmp_path: Path) -> None:
+    """Nothing is wider than the paper, where the browser would print everything smaller."""
+    kinds = [f"kind-{name}-of-a-name" for name in "ab"]
+    infosets = [f"a rather long label of an information set, number {i}" for i in range(60)]
+    players = [Player(name, infosets, [2] * 60, ["up", "down"] * 60, None, [[0.5] * 120] * 2) for name in kinds]
+    policies = Policies("long", dict(enumerate(kinds)), players)
+    answers = Answers("many", ["r"], [("s", "n")], [Answer(0, 1, f"q{i:02}", "a", "b", 0.5) for i in range(90)])
+    write(Page("long", "", [Section("Policy", [policies]), Section("Answers", [answers])]), tmp_path / "long.html")
+    for file in (tmp_path / "long.html", pages.solver, pages.training):
+        tab = pages.browser.open(file, width=PAPER)
+        tab.call("Emulation.setEmulatedMedia", media="print")
+        tab.run("dispatchEvent(new Event('beforeprint'))")
+        assert tab.run("document.documentElement.scrollWidth") <= PAPER, file
+        cut = "(one) => one.scrollWidth > one.clientWidth + 1"
+        assert tab.run(f"[...document.querySelectorAll('.infoset, .action, .grid bdi')].filter({cut}).length") == 0
+        used = "[...document.querySelectorAll('button, select, input')].filter((one) => one.checkVisibility())"
+        assert tab.run(f"{used}.every((one) => one.closest('.head, .keys'))")
+        heads = "[...document.querySelectorAll('.grid:not([hidden]) .head')]"
+        assert tab.run(f"{heads}.every((one) => getComputedStyle(one).display === 'table-header-group')")
+    tab = pages.browser.open(tmp_path / "long.html", width=PAPER)
+    tab.run("dispatchEvent(new Event('beforeprint'))")
+    assert tab.run("document.querySelector('.answers .status').textContent") == "30 of 90 pairs of answers"
+    prompts = tab.run("[...document.querySelectorAll('.prompt')].map((one) => one.textContent)")
+    assert prompts == [f"q{i:02}" for i in range(0, 90, 3)]
+
+
+@needs_browser
+def test_a_curve_that_another_covers_is_seen_beside_it(pages: Pages, tmp_path: Path) -> None:
+    columns = {"x": [0.0, 1.0, 2.0], "y": [1.0, 2.0, 4.0]}
+    lines = [Line(name, i, columns) for i, name in enumerate("ab")] + [Line("c", 2, columns | {"y": [1.0, 2.0, 3.0]})]
+    write(
+        Page("same", "", [Section("Curves", [Chart("c", [Axis("x", "x")], [Axis("y", "y")], lines)])]),
+        tmp_path / "s.html",
+    )
+    tab = pages.browser.open(tmp_path / "s.html")
+    assert tab.run("document.querySelector('.chart').view.u.series.slice(1).map((one) => one.width)") == [5, 2, 2]
 
 
 def colours(theme: str) -> dict[str, tuple[float, float, float]]:

@@ -31,13 +31,17 @@ MOST_ANSWERS = 5_000  # pairs of a run or of an eval on a page
 ROUND, WIN_RATE = picture.ROUND, picture.WIN_RATE
 PANELS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("Win rate against the start", "win rate", {WIN_RATE: ""}),
-    ("Divergence", "nats an answer", {"kl/initial": "from the start", "kl/magnet": "from the magnet"}),
-    ("Length of answers", "tokens", {"response_length": "while training", "eval/response_length": "held-out prompts"}),
-    ("Entropy", "nats a token", {"entropy": ""}),
+    ("Divergence, nats an answer", "nats an answer", {"kl/initial": "from the start", "kl/magnet": "from the magnet"}),
+    (
+        "Length of answers, tokens",
+        "tokens",
+        {"response_length": "while training", "eval/response_length": "held-out prompts"},
+    ),
+    ("Entropy, nats a token", "nats a token", {"entropy": ""}),
     ("Loss", "loss", {"loss": ""}),
     ("Accuracy of a trained judge", "share", {"accuracy": ""}),
     (
-        "Judge",
+        "Judge, share of comparisons",
         "share of comparisons",
         {"judge/failed_frac": "no answer", "judge/tie_frac": "ties", "judge/order_flip_frac": "flipped with the order"},
     ),
@@ -367,7 +371,7 @@ def _enter_eval(label: str, content: Mapping[str, Any], found: Found) -> None:
         f"if the prompts were drawn again. Judge: {100 * content['failed_frac']:.1f} % failed, "
         f"{100 * content['order_flip_frac']:.1f} % flipped with the order."
     )
-    found.win_rates.append(Matrix(f"{label}: win rate of the row", names, *tables))
+    found.win_rates.append(Matrix(f"{label}: win rate of the row, % [95 % interval]", names, *tables))
     found.win_rates.extend((Facts(f"{label}: lottery", columns, lottery), Text([doubts])))
 
 
@@ -513,8 +517,9 @@ def _share(value: Any) -> float | None:
 
 def _settings(found: Found) -> list[Block]:
     runs = {run.label: dict(_named(run.config)) | dict(_named(run.environment)) for run in found.trainings}
-    together = {label: found.settings[label] for label in found.settings if label not in runs} | runs
-    return [side_by_side("Settings and environment", together, compared=True)] if together else []
+    others = {label: found.settings[label] for label in found.settings if label not in runs}
+    kinds = (("Settings and environment of training", runs), ("Settings of evals, searches and judges", others))
+    return [side_by_side(caption, of, compared=True) for caption, of in kinds if of]
 
 
 def _named(content: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:

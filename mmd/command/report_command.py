@@ -161,6 +161,8 @@ def _found(run: Run) -> dict[str, Cell]:
         "rows": "rows",
     }
     facts |= {shown: plain(known[name]) for name, shown in names.items() if known.get(name) is not None}
+    if is_number(known.get("value")):
+        facts["value"] = f"{known['value']:.10g}"  # more digits than other numbers: it may be known to as many
     phases = {"solve": "seconds of solving", "compile": "seconds of compiling"}
     facts |= {shown: plain(seconds[name]) for name, shown in phases.items() if name in seconds}
     return facts
@@ -193,7 +195,7 @@ def _convergence(runs: Sequence[Run]) -> Block:
     lines = [line for i, run in enumerate(runs) for line in _lines(run, i)]
     note = (
         "A curve is the run's own policy at each check, before any polish. Values below the rounding floor of float64, "
-        "eps times the payoff range, are drawn on it. Drag to zoom, double-click to see everything again."
+        "eps times the payoff range, are drawn on it."
     )
     return Chart("Distance from equilibrium", xs, ys, lines, _levels(runs), note)
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Literal, NamedTuple
@@ -34,6 +35,11 @@ def text_html(text: str) -> str:
     return escape(text, quote=True)
 
 
+def breakable_html(text: str) -> str:
+    """Text as HTML that is broken, where it must be, after the marks inside names and paths."""
+    return re.sub(r"(?<=[,:/_])(?=\w)|(?<=[.=])(?=[^\W\d])", "<wbr>", text_html(text))
+
+
 def number(value: Number | None, digits: int = 4) -> str:
     """A number for people: whole ones with commas, others with so many significant digits; a dash for none."""
     if value is None or not math.isfinite(value):
@@ -53,7 +59,7 @@ def cell_html(value: Cell) -> str:
         return "yes" if value else "no"
     if value is None or isinstance(value, int | float):
         return f'<span class="number">{number(value)}</span>'
-    return f"<bdi>{text_html(value)}</bdi>"
+    return f"<bdi>{breakable_html(value)}</bdi>"
 
 
 def _bar(bar: Bar) -> str:
@@ -117,9 +123,9 @@ class Facts(NamedTuple):
     def _row(self, name: str, cells: Sequence[Cell], compared: bool) -> str:
         shown = [cell_html(cell) for cell in cells]
         differs = compared and len(set(shown)) > 1
-        mark = '<span class="mark" title="the runs differ">≠<span class="unseen"> differs: </span></span> '
+        mark = '<span class="mark" title="the runs differ">≠<span class="unseen"> differs: </span></span>&nbsp;'
         held = "".join(f"<td>{cell}</td>" for cell in shown)
-        label = f'<th scope="row">{mark * differs}<bdi>{text_html(name)}</bdi></th>'
+        label = f'<th scope="row">{mark * differs}<bdi>{breakable_html(name)}</bdi></th>'
         kind = ' class="differs"' if differs else ""
         return f"<tr{kind}>{label}{held}</tr>"
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from mmd.host.files import OutputError, prepare_file, replacing
-from mmd.report.blocks import text_html
+from mmd.report.blocks import breakable_html, text_html
 
 ASSETS = Path(__file__).with_name("assets")
 STYLES = ("uplot/uPlot.min.css", "page.css")
@@ -79,7 +79,7 @@ class Page(NamedTuple):
             '<meta name="color-scheme" content="light dark">\n'
             f"<title>{text_html(self.title)}</title>\n<style>{_assets(STYLES)}</style>\n</head>\n<body>\n"
             '<a class="skip" href="#main">Skip to the content</a>\n'
-            f'<header><div class="top"><h1>{text_html(self.title)}</h1>'
+            f'<header><div class="top"><h1>{breakable_html(self.title)}</h1>'
             '<button type="button" id="theme" hidden>Dark</button></div>'
             f'<p class="lead">{text_html(self.lead)}</p>'
             f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n'

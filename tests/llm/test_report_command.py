@@ -33,7 +33,7 @@ def test_the_page_says_what_the_folders_say(runs: dict[str, Path], tmp_path: Pat
         "y_low": pytest.approx([0.4, 0.55, 0.7]),
         "y_high": pytest.approx([0.6, 0.75, 0.9]),
     }
-    from_start, from_magnet, *_ = charts["Divergence"]["lines"]
+    from_start, from_magnet, *_ = charts["Divergence, nats an answer"]["lines"]
     assert from_start["columns"]["y"] == pytest.approx([0.1 * k for k in range(1, 7)])
     assert from_magnet["columns"]["y"] == [0.02] * 6
     for text in ("finished", "not finished", "80.0 % [70.0, 90.0]", *NAMES, IMAGE):
@@ -108,8 +108,16 @@ def test_a_round_that_is_being_written_is_no_round_yet(runs: dict[str, Path], tm
 def test_settings_in_which_runs_differ_are_marked(runs: dict[str, Path], tmp_path: Path) -> None:
     assert report(runs["done"], runs["begun"], "--out", tmp_path / "page.html") == 0
     text = Parsed(tmp_path / "page.html").text
-    assert "differs:  eta1411" in text
-    assert "differs:  model" not in text
+    assert "differs: \N{NO-BREAK SPACE}eta1411" in text
+    assert "differs: \N{NO-BREAK SPACE}model" not in text
+
+
+def test_settings_of_an_eval_are_no_other_settings_of_a_training(runs: dict[str, Path], tmp_path: Path) -> None:
+    """An eval has no learning rate: trainings that agree are not marked because one stands beside them."""
+    assert report(runs["done"], runs["begun"], runs["eval"], "--out", tmp_path / "page.html") == 0
+    text = Parsed(tmp_path / "page.html").text
+    assert "differs: \N{NO-BREAK SPACE}eta1411" in text
+    assert text.count("differs:") == 1
 
 
 @pytest.mark.parametrize(

@@ -90,11 +90,14 @@ class AnswersView {
   }
 
   show() {
-    const size = this.printing ? MOST_PRINTED_ANSWERS : PAGE;
-    const first = this.printing ? 0 : this.page * PAGE;
-    const last = Math.min(this.found.length, first + size);
-    this.status.textContent = this.found.length ? `${first + 1} to ${last} of ${this.found.length.toLocaleString("en")} pairs of answers` : "no such answers";
-    this.list.replaceChildren(...this.found.slice(first, last).map((one) => this.sample(one)));
+    const all = this.found.length;
+    const first = this.page * PAGE;
+    const last = Math.min(all, first + PAGE);
+    const printed = Math.min(all, MOST_PRINTED_ANSWERS); // at even distances, so that every run and prompt has its part
+    const shown = this.printing ? Array.from({ length: printed }, (_, i) => this.found[Math.floor((i * all) / printed)]) : this.found.slice(first, last);
+    const which = this.printing ? printed : `${first + 1} to ${last}`;
+    this.status.textContent = all ? `${which} of ${all.toLocaleString("en")} pairs of answers` : "no such answers";
+    this.list.replaceChildren(...shown.map((one) => this.sample(one)));
     const pages = Math.ceil(this.found.length / PAGE);
     const button = (text, page) => make("button", { type: "button", disabled: page < 0 || page >= pages, on: { click: () => { this.page = page; this.show(); } } }, text);
     this.pager.hidden = pages < 2;

@@ -121,13 +121,14 @@ class ChartView {
     }
     const [tables, series, bands] = [[], [{ label: this.x.label }], []];
     this.first = []; // number of the series of each line
-    for (const line of this.shown) {
+    this.shown.forEach((line, i) => {
+      const above = this.shown.slice(i + 1).filter((other) => String(other.x) === String(line.x) && String(other.y) === String(line.y));
       const ink = colour(`c${line.run % COLOURS}`);
       const whole = line.low && line.high;
       this.first.push(series.length);
       tables.push([line.x, line.y, ...(whole ? [line.low, line.high] : [])]);
       series.push({
-        label: line.label, stroke: ink, width: line.style === 3 ? 0 : 2, dash: DASHES[line.style], show: !this.hidden.has(line.label),
+        label: line.label, stroke: ink, width: line.style === 3 ? 0 : 2 + 3 * above.length, dash: DASHES[line.style], show: !this.hidden.has(line.label),
         points: { show: line.style === 3 || line.x.length < 30, size: line.style === 3 ? 9 : 5, fill: ink },
       });
       if (whole) {
@@ -135,7 +136,7 @@ class ChartView {
         series.push({ ...side }, { ...side });
         bands.push({ series: [series.length - 1, series.length - 2], fill: `${ink}2e` });
       }
-    }
+    });
     for (const level of levels) {
       tables.push([ends[0] < ends[1] ? ends : [ends[0]], ends[0] < ends[1] ? [level.value, level.value] : [level.value]]);
       series.push({ label: level.label, stroke: colour("soft"), width: 1, dash: [2, 3], points: { show: false } });
@@ -233,7 +234,7 @@ class ChartView {
     if (!this.values) return;
     const i = this.u.cursor.idx;
     const at = i === null || i === undefined ? null : this.u.data[0][i];
-    this.at.textContent = at === null ? " " : `${this.x.label} ${shown(at)}`;
+    this.at.textContent = at === null ? (this.small ? " " : "Drag to zoom, double-click to see everything again.") : `${this.x.label} ${shown(at)}`;
     const found = at === null ? [] : this.under(at);
     this.values.forEach((value, k) => { value.textContent = at === null ? "" : shown(found[k]); });
   }
