@@ -5,6 +5,7 @@ import importlib.util
 import json
 import shutil
 import subprocess
+import re
 import sys
 import tomllib
 from pathlib import Path
