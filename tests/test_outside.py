@@ -3,9 +3,9 @@
 import importlib.metadata
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
-import re
 import sys
 import tomllib
 from pathlib import Path
