@@ -8,11 +8,13 @@ from typing import Any
 
 from benchmarks import picture, summary
 from benchmarks.claims import page as claims_page
+from benchmarks.claims import theorem_rates
 from benchmarks.device import tpu_mpo
 from benchmarks.peers import beside_trl
 from benchmarks.truth import page as truth_page
 
 ROOT = Path(__file__).resolve().parents[1]
+MARKS = ("1e-03", "1e-06", "1e-09")
 
 
 def result(name: str) -> dict[str, Any]:
@@ -170,6 +172,52 @@ def test_beside_trl() -> None:
     assert faster[0] >= 2
     assert faster[1] >= 1.5
     assert ours["peak_bytes"][-1] < min(max(one["peak_bytes"]) for one in theirs)
+
+
+CFR = ("cfr", "cfr+", "dcfr", "pcfr+", "pdcfr+", "rtcfr+")
+
+
+def evaluations(run: dict[str, Any], mark: str) -> float:
+    """Of a run's better iterate."""
+    reached = [one[mark]["evaluations"] for one in run["iterates"].values() if one[mark] is not None]
+    return min(reached, default=float("inf"))
+
+
+def test_where_others_win() -> None:
+    stored, said = result("race")["games"], words("docs", "how-to", "choose-an-algorithm.md")
+    ours = {mark: {name: evaluations(g["runs"]["restarted"], mark) for name, g in stored.items()} for mark in MARKS}
+    best = {
+        mark: {name: min((evaluations(g["runs"][c], mark), c) for c in CFR) for name, g in stored.items()}
+        for mark in MARKS
+    }
+    bare = {name: evaluations(g["runs"]["restarted, no polish"], "1e-06") for name, g in stored.items()}
+    wins = {mark: [name for name in stored if ours[mark][name] < best[mark][name][0]] for mark in MARKS}
+    assert (len(stored), len(wins["1e-06"])) == (12, 10)
+    assert sum(best["1e-03"][name][0] < ours["1e-03"][name] for name in stored) == 8
+    assert sum(best["1e-06"][name][0] < bare[name] for name in stored) == 6
+    assert set(stored) - set(wins["1e-09"]) == {"dark_hex"}
+    for game, text in (
+        ("liars_dice:faces=6", "`{1}` needs {0:.0f} and `restarted` {2:,.0f}"),
+        ("goofspiel:cards=6", "`{1}` needs {0:.0f} against {2:,.0f}"),
+        ("leduc_poker:ranks=9", "the two need {0:.0f} and {2:,.0f}"),
+    ):
+        assert text.format(*best["1e-03"][game], ours["1e-03"][game]) in said
+    lost = best["1e-06"]["goofspiel:cards=6"], ours["1e-06"]["goofspiel:cards=6"]
+    assert f"{lost[0][0]:,.0f} evaluations of `{lost[0][1]}`'s average against {lost[1]:,.0f}" in said
+    seconds = {name: g["runs"]["restarted"]["iterates"]["best"]["1e-06"]["seconds"] for name, g in stored.items()}
+    assert sum(g["exact"]["seconds"] < seconds[name] for name, g in stored.items()) == 8
+
+
+def test_win_rate_intervals() -> None:
+    cases = [one for one in result("win_rate_intervals")["cases"] if one["answers"] == 4]
+    held = [100 * one["mpo eval"] for one in cases]
+    assert {one["prompts"] for one in cases} == {10, 100}
+    said = f"exact rate in {min(held):.0f} to {max(held):.0f} % of experiments"
+    assert said in words("docs", "how-to", "train-on-preferences.md")
+
+
+def test_the_page_of_the_theorem_is_that_of_the_stored_numbers() -> None:
+    assert theorem_rates.PAGE.read_text("utf-8") == theorem_rates.page(result("theorem_rates"))
 
 
 def test_programs_for_tpus() -> None:
