@@ -20,7 +20,7 @@ TRAINING = ROOT / "llm_bridge" / "train"
 OPENING = """# Catalogue
 
 Everything that is built in, found by its name: `mmd solve GAME --algorithm NAME`, `mpo train --method NAME`. Written by
-`python -m docs.catalogue` from the docstrings of the files; a test keeps the two equal. *Regularised* is the game in
+`python -m docs.catalogue` from the docstrings of the files; a test keeps the two equal. *Regularized* is the game in
 which players also pay for leaving the magnet; *original* the game without that ([definitions](definitions.md)). What
 comes from outside the package is named in [another way](../how-to/from-outside.md).
 """

@@ -1,11 +1,11 @@
 """The magnet: where it starts and how it moves.
 
-With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularised towards it
+With a magnet that stays, magnetic mirror descent converges to the equilibrium of the game regularized towards it
 (QRE). Moving the magnet to where the iterate has arrived carries the iterate towards the equilibrium of the original
 game. This is Magnetic Preference Optimization (Wang et al. 2024, section 3), a conceptual prox method.
 
 Two centres have names, and on a tree they are different magnets with different QREs. "dilated" minimises the dilated
-entropy, the regulariser of the MMD paper (Prop. 2.4). "uniform" is the uniform behavioural policy. On a simplex they
+entropy, the regularizer of the MMD paper (Prop. 2.4). "uniform" is the uniform behavioural policy. On a simplex they
 coincide. Any policy with full support can be the centre as well.
 
 `llm_bridge` uses the same objects; there one step is one round and the magnet is a set of weights.
@@ -124,7 +124,7 @@ class Magnet:
 
     @property
     def regularizes(self) -> bool:
-        """Whether the pull is the algorithm's alpha in every step, so that there is one regularised game.
+        """Whether the pull is the algorithm's alpha in every step, so that there is one regularized game.
 
         A magnet that overrides `alpha` changes its pull from step to step, and this is False.
         """
@@ -191,7 +191,7 @@ class Magnet:
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """Regularisation of a step, in payoff units: here the algorithm's alpha, in every step.
+        """Regularization of a step, in payoff units: here the algorithm's alpha, in every step.
 
         Args:
             alpha: the algorithm's alpha, in payoff units.
@@ -242,7 +242,7 @@ class Fixed(Magnet):
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh(Magnet):
-    """The magnet is copied from the last iterate, periodically or once the regularised game is solved well enough.
+    """The magnet is copied from the last iterate, periodically or once the regularized game is solved well enough.
 
     The measured rule copies when `sqrt D(z_k+1, z_k) <= residual * eta alpha * sqrt D(z_k+1, magnet)`, with D the
     Bregman distance. Then the iterate's last step is short against the way that the magnet is about to jump. Copying in
@@ -332,7 +332,7 @@ class Halpern(Magnet):
     def alpha(
         self, alpha: Float[Array, ""] | float, eta: Float[Array, ""] | float, k: Int[Array, ""] | int
     ) -> Float[Array, ""]:
-        """The fading regularisation, strength / (eta (k + 1)) in payoff units; the given alpha has no part in it."""
+        """The fading regularization, strength / (eta (k + 1)) in payoff units; the given alpha has no part in it."""
         eta = jnp.asarray(eta)
         return self.strength / (eta * (jnp.asarray(k) + 1).astype(eta.dtype))
 

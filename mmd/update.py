@@ -1,12 +1,12 @@
 """The magnetic mirror descent update: this file is the only place where it is written.
 
-At one information set, with current policy pi, magnet mu, payoff vector q, step size eta and regularisation alpha,
+At one information set, with current policy pi, magnet mu, payoff vector q, step size eta and regularization alpha,
 
     pi+  =  argmax_p  <p, q> - alpha KL(p, mu) - KL(p, pi) / eta
     log pi+  =  ( log pi + eta alpha log mu + eta q ) / (1 + eta alpha) - log Z
 
 Source: Sokota et al., "A Unified Approach to Reinforcement Learning, Quantal Response Equilibria, and Two-Player
-Zero-Sum Games" (ICLR 2023), eq. 12; Prop. D.7 shows it is mirror descent on the regularised loss with step
+Zero-Sum Games" (ICLR 2023), eq. 12; Prop. D.7 shows it is mirror descent on the regularized loss with step
 eta / (1 + eta alpha). alpha = 0 is mirror descent (multiplicative weights).
 
 Matrix games call it once a player; `mmd.game.treeplex` calls it at every information set, with q the payoff gradient
@@ -38,7 +38,7 @@ def magnetic_step(
         log_magnet: normalised log-probabilities of the magnet.
         payoff: payoff of each action, to be maximised.
         eta: step size (> 0), one per batch entry or one for all; in 1 / payoff units.
-        alpha: regularisation towards the magnet (>= 0), in payoff units.
+        alpha: regularization towards the magnet (>= 0), in payoff units.
         legal: actions that exist; the others get log-probability -inf. All exist if None.
 
     Returns:

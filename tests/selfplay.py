@@ -43,7 +43,7 @@ def kl(p: np.ndarray, q: np.ndarray) -> float:
 
 
 def regularized_equilibrium(payoffs: np.ndarray, magnet: np.ndarray, alpha: float) -> np.ndarray:
-    """The equilibrium of an antisymmetric game regularised towards a magnet: the root of its fixed point equation.
+    """The equilibrium of an antisymmetric game regularized towards a magnet: the root of its fixed point equation.
 
     Followed from a large alpha down to the one asked.
     """

@@ -4,7 +4,7 @@
 
 `mmd.qre_path` from the payoff range down to 1e-4 of it (1e-3 on Leduc poker), four alphas a decade, in one process,
 compiling included. Every equilibrium is then compared with another form of the same fixed point, in NumPy and SciPy: a
-root of `log z - log BR(z)`, where BR are both players' regularised best responses by backward induction, one infoset at
+root of `log z - log BR(z)`, where BR are both players' regularized best responses by backward induction, one infoset at
 a time; by Powell's hybrid method, on Leduc poker by Newton's with GMRES. A root is looked for from the equilibrium
 found, so a difference says how far that is from one. Results: benchmarks/results/qre_paths.json.
 """

@@ -3,7 +3,7 @@
     python -m benchmarks.claims.theorem_rates [--games kuhn_poker ...] [--page]
 
 Magnetic mirror descent with a magnet that stays and the largest step that Theorem 3.4 of Sokota et al. (ICLR 2023)
-admits, `eta = alpha / L^2`: KL(z*, z_k) to the regularised equilibrium z*, which `mmd.qre` finds by other steps, at
+admits, `eta = alpha / L^2`: KL(z*, z_k) to the regularized equilibrium z*, which `mmd.qre` finds by other steps, at
 every iteration down to 1e-16 of the first. One game is one command, `mmd rate SPEC --alpha A`, and the page prints it.
 Beside the theorem's factor and that of the fitted line stands the factor of the linearised step: the squared modulus of
 the largest eigenvalue of the step's derivative at z*, by Arnoldi's iteration. Games given are measured anew and the

@@ -186,7 +186,7 @@ class Updating:
     eta: Annotated[float | None, Shown("NUMBER", "the most tokens of an answer")] = None
     """Step size: the pull to the round's first policy is 1 / eta, in win rate per nat of an answer."""
     alpha: Annotated[float | None, Shown("NUMBER", "0.2 / eta")] = None
-    """Regularisation towards the magnet, in the same unit (the KL coefficient)."""
+    """Regularization towards the magnet, in the same unit (the KL coefficient)."""
     magnet: Annotated[str | None, Shown("MAGNET", MAGNET)] = None
     """How the magnet moves: fixed, refresh=40 (rounds), moving=0.025 (rate), moving=0.05,power=4 (whose rate falls), or
     a magnet from outside (module:name, path.py:name)."""

@@ -72,7 +72,7 @@ class Method:
         judge: says which of two responses is preferred; see `llm_bridge.judges`.
         eta: step size; the pull to the policy of the round's beginning is 1 / eta, in win rate per nat of a response.
             A schedule, a function, is called with the number of rounds done.
-        alpha: regularisation towards the magnet, in the same unit; the "KL coefficient" of other libraries.
+        alpha: regularization towards the magnet, in the same unit; the "KL coefficient" of other libraries.
         group_size: G, responses to a prompt.
         prompts_per_round: N.
         opponents: how many others of its group a response is compared to, an even number; None for all.

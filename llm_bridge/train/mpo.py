@@ -5,7 +5,7 @@
 Each round samples groups from pi_k, asks for preferences within them, and takes E optimizer steps towards the maximiser
 (`llm_bridge.train.objective`). Opponents are the same samples, so one generation serves both players; there is no
 reward model, no critic, and no cached policy of the past. With a fixed magnet the last iterate goes to the equilibrium
-of the regularised game; the moving one carries it towards a Nash equilibrium of the original preference game, which
+of the regularized game; the moving one carries it towards a Nash equilibrium of the original preference game, which
 needs no scalar reward behind it.
 
 Source: Wang et al., "Magnetic Preference Optimization: Achieving Last-iterate Convergence for Language Model

@@ -32,7 +32,7 @@ class Numbers(NamedTuple):
 
     Attributes:
         eta: step size; 1 / eta is the pull to the policy of the round's beginning, in win rate per nat.
-        alpha: regularisation towards the magnet, in win rate per nat.
+        alpha: regularization towards the magnet, in win rate per nat.
     """
 
     eta: Float[Array, ""]

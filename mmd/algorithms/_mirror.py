@@ -1,4 +1,4 @@
-"""Unregularised mirror steps with a guess of the gradient: what `optimistic` and `extragradient` share.
+"""Unregularized mirror steps with a guess of the gradient: what `optimistic` and `extragradient` share.
 
 With the payoff gradients g(z) = (A y, -A^T x) of a profile z = (x, y) and D the dilated KL with unit weights, one step
 from the centre c, with a guess g~ of the gradient ahead, is (both players simultaneously)

@@ -154,7 +154,7 @@ class PrimalDual(ABC):
         return jax.lax.cond(restart, lambda s: self._restart(game, s), lambda s: s, state)
 
     def diagnostics(self, game: Game, state: PrimalDualState) -> Diagnostics:
-        """None: the magnet's pull fades, so there is no one regularised game."""
+        """None: the magnet's pull fades, so there is no one regularized game."""
         nan = jnp.full((), jnp.nan, state.eta.dtype)
         return Diagnostics(nan, nan)
 

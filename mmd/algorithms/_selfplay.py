@@ -4,7 +4,7 @@ A model plays itself: the row and the column player move simultaneously, each ag
 method is what it does with the payoff gradients q that its feedback (`mmd.feedback`) reports. In a symmetric game a
 symmetric profile stays symmetric, so both players are the one model. In any other matrix game they are two.
 
-Methods that are regularised towards a magnet mu share more: with the mirror descent step eta on the regularised payoff,
+Methods that are regularized towards a magnet mu share more: with the mirror descent step eta on the regularized payoff,
 
     log pi+  =  (1 - eta alpha) log pi + eta alpha log mu + eta q - log Z
 
@@ -170,7 +170,7 @@ class Pulled(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The step size of a step, and the regularisation in it."""
+    """The step size of a step, and the regularization in it."""
 
     eta: Float[Array, ""]
     alpha: Float[Array, ""]
@@ -178,10 +178,10 @@ class Rates(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RegularizedSelfPlay(SelfPlay):
-    """Base of the methods that are drawn to a magnet; `eta` is the step of mirror descent on the regularised payoff.
+    """Base of the methods that are drawn to a magnet; `eta` is the step of mirror descent on the regularized payoff.
 
     Attributes:
-        alpha: regularisation towards the magnet, in payoff units.
+        alpha: regularization towards the magnet, in payoff units.
         magnet: where the magnet starts and how it moves.
     """
 
@@ -246,7 +246,7 @@ class RegularizedSelfPlay(SelfPlay):
         return mirror(game, mixture(game, log_policy, log_magnet, rates.eta * rates.alpha), gradients, rates.eta)
 
     def diagnostics(self, game: Game, state: SelfPlayState) -> Diagnostics:
-        """The gap of the game regularised towards the current magnet; NashConv of the average."""
+        """The gap of the game regularized towards the current magnet; NashConv of the average."""
         at = metrics.profile(game, state.log_policy)
         gap = metrics.regularized_gap(game, at, state.memory.log_magnet, self.alpha)
         known = gap if self.magnet.regularizes else jnp.full_like(gap, jnp.nan)

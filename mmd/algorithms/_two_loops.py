@@ -6,7 +6,7 @@ Inner loop, at a magnet mu, a metric w and an alpha that stay: magnetic steps to
 
 The players move in turn, the column player with the gradient extrapolated: `_primal_dual` without over-relaxation,
 whose test admits each step and adapts eta. It ends when the measured residual r = sqrt D(z_k+1, z_k) / eta, which is 0
-at the regularised equilibrium alone, is at most `fall` times that of the loop's first step.
+at the regularized equilibrium alone, is at most `fall` times that of the loop's first step.
 
 Outer loop: the magnet moves to the iterate, where the range weights are measured anew (one more gradient evaluation,
 with |A|), best replies are brought back, and alpha is chosen for the next inner loop. At an exact solution
@@ -24,7 +24,7 @@ exploitability stays as it is. So at a move every best reply at an infoset gets 
 
 in the iterate and so in the magnet, for one more gradient evaluation where one had less.
 
-Proven: z = z+ at the regularised equilibrium alone, whatever the step. With a constant `eta < 1 / L`, for L with
+Proven: z = z+ at the regularized equilibrium alone, whatever the step. With a constant `eta < 1 / L`, for L with
 |<x - x', A (y - y')>| <= L (D(x, x') + D(y, y')), the *last* iterate of the inner loop converges linearly to it:
 V_k = D(z*, z_k) / eta + <x* - x_k, A (y* - y_k)> falls by 1 / (1 + eta alpha / 2) a step or faster
 (docs/explanation/theory.md; a primal-dual step of Chambolle & Pock 2016, whose two terms are strongly convex relative
@@ -59,7 +59,7 @@ class Inner(NamedTuple):
     """The inner loop of now.
 
     Attributes:
-        alpha: its regularisation, in payoff units.
+        alpha: its regularization, in payoff units.
         steps: steps that were taken in it.
         first_residual: sqrt D(z_k+1, z_k) / eta of its first step; infinite before.
         residual: that of its newest step.

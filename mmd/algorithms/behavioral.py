@@ -53,7 +53,7 @@ class BehavioralState(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """Step size, regularisation and the smallest probability of a step."""
+    """Step size, regularization and the smallest probability of a step."""
 
     eta: Float[Array, ""]
     alpha: Float[Array, ""]
@@ -67,7 +67,7 @@ class BehavioralMirrorDescent:
 
     Attributes:
         eta: step size, in 1 / payoff units.
-        alpha: regularisation towards the magnet, in payoff units.
+        alpha: regularization towards the magnet, in payoff units.
         annealed: whether both fall as 1 / sqrt t.
         magnet: where it starts and how it moves; `MovingAverage` is the paper's.
         floor: about the smallest probability of an action.
@@ -76,7 +76,7 @@ class BehavioralMirrorDescent:
 
     name: ClassVar[str] = "mmd-behavioral"
     keeps_best: ClassVar[bool] = False
-    has_gap: ClassVar[bool] = False  # an agent QRE is no equilibrium of a regularised game between the two players
+    has_gap: ClassVar[bool] = False  # an agent QRE is no equilibrium of a regularized game between the two players
 
     eta: Number = 0.1
     alpha: Number = 1.0
@@ -134,7 +134,7 @@ class BehavioralMirrorDescent:
         )
 
     def diagnostics(self, game: Game, state: BehavioralState) -> Diagnostics:
-        """None: an agent QRE is no equilibrium of a regularised game between the two players."""
+        """None: an agent QRE is no equilibrium of a regularized game between the two players."""
         nan = jnp.full((), jnp.nan, state.iterate.plan[0].dtype)
         return Diagnostics(nan, nan)
 

@@ -1,8 +1,8 @@
-"""COMAL: the conceptual prox, each regularised game solved to an accuracy that is measured, then the next magnet.
+"""COMAL: the conceptual prox, each regularized game solved to an accuracy that is measured, then the next magnet.
 
-    mu_n+1  ~  the Nash equilibrium of the game regularised by alpha KL(., mu_n)
+    mu_n+1  ~  the Nash equilibrium of the game regularized by alpha KL(., mu_n)
 
-by steps of `inpo` with constant eta, from mu_n. The magnet is copied once the regularised gap, measured with the
+by steps of `inpo` with constant eta, from mu_n. The magnet is copied once the regularized gap, measured with the
 gradients that the step asks for anyway, is at most `first * shrink^n` after n copies, or after `at_most` steps.
 
 Source: Liu et al., "COMAL: A Convergent Meta-Algorithm for Aligning LLMs with General Preferences", ICLR 2026,
@@ -44,7 +44,7 @@ class COMAL(INPO):
     """COMAL; returns the last iterate.
 
     Attributes:
-        first: regularised gap to which the first game is solved, in payoff units.
+        first: regularized gap to which the first game is solved, in payoff units.
         shrink: factor from one game to the next, in (0, 1).
         at_most: steps spent on a game.
     """

@@ -64,7 +64,7 @@ class Diagnostics(NamedTuple):
     """Further numbers for the trace; NaN where an algorithm has no such thing.
 
     Attributes:
-        regularized_gap: duality gap of the regularised game that the algorithm is solving now, in payoff units.
+        regularized_gap: duality gap of the regularized game that the algorithm is solving now, in payoff units.
         average_nash_conv: NashConv of the average iterate, in payoff units.
     """
 
@@ -126,7 +126,7 @@ class Limits:
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed; None for no limit.
         check_every: iterations between two checks.
-        regularized_tolerance: bound on the regularised gap of a magnet that stays, in payoff units; -inf where no
+        regularized_tolerance: bound on the regularized gap of a magnet that stays, in payoff units; -inf where no
             magnet stays.
     """
 

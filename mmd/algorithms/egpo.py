@@ -1,4 +1,4 @@
-"""Extragradient Preference Optimization (EGPO): look where the regularised step leads, come back, step from there.
+"""Extragradient Preference Optimization (EGPO): look where the regularized step leads, come back, step from there.
 
     pi'_t    prop. to  pi_t^(1 - eta alpha) mu^(eta alpha) exp(eta q(pi_t))
     pi_t+1   prop. to  pi_t^(1 - eta alpha) mu^(eta alpha) exp(eta q(pi'_t))                      two evaluations a step
@@ -7,7 +7,7 @@ Source: Zhou, Fazel, Du, "Extragradient Preference Optimization (EGPO): Beyond L
 Learning from Human Feedback", COLM 2025, and its authors' code; the update is the predictive one of Cen, Wei, Chi,
 NeurIPS 2021.
 
-Proven: for small enough constant eta the *last* iterate converges linearly to the Nash equilibrium of the *regularised*
+Proven: for small enough constant eta the *last* iterate converges linearly to the Nash equilibrium of the *regularized*
 game; with alpha small enough for an accuracy, polynomially to the *original* one; robust to noise.
 
 Deviations: with a magnet that moves, which the paper does not have, the target is the original game and nothing is

@@ -1,4 +1,4 @@
-"""Iterative Nash Policy Optimization (INPO): online mirror descent on the regularised game.
+"""Iterative Nash Policy Optimization (INPO): online mirror descent on the regularized game.
 
     pi_t+1  prop. to  pi_t^(1 - eta_t alpha) mu^(eta_t alpha) exp(eta_t q_t)
     eta_t    =  2 / (alpha (t + 2))        t = 1, 2, ...
@@ -8,7 +8,7 @@ It is MMD (`magnetic`) counted in the step of mirror descent, eta_t = eta' / (1 
 Source: Zhang et al., "Iterative Nash Policy Optimization: Aligning LLMs with General Preferences via No-Regret
 Learning", ICLR 2025, eq. 5 and Theorems 3 and 4.
 
-Proven: with these eta_t the *last* iterate converges to the Nash equilibrium pi* of the *regularised* game,
+Proven: with these eta_t the *last* iterate converges to the Nash equilibrium pi* of the *regularized* game,
 KL(pi*, pi_T) <= 32 C^2 / (alpha^2 (T + 1)), C = max(B alpha, 1), B a bound on the log ratios to the magnet, from which
 it starts. With a constant eta that MMD's theorem admits, linearly (`mmd.measure.theory`), which is the paper's method
 with better constants: give eta.

@@ -8,7 +8,7 @@ is the dilated one with unit weights. With `Refresh` it is the tabular form of M
 et al., ICLR 2025).
 
 Proven: with a fixed magnet and `eta <= alpha / L^2` the last iterate converges linearly to the equilibrium of the
-*regularised* game (Theorem 3.4; `mmd.measure.theory`). With a magnet that jumps to the exact regularised equilibrium
+*regularized* game (Theorem 3.4; `mmd.measure.theory`). With a magnet that jumps to the exact regularized equilibrium
 each time, the sequence of those equilibria converges to a Nash equilibrium of the original game, no rate known. Not
 proven: any rate for the original game.
 """
@@ -43,7 +43,7 @@ class MagneticMirrorDescent:
 
     Attributes:
         eta: step size, in 1 / payoff units; None for the largest that the theorem admits, `alpha / max|A|^2`.
-        alpha: regularisation towards the magnet, in payoff units; 0 is plain mirror descent (which cycles).
+        alpha: regularization towards the magnet, in payoff units; 0 is plain mirror descent (which cycles).
         magnet: where the magnet starts and how it moves. The default centre, "dilated", is the paper's; the uniform
             policy is a different magnet with a different QRE.
     """
@@ -104,7 +104,7 @@ class MagneticMirrorDescent:
         )
 
     def diagnostics(self, game: Game, state: MagneticState) -> Diagnostics:
-        """The duality gap of the game regularised towards the current magnet, in payoff units."""
+        """The duality gap of the game regularized towards the current magnet, in payoff units."""
         alpha = self.magnet.alpha(self.alpha, self.eta, state.iteration)
         gap = metrics.regularized_gap(game, state.iterate, state.log_magnet, alpha)
         return Diagnostics(gap if self.magnet.regularizes else gap * jnp.nan, gap * jnp.nan)

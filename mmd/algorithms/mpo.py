@@ -8,14 +8,14 @@ Alignment", ICLR 2025, sections 3 and 4. Of the two forms here a call without nu
 `MPO()` is the two loops of `_two_loops`, on every game, matrix or tree: eta, alpha and the moves of the magnet follow
 what is measured, and a move brings best replies back whose probability has become too small to return by themselves.
 Proven: with constant steps the *last* iterate of an inner loop converges linearly to the equilibrium of the
-*regularised* game, and an exact solution brings the magnet closer to every equilibrium of the *original* one, up to a
+*regularized* game, and an exact solution brings the magnet closer to every equilibrium of the *original* one, up to a
 finite sum for what is brought back. Measured: that steps which adapt, inexact solutions and a metric and an alpha that
 follow reach the equilibrium of the original game, and how fast: docs/benchmarks/two-loops.md.
 
 `MPO(eta=..., alpha=..., magnet=..., feedback=...)`, any of them, is `magnetic` step for step on matrix games, with
 feedback that may be noisy. As there eta is the step of the magnetic update, not of mirror descent. Proven: between two
-moves of the magnet, linear convergence of the *last* iterate to the Nash equilibrium of the *regularised* game for
-eta <= alpha / L^2. Each copy of an exact regularised equilibrium brings the magnet closer, in KL, to every Nash
+moves of the magnet, linear convergence of the *last* iterate to the Nash equilibrium of the *regularized* game for
+eta <= alpha / L^2. Each copy of an exact regularized equilibrium brings the magnet closer, in KL, to every Nash
 equilibrium of the *original* game at once, to one of which the sequence converges: no rate is known, and none is proven
 for a magnet that moves before the inner game is solved. Copied every step it is mirror descent of step
 eta / (1 + eta alpha), and circles.
@@ -46,7 +46,7 @@ class MPO(RegularizedSelfPlay):
 
     Attributes:
         eta: step size of the magnetic update, in 1 / payoff units; 0.4.
-        alpha: regularisation towards the magnet, in payoff units; 0.1.
+        alpha: regularization towards the magnet, in payoff units; 0.1.
         magnet: where it starts and how it moves; `mmd.Refresh(every=100)`.
         feedback: what is known about payoffs; `mmd.Exact()`.
         iterate: "last" or "average", which of them is returned; the last.

@@ -7,7 +7,7 @@
 Source: Munos et al., "Nash Learning from Human Feedback", ICML 2024, section 6 and Theorem 1.
 
 Proven: with preferences in [0, 1] and these eta_t the *last* iterate converges to the Nash equilibrium pi* of the
-*regularised* game, KL(pi*, pi_T) <= 8 / (alpha^2 (T + 1)); with any eta, a step has
+*regularized* game, KL(pi*, pi_T) <= 8 / (alpha^2 (T + 1)); with any eta, a step has
 KL(pi*, pi_t+1) <= (1 - eta alpha) KL(pi*, pi_t) + 2 eta^2, which ends at 2 eta / alpha with constant eta.
 
 Deviations: none in the tabular form. The language-model form samples the mixture token by token, which this is not.

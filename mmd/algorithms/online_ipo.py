@@ -6,9 +6,9 @@ with pi = softmax(theta) and q_t the payoff of each action against pi_t. In expe
 gradient of `(h - 1 / (2 alpha))^2`, h the difference of log ratios to mu, is this step, up to a factor that eta holds.
 
 Source: Calandriello et al., "Human Alignment of Large Language Models through Online Preference Optimisation", ICML
-2024, Prop. 4.1 and 4.2: it is the policy gradient of regularised self-play.
+2024, Prop. 4.1 and 4.2: it is the policy gradient of regularized self-play.
 
-Proven: the stationary points are the Nash equilibria of the *regularised* game (Prop. 4.1). No rate, and no convergence
+Proven: the stationary points are the Nash equilibria of the *regularized* game (Prop. 4.1). No rate, and no convergence
 of an iterate, is proven in the paper.
 
 Deviations: one exact gradient step a round in place of an optimiser on batches. The probabilities in front make it slow
@@ -46,7 +46,7 @@ def _slope(
     payoff: Float[Array, " S"],
     alpha: Float[Array, ""],
 ) -> Float[Array, " S"]:
-    """Gradient of the regularised payoff in the logits; a step in logits is a mirror step along it."""
+    """Gradient of the regularized payoff in the logits; a step in logits is a mirror step along it."""
     rewards = payoff - alpha * (log_policy - log_magnet)
     probabilities = jnp.exp(log_policy).at[0].set(0.0)  # no logit belongs to the empty sequence
     return probabilities * (rewards - jnp.dot(probabilities, rewards))

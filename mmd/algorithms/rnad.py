@@ -1,4 +1,4 @@
-"""R-NaD: regularised Nash dynamics, with full feedback.
+"""R-NaD: regularized Nash dynamics, with full feedback.
 
 Three moves, again and again: *transform* the rewards towards a reference policy mu, follow the *dynamics* of the
 transformed game to its equilibrium, and *update* the reference to it. At every decision of player i, with the policy pi

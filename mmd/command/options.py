@@ -73,11 +73,11 @@ class Solve(Limits):
     """auto (chooses, and says what), anchored, mmd, another one of mmd/algorithms, or one from outside (module:name,
     path.py:name)."""
     alpha: Annotated[float | None, Shown("NUMBER", "0.1")] = None
-    """Regularisation towards the magnet, in payoff units (mmd only)."""
+    """Regularization towards the magnet, in payoff units (mmd only)."""
     eta: Annotated[float | None, Shown("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units (mmd only)."""
     regularized_tolerance: Annotated[float | None, Shown("NUMBER", "1e-12 of the payoff range")] = None
-    """Regularised gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
+    """Regularized gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
     magnet: Annotated[str | None, Shown("MAGNET", "fixed")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
     (rate), moving=0.05,power=4 (whose rate falls), halpern (which stays while alpha fades), or one from outside
@@ -153,11 +153,11 @@ class Qre:
     """The game, as in `mmd solve`."""
     missing: Missing = None
     alphas: Annotated[str | None, Shown("NUMBERS", "13 of them, from the payoff range down to a thousandth")] = None
-    """Regularisations towards the magnet, in payoff units, separated by commas."""
+    """Regularizations towards the magnet, in payoff units, separated by commas."""
     center: Literal["uniform", "dilated"] = "uniform"
     """The magnet; on trees the two are different magnets."""
     tolerance: Annotated[float | None, Shown("NUMBER", "1e-12 of the payoff range")] = None
-    """Regularised gap to reach, in payoff units."""
+    """Regularized gap to reach, in payoff units."""
     max_iterations: int = 200_000
     """Iterations allowed for each alpha."""
     out: Annotated[Path | None, Shown("FILE", "not written")] = None
@@ -176,7 +176,7 @@ class Rate:
     """The game: a name, a .csv file of payoffs of the row player without a header, or any other SPEC of `mmd solve`."""
     missing: Missing = None
     alpha: float = 0.1
-    """Regularisation towards the magnet, in payoff units: any above 0; a smaller one takes more iterations."""
+    """Regularization towards the magnet, in payoff units: any above 0; a smaller one takes more iterations."""
     eta: Annotated[float | None, Shown("NUMBER", "the largest that the theorem admits")] = None
     """Step size, in 1 / payoff units; with a longer one than the theorem admits nothing is proven."""
     center: Literal["dilated", "uniform"] = "dilated"

@@ -231,7 +231,7 @@ class Treeplex:
         Args:
             log_policy, log_magnet: [S] normalised log-policies.
             gradient: [S] payoff gradient with respect to the plan.
-            eta: step size, in 1 / payoff units. alpha: regularisation, in payoff units.
+            eta: step size, in 1 / payoff units. alpha: regularization, in payoff units.
             weights: [I] infoset weights w_j > 0.
         """
 
@@ -324,7 +324,7 @@ class Treeplex:
 
     @jax.jit
     def dilated_center(self) -> Float[Array, " S"]:
-        """Log-policy that minimises the dilated entropy with unit weights: the magnet of MMD with psi as regulariser.
+        """Log-policy that minimises the dilated entropy with unit weights: the magnet of MMD with psi as regularizer.
 
         At an infoset, actions with more decisions below them are likelier, so on a tree this is not the uniform policy.
         """

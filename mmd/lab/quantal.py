@@ -1,7 +1,7 @@
 """Quantal response equilibria: where magnetic mirror descent with a fixed magnet goes, for one alpha or a path of them.
 
 The equilibrium of the game in which each player also pays alpha KL(., magnet), the dilated KL with unit weights, is the
-pair of policies that are each other's regularised best response. With the uniform policy as magnet it is the logit
+pair of policies that are each other's regularized best response. With the uniform policy as magnet it is the logit
 quantal response equilibrium (McKelvey & Palfrey 1995, 1998) of reduced plans: of a matrix game exactly, of a tree the
 one that MMD is about (Sokota et al. 2023).
 
@@ -9,7 +9,7 @@ one that MMD is about (Sokota et al. 2023).
 
 The players move in turn, the column player with an extrapolated gradient, and eta adapts by the rule of
 `mmd.algorithms._primal_dual`. A run ends on what defines the equilibrium and shares nothing with the steps: the
-regularised gap, and the residual, by how much the plans differ from the regularised best responses to each other.
+regularized gap, and the residual, by how much the plans differ from the regularized best responses to each other.
 
 Proven: with a constant eta < 1 / L the last iterate converges linearly (Chambolle & Pock 2016, section 5, with strong
 convexity relative to the dilated entropy). Measured: that it does as well with steps that adapt. To first order, and in
@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 CHECK_EVERY = 50
 CHUNK = 5_000  # iterations in one call of the compiled program, between which Ctrl-C is heard
-GAP = 1e-12  # of the payoff range: regularised gap that counts as 0
+GAP = 1e-12  # of the payoff range: regularized gap that counts as 0
 RESIDUAL = 1e-10  # largest difference of a realisation probability from the best response's
 MOST_DRAWN = 8  # actions whose probabilities a figure shows
-CONVERGED = "converged: each policy is the regularised best response to the other"
+CONVERGED = "converged: each policy is the regularized best response to the other"
 LIMIT = (
-    "stopped at the iteration limit: the regularised gap is {gap:.1e}, and plans are {residual:.1e} from best responses"
+    "stopped at the iteration limit: the regularized gap is {gap:.1e}, and plans are {residual:.1e} from best responses"
 )
 NONFINITE = "stopped because the iterate was no longer finite: alpha is too small for float64"
 
@@ -57,12 +57,12 @@ class QuantalResponse:
 
     Attributes:
         game: the game.
-        alpha: regularisation, in payoff units.
+        alpha: regularization, in payoff units.
         policy: of both players.
-        converged: whether the regularised gap and the residual are as small as was asked.
+        converged: whether the regularized gap and the residual are as small as was asked.
         status: the same in words, with what was reached.
-        regularized_gap: duality gap of the regularised game, in payoff units; rounding may leave it below 0.
-        residual: largest difference of a realisation probability from the regularised best response to the opponent.
+        regularized_gap: duality gap of the regularized game, in payoff units; rounding may leave it below 0.
+        residual: largest difference of a realisation probability from the regularized best response to the opponent.
         value: payoff of the row player in the original game, in the units of the input.
         nash_conv: NashConv in the original game, in payoff units, as certified; not small unless alpha is.
         iterations: of the run.
@@ -114,7 +114,7 @@ class QuantalPath(Sequence[QuantalResponse]):
         return f"QuantalPath({self[0].game.name}: {len(self)} alphas, {done} converged)"
 
     def table(self) -> list[tuple[Any, ...]]:
-        """A row for each: alpha, regularised gap, residual, exploitability, value, iterations, status."""
+        """A row for each: alpha, regularized gap, residual, exploitability, value, iterations, status."""
         return [
             (q.alpha, q.regularized_gap, q.residual, q.exploitability, q.value, q.iterations, q.status) for q in self
         ]
@@ -167,10 +167,10 @@ def qre(
 
     Args:
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
-        alpha: regularisation towards the magnet (> 0), in payoff units; 1 / alpha is the precision of logit responses.
+        alpha: regularization towards the magnet (> 0), in payoff units; 1 / alpha is the precision of logit responses.
         center: the magnet, which stays: "uniform", "dilated", or a policy, as for `mmd.Fixed`.
-        tolerance: bound on the regularised gap, in payoff units; 1e-12 of the payoff range if None. Besides, no
-            realisation probability may differ from the regularised best response's by more than 1e-10.
+        tolerance: bound on the regularized gap, in payoff units; 1e-12 of the payoff range if None. Besides, no
+            realisation probability may differ from the regularized best response's by more than 1e-10.
         max_iterations: iterations allowed.
 
     Raises:
@@ -191,7 +191,7 @@ def qre_path(
 
     Args:
         game, center, tolerance: as for `qre`.
-        alphas: regularisations (> 0), in payoff units, in any order.
+        alphas: regularizations (> 0), in payoff units, in any order.
         max_iterations: iterations allowed for each.
 
     Raises:

@@ -2,7 +2,7 @@
 
 `mmd.solve` wants a certificate and checks now and then; who studies convergence wants every step of a run, on a matrix
 or a tree, and KL(z*, z_k) from the equilibrium that it goes to, which a solver does not know. `record` finds z* first,
-by code that the run does not share: the regularised equilibrium by `mmd.lab.quantal`, a Nash equilibrium by linear
+by code that the run does not share: the regularized equilibrium by `mmd.lab.quantal`, a Nash equilibrium by linear
 programming. `mmd.linear_rate` and `mmd.plot_convergence` take what it returns.
 """
 
@@ -30,7 +30,7 @@ from mmd.measure.figure import Curve
 from mmd.measure.solution import TRACE_COLUMNS, Trace
 
 ROWS = 256  # in one call of the compiled program, between which Ctrl-C is heard
-ARRIVED = 1e-16  # of the first KL: a run to a regularised equilibrium has arrived
+ARRIVED = 1e-16  # of the first KL: a run to a regularized equilibrium has arrived
 MOST = 100_000  # iterations, where the theorem asks for more
 USUAL = 1_000  # iterations, where no theorem says how many
 REGULARIZED, NASH = "regularized", "nash"
@@ -123,7 +123,7 @@ def record(
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         algorithm: a traced one (`mmd.Algorithm`).
         iterations: how many; if None as many as the theorem needs for 1e-16 of the first KL, at most 100,000, and
-            1,000 where it says nothing. A run to a regularised equilibrium ends once it has arrived there.
+            1,000 where it says nothing. A run to a regularized equilibrium ends once it has arrived there.
         to: a policy, "regularized" or "nash". "regularized" is the equilibrium of the game that `mmd` with a magnet
             that stays is solving. "nash" is one of the original game, of a matrix the nearest one. If None,
             "regularized" where there is one, else "nash".
@@ -133,7 +133,7 @@ def record(
 
     Raises:
         GameError: there is no such game, or a number is out of range. Or the algorithm runs on the host, is not defined
-            on this game, or has no regularised equilibrium.
+            on this game, or has no regularized equilibrium.
     """
     game = as_game(game)
     if isinstance(algorithm, type) or not isinstance(algorithm, Algorithm | HostAlgorithm):
@@ -173,12 +173,12 @@ def _reference(game: Game, algorithm: Algorithm, to: Any) -> _Reference:
             row, column = (np.log(p) for p in solve_exactly(game).probabilities)
         return _Reference(NASH_NAME, (row, column))
     if to == REGULARIZED:
-        raise GameError(f"{algorithm.name} as given has no regularised equilibrium: expected mmd with a fixed magnet")
+        raise GameError(f"{algorithm.name} as given has no regularized equilibrium: expected mmd with a fixed magnet")
     raise GameError(f"expected KL to 'regularized', 'nash' or a policy, got {to!r}")
 
 
 def _regularized(game: Game, algorithm: MagneticMirrorDescent) -> HostPair:
-    """The regularised equilibrium, as both players' regularised best responses to what `qre` has found.
+    """The regularized equilibrium, as both players' regularized best responses to what `qre` has found.
 
     `qre` is right to an absolute 1e-10 of each probability; a best response is so relative to the probability, and KL
     needs that.
@@ -189,7 +189,7 @@ def _regularized(game: Game, algorithm: MagneticMirrorDescent) -> HostPair:
     center = algorithm.magnet.center
     found = qre(game, float(algorithm.alpha), center=center)
     if not found.converged:
-        raise GameError(f"the regularised equilibrium for alpha {algorithm.alpha:g} was not found: {found.status}")
+        raise GameError(f"the regularized equilibrium for alpha {algorithm.alpha:g} was not found: {found.status}")
     with jax.enable_x64(True), np.errstate(divide="ignore"):
         log_policy = tuple(jnp.asarray(np.log(p)) for p in found.policy.probabilities)
         at = metrics.profile(game.astype(jnp.float64), log_policy)

@@ -7,7 +7,7 @@ than a decade below all of them is left out.
 
 A line has about as many points as the eye can tell apart. Where more than two rows of a trace share a typographic point
 of the axis, the line goes through the row of median value, and a shaded band reaches from the smallest to the largest.
-A run that ended because its regularised game is solved is continued by a dotted line: there it would stay.
+A run that ended because its regularized game is solved is continued by a dotted line: there it would stay.
 """
 
 import os
@@ -149,7 +149,7 @@ class Curve(NamedTuple):
     Attributes:
         trace: columns by name, as `mmd.measure.solution.Trace.columns` has them, and perhaps "kl".
         proven: the factor by which the theorem says that KL falls in an iteration; None if it says nothing.
-        settled: whether the run ended because the game regularised towards its magnet, which stays, is solved.
+        settled: whether the run ended because the game regularized towards its magnet, which stays, is solved.
     """
 
     game: str
@@ -369,7 +369,7 @@ def _said(label: str, curve: Curve, look: Look) -> str:
 
 
 def _draw_levels(axes: "Axes", curves: Iterable[Curve], look: Look) -> None:
-    """Of every run that ended where its regularised game is solved: the level on which it would stay."""
+    """Of every run that ended where its regularized game is solved: the level on which it would stay."""
     right = max(float(np.max(line.get_xdata(), initial=0.0)) for line in axes.get_lines())
     for n, curve in enumerate(curves):
         work = float(column_of(curve, look.x)[-1])

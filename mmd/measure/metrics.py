@@ -1,4 +1,4 @@
-"""How far a policy profile is from equilibrium: best responses, NashConv, exploitability, regularised gap.
+"""How far a policy profile is from equilibrium: best responses, NashConv, exploitability, regularized gap.
 
 For plans x, y the payoff gradients are g0 = A y and g1 = -A^T x. Player p gains at most `max_x' <x', g_p> - <x, g_p>`
 by deviating, and because the game is zero-sum <x, g0> + <y, g1> = 0, so
@@ -6,7 +6,7 @@ by deviating, and because the game is zero-sum <x, g0> + <y, g1> = 0, so
     NashConv = max_x' <x', g0> + max_y' <y', g1>        exploitability = NashConv / 2
 
 (OpenSpiel's convention; NashConv is also the duality gap). Both are >= 0, and 0 exactly at an equilibrium. The
-*regularised gap* is the duality gap of another game, the one in which both players also pay `alpha KL(., magnet)`; it
+*regularized gap* is the duality gap of another game, the one in which both players also pay `alpha KL(., magnet)`; it
 says nothing about the exploitability in the original game.
 
 Everything here is traceable. The numbers on a `Solution` come from `mmd.measure.certificate` instead.
@@ -84,7 +84,7 @@ def regularized_best_response(
 ) -> tuple[Float[Array, ""], Float[Array, " S"]]:
     """`max_x <x, gradient> - alpha KL(x, magnet)` and its maximiser as a log-policy (dilated KL; weights 1 if None).
 
-    It is the magnetic step from the magnet itself with eta = 1 / alpha and no further regularisation.
+    It is the magnetic step from the magnet itself with eta = 1 / alpha and no further regularization.
     """
     w = jnp.ones(player.n_infosets, gradient.dtype) if weights is None else weights
     response = player.magnetic_step(log_magnet, log_magnet, gradient, 1.0 / alpha, 0.0, w)
@@ -104,7 +104,7 @@ def regularized_gap(
         game: the game.
         at: the profile.
         log_magnet: [S0], [S1] the magnet.
-        alpha: regularisation, in payoff units.
+        alpha: regularization, in payoff units.
         weights: [I0], [I1] infoset weights of the dilated KL; 1 if None.
     """
     gap = jnp.zeros((), at.plan[0].dtype)

@@ -109,7 +109,7 @@ def plot_convergence(
         legend: whether there is one: inside the axes, or below them where it would cover a curve.
 
     A line is solid for a last iterate, dashed for an average. A dotted line goes on from where a run ended because the
-    game regularised towards its magnet is solved. A shaded band holds rows that lie too close together for a line.
+    game regularized towards its magnet is solved. A shaded band holds rows that lie too close together for a line.
 
     Returns:
         The axes that were given, or else the figure.

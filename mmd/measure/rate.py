@@ -3,7 +3,7 @@
 A distance that falls linearly, d_k = c exp(-rate k), is a straight line where its axis is logarithmic. `linear_rate`
 looks for the stretch of a run that is straight and says so where there is none: a run begins with a transient, ends in
 rounding, and may fall like a power instead. What is proven is Theorem 3.4 of Sokota et al. (ICLR 2023), of
-KL(z*, z_k) to the *regularised* equilibrium alone (`mmd.measure.theory`); of the original game's equilibrium a rate is
+KL(z*, z_k) to the *regularized* equilibrium alone (`mmd.measure.theory`); of the original game's equilibrium a rate is
 an observation.
 """
 

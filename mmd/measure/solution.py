@@ -27,12 +27,12 @@ class Status(Enum):
 
     CONVERGED = "converged: the exploitability of the returned policy is at most the tolerance"
     REGULARIZED = (
-        "converged to the equilibrium of the regularised game only: "
+        "converged to the equilibrium of the regularized game only: "
         "the exploitability in the original game is above the tolerance"
     )
     MAGNET_MOVING = (
         "stopped at the iteration limit while the magnet was moving: the exploitability is above the tolerance, though "
-        "the game regularised towards the newest magnet is solved; allow more iterations, or a magnet that moves faster"
+        "the game regularized towards the newest magnet is solved; allow more iterations, or a magnet that moves faster"
     )
     ITERATION_LIMIT = "stopped at the iteration limit before the exploitability reached the tolerance"
     TIME_LIMIT = "stopped at the time limit before the exploitability reached the tolerance"
@@ -116,7 +116,7 @@ class Solution:
         value: payoff of the row player under the policy, in the units of the input.
         nash_conv: sum of both players' best-response gains, from `mmd.measure.certificate` (float64, independent code).
         exploitability: nash_conv / 2.
-        regularized_gap: duality gap of the regularised game at the last iterate; None where there is none.
+        regularized_gap: duality gap of the regularized game at the last iterate; None where there is none.
         iterations, gradient_evaluations: how much work (one evaluation = one pair A y, A^T x), the polish's included.
         seconds: {"compile", "solve"}.
         dtype: of the iteration; certificates are always float64.
@@ -190,7 +190,7 @@ class Solution:
 
     @property
     def proven_factor(self) -> float | None:
-        """The factor by which KL to the regularised equilibrium is proven to fall in an iteration, None if by none."""
+        """The factor by which KL to the regularized equilibrium is proven to fall in an iteration, None if by none."""
         return theory.proven_factor(self.game, self.algorithm)
 
     @overload

@@ -1,12 +1,12 @@
 """What the theorems promise about magnetic mirror descent with a fixed magnet.
 
-Theorem 3.4 of Sokota et al. (ICLR 2023), with the regulariser 1-strongly convex relative to the mirror map: if
-`eta <= alpha / L^2`, then the simultaneous update contracts towards the equilibrium z* of the regularised game,
+Theorem 3.4 of Sokota et al. (ICLR 2023), with the regularizer 1-strongly convex relative to the mirror map: if
+`eta <= alpha / L^2`, then the simultaneous update contracts towards the equilibrium z* of the regularized game,
 
     KL(z*, z_k)  <=  (1 + eta alpha)^-k  KL(z*, z_0),
 
 where L is the smoothness of the payoff operator; for a sequence-form game L = max |A_ij| (Prop. 2.4). "Linear" is a
-theorem for the regularised equilibrium only.
+theorem for the regularized equilibrium only.
 
 For extragradient and optimistic steps, whose averages and last iterates approach the Nash equilibrium of the original
 game, `operator_norm` is the constant that their step sizes are fractions of.
@@ -33,7 +33,7 @@ def largest_step(game: Game, alpha: float) -> float:
 
     Args:
         game: the game.
-        alpha: regularisation (> 0), in payoff units.
+        alpha: regularization (> 0), in payoff units.
     """
     bound = smoothness(game)
     return alpha / bound**2 if bound > 0 else 1.0
@@ -45,7 +45,7 @@ def contraction_factor(eta: float, alpha: float) -> float:
 
 
 def proven_factor(game: Game, algorithm: Mapping[str, Any]) -> float | None:
-    """The factor by which a run's KL(z*, z_k) to the regularised equilibrium is proven to fall in an iteration.
+    """The factor by which a run's KL(z*, z_k) to the regularized equilibrium is proven to fall in an iteration.
 
     Args:
         game: the game.

@@ -15,7 +15,7 @@ CHUNK_ROWS = 256
 
 
 class Goal(NamedTuple):
-    """Where a chunk ends: NashConv, or a regularised gap, of at most so much; -inf for never."""
+    """Where a chunk ends: NashConv, or a regularized gap, of at most so much; -inf for never."""
 
     nash_conv: Float[Array | np.ndarray, ""] | float
     regularized_gap: Float[Array | np.ndarray, ""] | float
@@ -26,7 +26,7 @@ class Rows(NamedTuple):
 
     filled: Int[Array, ""]
     work: Int[Array, "R 2"]  # iteration, gradient evaluations
-    numbers: Float[Array, "R 4"]  # NashConv, regularised gap, value, NashConv of the average
+    numbers: Float[Array, "R 4"]  # NashConv, regularized gap, value, NashConv of the average
 
 
 def unmeasured(log_policy: Any, dtype: np.dtype) -> Candidate:

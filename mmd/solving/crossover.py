@@ -11,7 +11,7 @@ and with C the rows of these constraints (payoffs of T less their mean) and D = 
     X = x0 + D C^T (C D C^T)^-1 (c - C x0)
 
 whose matrix has 1 + |T| rows. Games are put together by the size of their supports, so that one call of LAPACK's
-batched inverse serves them all; the inverse is slightly regularised and then used to refine until the constraints hold
+batched inverse serves them all; the inverse is slightly regularized and then used to refine until the constraints hold
 to rounding.
 
 A guess is corrected by what its projection shows. A result is kept only if the certificate

@@ -35,7 +35,7 @@ from mmd.solving import automatic, chunk, host_run, programs, units
 from mmd.solving.checkpoint import Checkpoint, CheckpointError, Reached
 from mmd.solving.stopping import Standing, gap_goal, limit, why_to_stop
 
-REGULARIZED_TOLERANCE = 1e-12  # of the payoff range: the default bound of the regularised gap of a magnet that stays
+REGULARIZED_TOLERANCE = 1e-12  # of the payoff range: the default bound of the regularized gap of a magnet that stays
 FLOAT32_FLOOR = 1e-6  # of the payoff range: below it float32's own NashConv is rounding noise
 FIRST_POLISH = 1e-2  # of the payoff range: exploitability at which the polish is tried first
 POLISH_EVERY = 10**-0.5  # then whenever it has fallen by this factor
@@ -79,8 +79,8 @@ def solve(
             checkpoint, and starts anew where it is asked to resume.
         tolerance: bound on the returned policy's exploitability, in payoff units; None for 1e-11 of what is at stake in
             play, as `Certificate.default_tolerance` (`mmd.measure.certificate`) defines it.
-        regularized_tolerance: with a magnet that stays, the run ends once the regularised gap is at most this, in
-            payoff units. The iterate has then arrived at the regularised equilibrium, and the exploitability falls no
+        regularized_tolerance: with a magnet that stays, the run ends once the regularized gap is at most this, in
+            payoff units. The iterate has then arrived at the regularized equilibrium, and the exploitability falls no
             further. None for 1e-12 of the payoff range, 0 for never.
         max_iterations: iterations allowed.
         time_limit: seconds of solving allowed, compilation apart; None for no limit.
@@ -436,7 +436,7 @@ def _checks(check_every: int, rows: int) -> tuple[int, int]:
 
 
 def _regularized_tolerance(game: Game, algorithm: Algorithm, given: float | None) -> float:
-    """The bound on the regularised gap; -inf where there is no one regularised game to arrive at."""
+    """The bound on the regularized gap; -inf where there is no one regularized game to arrive at."""
     if given is not None and not given >= 0:
         raise GameError(f"expected a regularized_tolerance >= 0, got {given}")
     magnet = getattr(algorithm, "magnet", None)
@@ -452,6 +452,6 @@ def _regularized_tolerance(game: Game, algorithm: Algorithm, given: float | None
 
 
 def _magnet_moves(algorithm: Algorithm) -> bool:
-    """Whether the regularised game is another one from time to time, so that its equilibrium is no end."""
+    """Whether the regularized game is another one from time to time, so that its equilibrium is no end."""
     magnet = getattr(algorithm, "magnet", None)
     return getattr(algorithm, "moves_magnet", False) or (isinstance(magnet, Magnet) and magnet.travels)

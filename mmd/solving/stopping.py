@@ -15,7 +15,7 @@ class Standing(NamedTuple):
     Attributes:
         row: the newest row of the trace.
         seconds: of solving, when the row was measured.
-        magnet_moving: whether the regularised game of now is solved and another one will follow.
+        magnet_moving: whether the regularized game of now is solved and another one will follow.
         certificates: those of policies that may be returned, the first to be believed first; empty if all are far.
     """
 
@@ -53,7 +53,7 @@ def why_to_stop(standing: Standing, limits: Limits, floor: float = -np.inf) -> S
 
 
 def gap_goal(limits: Limits, floor: float) -> float:
-    """The regularised gap, in payoff units, at which a magnet that stays has been arrived at; -inf for never."""
+    """The regularized gap, in payoff units, at which a magnet that stays has been arrived at; -inf for never."""
     staying = limits.regularized_tolerance > 0  # at 0 the gap is rounding noise, of either sign
     return max(limits.regularized_tolerance, floor) if staying else -np.inf
 

@@ -58,7 +58,7 @@ def soft_best_response(treeplex: Treeplex, gradient: np.ndarray, log_magnet: np.
 def quantal_response_equilibrium(
     game: Game, alpha: float, log_magnet: tuple[np.ndarray, ...]
 ) -> tuple[np.ndarray, ...]:
-    """The regularised equilibrium: the root of `log z - softBR(z)`, followed from a large alpha down to the one
+    """The regularized equilibrium: the root of `log z - softBR(z)`, followed from a large alpha down to the one
     asked."""
     matrix = dense_payoffs(game)
     split = game.row.n_sequences

@@ -1,4 +1,4 @@
-"""The conceptual prox: each magnet is the exact equilibrium of the game regularised towards the one before.
+"""The conceptual prox: each magnet is the exact equilibrium of the game regularized towards the one before.
 
 For every Nash equilibrium z* and every alpha > 0 (papers: Sokota et al. 2023; Wang et al. 2025; derivation from the
 first- order condition), with u the payoff,

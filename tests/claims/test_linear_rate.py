@@ -1,4 +1,4 @@
-"""Theorem 3.4 of the MMD paper: with a fixed magnet the last iterate contracts linearly to the regularised equilibrium.
+"""Theorem 3.4 of the MMD paper: with a fixed magnet the last iterate contracts linearly to the regularized equilibrium.
 
 The reference equilibrium is computed independently (`reference.quantal_response_equilibrium`), and the sequence is
 followed only until KL < 1e-12: below that one would measure rounding.

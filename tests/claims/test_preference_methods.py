@@ -41,7 +41,7 @@ def test_the_start() -> None:
 
 @pytest.mark.parametrize(("alpha", "printed"), [(0.5, "0.0675391"), (0.1, "0.0244898"), (0.05, "0.0108152")])
 def test_a_fixed_uniform_magnet_is_biased(alpha: float, printed: str) -> None:
-    """Fact 32, second half (the first is in test_qre): gap of the regularised equilibrium <= 2 alpha log 3."""
+    """Fact 32, second half (the first is in test_qre): gap of the regularized equilibrium <= 2 alpha log 3."""
     found = regularized_equilibrium(MARGINS, np.full(3, 1 / 3), alpha)
     check(gap(MARGINS, found), printed)
     assert gap(MARGINS, found) <= 2 * alpha * np.log(3)
@@ -185,7 +185,7 @@ def test_mirror_prox(eta: float, printed: tuple[str, str]) -> None:
 
 
 def test_inpo_stalls_where_nash_md_and_egpo_do() -> None:
-    """Every method with a fixed magnet ends at the regularised equilibrium, whose gap in the original game is .157."""
+    """Every method with a fixed magnet ends at the regularized equilibrium, whose gap in the original game is .157."""
     target = regularized_equilibrium(MARGINS, START, 0.1)
     for name, numbers in [("inpo", {"eta": 0.5}), ("egpo", {"eta": 0.5}), ("online-ipo", {"eta": 1.0})]:
         magnet = {"magnet": mmd.Fixed(LOG_START)}

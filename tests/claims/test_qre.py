@@ -82,7 +82,7 @@ def test_two_actions_have_the_closed_form() -> None:
     ],
 )
 def test_equilibrium_around_a_given_magnet(alpha: float, expected: tuple, gap: float) -> None:
-    """Fact 32: the regularised equilibrium of the cycle around (.6, .3, .1), and its gap in the original game."""
+    """Fact 32: the regularized equilibrium of the cycle around (.6, .3, .1), and its gap in the original game."""
     game = Game.from_matrix(CYCLE - 0.5)
     algorithm = MagneticMirrorDescent(alpha=alpha, magnet=Fixed((START, START)))
     solution = mmd.solve(game, algorithm, tolerance=0.0, regularized_tolerance=0.0, max_iterations=40_000)

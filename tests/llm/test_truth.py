@@ -69,7 +69,7 @@ def test_a_table_of_prefixes_is_the_decoder_with_its_gradient() -> None:
 
 
 def test_a_moving_magnet_ends_where_a_fixed_one_cannot() -> None:
-    """Exact expectations. INPO stays at the gap of the equilibrium regularised towards the start, which is computed on
+    """Exact expectations. INPO stays at the gap of the equilibrium regularized towards the start, which is computed on
     the table; MPO with the same numbers gets below 1e-3 of the original game."""
     log_start = log_probs(parts()[1].arrays())[0].astype(jnp.float64)
     preference = jnp.asarray(GAME.preferences[0])

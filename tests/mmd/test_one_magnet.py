@@ -240,7 +240,7 @@ def test_a_magnet_of_ones_own_needs_the_two_methods_only() -> None:
 
 @pytest.mark.parametrize("name", ["mmd", "mpo"])
 def test_a_pull_that_fades_leads_to_the_original_equilibrium(name: str) -> None:
-    """It was `Fixed` in all methods but one: exploitability 1.22e-2, regularised gap 1e-17."""
+    """It was `Fixed` in all methods but one: exploitability 1.22e-2, regularized gap 1e-17."""
     algorithm = algorithms.load(name)(eta=0.4, alpha=0.1, magnet=mmd.Halpern())
     found = mmd.solve(CYCLE, algorithm, tolerance=0.0, max_iterations=500)
     assert found.regularized_gap is None

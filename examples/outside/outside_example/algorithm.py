@@ -4,7 +4,7 @@
 
 both divided by 1 + eta alpha, which is `Treeplex.magnetic_step`. The magnet is where the run starts.
 
-Proven: a fixed point is the equilibrium of the game regularised towards the start (a QRE), whatever eta is. That turns
+Proven: a fixed point is the equilibrium of the game regularized towards the start (a QRE), whatever eta is. That turns
 converge to it for a small eta is measured here, not proven.
 """
 
@@ -36,7 +36,7 @@ class Alternating:
 
     Attributes:
         eta: step size, in 1 / payoff units, > 0.
-        alpha: regularisation towards the start, in payoff units, > 0.
+        alpha: regularization towards the start, in payoff units, > 0.
     """
 
     name: ClassVar[str] = "outside_algorithm"

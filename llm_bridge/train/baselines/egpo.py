@@ -1,9 +1,9 @@
 """EGPO: extragradient. A step, a look at the opponent there, and the step again from where it began.
 
-    pi_k+1/2  by P(y > pi_k),    pi_k+1  from pi_k by P(y > pi_k+1/2),    both regularised towards the reference
+    pi_k+1/2  by P(y > pi_k),    pi_k+1  from pi_k by P(y > pi_k+1/2),    both regularized towards the reference
 
 Source: Zhou, Fazel, Du, "Extragradient Preference Optimization (EGPO): Beyond Last-Iterate Convergence for Nash
-Learning from Human Feedback", COLM 2025. The last iterate goes linearly to the equilibrium of the *regularised*
+Learning from Human Feedback", COLM 2025. The last iterate goes linearly to the equilibrium of the *regularized*
 game.
 
 Half of the group is drawn at pi_k and trained on in both steps, half at pi_k+1/2 as opponents.

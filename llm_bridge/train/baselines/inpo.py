@@ -3,7 +3,7 @@
     pi_k+1  ~  (pi_k ref^(eta alpha) exp(eta P(y > pi_k)))^(1 / (1 + eta alpha))
 
 Source: Zhang et al., "Iterative Nash Policy Optimization: Aligning LLMs with General Preferences via No-Regret
-Learning", ICLR 2025, eq. 7 and Theorem 4: the last iterate goes to the equilibrium of the game *regularised* towards
+Learning", ICLR 2025, eq. 7 and Theorem 4: the last iterate goes to the equilibrium of the game *regularized* towards
 the reference.
 
 It is MPO's regression with `mmd.Fixed`. Deviations: soft preferences over all pairs of a group instead of its best and

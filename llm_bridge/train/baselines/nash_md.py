@@ -3,7 +3,7 @@
     gradient of E_{y ~ pi} P(y > pi') - alpha KL(pi, ref),    pi'  ~  pi^(1 - share) ref^share  token by token
 
 Source: Munos et al., "Nash Learning from Human Feedback", ICML 2024, sections 5 and 7 (Nash-MD-PG). The last iterate of
-the tabular method goes to the equilibrium of the *regularised* game at rate 1 / T (Theorem 1).
+the tabular method goes to the equilibrium of the *regularized* game at rate 1 / T (Theorem 1).
 
 Half of the group is the policy's and is trained on, half is the mixture's. Deviations: each of the policy's responses
 meets all of the mixture's; the exact divergence over the vocabulary.

@@ -3,7 +3,7 @@
     loss = mean over pairs of (u_i - u_j - (P(y_i > y_j) - 1/2) / alpha)^2,    u_i = log pi(y_i) - log ref(y_i)
 
 Source: Calandriello et al., "Human Alignment of Large Language Models through Online Preference Optimisation", ICML
-2024, eq. 8 with both responses from the policy. Its stationary point is the equilibrium of the *regularised* game
+2024, eq. 8 with both responses from the policy. Its stationary point is the equilibrium of the *regularized* game
 (Proposition 4.1); the paper's tau is alpha.
 
 Deviation: soft preferences, over all pairs of a group; E steps use the same samples.

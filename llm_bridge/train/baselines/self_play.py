@@ -4,7 +4,7 @@
 
 Source: the "self-play" baseline of Munos et al., "Nash Learning from Human Feedback", ICML 2024, section 7, whose
 expected gradient is that of online IPO (Calandriello et al. 2024, Proposition 4.2). Where it converges it is at the
-equilibrium of the *regularised* game.
+equilibrium of the *regularized* game.
 
 Deviations: leave-one-out win rates of a group; the exact divergence over the vocabulary. One step a round, so that eta
 has no part in it: the learning rate is the step size. Momentum is off for that reason.

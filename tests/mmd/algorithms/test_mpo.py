@@ -311,7 +311,7 @@ def test_alpha_settles_where_a_move_leaves_the_wanted_factor() -> None:
 
 
 def test_a_magnet_that_stays_stalls_at_the_regularized_equilibrium() -> None:
-    """With a fall of 0 no loop ends: the regularised gap goes to 0 and the exploitability does not."""
+    """With a fall of 0 no loop ends: the regularized gap goes to 0 and the exploitability does not."""
     start = tuple(np.log([1.0, 0.6, 0.3, 0.1]) for _ in range(2))
     stuck = mmd.solve(CYCLE, TwoLoops(fall=0.0), tolerance=1e-9, max_iterations=2000, start=start)
     assert not stuck.converged

@@ -159,7 +159,7 @@ def test_a_regularized_equilibrium_is_success_only_where_it_was_asked_for(capsys
     """`--tolerance` bounds the exploitability and nothing else."""
     run = ("solve", CYCLE, "--algorithm", "mmd", "--alpha", 1)
     assert mmd(*run) == 3
-    assert "converged to the equilibrium of the regularised game only" in capsys.readouterr().out
+    assert "converged to the equilibrium of the regularized game only" in capsys.readouterr().out
     assert mmd(*run, "--tolerance", 0.01, "--regularized-tolerance", 1e-9) == 0
     assert mmd(*run, "--regularized-tolerance", 1e-9, "--max-iterations", 1) == 3
     assert mmd("solve", CYCLE, "--regularized-tolerance", 1e-9) == 2

@@ -204,7 +204,7 @@ def test_the_command_takes_or_refuses_a_number_of_devices(
 
 
 def test_a_batch_over_devices_is_64_single_runs() -> None:
-    """64 regularisations in one vmap, eight on a device, each as if alone."""
+    """64 regularizations in one vmap, eight on a device, each as if alone."""
     game, alphas = games.load("kuhn_poker"), np.geomspace(0.05, 1.0, 64)
     on_device, start = game.astype(jnp.float64), tuple(jnp.asarray(player.uniform()) for player in game.players)
 

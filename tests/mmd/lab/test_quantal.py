@@ -1,4 +1,4 @@
-"""Quantal response equilibria against published ones, a root finder, and plain NumPy's regularised best responses."""
+"""Quantal response equilibria against published ones, a root finder, and plain NumPy's regularized best responses."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def plans(game: Game, log_policies: tuple[np.ndarray, ...]) -> list[np.ndarray]:
 
 
 def from_best_responses(game: Game, found: mmd.QuantalResponse) -> float:
-    """How far both plans are from the regularised best responses to each other, one infoset at a time."""
+    """How far both plans are from the regularized best responses to each other, one infoset at a time."""
     matrix, (row, column) = dense_payoffs(game), game.players
     x, y = (
         player.host_plan(probabilities)
@@ -51,7 +51,7 @@ def test_kuhn_poker_is_the_root_of_the_fixed_point_equation(center: str) -> None
 
 
 def test_paths_go_down_to_a_ten_thousandth_of_the_range(rng: np.random.Generator) -> None:
-    """Each policy is the regularised best response of plain NumPy; NashConv is at most alpha times both entropies."""
+    """Each policy is the regularized best response of plain NumPy; NashConv is at most alpha times both entropies."""
     matrix = Game.from_matrix(rng.uniform(-1, 1, (5, 7)))
     for game in (KUHN, matrix):
         path = mmd.qre_path(game, game.description.payoff_range * np.geomspace(1, 1e-4, 9))

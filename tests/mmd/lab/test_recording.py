@@ -88,7 +88,7 @@ def test_what_cannot_be_recorded_is_refused() -> None:
     descent = mmd.MagneticMirrorDescent(alpha=0.2)
     for given, message in (
         (lambda: mmd.record(PENNIES, mmd.Interior()), "runs on the host"),
-        (lambda: mmd.record(PENNIES, mmd.Anchored(), to="regularized"), "has no regularised equilibrium"),
+        (lambda: mmd.record(PENNIES, mmd.Anchored(), to="regularized"), "has no regularized equilibrium"),
         (lambda: mmd.record(PENNIES, descent, to="near"), "expected KL to 'regularized', 'nash' or a policy"),
         (lambda: mmd.record(PENNIES, descent, 0), "iterations >= 1"),
         (lambda: mmd.record(PENNIES, descent, every=0), "every >= 1"),

@@ -132,7 +132,7 @@ def test_a_regularized_tolerance_without_use_or_out_of_range_is_refused() -> Non
 
 
 def test_in_float32_a_gap_of_rounding_noise_is_called_so() -> None:
-    """The gap falls to about 1e-7 there and below 0; that is no regularised equilibrium to 1e-12."""
+    """The gap falls to about 1e-7 there and below 0; that is no regularized equilibrium to 1e-12."""
     solution = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), dtype="float32", max_iterations=3000)
     assert solution.status is mmd.Status.PRECISION
     wide = mmd.solve(rps(), mmd.MagneticMirrorDescent(alpha=0.5), dtype="float32", regularized_tolerance=1e-4)
@@ -269,7 +269,7 @@ def test_one_compile_for_a_sweep_of_step_sizes_and_games() -> None:
 
 
 def test_a_sweep_of_alphas_is_one_vmap() -> None:
-    """64 regularisations at once, each as if alone, each at its own QRE."""
+    """64 regularizations at once, each as if alone, each at its own QRE."""
     game, alphas = rps(), np.geomspace(0.2, 2.0, 64)
     algorithms = mmd.MagneticMirrorDescent(eta=jnp.asarray(alphas / 9), alpha=jnp.asarray(alphas))
     start = tuple(jnp.asarray(player.uniform()) for player in game.players)

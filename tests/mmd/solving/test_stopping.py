@@ -56,7 +56,7 @@ def test_why_a_run_ends(case: str) -> None:
 
 
 def test_below_the_floor_of_the_arithmetic_all_is_rounding() -> None:
-    """float32: its own NashConv, and its regularised gap, mean nothing below 1e-6 of the payoff range."""
+    """float32: its own NashConv, and its regularized gap, mean nothing below 1e-6 of the payoff range."""
     near = standing((POOR,), exploitability=1e-7)
     assert why_to_stop(near, limits(1e-9), floor=1e-6) is Status.PRECISION
     assert why_to_stop(near, limits(1e-9), floor=1e-8) is None
