@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from latex2mathml.converter import convert
 
 project = "magnetic-mirror"
 author = "The magnetic-mirror authors"
 html_show_copyright = False
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
@@ -80,10 +82,23 @@ def wide_figures(app: Any, tree: nodes.document) -> None:
             image["classes"].append("wide")
 
 
+def inline_formula(page: Any, node: nodes.math) -> None:
+    """A formula as MathML, which browsers draw themselves: a page from a disk needs no network for it."""
+    page.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+def formula(page: Any, node: nodes.math_block) -> None:
+    """The same on a line of its own."""
+    page.body.append(f'<div class="math">{convert(node.astext(), display="block")}</div>')
+    raise nodes.SkipNode
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", as_restructured_text, priority=400)  # before napoleon
     app.connect("autodoc-process-docstring", without_a_type, priority=600)  # after it
     app.connect("doctree-read", wide_figures)
+    app.add_html_math_renderer("mathml", (inline_formula, None), (formula, None))
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-signature", arrays_by_their_public_name)
