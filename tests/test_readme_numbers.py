@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from benchmarks import picture, summary
 from benchmarks.claims import page as claims_page
 from benchmarks.claims import theorem_rates
 from benchmarks.device import tpu_mpo
 from benchmarks.peers import beside_trl
+from benchmarks.truth import games as truth_games
 from benchmarks.truth import page as truth_page
+from benchmarks.truth import run as truth_run
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = ("1e-03", "1e-06", "1e-09")
@@ -63,6 +68,9 @@ def test_the_picture_and_its_caption() -> None:
     caption = f"from {start:.3f} to {ends['mpo']:.3f}; SPPO ends at {ends['sppo']:.3f} and iterative DPO at "
     assert f"{caption}{ends['iterative dpo']:.3f}." in words("README.md")
     assert min(ends, key=ends.get) == "mpo"
+    weights = truth_run.template(truth_games.named(picture.GAME).vocabulary).weights
+    trained = sum(np.size(array) for array in jax.tree.leaves(weights))
+    assert f"trains a transformer of {round(trained, -3):,} weights" in words("README.md")
     for game in picture.GAMES:
         assert result("two_loops")["games"][game]["curve"][-1][1] <= 1e-9
     for shown in (picture.PICTURE, picture.PICTURE.with_name("picture-dark.svg")):

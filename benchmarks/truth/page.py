@@ -57,7 +57,7 @@ def page(truth: dict[str, Any], styles: dict[str, Any]) -> str:
         "Written by `python -m benchmarks.truth.run --page` from `benchmarks/results/truth.json` and `styles.json`; "
         "a test",
         "keeps them equal. All gaps are duality gaps, twice the exploitability, computed exactly by enumeration;",
-        f"untrained policies have {min(starts):.2f} to {max(starts):.2f}. Decoders of 25,000 weights are trained by",
+        f"untrained policies have {min(starts):.2f} to {max(starts):.2f}. Decoders of 21,000 weights are trained by",
         "the package's own methods on games between 64 or 85 short responses that no reward explains",
         "(`benchmarks/truth/games.py`).",
         "",

@@ -4,7 +4,7 @@
     python -m benchmarks.truth.run --grid          everything, in an order that leaves whole tables behind
     python -m benchmarks.truth.run --page          docs/benchmarks/preference-optimization.md and its figures
 
-Decoders of two layers, 25,000 weights, drawn far from uniform, are trained by MPO and by every baseline of the package,
+Decoders of two layers, 21,000 weights, drawn far from uniform, are trained by MPO and by every baseline of the package,
 500 rounds of 64 responses a prompt (32,000 samples), or with exact expectations. All seeds of a setting are one
 program. Gaps are duality gaps of the last iterate, of what the method exports, of one moving average of the weights for
 all methods, and of the mean of the weights since the middle of the run; every 10 rounds, by prompt.
