@@ -64,7 +64,7 @@ def arranged(sizes: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
         return np.array(devices).reshape(sizes)
     from jax.experimental import mesh_utils
 
-    return mesh_utils.create_device_mesh(sizes, devices=list(devices))
+    return mesh_utils.create_device_mesh(sizes, devices=list(devices), allow_split_physical_axes=True)
 
 
 def work_of(options: Train | Plan, parts: int) -> Work:

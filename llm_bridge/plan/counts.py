@@ -34,6 +34,7 @@ NAME = re.compile(r"%([\w.\-]+)")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+INDEX = re.compile(r"index=(\d+)")
 GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|(mesh\[.*?\] *\{.*?\}))")
 CHAINED, STARTED = "chain_id=", '"AsyncCollectiveStart"'
 WINDOW = re.compile(r"window=\{([^}]*)\}")
@@ -160,7 +161,33 @@ def _trips(loop: Instruction, computations: dict[str, list[Instruction]]) -> int
     known = [one.rest.split(")")[0] for one in whole]
     limits = [int(text) for text in known if text.isdigit() and int(text) > 0]
     one_limit = len(compared) == len(limits) == 1 and "direction=LT" in compared[0].rest
-    return limits[0] if one_limit else None
+    return -(-limits[0] // _step(loop, lines, computations)) if one_limit else None
+
+
+def _step(loop: Instruction, condition: Sequence[Instruction], computations: dict[str, list[Instruction]]) -> int:
+    """What a loop's body adds to the counter that its condition reads; 1 where no such sum is found.
+
+    A TPU's loops that multiply while they move a matrix have two rounds in their body, and count by two.
+    """
+    named = re.search(r"body=%?([\w.\-]+)", loop.rest)
+    body, read = computations.get(named[1], []) if named else [], _arguments(condition[-1])
+    counters = [one for one in condition if one.operation == "get-tuple-element" and one.name in read]
+    if not body or len(counters) != 1 or not (at := INDEX.search(counters[0].rest)):
+        return 1
+    by_name, kept = {one.name: one for one in body}, _arguments(body[-1])
+    grown = by_name.get(kept[int(at[1])]) if int(at[1]) < len(kept) else None
+    if grown is None or grown.operation not in ("add", "fusion"):
+        return 1
+    parts = [by_name[name] for name in _arguments(grown) if name in by_name]
+    if grown.operation == "fusion":
+        parts += [one for name in CALLED.findall(grown.rest) for one in computations.get(name, [])]
+    steps = [one.rest.split(")")[0] for one in parts if one.operation == "constant"]
+    return int(steps[0]) if len(steps) == 1 and steps[0].isdigit() and int(steps[0]) > 0 else 1
+
+
+def _arguments(one: Instruction) -> list[str]:
+    """Names of what an instruction reads."""
+    return NAME.findall(one.rest.split("), ")[0])
 
 
 def _add_own(found: Counts, one: Instruction, results: dict[str, str], n_chips: int) -> None:

@@ -5,6 +5,7 @@ import json
 import math
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -102,6 +103,36 @@ def test_a_loop_of_unknown_length_is_counted_as_told() -> None:
     assert mesh.size == 1
     one, many = counts.counted(text), counts.counted(text, 5)
     assert (one.unknown_loops, many.flops, one.flops) == (1, 5 * one.flops, 2 * ROWS * INNER * INNER)
+
+
+@pytest.mark.parametrize(
+    ("body", "trips"),
+    [
+        ("  %two = u32[] constant(2)\n  %i = u32[] add(%at, %two)\n", 4),
+        ("  %i = u32[] fusion(%at), kind=kLoop, calls=%more\n", 4),
+        ("  %one = u32[] constant(1)\n  %i = u32[] add(%at, %one)\n", 7),
+    ],
+)
+def test_a_loop_may_count_by_two(body: str, trips: int) -> None:
+    """From 0 while it is less than 7: TPUs multiply while they move a matrix, two rounds in a body."""
+    carried = "(f32[4], u32[])"
+    text = (
+        "HloModule m, num_partitions=2\n\n"
+        "%more (p: u32[]) -> u32[] {\n  %p = u32[] parameter(0)\n  %two = u32[] constant(2)\n"
+        "  ROOT %sum = u32[] add(%p, %two)\n}\n\n"
+        f"%body (p: {carried}) -> {carried} {{\n  %p = {carried} parameter(0)\n"
+        "  %x = f32[4] get-tuple-element(%p), index=0\n  %at = u32[] get-tuple-element(%p), index=1\n"
+        f"{body}  %y = f32[4] collective-permute(%x), source_target_pairs={{{{0,1}},{{1,0}}}}\n"
+        f"  ROOT %t = {carried} tuple(%y, %i)\n}}\n\n"
+        f"%condition (p: {carried}) -> pred[] {{\n  %p = {carried} parameter(0)\n  %seven = u32[] constant(7)\n"
+        "  %at = u32[] get-tuple-element(%p), index=1\n"
+        "  ROOT %less = pred[] compare(%at, %seven), direction=LT\n}\n\n"
+        f"ENTRY %main (a: {carried}) -> {carried} {{\n  %a = {carried} parameter(0)\n"
+        f"  ROOT %w = {carried} while(%a), condition=%condition, body=%body\n}}\n"
+    )
+    found = counts.counted(text)
+    assert (found.moves["collective-permute"], found.unknown_loops) == (trips, 0)
+    assert found.moved["collective-permute"] == 16 * trips
 
 
 @pytest.mark.parametrize(
@@ -428,6 +459,22 @@ def test_training_on_several_accelerators_takes_the_first_choice(
     assert (again.mesh, again.remat, again.gradient_accumulation_steps) == ("data=8", "none", 2)
     monkeypatch.setattr(mesh_choice, "chip_of", lambda _: None)  # a processor that pretends to be several devices
     assert mesh_choice.chosen(options, said.extend) == options
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (8, 2), (2, 8), (16,), (2, 2, 4)])
+def test_a_mesh_may_split_an_axis_of_the_torus(sizes: tuple[int, ...]) -> None:
+    """Sixteen chips, 4 x 4: each is there once, and along the last axis of the mesh the next one is a neighbour."""
+    chips = [
+        SimpleNamespace(platform="tpu", device_kind="TPU v5 lite", coords=(x, y, 0), core_on_chip=0, process_index=0)
+        for y in range(4)
+        for x in range(4)
+    ]
+    found = mesh_choice.arranged(sizes, chips)
+    assert found.shape == sizes
+    assert sorted(chip.coords for chip in found.flat) == sorted(chip.coords for chip in chips)
+    if sizes[-1] <= 4:
+        at = np.array([chip.coords for chip in found.flat]).reshape(-1, sizes[-1], 3)
+        assert (np.abs(np.diff(at, axis=1)).sum(axis=-1) == 1).all()
 
 
 def test_several_processes_are_told_that_they_need_a_mesh(monkeypatch: pytest.MonkeyPatch) -> None:
