@@ -131,6 +131,7 @@ def main() -> None:
     asked = parser.parse_args()
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES} {os.environ.get('XLA_FLAGS', '')}"
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU whose metadata could be asked for
+    jax.config.update("jax_platforms", "cpu")  # or this process would keep the TPU's library from those that compile
     path, way = RESULTS / "pod.json", "pretended" if asked.pretend else "compiled"
     stored = json.loads(path.read_text()) if path.exists() else {"programs": {}, "lowered": {}}
     for name in asked.programs:

@@ -6,8 +6,11 @@ from dataclasses import replace
 import jax
 import numpy as np
 
+from llm_bridge.command.judge_choice import local
+from llm_bridge.command.mesh_choice import on_the_policys_chips
 from llm_bridge.command.options import Train
 from llm_bridge.plan import memory
+from llm_bridge.plan.work import LocalJudge
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.policy import Policy
 from llm_bridge.run.processes import told
@@ -30,7 +33,9 @@ def fitted(options: Train, policy: Policy, method: Method, longest: int, say: Sa
     Raises:
         BridgeError: it does not fit; the message names options that need less.
     """
-    budgets = {n: _budget(policy, _in_parts(method, n), longest) for n in _divisors(method.prompts_per_round)}
+    judges = on_the_policys_chips(options, local(options))
+    each = {n: _in_parts(method, n) for n in _divisors(method.prompts_per_round)}
+    budgets = {n: _budget(policy, in_parts, longest, judges) for n, in_parts in each.items()}
     parts = options.gradient_accumulation_steps or _fewest(budgets)
     if parts > 1 and options.gradient_accumulation_steps is None:
         needed = f"all at once would need about {budgets[1].total / memory.GIB:.2f} GiB"
@@ -68,10 +73,10 @@ def _in_parts(method: Method, parts: int) -> Method:
     return replace(method, prompts_at_a_time=None if parts == 1 else method.prompts_per_round // parts)
 
 
-def _budget(policy: Policy, method: Method, longest: int) -> memory.Budget:
+def _budget(policy: Policy, method: Method, longest: int, judges: tuple[LocalJudge, ...] = ()) -> memory.Budget:
     learned = (method.prompts_at_a_time or method.prompts_per_round) * method.group_size
     drawn = 0 if isinstance(method, SFT) else method.prompts_per_round * method.group_size
     answers, group = (bucket(method.max_new_tokens, 1), method.group_size) if drawn else (None, 1)
     rows = memory.Rows(longest, learned, drawn, answers, group, method.rounds_at_once)
     copies, moments = 1 + method.has_magnet + method.watch_start, 1 + np.dtype(method.first_moment).itemsize / 4
-    return memory.training(policy, rows, copies, moments, kept=policy.is_adapted)
+    return memory.training(policy, rows, copies, moments, kept=policy.is_adapted, judges=judges)

@@ -13,7 +13,10 @@ from jax.sharding import Mesh
 
 from llm_bridge.checkpoint import adapters, loading
 from llm_bridge.command.options import Plan, Train
+from llm_bridge.judges import preference_model
+from llm_bridge.judges.generative import GenerativeJudge
 from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.attention import chosen as chosen_form
 from llm_bridge.model.compute import Compute
 from llm_bridge.model.sharding import AXES
 from llm_bridge.plan.hardware import Topology, chip_of
@@ -107,7 +110,7 @@ def chosen(options: Train, say: Say, judges: Sequence[str | Path] = ()) -> Train
         return options
     if kept := _kept(options, n_devices):
         return replace(options, **kept)
-    on_chips = _on_the_policys_chips(options, judges)
+    on_chips = on_the_policys_chips(options, judges)
     found = first_choice(options, Topology(chip, n_devices, f"{chip.name}:{n_devices}"), on_chips)
     needed = f"about {found.estimate.bytes / GB:.1f} of {chip.memory / GB:.1f} GB"
     say([f"{found.text()}: the fastest that fits {n_devices} x {chip.name}, {needed}"])
@@ -119,12 +122,18 @@ def chosen(options: Train, say: Say, judges: Sequence[str | Path] = ()) -> Train
     )
 
 
-def _on_the_policys_chips(options: Train, judges: Sequence[str | Path]) -> tuple[LocalJudge, ...]:
-    """What `judge_mesh` will do with local judges that have no devices of their own."""
+def on_the_policys_chips(options: Train, judges: Sequence[str | Path]) -> tuple[LocalJudge, ...]:
+    """What `judge_mesh` will do with local judges that have no devices of their own; the others are left out.
+
+    Args:
+        options: of the run.
+        judges: folders or hub ids of its local judges.
+    """
     n_devices = jax.local_device_count()
     if options.judge_mesh is not None and len(policy_devices(options)) < jax.device_count():
         return ()
-    found = tuple(judge_at(judge) for judge in judges)
+    platform = jax.devices()[0].platform
+    found = tuple(judge_at(judge, platform) for judge in judges)
     if options.judge_mesh is not None:
         return tuple(judge._replace(axes=as_axes(options.judge_mesh, n_devices)) for judge in found)
     if jax.process_count() > 1:
@@ -132,13 +141,18 @@ def _on_the_policys_chips(options: Train, judges: Sequence[str | Path]) -> tuple
     return found
 
 
-def judge_at(place: str | Path) -> LocalJudge:
-    """A local judge as it will be loaded.
+def judge_at(place: str | Path, platform: str) -> LocalJudge:
+    """A local judge as it will be loaded and asked.
 
     Args:
         place: as of `llm_bridge.checkpoint.loading.architecture_at`, which also says what is raised.
+        platform: "cpu", "gpu" or "tpu".
     """
-    return LocalJudge(loading.architecture_at(place), loading.dtype_at(place))
+    a, dtype = loading.architecture_at(place), loading.dtype_at(place)
+    asked = not (Path(place) / preference_model.CONFIG).exists()
+    rows = (GenerativeJudge if asked else preference_model.PreferenceModel).rows
+    form = chosen_form("auto", platform, np.dtype(dtype), a.score_softcap, a.head_width)
+    return LocalJudge(a, dtype, rows=rows, asked=asked, plain=form == "plain")
 
 
 def first_choice(options: Train, topology: Topology, judges: tuple[LocalJudge, ...] = ()) -> Choice:
@@ -195,6 +209,19 @@ def as_axes(text: str, n_devices: int) -> Axes:
         UsageError: as of `axes_of`.
     """
     return Axes(*({name: 1 for name in AXES} | axes_of(text, n_devices)).values())
+
+
+def typed_axes(text: str) -> Axes:
+    """What `--judge-mesh` means for as many devices as it multiplies to.
+
+    Raises:
+        UsageError: it names no axes, or other ones.
+    """
+    try:
+        return as_axes(text, math.prod(map(int, re.findall(r"=(\d+)", text))))
+    except UsageError:
+        wanted = f"different axes among {', '.join(AXES)} with their sizes, as in fsdp=4"
+        raise UsageError(f"expected --judge-mesh to name {wanted}, got {text!r}") from None
 
 
 def judge_mesh(options: Any, architecture: Architecture) -> Mesh | None:

@@ -436,7 +436,9 @@ class Plan:
     family: Annotated[str | None, Shown("FAMILY", "found by the model_type of config.json")] = None
     """A model family from outside this package, as module:name or path.py:name."""
     judge: Annotated[str | None, Shown("MODEL", "none")] = None
-    """A local judge on the same chips, that reads every pair of answers twice."""
+    """A local judge, that reads every pair of answers twice."""
+    judge_mesh: Annotated[str | None, Shown("AXES", "as the policy's")] = None
+    """Devices of the judge, as in fsdp=4: some of the chips, which the policy does without, or all of them."""
     dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None
     """Precision of the weights that are loaded; what is trained is float32."""
     compute_dtype: Annotated[Literal["float32", "bfloat16"] | None, Shown("DTYPE", "bfloat16")] = None

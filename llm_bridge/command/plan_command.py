@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ import jax
 from jax.sharding import AxisType, Mesh
 
 from llm_bridge.checkpoint import loading
-from llm_bridge.command.mesh_choice import GB, arranged, as_axes, judge_at, too_large, work_of
+from llm_bridge.command.mesh_choice import GB, arranged, as_axes, judge_at, too_large, typed_axes, work_of
 from llm_bridge.command.options import Plan
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.weights import count
 from llm_bridge.plan import counts
 from llm_bridge.plan.compiled import compiled_with_bytes
+from llm_bridge.plan.estimate import held
 from llm_bridge.plan.hardware import Topology, topology
-from llm_bridge.plan.programs import Described
+from llm_bridge.plan.programs import Described, judging
 from llm_bridge.plan.search import Choice, choices, divides
-from llm_bridge.plan.work import Axes, Work
+from llm_bridge.plan.work import Axes, LocalJudge, Work
 from mmd.host.command_line import UsageError
 from mmd.host.files import prepare_file, replacing
 
@@ -40,23 +42,25 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     if options.output_file is not None:
         prepare_file(options.output_file, (".json",))
     chips, architecture = topology(options.topology), _shape(options)
-    axes = as_axes(options.mesh, chips.n_chips) if options.mesh else None
+    judges = _judges(options, chips)
+    ours = replace(chips, n_chips=chips.n_chips - sum(j.axes.n_chips for j in judges if j.apart and j.axes))
+    axes = as_axes(options.mesh, ours.n_chips) if options.mesh else None
     if axes and not divides(architecture, axes):
         raise UsageError(f"--mesh {options.mesh} does not divide the model evenly; --search lists what does")
     if options.batch is not None and options.batch % options.num_generations:
         wanted = f"a multiple of --num-generations = {options.num_generations}"
         raise UsageError(f"expected --batch to be {wanted}, got {options.batch}")
     work = work_of(options, options.gradient_accumulation_steps or 1)
-    work = replace(work, judges=(judge_at(options.judge),) if options.judge else ())
+    work = replace(work, judges=judges)
     if work.prompts % work.parts:
         wanted = f"a divisor of the {work.prompts} prompts of a round"
         raise UsageError(f"expected --gradient-accumulation-steps to be {wanted}, got {work.parts}")
     parts = options.gradient_accumulation_steps
-    found = choices(architecture, chips, work, axes=axes, remat=options.remat, parts=parts)
+    found = choices(architecture, ours, work, axes=axes, remat=options.remat, parts=parts)
     if options.search:
-        say(_table(chips, found))
+        say(_table(ours, found))
     if not found or not found[0].fits:
-        raise UsageError(_refused(architecture, chips, work, found))
+        raise UsageError(_refused(architecture, ours, work, found))
     best = found[0]
     say(_lines(options, architecture, chips, best))
     compiled = _compiled(options, architecture, chips, best)
@@ -64,6 +68,28 @@ def plan(options: Plan, argv: Sequence[str], say: Say) -> int:
     if options.output_file is not None:
         _write(options, chips, [best, *found[1:]], compiled)
     return DONE
+
+
+def _judges(options: Plan, chips: Topology) -> tuple[LocalJudge, ...]:
+    """The judge, on the policy's chips or on the last ones.
+
+    Raises:
+        UsageError: it cannot be divided as `--judge-mesh` says, or leaves the policy no chip.
+    """
+    if options.judge is None:
+        if options.judge_mesh is not None:
+            raise UsageError("--judge-mesh is for a local judge, expected --judge MODEL")
+        return ()
+    judge = judge_at(options.judge, "tpu" if chips.chip.is_tpu else "gpu")
+    if options.judge_mesh is None:
+        return (judge,)
+    axes = typed_axes(options.judge_mesh)
+    if axes.n_chips > chips.n_chips:
+        wanted = f"at most {chips.n_chips} devices, those of {chips.text}"
+        raise UsageError(f"expected --judge-mesh to have {wanted}, got {options.judge_mesh}")
+    if not divides(judge.architecture, axes):
+        raise UsageError(f"--judge-mesh {options.judge_mesh} does not divide the judge evenly")
+    return (judge._replace(axes=axes, apart=axes.n_chips < chips.n_chips),)
 
 
 def _shape(options: Plan) -> Architecture:
@@ -98,7 +124,8 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
     """The plan, by the model."""
     w, e, chip = best.work, best.estimate, chips.chip
     what = f"an adapter of rank {w.rank}" if w.rank else "all weights"
-    yield f"{count(a) / 1e9:.2f} billion weights on {chips.n_chips} x {chip.name}: {best.text()}"
+    apart = "".join(f", and a judge on {j.axes.n_chips} more: {j.axes.text()}" for j in w.judges if j.apart and j.axes)
+    yield f"{count(a) / 1e9:.2f} billion weights on {best.axes.n_chips} x {chip.name}: {best.text()}{apart}"
     yield (
         f"a round trains {what}: {w.prompts} prompts of {w.prompt_length} tokens, {w.group} answers of {w.new_tokens} "
         f"({w.rows} rows), {w.epochs} steps{f', and {w.rounds - 1} earlier rounds again' * (w.rounds > 1)}"
@@ -124,13 +151,14 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
 
 
 def _memory(best: Choice, chips: Topology) -> Iterator[str]:
-    """What a chip holds at the worst moment, by part, and how much in the other."""
+    """What a chip holds at the worst moment, by part, and how much in the others."""
     e = best.estimate
-    (worst, most), (other, less) = sorted(e.during.items(), key=lambda item: -item[1])
+    (worst, most), *others = sorted(e.during.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{name} {size / GB:.2f}" for name, size in e.memory.items())
+    less = ", ".join(f"{size / GB:.1f} in the {phase}" for phase, size in others)
     yield (
         f"memory of a chip, GB, {BY_MODEL}: {most / GB:.1f} of {chips.chip.memory / GB:.1f} in the {worst} ({listed}); "
-        f"{less / GB:.1f} in the {other}"
+        f"{less}"
     )
 
 
@@ -195,7 +223,15 @@ def _compiled(options: Plan, a: Architecture, chips: Topology, best: Choice) -> 
         raise UsageError(
             f"the compiler has no topology {options.topology} ({reason}); --estimate does without"
         ) from None
-    return {job: _of_job(a, _mesh(best.axes, devices), best.work, job) for job in JOBS}
+    work, state = best.work, held(a, best.axes, best.work).state
+    mesh, judge = _mesh(best.axes, devices[: best.axes.n_chips]), state.pop("judge")
+    described = Described(a, mesh, work)
+    found = {job: _of_job(job, partial(described.lowered, job), work) | {"beside": judge} for job in JOBS}
+    for one in work.judges:
+        axes = one.axes or best.axes
+        program = partial(judging, one, _mesh(axes, devices[len(devices) - axes.n_chips :]), work)
+        found["judging"] = _of_job("judging", program, work) | {"beside": 0.0 if one.apart else sum(state.values())}
+    return found
 
 
 def _mesh(axes: Axes, devices: Sequence[Any]) -> Mesh:
@@ -203,13 +239,13 @@ def _mesh(axes: Axes, devices: Sequence[Any]) -> Mesh:
     return Mesh(arranged(tuple(sizes.values()), devices), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
-def _of_job(a: Architecture, mesh: Mesh, work: Work, job: str) -> dict[str, float]:
+def _of_job(job: str, lowered: Callable[[], Any], work: Work) -> dict[str, float]:
     try:
-        program, held = compiled_with_bytes(Described(a, mesh, work).lowered(job))
+        program, n_bytes = compiled_with_bytes(lowered())
     except jax.errors.JaxRuntimeError as error:
         raise UsageError(f"the compiler refuses {job}: {str(error).partition(chr(10))[0]}") from None
     found = counts.counted(program.as_text() or "", work.new_tokens)
-    return {"bytes": float(held), "flops": found.flops, "moved": float(sum(found.moved.values()))}
+    return {"bytes": float(n_bytes), "flops": found.flops, "moved": float(sum(found.moved.values()))}
 
 
 def _compiled_lines(found: Mapping[str, Any] | None, chips: Topology, best: Choice) -> Iterator[str]:
@@ -221,15 +257,17 @@ def _compiled_lines(found: Mapping[str, Any] | None, chips: Topology, best: Choi
         )
         return
     for job, numbers in found.items():
+        shown = f"{job}, as many questions as are read at a time" if job == "judging" else job
         yield (
-            f"compiled {job}: {numbers['bytes'] / GB:.1f} GB a chip, {numbers['flops'] / 1e12:.1f} TFLOP, "
+            f"compiled {shown}: {numbers['bytes'] / GB:.1f} GB a chip, {numbers['flops'] / 1e12:.1f} TFLOP, "
             f"{numbers['moved'] / GB:.1f} GB over links"
         )
-    beside = best.estimate.memory.get("judge", 0.0)
-    if (most := max(numbers["bytes"] for numbers in found.values()) + beside) > chips.chip.memory:
-        judged = f", {beside / GB:.1f} of them for the judge" if beside else ""
+    job, worst = max(found.items(), key=lambda item: item[1]["bytes"] + item[1]["beside"])
+    if (most := worst["bytes"] + worst["beside"]) > chips.chip.memory:
+        other = "what is trained" if job == "judging" else "the judge"
+        beside = f", {worst['beside'] / GB:.1f} of them for {other}" if worst["beside"] else ""
         raise UsageError(
-            f"{best.text()} needs {most / GB:.1f} GB a chip as compiled{judged}, and {chips.chip.memory / GB:.1f} GB "
+            f"{best.text()} needs {most / GB:.1f} GB a chip as compiled{beside}, and {chips.chip.memory / GB:.1f} GB "
             "are there"
         )
 

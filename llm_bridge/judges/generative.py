@@ -65,8 +65,8 @@ class GenerativeJudge:
         given = [ids if len(ids) <= longest else [] for ids in asked]
         for index, tokens, mask in batches(given, self.rows, decoder.mesh):
             tokens, mask = self.policy.batch(tokens, mask)
-            difference = _difference(decoder, self.policy.arrays(), tokens, mask, on_mesh(decoder, options))
-            found[index] = 0.5 + 0.5 * np.tanh(np.asarray(difference, np.float64)[: len(index)] / 2)
+            odds = log_odds(decoder, self.policy.arrays(), tokens, mask, on_mesh(decoder, options))
+            found[index] = 0.5 + 0.5 * np.tanh(np.asarray(odds, np.float64)[: len(index)] / 2)
         return found
 
     def _ids(self, prompt: str, a: str, b: str) -> list[int]:
@@ -86,7 +86,7 @@ class GenerativeJudge:
 
 
 @partial(jax.jit, static_argnames="decoder")
-def _difference(
+def log_odds(
     decoder: Network, weights: Weights, tokens: Int[Array, "B T"], mask: Bool[Array, "B T"], options: Int[Array, " 2"]
 ) -> Float[Array, " B"]:
     """Log p(A) - log p(B) of the token that comes next, in which the normalisation cancels."""

@@ -106,7 +106,7 @@ class PreferenceModel:
         asked, scores = [self.layout.row(*comparison) for comparison in both], np.zeros(len(both))
         for index, tokens, mask in batches(asked, self.rows, self.policy.mesh):
             batch = self.policy.batch(tokens, mask)
-            found = _scores(self.policy.decoder, self.policy.arrays(), self.head, *batch)
+            found = rated(self.policy.decoder, self.policy.arrays(), self.head, *batch)
             scores[index] = np.asarray(found, np.float64)[: len(index)]
         forth, back = np.split(scores, 2)
         return 0.5 + 0.5 * np.tanh((forth - back) / 2)
@@ -316,7 +316,7 @@ def _optimizer(steps: int, learning_rate: float, weight_decay: float, clip: floa
 
 
 @partial(jax.jit, static_argnames="decoder")
-def _scores(
+def rated(
     decoder: Network, weights: Weights, head: Float[Array, " D"], tokens: Int[Array, "B T"], mask: Bool[Array, "B T"]
 ) -> Float[Array, " B"]:
     """F of each row, float32."""
@@ -337,7 +337,7 @@ def _step(
 
     def loss(weights: dict[str, Array]) -> tuple[Array, Array]:
         head = weights["head"]
-        scores = _scores(decoder, frozen | {n: w for n, w in weights.items() if n != "head"}, head, tokens, mask)
+        scores = rated(decoder, frozen | {n: w for n, w in weights.items() if n != "head"}, head, tokens, mask)
         forth, back = jnp.split(scores, 2)
         return jnp.mean(optax.sigmoid_binary_cross_entropy(forth - back, target)), forth - back
 

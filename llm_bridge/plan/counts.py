@@ -13,6 +13,9 @@ Moves are in bytes of what a chip receives or holds of them, one direction:
     collective-permute  the operand
 
 `results` are the bytes of the moves' results, whatever the way.
+
+A TPU's program has a sum that is scattered as a computation "all-reduce-scatter": a sum, and the slice of it that a chip
+keeps. It counts as a reduce-scatter, and takes the time of one (Austin et al. 2025, How to scale your model, part 9).
 """
 
 import json
@@ -36,7 +39,7 @@ BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 INDEX = re.compile(r"index=(\d+)")
 GROUPS = re.compile(r"replica_groups=(?:\{\{([\d,]*)\}|\[(\d+),(\d+)\]|(mesh\[.*?\] *\{.*?\}))")
-CHAINED, STARTED = "chain_id=", '"AsyncCollectiveStart"'
+CHAINED, STARTED, SCATTERED = "chain_id=", '"AsyncCollectiveStart"', "all-reduce-scatter"
 WINDOW = re.compile(r"window=\{([^}]*)\}")
 DIMENSIONS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
@@ -100,7 +103,7 @@ def counted(text: str, unknown_trips: int = 1) -> Counts:
         begun = _begun(computations.get(name, ()))
         for one in computations.get(name, ()):
             if CHAINED not in one.rest or one.name in begun:
-                _add_own(found, one, results, n_chips)
+                _add_own(found, one, results, n_chips, name.startswith(SCATTERED))
             times = 1
             if one.operation == "while":
                 trips = _trips(one, computations)
@@ -190,15 +193,17 @@ def _arguments(one: Instruction) -> list[str]:
     return NAME.findall(one.rest.split("), ")[0])
 
 
-def _add_own(found: Counts, one: Instruction, results: dict[str, str], n_chips: int) -> None:
+def _add_own(found: Counts, one: Instruction, results: dict[str, str], n_chips: int, scattered: bool) -> None:
     kind = one.operation.removesuffix("-start")
     if kind in KINDS and not one.operation.endswith("-done"):
-        arrays = sizes_of(one.result)
+        arrays, group = sizes_of(one.result), _group(one.rest, n_chips)
         if one.operation.endswith("-start") and kind != "all-reduce":  # operands, results, and perhaps marks
             arrays = arrays[1:2] if not one.result.startswith("((") else arrays[len(arrays) // 2 :]
         made = sum(n_bytes(*array) for array in arrays)
+        if scattered and kind == "all-reduce":
+            kind, made = "reduce-scatter", made // group
         found.results[kind] += made
-        found.moved[kind] += round(made * _share(kind, _group(one.rest, n_chips)))
+        found.moved[kind] += round(made * _share(kind, group))
         found.moves[kind] += 1
         for name, sizes in arrays:
             found.shapes[f"{kind} {name}[{','.join(map(str, sizes))}]"] += n_bytes(name, sizes)

@@ -10,7 +10,7 @@ not reach the peaks. Letters: as in `llm_bridge.plan.work`; D width, V vocabular
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
@@ -35,6 +35,10 @@ HIDDEN = 4  # arrays of the size of what logits are made from: itself, in the or
 # With gaps between arrays, where tiles of sorted rows are branches, each with an order of its own.
 GAPS, ADAPTER_GAPS = 1.22, 1.03
 JUDGED = 2  # tokens a judge reads for each token of an answer: two answers a question
+QUESTION, HEADINGS = 256, 32  # tokens around a prompt and two answers: of a judge that is asked, of a trained one
+# Arrays of the MLP's and of the model's width that a judge holds at once; from so many shares of a weight on, XLA may
+# multiply with a share while the next one moves, and holds more.
+READING, IN_STEPS, FEW_SHARES = (2, 3), (3, 5), 4
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Estimate:
 
     Attributes:
         memory: bytes at the worst moment, by what they are for.
-        during: bytes, by phase: "update", "generation".
+        during: bytes, by phase: "update", "generation", "judging", and "judging elsewhere" on a judge's own chips.
         flops: of products, by phase: "generation", "judging", "update".
         moved: bytes over links, by phase.
         read: bytes of memory read by generation.
@@ -165,17 +169,26 @@ class Bytes(NamedTuple):
         state: what is there all the time.
         learning: besides, while a gradient is computed.
         drawing: besides, while answers are drawn.
+        judging: besides, while a judge reads; empty where none reads on these chips.
+        elsewhere: weights of judges on chips of their own, and what is there while one reads.
     """
 
     state: dict[str, float]
     learning: dict[str, float]
     drawing: dict[str, float]
+    judging: dict[str, float]
+    elsewhere: tuple[dict[str, float], dict[str, float]] = ({}, {})
 
     def during(self) -> dict[str, dict[str, float]]:
         """By phase and part, with `MARGIN` on what is there in passing."""
+        phases = {"update": (self.state, self.learning), "generation": (self.state, self.drawing)}
+        if self.judging:
+            phases["judging"] = self.state, self.judging
+        if self.elsewhere[0]:
+            phases["judging elsewhere"] = self.elsewhere
         return {
-            phase: {name: float(n * MARGIN if name in parts else n) for name, n in {**self.state, **parts}.items() if n}
-            for phase, parts in (("update", self.learning), ("generation", self.drawing))
+            phase: {name: float(n * MARGIN if name in parts else n) for name, n in {**stays, **parts}.items() if n}
+            for phase, (stays, parts) in phases.items()
         }
 
     def worst(self) -> dict[str, float]:
@@ -184,7 +197,7 @@ class Bytes(NamedTuple):
 
 
 def held(a: Architecture, axes: Axes, work: Work) -> Bytes:
-    """Bytes of a chip while it updates and while it draws."""
+    """Bytes of a chip while it updates, while it draws, and while a judge reads."""
     sizes = _sizes(a, axes)
     trained = _adapter(a, axes, work) if work.rank else sizes.held
     moments = 1 + np.dtype(work.first_moment).itemsize / FLOAT
@@ -192,20 +205,57 @@ def held(a: Architecture, axes: Axes, work: Work) -> Bytes:
         "given weights": sizes.held * np.dtype(work.given).itemsize if work.rank else 0,
         "trained weights": FLOAT * trained * (1 + work.has_magnet + work.watch_start),
         "moments": FLOAT * trained * moments,
-        "judge": sum(_judge_held(judge, axes) for judge in work.judges),
+        "judge": sum(_judge_held(judge, axes) for judge in work.judges if not judge.apart),
     }
-    return Bytes({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained))
+    apart = [judge for judge in work.judges if judge.apart]
+    elsewhere = {"judge": float(sum(_judge_held(judge, axes) for judge in apart))} if apart else {}
+    there = elsewhere, reading(apart, axes, work)
+    return Bytes({name: float(n) for name, n in state.items()}, *passing(a, axes, work, trained), there)
 
 
-def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> tuple[dict[str, float], dict[str, float]]:
-    """What is there in passing while a gradient is computed, and while answers are drawn: bytes of a chip, by part.
+class Passing(NamedTuple):
+    """Bytes of a chip that are there in passing, by part; as in `Bytes`."""
+
+    learning: dict[str, float]
+    drawing: dict[str, float]
+    judging: dict[str, float]
+
+
+def passing(a: Architecture, axes: Axes, work: Work, trained: int) -> Passing:
+    """What is there in passing while a gradient is computed, while answers are drawn, and while a judge reads.
 
     Args:
         a, axes, work: as of `estimate`.
         trained: weights on a chip.
     """
     learning, drawn = _learning(a, axes, work, trained), _drawn(a, axes, work)
-    return {name: float(n) for name, n in learning.items()}, {name: float(n) for name, n in drawn.items()}
+    judged = reading([judge for judge in work.judges if not judge.apart], axes, work)
+    return Passing(*({name: float(n) for name, n in parts.items()} for parts in (learning, drawn, judged)))
+
+
+def reading(judges: Iterable[LocalJudge], axes: Axes, work: Work) -> dict[str, float]:
+    """What is there on a chip while one judge after the other reads, at the worst moment; empty without judges."""
+    return max((_read(judge, judge.axes or axes, work) for judge in judges), key=lambda p: sum(p.values()), default={})
+
+
+def _read(judge: LocalJudge, axes: Axes, work: Work) -> dict[str, float]:
+    """In the MLP, in attention, or while there are logits; all layers are passed, and nothing of them is kept."""
+    a, item, length = judge.architecture, np.dtype(judge.dtype).itemsize, columns_of(judge, work)
+    tokens = judge.rows * length
+    wide, heads = tokens * a.width * item, tokens * (a.n_heads + 2 * a.n_kv_heads) * a.head_width * item / axes.tensor
+    n_mlp, n_wide = READING if axes.fsdp < FEW_SHARES else IN_STEPS
+    scores = judge.rows * length**2 * (2 * FLOAT * a.n_heads / axes.tensor + 1) if judge.plain else 0
+    head = _sizes(a, axes).head / axes.tensor * item * (axes.fsdp > 1) * judge.asked
+    in_layers = max(n_mlp * tokens * _mlp_width(a) * item / axes.tensor + n_wide * wide, wide + heads + scores)
+    if in_layers >= head + 2 * wide:
+        return {"what the judge reads": float(in_layers)}
+    return {"what the judge reads": float(2 * wide), "the judge's head": float(head)}
+
+
+def columns_of(judge: LocalJudge, work: Work) -> int:
+    """Tokens of the longest question to a judge, with its padding."""
+    around = QUESTION if judge.asked else HEADINGS
+    return min(bucket(work.prompt_length + JUDGED * work.new_tokens + around), judge.architecture.max_length)
 
 
 def _learning(a: Architecture, axes: Axes, work: Work, trained: int) -> Mapping[str, Any]:
@@ -337,8 +387,9 @@ def _update(a: Architecture, axes: Axes, work: Work) -> _Phase:
     gathered = a.n_layers * sizes.layer / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * passes
     of_table = sizes.head / axes.tensor * item * (axes.fsdp - 1) / axes.fsdp * work.parts * epochs
     summed = 0.0
-    if not work.rank:  # gradients are summed over rows for each part
-        summed = 2 * item * sizes.held_layers * axes.fsdp * (axes.shares - 1) / axes.shares * work.parts * epochs
+    if not work.rank:  # gradients of each part: summed and scattered among "fsdp", shares of them summed over "data"
+        among = axes.fsdp - 1 + 2 * (axes.data - 1) / axes.data
+        summed = item * sizes.held_layers * among * work.parts * epochs
         of_table *= 2
     by_tensor = 2 * a.n_layers * tokens * a.width * item * 2 * (axes.tensor - 1) / axes.tensor
     moved = gathered + of_table + summed + by_tensor * (once + epochs * (2 + again))
@@ -383,11 +434,11 @@ def _judge_held(judge: LocalJudge, axes: Axes) -> int:
 def _judging(axes: Axes, work: Work) -> _Phase:
     """Every pair of a group, read once in each order by each judge."""
     pairs, flops, moved = work.prompts * work.group * (work.group - 1), 0.0, 0.0
-    for judge, dtype, own in work.judges:
-        there = own or axes
-        sizes, item = _sizes(judge, there), np.dtype(dtype).itemsize
+    for judge in work.judges:
+        there, n_layers = judge.axes or axes, judge.architecture.n_layers
+        sizes, item = _sizes(judge.architecture, there), np.dtype(judge.dtype).itemsize
         tokens = pairs * (work.prompt_length + JUDGED * work.new_tokens) / there.n_chips
-        gathered = judge.n_layers * sizes.layer / there.tensor * item * (there.fsdp - 1) / there.fsdp
-        flops += 2 * judge.n_layers * sizes.layer * tokens
-        moved += gathered * math.ceil(pairs / (16 * there.shares))
+        gathered = n_layers * sizes.layer / there.tensor * item * (there.fsdp - 1) / there.fsdp
+        flops += 2 * n_layers * sizes.layer * tokens
+        moved += gathered * math.ceil(pairs / (judge.rows * there.shares))
     return _Phase(flops, moved)

@@ -26,8 +26,8 @@ from jax.sharding import Mesh
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture, BridgeError
 from llm_bridge.model.attention import chosen
-from llm_bridge.plan.estimate import Bytes, passing
-from llm_bridge.plan.work import Axes, Work
+from llm_bridge.plan.estimate import Bytes, passing, reading
+from llm_bridge.plan.work import Axes, LocalJudge, Work
 from llm_bridge.policy.policy import Policy, own_decoder
 from llm_bridge.policy.scoring import LOGITS_AT_A_TIME, chunk_length
 from llm_bridge.run.run_state import WRITTEN_AT_ONCE
@@ -128,7 +128,15 @@ class Budget:
         )
 
 
-def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kept: bool = True) -> Budget:
+def training(
+    policy: Policy,
+    rows: Rows,
+    copies: int,
+    moments: float = 2,
+    *,
+    kept: bool = True,
+    judges: tuple[LocalJudge, ...] = (),
+) -> Budget:
     """The budget of training a policy.
 
     Args:
@@ -137,6 +145,7 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
         copies: of the trained weights in float32 that are kept: policy, magnet, initial ones.
         moments: as many of the optimizer's; half a copy for one in half precision.
         kept: whether the given policy stays; where not, it is gone before there are gradients, which are no smaller.
+        judges: local ones on the policy's devices, whose weights are there already.
     """
     own_decoder(policy, "has no estimate of memory")
     arrays, mesh = policy.arrays(), policy.mesh
@@ -148,11 +157,12 @@ def training(policy: Policy, rows: Rows, copies: int, moments: float = 2, *, kep
     if not _on_cpu(mesh):
         found = Bytes(
             {name: float(n) for name, n in state.items()},
-            *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies), trained // FLOAT),
+            *passing(policy.architecture, axes_of(mesh), work_of(policy, rows, copies, judges), trained // FLOAT),
         )
         parts = {name: round(size) for name, size in found.worst().items()}
         return Budget(parts, None if free is None else free + given, device)
-    busiest = _busiest_on_cpu(policy, rows, trained, given)
+    judged = reading(judges, axes_of(mesh), work_of(policy, rows, copies))
+    busiest = _busiest_on_cpu(policy, rows, trained, given, {name: round(n) for name, n in judged.items()})
     around = _process(given, int((copies + moments) * trained), policy)
     given_back = given + around.get("runtime", 0)
     return Budget({**state, **busiest, **around}, None if free is None else free + given_back, device)
@@ -167,7 +177,7 @@ def axes_of(mesh: Mesh) -> Axes:
     return Axes(*(dict(mesh.shape).get(name, 1) for name in sharding.AXES))
 
 
-def work_of(policy: Policy, rows: Rows, copies: int) -> Work:
+def work_of(policy: Policy, rows: Rows, copies: int, judges: tuple[LocalJudge, ...] = ()) -> Work:
     """A round of training a policy; arguments as of `training`."""
     answers = rows.answers or rows.length - 1
     return Work(
@@ -181,11 +191,12 @@ def work_of(policy: Policy, rows: Rows, copies: int) -> Work:
         rank=int(policy.is_adapted),
         given="bfloat16" if policy.arrays()["embedding"].dtype.itemsize < FLOAT else "float32",
         has_magnet=copies > 1,
+        judges=judges,
     )
 
 
-def _busiest_on_cpu(policy: Policy, rows: Rows, trained: int, given: int) -> dict[str, int]:
-    """Bytes that are there in passing while a gradient is computed, or while rows are drawn if these are more."""
+def _busiest_on_cpu(policy: Policy, rows: Rows, trained: int, given: int, judging: dict[str, int]) -> dict[str, int]:
+    """Bytes that are there in passing while a gradient is computed, while rows are drawn, or while a judge reads."""
     mesh, a, compute = policy.mesh, policy.architecture, policy.decoder.compute
     n_shares, n_tensor = sharding.n_row_shares(mesh), dict(mesh.shape).get("tensor", 1)
     learned, drawn = -(-rows.learned // n_shares), -(-rows.generated // n_shares)
@@ -206,7 +217,7 @@ def _busiest_on_cpu(policy: Policy, rows: Rows, trained: int, given: int) -> dic
     }
     cache = 2 * math.prod(policy.decoder.cache_shape(drawn, rows.length)) * item // n_tensor
     drawing = {"cache": 2 * cache + given}  # layers and their keys are copied apart
-    return max(learning, drawing, key=lambda parts: sum(parts.values()))
+    return max(learning, drawing, judging, key=lambda parts: sum(parts.values()))
 
 
 def available(mesh: Mesh) -> tuple[int | None, str]:

@@ -14,11 +14,14 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
+from llm_bridge.judges import generative, preference_model
 from llm_bridge.model import sharding
 from llm_bridge.model.architecture import Architecture
+from llm_bridge.model.compute import Compute
 from llm_bridge.model.decoder import Decoder
 from llm_bridge.model.weights import weights as table_of
-from llm_bridge.plan.work import LINEAR, Work
+from llm_bridge.plan.estimate import columns_of
+from llm_bridge.plan.work import LINEAR, LocalJudge, Work
 from llm_bridge.policy import generate, layout, scoring
 from llm_bridge.policy.generate import bucket
 from llm_bridge.policy.sampling import Settings
@@ -181,3 +184,22 @@ class Described:
         table = self._array((work.parts, -(-b // tiles[0][0])), jnp.int32)
         arrays = [rows(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
         return packing.Packed._make([*arrays, table, table, self._array((work.parts,), jnp.int32)])
+
+
+def judging(judge: LocalJudge, mesh: Mesh, work: Work) -> Any:
+    """The program in which a judge reads as many of its longest questions as it does at a time, lowered for a mesh."""
+    decoder = Decoder(judge.architecture, Compute(judge.dtype, attention="plain" if judge.plain else "auto"), mesh)
+
+    def array(shape: tuple[int, ...], dtype: Any, place: NamedSharding | None = None) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=place or sharding.whole(mesh))
+
+    weights = {
+        name: array(weight.full_shape, jnp.dtype(judge.dtype), sharding.named(judge.architecture, name, mesh))
+        for name, weight in table_of(judge.architecture).items()
+    }
+    shape = judge.rows * sharding.n_row_shares(mesh), columns_of(judge, work)
+    tokens, mask = (array(shape, dtype, sharding.rows(mesh, 2)) for dtype in (jnp.int32, jnp.bool_))
+    if judge.asked:
+        return generative.log_odds.lower(decoder, weights, tokens, mask, array((2,), jnp.int32))
+    head = array((judge.architecture.width,), jnp.float32)
+    return preference_model.rated.lower(decoder, weights, head, tokens, mask)

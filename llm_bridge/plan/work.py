@@ -37,13 +37,21 @@ class LocalJudge(NamedTuple):
 
     Attributes:
         architecture: of it.
-        dtype: precision of its weights.
+        dtype: precision of its weights, and of its activations.
         axes: of the mesh that they lie on; None for the policy's.
+        apart: whether that mesh is of other chips than the policy's.
+        rows: that it reads at a time, for each share of its mesh's rows.
+        asked: whether it is asked a question and says a token, so that there are logits; else it has a head of its own.
+        plain: whether its attention keeps all scores.
     """
 
     architecture: Architecture
     dtype: str = "bfloat16"
     axes: Axes | None = None
+    apart: bool = False
+    rows: int = 16
+    asked: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class Work:
         targets: the linear maps that the adapter is on; empty for all of them.
         given: precision of the weights that are loaded.
         first_moment: precision of Adam's.
-        judges: local ones on the policy's chips, each of which reads every pair of a group.
+        judges: local ones, each of which reads every pair of a group.
         has_magnet, watch_start: whether there is a copy of what is trained for either.
     """
 

@@ -28,7 +28,7 @@ from llm_bridge.plan import counts, memory
 from llm_bridge.plan.compiled import compiled_with_bytes
 from llm_bridge.plan.estimate import estimate, held
 from llm_bridge.plan.hardware import CHIPS, topology
-from llm_bridge.plan.programs import Described
+from llm_bridge.plan.programs import Described, judging
 from llm_bridge.plan.search import choices
 from llm_bridge.plan.work import Axes, LocalJudge, Work
 from llm_bridge.text.tokenizer import tokenizer_of
@@ -91,6 +91,24 @@ def test_a_move_that_hides_behind_products_counts_once() -> None:
     )
     found = counts.counted(text)
     assert (found.results["all-gather"], found.moved["all-gather"], found.moves["all-gather"]) == (32, 16, 1)
+
+
+def test_a_sum_of_which_each_chip_keeps_a_slice_is_scattered() -> None:
+    """As a TPU has it: 3/4 of what is summed among four goes over links; a sum that all keep, twice as much."""
+    whole, part, groups = "bf16[64,8]{1,0}", "bf16[16,8]{1,0}", "replica_groups={{0,1,2,3}}, to_apply=%add"
+    text = (
+        "HloModule m, num_partitions=4\n\n"
+        f"%all-reduce-scatter.3.clone (p: bf16[64,8]) -> bf16[16,8] {{\n  %p = {whole} parameter(0)\n"
+        f"  %sum = {whole} all-reduce(%p), channel_id=1, {groups}\n  %at = u32[] partition-id()\n"
+        f"  %zero = u32[] constant(0)\n  ROOT %own = {part} dynamic-slice(%sum, %at, %zero)\n}}\n\n"
+        f"ENTRY %main (a: bf16[64,8]) -> (bf16[16,8], bf16[64,8]) {{\n  %a = {whole} parameter(0)\n"
+        f"  %x = {part} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.3.clone\n"
+        f"  %y = {whole} all-reduce(%a), channel_id=2, {groups}\n"
+        f"  ROOT %both = ({part}, {whole}) tuple(%x, %y)\n}}\n"
+    )
+    found = counts.counted(text)
+    assert found.moved == {"reduce-scatter": 768, "all-reduce": 1536}
+    assert found.results == {"reduce-scatter": 256, "all-reduce": 1024}
 
 
 def test_a_loop_of_unknown_length_is_counted_as_told() -> None:
@@ -211,6 +229,12 @@ def test_the_estimate_before_the_first_round_is_the_plans(monkeypatch: pytest.Mo
     found = {name: size for name, size in memory.training(policy, rows, 2, kept=False).parts.items() if size}
     expected = estimate(policy.architecture, axes, work, CHIPS["v5e"]).memory
     assert found == {name: round(size) for name, size in expected.items()}
+    judges = (LocalJudge(policy.architecture, rows=512, asked=True),)  # reads more than is learned from
+    judged = memory.training(policy, rows, 2, kept=False, judges=judges).parts
+    planned = held(policy.architecture, axes, dataclasses.replace(work, judges=judges)).during()["judging"]
+    assert planned.pop("judge") > 0  # is loaded, so it is missing from what is free
+    assert {name: size for name, size in judged.items() if size} == {name: round(n) for name, n in planned.items()}
+    assert "what the judge reads" in judged
 
 
 def test_bytes_are_at_most_a_tenth_above_those_of_programs_compiled_for_tpus() -> None:
@@ -225,6 +249,15 @@ def test_bytes_are_at_most_a_tenth_above_those_of_programs_compiled_for_tpus() -
     above = {name for name, ratio in ratios.items() if ratio > 1.1}
     assert above <= {"1b_lora_sorted", "1b_full_16"}  # .112 and .114, of 24
     assert max(ratios.values()) <= 1.12
+
+
+def test_what_judges_read_is_never_more_than_is_said() -> None:
+    """Compiled for TPUs, weights left out; on a v5e at most half above, on small slices of v5p two and a half times."""
+    stored = json.loads((plan_bytes.RESULTS / "plan_bytes.json").read_text("utf-8"))["judges"]
+    assert set(stored) == set(plan_bytes.JUDGES)
+    for name, found in stored.items():
+        ratio = plan_bytes.said_of_judge(plan_bytes.JUDGES[name])[1] / found["compiled_bytes"]
+        assert 1.0 <= ratio <= (1.5 if found["topology"].startswith("v5e") else 2.6), name
 
 
 def test_logits_and_the_inside_of_a_layer_are_not_there_at_once() -> None:
@@ -311,6 +344,49 @@ def test_a_judge_that_the_policys_mesh_does_not_divide_lies_in_the_fewest_copies
     work, chips = Work(rank=16, judges=(LocalJudge(few_heads),)), topology("h100:8")
     (choice,) = choices(EIGHT_B, chips, work, axes=Axes(1, 1, 8), remat="layer", parts=1)
     assert choice.estimate.memory["judge"] == 2 * ((count(few_heads) - NORMS) // 8 + NORMS)
+
+
+@pytest.mark.parametrize("axes", [Axes(1, 8, 1), Axes(1, 2, 4), Axes(8, 1, 1), Axes(2, 2, 2)], ids=Axes.text)
+@pytest.mark.parametrize("asked", [False, True])
+def test_what_a_judge_reads_takes_what_its_program_takes(axes: Axes, asked: bool) -> None:
+    """Compiled on eight devices, weights left out: never below, at most a seventh above; scores are most of it."""
+    config = SMALL | {"num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 512}
+    judge = LocalJudge(architecture_of(config, "judge"), "float32", axes, rows=4, asked=asked, plain=True)
+    work = Work(prompt_length=32, new_tokens=48)
+    mesh = on_eight(axes, ROUND).mesh
+    _, n_bytes = compiled_with_bytes(judging(judge, mesh, work))
+    weights = estimate(judge.architecture, axes, Work(judges=(judge,)), CHIPS["v5e"]).memory["judge"]
+    (said,) = (held(EIGHT_B, axes, dataclasses.replace(work, judges=(judge,))).during()[name] for name in ["judging"])
+    read = sum(n for name, n in said.items() if "the judge" in name)
+    assert 1.0 <= read / (n_bytes - weights) <= 8 / 7
+
+
+def test_a_judge_on_chips_of_its_own_takes_nothing_of_the_policys() -> None:
+    """Its weights and what it reads lie on four other chips; there the worst moment may be, and twice the seconds."""
+    big, axes, chip = architecture_of(SEVENTY_B, "70B"), Axes(1, 8, 1), CHIPS["h100"]
+    judges = {apart: LocalJudge(big, "bfloat16", Axes(1, 4, 1) if apart else None, apart) for apart in (False, True)}
+    work = {apart: Work(rank=16, judges=(judge,)) for apart, judge in judges.items()}
+    alone, (beside, apart) = (
+        estimate(EIGHT_B, axes, Work(rank=16), chip),
+        (estimate(EIGHT_B, axes, work[each], chip) for each in (False, True)),
+    )
+    assert apart.during["update"] == alone.during["update"]
+    assert apart.during["generation"] == alone.during["generation"]
+    assert "judging" not in apart.during
+    assert apart.bytes == apart.during["judging elsewhere"] > 2 * count(big) / 4
+    assert beside.during["judging"] > beside.during["update"] - alone.during["update"]
+    assert apart.flops["judging"] == pytest.approx(2 * beside.flops["judging"], rel=1e-12)
+
+
+def test_judges_read_one_after_the_other() -> None:
+    """The weights of both are there, and of what they read the larger part; longer answers take more."""
+    small, large = (LocalJudge(architecture_of(config, "judge")) for config in (QWEN3_8B, SEVENTY_B))
+    axes, works = Axes(1, 8, 1), [Work(rank=16, judges=judges) for judges in ((small,), (large,), (small, large))]
+    (one, other, both) = (held(EIGHT_B, axes, work) for work in works)
+    assert both.judging == max(one.judging, other.judging, key=lambda parts: sum(parts.values()))
+    assert both.state["judge"] == one.state["judge"] + other.state["judge"]
+    longer = held(EIGHT_B, axes, dataclasses.replace(works[0], new_tokens=1024))
+    assert sum(longer.judging.values()) > 2 * sum(one.judging.values())
 
 
 # ------------------------------------------------------------------------------------------------------ the commands
@@ -422,6 +498,28 @@ def test_a_plan_counts_its_judge_and_is_refused_where_that_does_not_fit(
     said = capsys.readouterr()
     assert "too large by" in said.out
     assert "GB more than there are" in said.err
+
+
+def test_a_plan_counts_a_judge_on_chips_of_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Four of eight are the policy's then; with all eight the judge lies as it is told, beside the policy."""
+    large, out = str(model.parent / "large.json"), model.parent / "apart.json"
+    words = ["plan", large, "--lora-r", "16", "--estimate", "--judge", large, "--topology", "v5p:2x2x2"]
+    assert main([*words, "--judge-mesh", "fsdp=4", "--output-file", str(out)]) == 0
+    apart, said = json.loads(out.read_text()), capsys.readouterr().out
+    assert math.prod(apart["mesh"].values()) == 4
+    assert "a judge on 4 more: fsdp=4" in said
+    assert "judge" not in apart["estimate"]["memory"] or "judging elsewhere (" in said
+    assert main([*words, "--judge-mesh", "fsdp=4,tensor=2", "--output-file", str(out)]) == 0
+    beside = json.loads(out.read_text())
+    assert math.prod(beside["mesh"].values()) == 8
+    assert beside["estimate"]["during"].keys() == {"update", "generation", "judging"}
+    assert apart["estimate"]["during"].keys() == {"update", "generation", "judging elsewhere"}
+    capsys.readouterr()
+    for mesh, expected in (("fsdp=16", "at most 8 devices"), ("tensor=3", "divide the judge"), ("4", "--judge-mesh")):
+        assert main([*words, "--judge-mesh", mesh]) == 2
+        assert expected in capsys.readouterr().err
+    assert main([*words[:5], *words[7:], "--judge-mesh", "fsdp=4"]) == 2
+    assert "expected --judge" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
