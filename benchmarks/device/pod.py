@@ -55,6 +55,9 @@ class Program:
 
 PROGRAMS = {
     "log_probs_8b": Program("v5e:4x4", {"fsdp": 4, "tensor": 4}, "qwen3_8b", "log_probs", {"parts": 4}, 10.0),
+    "log_probs_8b_data": Program(
+        "v5e:4x4", {"data": 2, "fsdp": 2, "tensor": 4}, "qwen3_8b", "log_probs", {"parts": 4}, 10.0
+    ),
     "lora_update_8b": Program("v5e:2x4", {"fsdp": 8}, "qwen3_8b", "update", LORA | {"parts": 2}, 600.0),
     "full_update_1b": Program("v5e:4x4", {"fsdp": 4, "tensor": 4}, "llama_1b", "update", {"parts": 4}, 150.0, 16),
     "full_update_8b": Program("v5p:2x2x1", {"fsdp": 4}, "qwen3_8b", "update", {"parts": 8}, None),
