@@ -48,7 +48,7 @@ def counted(prompts: np.ndarray, answers: np.ndarray, n_shares: int, gathers: bo
     of_prompts = sum(PROMPTS * next(width for width in widths if width >= n) for n in longest)
     of_answers = n_tiles = 0
     for lengths in answers:
-        lengths = lengths[packing.dealt(lengths, n_shares)]
+        lengths = lengths[packing.dealt(lengths, n_shares, shapes)]
         by_share = -np.sort(-lengths.reshape(n_shares, -1), axis=1)
         tiles = packing.cut(by_share.max(axis=0), shapes)
         n_tiles += len(tiles)

@@ -14,8 +14,8 @@ Moves are in bytes of what a chip receives or holds of them, one direction:
 
 `results` are the bytes of the moves' results, whatever the way.
 
-A TPU's program has a sum that is scattered as a computation "all-reduce-scatter": a sum, and the slice of it that a chip
-keeps. It counts as a reduce-scatter, and takes the time of one (Austin et al. 2025, How to scale your model, part 9).
+A TPU's program has a sum that is scattered as a computation "all-reduce-scatter": a sum, and the slice of it that a
+chip keeps. It counts as a reduce-scatter, and takes the time of one (Austin et al. 2025, How to scale your model, 9).
 """
 
 import json

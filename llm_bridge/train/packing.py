@@ -19,6 +19,7 @@ Letters: as in `llm_bridge.train.arena`; S shares that rows are divided among; b
 of a round; Q most tiles of a part; P columns of prompts, R of answers.
 """
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -40,8 +41,9 @@ from llm_bridge.train.objective import Judged, Numbers
 LEAST = 2048  # tokens of answers in a tile on a share
 MOST = 4096  # of them, enough to multiply with while the next layer's weights arrive: 3,000 on v5e, v5p and H100
 PORTIONS = 64  # of a share's rows, as far as that leaves so many tokens: with fewer the last ones are padding
-NARROWER, MULTIPLE = 0.6, 32  # each width of the one before, and what widths are multiples of
-FEWEST, MOST_SHAPES = 64, 6  # columns of the narrowest tile, and how many widths there are
+NARROWER, MULTIPLE = 0.65, 32  # each width of the one before, and what widths are multiples of
+FEWEST, MOST_SHAPES = 64, 7  # columns of the narrowest tile, and how many widths there are
+EXCHANGES = 4096  # of two groups, that are tried at most: a tenth of a second
 WORTH = 8  # tiles of the longest rows: with fewer there is little to sort
 
 
@@ -64,16 +66,39 @@ def shapes_of(n_rows: int, longest: int, gathers: bool) -> tuple[tuple[int, int]
     return tuple((min(n_rows, at_once * longest // width), width) for width in widths)
 
 
-def dealt(lengths: Int[np.ndarray, "N G"], n_shares: int) -> Int[np.ndarray, " N"]:
-    """Groups in an order whose equal parts have about the same long answers: dealt by the longest, to and fro.
+def dealt(lengths: Int[np.ndarray, "N G"], n_shares: int, shapes: tuple[tuple[int, int], ...]) -> Int[np.ndarray, " N"]:
+    """Groups in an order whose equal parts, the shares, have about the same lengths of answers.
 
-    Where the shares do not divide the groups, these stay in their order.
+    They are dealt by their longest answer, to and fro. Then two groups of different shares are exchanged as long as
+    that takes fewer columns. Where the shares do not divide the groups, these stay in their order.
+
+    Args:
+        lengths: of each group's answers.
+        n_shares: S.
+        shapes: of tiles.
     """
-    if len(lengths) % n_shares:
+    if len(lengths) % n_shares or n_shares == 1:
         return np.arange(len(lengths))
     order = np.argsort(-lengths.max(axis=1), kind="stable").reshape(-1, n_shares)
     order[1::2] = order[1::2, ::-1]
-    return order.T.ravel()
+    order = order.T.ravel()
+
+    def cost(order: np.ndarray) -> tuple[int, int]:
+        most = np.sort(lengths[order].reshape(n_shares, -1), axis=1).max(axis=0)[::-1]
+        return sum(shapes[kind][0] * shapes[kind][1] for _, kind in cut(most, shapes)), int(most.sum())
+
+    each, least, n_tried, is_better = len(order) // n_shares, cost(order), 0, True
+    while is_better and n_tried < EXCHANGES:
+        is_better = False
+        for i, j in itertools.combinations(range(len(order)), 2):
+            if i // each == j // each or n_tried >= EXCHANGES:
+                continue
+            order[[i, j]], n_tried = order[[j, i]], n_tried + 1
+            if (found := cost(order)) < least:
+                least, is_better = found, True
+            else:
+                order[[i, j]] = order[[j, i]]
+    return order
 
 
 def cut(lengths: Int[np.ndarray, " b"], shapes: tuple[tuple[int, int], ...]) -> list[tuple[int, int]]:
@@ -135,7 +160,7 @@ def packed(samples: Samples, group: int, n_parts: int, mesh: Mesh, shapes: tuple
     same = scoring.shared_rows(n_rows, group, n_shares)
     n_filled = -n_rows % n_shares
     by_group = mask[:, before:].sum(axis=1).reshape(n_parts, -1, group)
-    groups = [i * by_group.shape[1] + dealt(part, n_shares) for i, part in enumerate(by_group)]
+    groups = [i * by_group.shape[1] + dealt(part, n_shares, shapes) for i, part in enumerate(by_group)]
     given = (np.concatenate(groups)[:, None] * group + np.arange(group)).ravel()
     tokens, mask, log_probs = (part[given] for part in (tokens, mask, log_probs))
 
