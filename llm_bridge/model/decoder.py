@@ -68,7 +68,7 @@ class View(NamedTuple):
     """What attention needs to know of the tokens, the same for all layers.
 
     Attributes:
-        rotation: of positions.
+        rotation: of positions; of those of a prompt with its answers where they go through a layer at once.
         positions, key_positions: of queries and keys.
         visible: whether a query may see a key.
         pieces: for the fused form of TPUs, see `llm_bridge.model.splash`; None where queries are single tokens.
@@ -155,36 +155,53 @@ class Decoder(Network):
 
         The prompt goes through the model once for all of its answers, which see its keys and values: the same
         activations as those of rows that hold prompt and answer, where rotations do not depend on a row's length.
+        Where all weights are trained, all but attention is made of a prompt with its answers at once. So a weight has
+        one gradient to be summed over devices, and not two.
 
         Args:
             weights: of the decoder.
             prompts: tokens and which of them are no padding, all of it on the left.
             answers: the same, prompt by prompt, padding on the right.
         """
-        (tokens, real), (own, mask), g = prompts, answers, answers[0].shape[0] // prompts[0].shape[0]
+        (tokens, real), (own, mask), (n, p) = prompts, answers, prompts[0].shape
+        g, together = own.shape[0] // n, not self.adapter_scale
+
+        def joined(prompt: Array, answer: Array) -> tuple[Array, ...]:
+            if not together:
+                return prompt, answer
+            return (jnp.concatenate([prompt, answer.reshape(n, -1, *answer.shape[2:])], axis=1),)
+
+        def apart(parts: tuple[Array, ...]) -> tuple[Array, ...]:
+            if not together:
+                return parts
+            (both,) = parts
+            return both[:, :p], both[:, p:].reshape(n * g, -1, *both.shape[2:])
+
         lengths, after = jnp.sum(real, axis=1, dtype=jnp.int32), jnp.cumsum(mask, axis=1, dtype=jnp.int32)
         at = jnp.maximum(jnp.cumsum(real, axis=1, dtype=jnp.int32) - 1, 0)
-        x, view = self._begin(weights, tokens, at, lengths, visible(at, at, real))
-        view = view._replace(pieces=_pieces(real, real))
         before, shared = jnp.repeat(lengths, g)[:, None], jnp.repeat(real, g, axis=0)
         own_at = jnp.maximum(before + after - 1, 0)
         keys_at = jnp.concatenate([jnp.repeat(at, g, axis=0), own_at], axis=1)
-        seen = visible(own_at, keys_at, jnp.concatenate([shared, mask], axis=1))
-        y, own_view = self._begin(weights, own, own_at, before[:, 0] + after[:, -1], seen, keys_at)
-        own_view = own_view._replace(pieces=_pieces(mask, jnp.concatenate([shared, mask], axis=1)))
+        keys_real = jnp.concatenate([shared, mask], axis=1)
+        both = zip(joined(tokens, own), joined(at, own_at), (lengths, before[:, 0] + after[:, -1]), strict=False)
+        x, rotations = zip(*(self._enter(weights, *each) for each in both), strict=True)
+        view = View(rotations[0], at, at, visible(at, at, real), _pieces(real, real))
+        seen, pieces = visible(own_at, keys_at, keys_real), _pieces(mask, keys_real)
+        own_view = View(rotations[-1], own_at, keys_at, seen, pieces)
 
-        def block(x: tuple[Array, Array], layer: Weights) -> tuple[tuple[Array, Array], None]:
-            (prompt, answer), (query, key, value) = x, self._qkv(layer, x[0], view)
-            key, value = _by_head(key), _by_head(value)
-            prompt = self._finish(layer, prompt, self._attend(layer, query, key, value, view))
-            query, *new = self._qkv(layer, answer, own_view)
+        def block(x: tuple[Array, ...], layer: Weights) -> tuple[tuple[Array, ...], None]:
+            made = zip(*map(partial(self._qkv, layer), x, (view, own_view)), strict=True)
+            (query, own_query), *found = map(apart, made)
+            (key, own_key), (value, own_value) = (map(_by_head, each) for each in found)
+            attended = self._attend(layer, query, key, value, view)
             key, value = (
-                jnp.concatenate([jnp.repeat(old, g, axis=0), _by_head(fresh)], axis=2)
-                for old, fresh in zip((key, value), new, strict=True)
+                jnp.concatenate([jnp.repeat(old, g, axis=0), fresh], axis=2)
+                for old, fresh in ((key, own_key), (value, own_value))
             )
-            return (prompt, self._finish(layer, answer, self._attend(layer, query, key, value, own_view))), None
+            out = joined(attended, self._attend(layer, own_query, key, value, own_view))
+            return tuple(map(partial(self._finish, layer), x, out)), None
 
-        x, y = self._scan(block, (x, y), self._layers(weights))
+        x, y = apart(self._scan(block, x, self._layers(weights)))
         first = jnp.repeat(self._final_norm(weights, x[:, -1:]), g, axis=0)
         return jnp.concatenate([first, self._final_norm(weights, y[:, :-1])], axis=1)
 
@@ -362,6 +379,13 @@ class Decoder(Network):
         seen: Bool[Array, "B T S"],
         key_positions: Int[Array, "B S"] | None = None,
     ) -> tuple[Float[Array, "B T D"], View]:
+        x, rotation = self._enter(weights, tokens, positions, lengths)
+        return x, View(rotation, positions, positions if key_positions is None else key_positions, seen)
+
+    def _enter(
+        self, weights: Any, tokens: Int[Array, "B T"], positions: Int[Array, "B T"], lengths: Int[Array, " B"]
+    ) -> tuple[Float[Array, "B T D"], Rotation | None]:
+        """What the first layer reads, and how queries and keys are rotated."""
         a = self.architecture
         dtype = jnp.dtype(self.compute.dtype) if self.compute.dtype else weights["embedding"].dtype
         x = jnp.take(weights["embedding"], tokens, axis=0).astype(dtype)  # NaN for a token beyond the vocabulary
@@ -370,9 +394,8 @@ class Decoder(Network):
         if a.learned_positions:
             x = x + jnp.take(weights["positions"], positions, axis=0).astype(dtype)
         rotation = None if a.learned_positions else rotations(a, positions, lengths)
-        keys_at = positions if key_positions is None else key_positions
         x = jax.lax.with_sharding_constraint(x, sharding.looked_up(self.mesh))
-        return self._place(x), View(rotation, positions, keys_at, seen)
+        return self._place(x), rotation
 
     @property
     def _on_cpu(self) -> bool:

@@ -293,6 +293,15 @@ def test_products_are_those_of_the_compiled_update() -> None:
     assert 1.0 <= needed.flops["update"] / counts.counted(text).flops <= 1.1
 
 
+@pytest.mark.parametrize("axes", [Axes(1, 8, 1), Axes(1, 4, 2)], ids=Axes.text)
+def test_a_weights_gradient_is_summed_once_a_part(axes: Axes) -> None:
+    """Not for prompts and for their answers: three matrices of the MLP in each layer, part and step."""
+    found, a = counts.counted(on_eight(axes, ROUND).lowered("update").compile().as_text() or ""), on_eight(axes, ROUND)
+    width, mlp = a.architecture.width, a.architecture.mlp_width // axes.tensor
+    summed = sum(found.shapes[f"all-reduce f32[{sizes}]"] for sizes in (f"{width},{mlp}", f"{mlp},{width}"))
+    assert summed == ROUND.epochs * ROUND.parts * a.architecture.n_layers * 3 * width * mlp * 4
+
+
 def test_rounds_that_are_replayed_multiply_the_update_and_what_is_kept_for_it_alone() -> None:
     plain, replayed = (
         estimate(architecture_of(SMALL, "small"), Axes(1, 4, 2), dataclasses.replace(ROUND, rounds=n), CHIPS["v5e"])

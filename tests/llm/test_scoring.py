@@ -1,6 +1,7 @@
 """The divergence is the exact one; nothing as large as [B, T, V] is kept; training reaches its optimum."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -158,9 +159,11 @@ def test_rows_that_cannot_be_scored(
 
 
 @pytest.mark.parametrize("case", ["mistral", "gpt2"])  # windows and rotations; learned positions
-def test_answers_that_share_their_prompt_are_scored_as_whole_rows_are(case: str, root: Path) -> None:
+@pytest.mark.parametrize("scale", [0.0, 1.0])  # of an adapter: a prompt and its answers at once, or one after the other
+def test_answers_that_share_their_prompt_are_scored_as_whole_rows_are(case: str, scale: float, root: Path) -> None:
     """And have the same gradient: that of the prompt is the sum over its answers."""
     policy, before, after, group = bridge.load(folder_of(root, case)), 10, 5, 3
+    decoder = replace(policy.decoder, adapter_scale=scale)
     rng = np.random.default_rng(4)
     prompts = [rng.integers(3, 97, n) for n in (10, 4)]
     answers = [rng.integers(3, 97, n) for n in (5, 1, 3, 2, 5, 4)]
@@ -177,8 +180,8 @@ def test_answers_that_share_their_prompt_are_scored_as_whole_rows_are(case: str,
     @jax.jit
     @jax.value_and_grad
     def shared(weights: dict) -> jax.Array:
-        hidden = scoring.activations(policy.decoder, weights, batch, after, group)
-        return jnp.sum(weight * scoring.scores(policy.decoder, weights, hidden, batch[0][:, before:], 2))
+        hidden = scoring.activations(decoder, weights, batch, after, group)
+        return jnp.sum(weight * scoring.scores(decoder, weights, hidden, batch[0][:, before:], 2))
 
     @jax.jit
     @jax.value_and_grad
