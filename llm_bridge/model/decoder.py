@@ -186,8 +186,7 @@ class Decoder(Network):
         both = zip(joined(tokens, own), joined(at, own_at), (lengths, before[:, 0] + after[:, -1]), strict=False)
         x, rotations = zip(*(self._enter(weights, *each) for each in both), strict=True)
         view = View(rotations[0], at, at, visible(at, at, real), _pieces(real, real))
-        seen, pieces = visible(own_at, keys_at, keys_real), _pieces(mask, keys_real)
-        own_view = View(rotations[-1], own_at, keys_at, seen, pieces)
+        own_view = View(rotations[-1], own_at, keys_at, visible(own_at, keys_at, keys_real), _pieces(mask, keys_real))
 
         def block(x: tuple[Array, ...], layer: Weights) -> tuple[tuple[Array, ...], None]:
             made = zip(*map(partial(self._qkv, layer), x, (view, own_view)), strict=True)
