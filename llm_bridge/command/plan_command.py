@@ -147,7 +147,7 @@ def _lines(options: Plan, a: Architecture, chips: Topology, best: Choice) -> Ite
         f"{most:.2f} if not, {least * chips.n_chips:.1f} to {most * chips.n_chips:.1f} chip-hours{money}; "
         f"MFU of the update at most {mfu:.2f}"
     )
-    yield "not counted: loading, compiling, evaluations, saving, a judge elsewhere, and what chips lose to their peaks"
+    yield "not counted: loading, compiling, evaluations, saving, a judge over HTTP, and what chips lose to their peaks"
 
 
 def _memory(best: Choice, chips: Topology) -> Iterator[str]:
