@@ -169,8 +169,8 @@ def qre(
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         alpha: regularization towards the magnet (> 0), in payoff units; 1 / alpha is the precision of logit responses.
         center: the magnet, which stays: "uniform", "dilated", or a policy, as for `mmd.Fixed`.
-        tolerance: bound on the regularized gap, in payoff units; 1e-12 of the payoff range if None. Besides, no
-            realisation probability may differ from the regularized best response's by more than 1e-10.
+        tolerance: bound on the regularized gap, in payoff units; 1e-12 of the payoff range if None, or of alpha where all
+            payoffs are equal. Besides, no realisation probability may differ from the regularized best response's by more than 1e-10.
         max_iterations: iterations allowed.
 
     Raises:

@@ -148,6 +148,11 @@ def certify(game: Game | Any, policy: Any, *, cells: Cells | None = None) -> Cer
         scale = _stake(game, earnest, found, sizes, cells)
     if scale <= noise:
         scale = _least_at_stake(game, earnest, found, (rounding, noise), cells)
+        pruned = _measured(game, earnest, cells)
+        limit = _rounding(game, pruned, _gradients(game, pruned.plans, cells, size=True))[0]
+        least = _least_at_stake(game, earnest, pruned, (limit, min(noise, limit)), cells)
+        if sum(pruned.gains) / 2 <= DEFAULT_TOLERANCE * least:  # then a loss that the rest causes is no stake
+            scale = least
     if not min(found.gains) >= -ROUNDING * largest:
         raise RuntimeError(
             f"{game.name}: best responses gain {found.gains}, which cannot be negative; please report this"
@@ -180,7 +185,7 @@ def _in_earnest(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes
     very rarely, and what an unfinished iterate still gives to a bad one does not count.
     """
     return tuple(
-        _scaled(player, np.where(p * size > -regret, p, 0 * p), p)
+        _scaled(player, np.where(p * size >= -regret, p, 0 * p), p)
         for player, p, size, regret in zip(game.players, policies, sizes, found.regrets, strict=True)
     )
 
@@ -308,21 +313,41 @@ def default_tolerances(
 
     A game in which one payoff dwarfs play may need more than float64: its `certify` says.
     """
-    x, y = probabilities
-    row = _Side.of(payoffs, x, y, exists[0])
-    column = _Side.of(-payoffs.transpose(0, 2, 1), y, x, exists[1])
+    row, column = sides = _sides(payoffs, exists, probabilities)
+    played = row.earnest, column.earnest
     rounding = (row.width + column.width) / 4
     values = np.einsum("gm,gmn,gn->g", row.earnest, payoffs, column.earnest)
-    stake = _spreads(payoffs, row.earnest, column.earnest)
-    losses = np.concatenate([row.losses, column.losses], axis=1)
-    spreads = [
-        _spreads(payoffs, row.alike(rounding), column.earnest),
-        _spreads(payoffs, row.earnest, column.alike(rounding)),
-    ]
-    least = np.concatenate([losses, np.stack(spreads, axis=1)], axis=1)
-    smallest = np.where(least > rounding[:, None], least, np.inf).min(axis=1)
-    scale = np.where(stake > rounding, stake, np.where(np.isfinite(smallest), smallest, 0.0))
+    stake = _spreads(payoffs, *played)
+    scale = np.where(stake > rounding, stake, _least_spreads(payoffs, sides, played, rounding))
+    pruned = _sides(payoffs, exists, played)
+    least = _least_spreads(payoffs, pruned, played, (pruned[0].width + pruned[1].width) / 4)
+    gains = sum(np.sum(p * np.where(p > 0, side.losses, 0), axis=1) for p, side in zip(played, pruned, strict=True))
+    scale = np.where((stake <= rounding) & (gains / 2 <= DEFAULT_TOLERANCE * least), least, scale)
     return _default_tolerance(scale, rounding, values)
+
+
+def _least_spreads(
+    payoffs: Float[np.ndarray, "G m n"],
+    sides: tuple["_Side", "_Side"],
+    played: tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]],
+    rounding: Float[np.ndarray, " G"],
+) -> Float[np.ndarray, " G"]:
+    """`_least_at_stake` of many matrix games; 0 where there is none.
+
+    Args:
+        payoffs: to the row player.
+        sides: both players, and what their actions lose.
+        played: the strategies over the actions that they use in earnest.
+        rounding: what it can tell of a loss, and of a mean distance.
+    """
+    row, column = sides
+    spreads = [
+        _spreads(payoffs, row.alike(rounding), played[1]),
+        _spreads(payoffs, played[0], column.alike(rounding)),
+    ]
+    least = np.concatenate([row.losses, column.losses, np.stack(spreads, axis=1)], axis=1)
+    smallest = np.where(least > rounding[:, None], least, np.inf).min(axis=1)
+    return np.where(np.isfinite(smallest), smallest, 0.0)
 
 
 def _spreads(
@@ -352,7 +377,7 @@ class _Side(NamedTuple):
         gradient, size = (payoffs @ other[:, :, None])[:, :, 0], (np.abs(payoffs) @ other[:, :, None])[:, :, 0]
         gradient, error = np.where(exists, gradient, -np.inf), ROUNDINGS * size
         losses = gradient.max(axis=1, keepdims=True) - gradient
-        earnest = np.where(own * size > losses, own, 0.0)
+        earnest = np.where(own * size >= losses, own, 0.0)
         mass = earnest.sum(axis=1, keepdims=True)
         earnest = np.where(mass > 0, earnest / np.where(mass > 0, mass, 1.0), own)
         return cls(losses, earnest, (gradient + error).max(axis=1) - (gradient - error).max(axis=1))
@@ -361,6 +386,16 @@ class _Side(NamedTuple):
         """The strategies that play alike all actions which lose no more than rounding can tell."""
         tied = (self.losses <= rounding[:, None]).astype(np.float64)
         return tied / tied.sum(axis=1, keepdims=True)
+
+
+def _sides(
+    payoffs: Float[np.ndarray, "G m n"],
+    exists: tuple[Bool[np.ndarray, "G m"], Bool[np.ndarray, "G n"]],
+    probabilities: tuple[Float[np.ndarray, "G m"], Float[np.ndarray, "G n"]],
+) -> tuple[_Side, _Side]:
+    """Both players under some strategies; arguments as for `certify_matrices`."""
+    x, y = probabilities
+    return _Side.of(payoffs, x, y, exists[0]), _Side.of(-payoffs.transpose(0, 2, 1), y, x, exists[1])
 
 
 def certify_matrices(

@@ -282,6 +282,38 @@ def test_what_an_interior_iterate_leaves_beside_a_pure_equilibrium_is_not_at_sta
     np.testing.assert_allclose(many, certificate.DEFAULT_TOLERANCE * 2, rtol=1e-14)
 
 
+BESIDE_PURE = {
+    "what a row loses is due to a column that dies": ([[0.0, 0], [0, 1]], [0, 1], [1, 0], 1.0),
+    "so is what both gain": ([[0.0, 0, 1], [0, 0, -1], [-1, 1, 0]], [1, 0, 0], [1, 0, 0], 1.0),
+}
+
+
+@pytest.mark.parametrize("rest", [1e-15, 1e-30, 1e-200])
+@pytest.mark.parametrize(("payoffs", "row", "column", "stake"), BESIDE_PURE.values(), ids=BESIDE_PURE)
+def test_the_stake_does_not_fall_with_an_iterate(
+    payoffs: list, row: list, column: list, stake: float, rest: float
+) -> None:
+    """Beside a pure equilibrium of value 0 the tolerance fell as fast as the exploitability, and no run converged.
+
+    The iterate still gives `rest` to an action that loses 1, and by that other actions differ by `rest`.
+    """
+    x, y = (np.where(np.array(pure) > 0, 1.0, rest) for pure in (row, column))
+    found = certify(Game.from_matrix(np.array(payoffs)), (np.concatenate([[1], x]), np.concatenate([[1], y])))
+    assert 0 < found.exploitability <= 2 * rest
+    np.testing.assert_allclose(found.scale, stake, rtol=1e-12)
+    there = np.ones((1, len(x)), bool)
+    (many,) = certificate.default_tolerances(np.array([payoffs]), (there, there), (x[None], y[None]))
+    np.testing.assert_allclose(many, certificate.DEFAULT_TOLERANCE * stake, rtol=1e-12)
+
+
+def test_a_wrong_pure_policy_does_not_pass_by_a_large_payoff() -> None:
+    """At the first row and column of [[1, -1], [-1e12, 1]] the column player gains 2; 1e-11 of 1e12 would pass it."""
+    game = Game.from_matrix(np.array([[1.0, -1], [-1e12, 1]]))
+    found = certify(game, (np.array([1.0, 1, 0]), np.array([1.0, 1, 0])))
+    assert found.exploitability == 1
+    assert found.scale == 2
+
+
 def test_what_is_at_stake_on_a_tree() -> None:
     """Kuhn poker's equilibrium in which the first player never bets: 547 / 486, summed over the six deals by hand.
 
