@@ -169,8 +169,9 @@ def qre(
         game: a `Game`, an [m, n] array of payoffs, or the name or file of a game, as `games.load` takes them.
         alpha: regularization towards the magnet (> 0), in payoff units; 1 / alpha is the precision of logit responses.
         center: the magnet, which stays: "uniform", "dilated", or a policy, as for `mmd.Fixed`.
-        tolerance: bound on the regularized gap, in payoff units; 1e-12 of the payoff range if None, or of alpha where all
-            payoffs are equal. Besides, no realisation probability may differ from the regularized best response's by more than 1e-10.
+        tolerance: bound on the regularized gap, in payoff units; 1e-12 of the payoff range if None, or of alpha
+            where all payoffs are equal. Besides, no realisation probability may differ from the regularized best
+            response's by more than 1e-10.
         max_iterations: iterations allowed.
 
     Raises:
@@ -200,12 +201,11 @@ def qre_path(
     game, given = as_game(game), [float(alpha) for alpha in alphas]
     if not given or not all(0 < alpha < np.inf for alpha in given):
         raise GameError(f"expected positive numbers for alpha, got {given!r:.60}")
-    bound = GAP * game.description.payoff_range if tolerance is None else tolerance
-    if not bound >= 0 or not max_iterations >= 1:
-        raise GameError(f"expected a tolerance >= 0 and max_iterations >= 1, got {bound} and {max_iterations}")
+    if not (tolerance is None or tolerance >= 0) or not max_iterations >= 1:
+        raise GameError(f"expected a tolerance >= 0 and max_iterations >= 1, got {tolerance} and {max_iterations}")
     found: dict[float, QuantalResponse] = {}
     with jax.enable_x64(True):
-        solver = _Solver.of(game, Fixed(center=center), bound, max_iterations)
+        solver = _Solver.of(game, Fixed(center=center), tolerance, max_iterations)
         for alpha in sorted(set(given), reverse=True):
             solver, found[alpha] = solver.next(alpha)
     return QuantalPath(tuple(found[alpha] for alpha in given))
@@ -228,12 +228,12 @@ class _Solver(NamedTuple):
     game: Game
     on_device: Game
     log_magnet: Pair
-    tolerance: float
+    tolerance: float | None
     max_iterations: int
     state: _State
 
     @classmethod
-    def of(cls, game: Game, magnet: Fixed, tolerance: float, max_iterations: int) -> "_Solver":
+    def of(cls, game: Game, magnet: Fixed, tolerance: float | None, max_iterations: int) -> "_Solver":
         """At the magnet."""
         on_device = replace(game, description=Description("", 0.0)).astype(jnp.float64)
         log_magnet = tuple(jnp.asarray(log, jnp.float64) for log in magnet.resolve(game).start(on_device))
@@ -245,16 +245,18 @@ class _Solver(NamedTuple):
         """The equilibrium for an alpha, from where the path is; a path does not go on from what is not finite."""
         zero, unknown = jnp.zeros((), int), _number(np.inf)
         state = self.state._replace(steps=zero, refused=zero, gap=unknown, residual=unknown)
-        at, goal = _number(alpha), jnp.asarray([self.tolerance, RESIDUAL])
+        default = GAP * (self.game.description.payoff_range or alpha)  # in a constant game only the magnet pulls
+        bound = default if self.tolerance is None else self.tolerance
+        at, goal = _number(alpha), jnp.asarray([bound, RESIDUAL])
         gap = residual = np.inf
         for most in [*range(CHUNK, self.max_iterations, CHUNK), self.max_iterations]:
             state = _advance(self.on_device, state, self.log_magnet, at, goal, jnp.asarray(most))
             gap, residual = float(state.gap), float(state.residual)
-            if not np.isfinite(gap) or (gap <= self.tolerance and residual <= RESIDUAL):
+            if not np.isfinite(gap) or (gap <= bound and residual <= RESIDUAL):
                 break
         finite = bool(np.isfinite(gap))
         state = state if finite else self.state
-        converged = finite and gap <= self.tolerance and residual <= RESIDUAL
+        converged = finite and gap <= bound and residual <= RESIDUAL
         status = CONVERGED if converged else LIMIT.format(gap=gap, residual=residual) if finite else NONFINITE
         row, column = (np.asarray(log) for log in state.iterate.log_policy)
         policy = Policy.from_log(self.game, (row, column))

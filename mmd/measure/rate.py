@@ -205,11 +205,16 @@ def _fitted(
         work, values, proven, floor: as of `linear_rate`.
 
     Raises:
-        RateError: there are too few distances above the floor, or they do not fall by a factor of 100.
+        RateError: every KL is 0, there are too few distances above the floor, or they do not fall by a factor of 100.
     """
     name = Y_LABELS.get(about[1], about[1]).removesuffix(", in nats")
     finite = np.isfinite(values) & np.isfinite(work)
     least = FLOOR * np.max(values, where=finite, initial=0.0) if floor is None else floor
+    if about[1] == "kl" and np.any(finite) and np.max(values[finite]) <= FLOOR:
+        raise RateError(
+            f"expected a {name} above 0 at the start, and the run begins where it should arrive: "
+            "begin elsewhere, with --seed 1 or start=mmd.Policy.random(game, 1)"
+        )
     seen = finite & (values > max(least, 0.0))
     work, values = work[seen].astype(float), values[seen].astype(float)
     if len(work) < POINTS or not np.ptp(work) > 0:

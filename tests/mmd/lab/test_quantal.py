@@ -90,6 +90,18 @@ def test_what_is_not_reached_is_said(rng: np.random.Generator) -> None:
     assert bad.exploitability == pytest.approx(good.exploitability, abs=1e-12)  # the last policy that is finite
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_game_of_one_payoff_is_at_its_magnet_whatever_rounds(seed: int) -> None:
+    """Its range is 0, and a tolerance of 1e-12 of that was below the rounding of a magnet's logarithms."""
+    game = games.matrix.game(np.full((4, 7), 5.0))
+    magnet = mmd.Policy.random(game, seed)
+    path = mmd.qre_path(game, 10.0 ** np.linspace(0, -3, 13), center=magnet, max_iterations=100)
+    assert all(one.converged for one in path)
+    for one in path:
+        for found, start in zip(one.policy.probabilities, magnet.probabilities, strict=True):
+            np.testing.assert_allclose(found, start, rtol=1e-13)
+
+
 def test_a_figure_shows_the_path(tmp_path) -> None:
     path = mmd.qre_path("preference:cycle", [0.01, 0.1, 1.0])
     left, right = path.plot(tmp_path / "path.svg").axes

@@ -79,6 +79,13 @@ def test_where_there_is_no_rate_one_sentence_says_so(distances: np.ndarray, mess
         mmd.linear_rate(distances)
 
 
+def test_a_run_that_begins_at_its_end_says_how_to_begin_elsewhere() -> None:
+    """Rock, paper, scissors from the uniform policy, which is the regularized equilibrium."""
+    recording = mmd.record("preference:rock_paper_scissors", mmd.MagneticMirrorDescent(alpha=0.1))
+    with pytest.raises(RateError, match="--seed 1"):
+        mmd.linear_rate(recording)
+
+
 def test_what_is_proven_and_what_is_not() -> None:
     """Theorem 3.4: a magnet that stays, alpha > 0 and eta <= alpha / L^2."""
     game = Game.from_matrix(np.array([[2.0, -2.0], [-2.0, 2.0]]))
