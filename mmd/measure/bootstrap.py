@@ -123,7 +123,7 @@ def bootstrap(
         game: one that knows its comparisons or ballots, such as that of `games.preference.from_counts`; or its file.
         draws: how often the comparisons are drawn again.
         level: share of the tables drawn again that an interval holds, between 0 and 1.
-        seed: of the draws.
+        seed: of the draws, an integer >= 0.
         maximal_entropy: `measured` is of the equilibrium of maximal entropy, not of just any one where it is not
             unique. Intervals and `played` are of whatever equilibria the drawn tables have.
 
@@ -143,6 +143,8 @@ def bootstrap(
         )
     if not draws >= 1 or not 0 < level < 1:
         raise GameError(f"expected at least 1 draw and a level between 0 and 1, got {draws} and {level}")
+    if seed < 0:
+        raise GameError(f"expected a seed >= 0, got {seed}")
     found = solve_all(sample.draw(np.random.default_rng(seed), draws))
     exact = solve_exactly(game)
     policy = equilibrium_of_maximal_entropy(game) if maximal_entropy else exact.policy

@@ -75,6 +75,7 @@ def test_bad_input_is_one_sentence(work: Path, capsys: pytest.CaptureFixture[str
         ("preference:cycle",): "does not say of how many comparisons its payoffs are",
         ("preference:cycle", "--missing", "half"): "--missing is for files of comparisons, and there is no file",
         ("votes.csv", "--draws", "0"): "expected at least 1 draw",
+        ("votes.csv", "--seed", "-1"): "expected a seed >= 0, got -1",
         ("votes.csv", "--out", "votes.json"): "expected a file name that ends in .csv",
         ("none.soi",): "there is no such file",
     }

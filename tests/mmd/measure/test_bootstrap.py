@@ -161,6 +161,7 @@ def test_what_cannot_be_drawn_again_is_refused() -> None:
         (lambda: mmd.bootstrap("preference:cycle"), "does not say of how many comparisons its payoffs are"),
         (lambda: mmd.bootstrap(CLONE, draws=0), "expected at least 1 draw"),
         (lambda: mmd.bootstrap(CLONE, level=95.0), "a level between 0 and 1, got 1000 and 95.0"),
+        (lambda: mmd.bootstrap(CLONE, seed=-1), "expected a seed >= 0, got -1"),
         (lambda: mmd.maximal_entropy("kuhn_poker"), "expected a matrix game"),
     )
     for given, message in cases:
