@@ -208,11 +208,14 @@ class Keeper:
         """The state to begin with: that of the newest whole checkpoint, or the given one.
 
         Raises:
-            RunStateError: every checkpoint is damaged; the newest whole one is of another run; or the disk has no room
-                for the run's checkpoints.
+            RunStateError: every checkpoint is damaged; the newest whole one is of another run; there is none of a run
+                that has ended; or the disk has no room for the run's checkpoints.
             BridgeError: the run's log is damaged.
         """
         saved = self._states.restore(slim(state)) if self._options.resume else None
+        if saved is None and self._options.resume and (self._options.output_dir / RESULT).exists():
+            found = f"{self._options.output_dir}: holds a run that has ended, and no checkpoint of it to go on from"
+            raise RunStateError(f"{found}; choose another folder")
         if not self._options.resume:
             self._states.discard()
         self._states.check_room(slim(state))

@@ -59,6 +59,7 @@ from mmd.solving.solver import solve
 DONE, NOT_REACHED = 0, 3
 REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError, FigureError, RateError)
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
+ROUNDING = 1e-9  # of the payoff range: by which certificates of one policy may differ
 LAST_ITERATE = "--algorithm anchored"
 TUNED = {"alpha", "eta", "magnet"}
 
@@ -96,6 +97,7 @@ def _solve(options: Solve, argv: Sequence[str]) -> int:
     game = _game(options)
     algorithm = _algorithm(options)
     _prepare(options)
+    _check_before(game, algorithm, options, options.out)
     with held(options.out, "mmd"), _device(options.device):
         solution = _run(game, algorithm, options, options.out)
         if options.out is not None:
@@ -129,6 +131,8 @@ def _compare(options: Compare, argv: Sequence[str]) -> int:
     folders = {label: options.out and options.out / folder_of(label) for label in chosen}
     _check_folders(folders, figures)
     _prepare(options)
+    for label, algorithm in chosen.items():
+        _check_before(game, algorithm, options, folders[label])
     for figure in figures:
         prepare_figure(figure)
     solutions: dict[str, Solution] = {}
@@ -301,6 +305,38 @@ def _run(
             resume=options.resume,
             mesh=_mesh(options),
         )
+
+
+def _check_before(game: Game, algorithm: Algorithm | HostAlgorithm, options: Limits, folder: Path | None) -> None:
+    """That a run which may resume does not replace another one that has ended and has no checkpoint.
+
+    A checkpoint says itself of which run it is. Without one, the game is the same if its name and payoff range are, and
+    if the policy is worth the same in it.
+
+    Raises:
+        RunError, PolicyError: the folder holds another run, or one that cannot be read.
+    """
+    if not options.resume or folder is None or (folder / run_directory.CHECKPOINT).exists():
+        return
+    if (folder / run_directory.RECORDING).exists():
+        raise RunError(f"{folder}: holds a recording, which cannot be gone on with; choose another folder")
+    if not (folder / "result.json").exists():
+        return
+    known = run_directory.load_result(folder)
+    made = known["algorithm"] if isinstance(known.get("algorithm"), dict) else {}
+    other = RunError(
+        f"{folder}: cannot resume {game.name} by {algorithm.name}: holds another run, of {known.get('game')} by "
+        f"{made.get('name')}; choose another folder, or start without --resume to replace it"
+    )
+    span = game.description.payoff_range
+    if (known.get("game"), known.get("payoff_range", span)) != (game.name, span):
+        raise other
+    if algorithm.name not in (made.get("chosen_by"), made.get("name")):
+        raise other
+    found = certify(game, policy_files.load(folder, game))
+    told = np.array([known.get("value"), known.get("nash_conv")], np.float64)
+    if not np.isclose([found.value, found.nash_conv], told, rtol=ROUNDING, atol=ROUNDING * span).all():
+        raise other
 
 
 def _begun(algorithm: Algorithm | HostAlgorithm, checkpoint: Path) -> str:

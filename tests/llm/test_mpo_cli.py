@@ -169,6 +169,12 @@ def test_a_run_says_what_it_does_and_leaves_its_files(model: Path, work: Path, c
     assert train(model, "run") == 2
     assert "holds a run; --resume goes on with it" in capsys.readouterr().err
 
+    shutil.rmtree("run/checkpoints")
+    before = {path: path.read_bytes() for path in (work / "run").rglob("*") if path.is_file()}
+    assert train(model, "run", "--resume", "--eta", "0.5") == 2
+    assert "run: holds a run that has ended, and no checkpoint of it to go on from" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (work / "run").rglob("*") if path.is_file()} == before
+
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(model: Path, work: Path, monkeypatch: Any) -> None:
     """R5 and R6: SIGTERM after a round, and a process that dies between two checkpoints."""

@@ -25,6 +25,7 @@ from mmd.command import commands
 from mmd.command.cli import main
 from mmd.game.game import Game, GameError
 from mmd.host.files import OutputError
+from mmd.measure import run_directory
 from mmd.measure.certificate import Certificate
 from mmd.solving import checkpoint, chunk, programs, solver
 from mmd.solving.checkpoint import CheckpointError
@@ -450,6 +451,55 @@ def test_the_same_command_line_starts_goes_on_and_tells_again(tmp_path: Path, ca
     assert main(["solve", "kuhn_poker", *line[2:], "--quiet"]) == 2
     (refusal,) = _notices(capsys)
     assert "cannot resume kuhn_poker:cards=3 by mmd from a checkpoint of preference:cycle by mmd: the game" in refusal
+
+
+MATRIX = ",a,b\n" + "c,{},0\nd,0,2\n"
+
+
+@pytest.mark.parametrize("command", ["solve", "compare"])
+def test_a_run_that_has_ended_without_a_checkpoint_is_not_replaced_by_another(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The interior point keeps none. The same line is told again; another game, or method, ends with status 2."""
+    monkeypatch.setattr(commands, "draw_convergence", lambda *_: None)
+    games = [tmp_path / folder / "game.csv" for folder in ("one", "other")]
+    for file, payoff in zip(games, (1, 2), strict=True):
+        file.parent.mkdir()
+        file.write_text(MATRIX.format(payoff))
+    option, folder = ("--algorithm", "run") if command == "solve" else ("--algorithms", "")
+    label = [] if command == "solve" else ["run="]
+
+    def run(game: object, method: str) -> int:
+        return main(
+            [command, str(game), option, "".join([*label, method]), "--out", str(tmp_path / folder), "--resume"]
+        )
+
+    def held() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+
+    assert run(games[0], "interior") == 0
+    assert "checkpoint.npz" not in (before := held())
+    for game, method in ((CYCLE, "interior"), (games[1], "interior"), (games[0], "mmd"), ("kuhn_poker", "auto")):
+        capsys.readouterr()
+        assert run(game, method) == 2
+        said = capsys.readouterr()
+        assert said.err.count("\n") == 1
+        assert "run: cannot resume " in said.err
+        assert "holds another run, of game.csv by interior; choose another folder, or start without" in said.err
+        assert held() == before
+    assert run(games[0], "interior") == 0
+    assert run_directory.load_result(tmp_path / "run")["game"] == "game.csv"
+
+
+def test_a_recording_is_not_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = ["--out", str(tmp_path / "run")]
+    assert main(["rate", CYCLE, "--quiet", *out]) == 0
+    before = (tmp_path / "run" / "trace.csv").read_bytes()
+    assert main(["solve", CYCLE, "--resume", *out]) == 2
+    assert _notices(capsys) == [
+        f"mmd: {tmp_path}/run: holds a recording, which cannot be gone on with; choose another folder"
+    ]
+    assert (tmp_path / "run" / "trace.csv").read_bytes() == before
 
 
 @pytest.mark.usefixtures("eager")
