@@ -218,14 +218,15 @@ def _plot(options: Plot, argv: Sequence[str]) -> int:
 
 def _named_runs(options: Plot) -> dict[str, Path]:
     """The runs by the labels that were typed, or by their folders."""
+    runs = [run for folder in options.runs for run in run_directory.runs_in(folder)]
     if not options.labels:
-        return labelled(options.runs)
-    if len(options.labels) != len(options.runs):
-        n, many = len(options.labels), len(options.runs)
+        return labelled(runs)
+    if len(options.labels) != len(runs):
+        n, many = len(options.labels), len(runs)
         raise UsageError(f"expected as many --labels as runs, got {n} for {many}")
     if len(set(options.labels)) < len(options.labels):
         raise UsageError(f"expected --labels that differ, got {', '.join(options.labels)}")
-    return dict(zip(options.labels, options.runs, strict=True))
+    return dict(zip(options.labels, runs, strict=True))
 
 
 def _look(options: Plot) -> Look:

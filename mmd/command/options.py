@@ -224,7 +224,7 @@ class Plot:
     """Draw the convergence of runs."""
 
     runs: Annotated[Positional[tuple[Path, ...]], Shown("RUN...")]
-    """Run directories, as `mmd solve --out` writes them, or the folders of `mmd compare --out FOLDER` in FOLDER."""
+    """Run directories, as `mmd solve --out` writes them, or the FOLDER of `mmd compare --out` for all runs in it."""
     labels: Annotated[tuple[str, ...], Shown("LABEL ...", "names of folders, and which iterate")] = ()
     """A label for each run, in their order; nothing is added to it."""
     title: Annotated[str | None, Shown("TEXT", "the game, none in the style paper")] = None

@@ -118,9 +118,6 @@ def _check_kind(folder: Path) -> None:
             f"{folder}: the run has not ended, it has a {run_directory.CHECKPOINT} and no result.json; "
             "the command that began it goes on with it if --resume is added"
         )
-    inside = sorted(path.parent for path in folder.glob("*/result.json"))
-    if inside:
-        raise RunError(f"{folder}: holds several runs, expected them by name, as in {inside[0]}")
 
 
 def _environment(folder: Path) -> Mapping[str, Any]:

@@ -85,16 +85,25 @@ def result(solution: Solution) -> dict[str, Any]:
     return content | ({"polish": solution.polish} if solution.polish is not None else {})
 
 
+def runs_in(path: str | os.PathLike[str]) -> list[Path]:
+    """The run directories that a path means: itself, or the runs in it, by name, as `mmd compare --out` leaves them."""
+    names = ("result.json", RECORDING)
+    found = {file.parent for name in names for file in Path(path).glob(f"*/{name}")}
+    return [Path(path)] if any((Path(path) / name).is_file() for name in names) or not found else sorted(found)
+
+
 def load_result(path: str | os.PathLike[str], name: str = "result.json") -> dict[str, Any]:
     """`result.json` of a run, or `recording.json`.
 
     Raises:
-        RunError: there is none, or it has another schema.
+        RunError: there is none, as in a folder of several runs, or it has another schema.
     """
     file = Path(path) / name
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
+        if (found := runs_in(path)) != [Path(path)]:
+            raise RunError(f"{path}: holds several runs, expected them by name, as in {found[0]}") from None
         raise RunError(f"{path}: expected a run directory, cannot read its {name} ({error.strerror})") from None
     except ValueError as error:
         raise RunError(f"{file}: expected JSON ({error})") from None

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import time
+from html import unescape
 from pathlib import Path
 
 import jax
@@ -20,6 +21,8 @@ from mmd.command.cli import main
 from mmd.command.options import Solve
 from mmd.host import progress
 from mmd.magnets import Fixed, Halpern, MovingAverage, Refresh
+from mmd.measure.plot import plot_convergence
+from mmd.measure.run_directory import RunError
 
 ROOT = Path(__file__).resolve().parents[3]
 COMMAND = [sys.executable, "-m", "mmd"]
@@ -35,6 +38,11 @@ def result_of(run: Path) -> dict:
         raise AssertionError(f"{constant} is not JSON")
 
     return json.loads((run / "result.json").read_text(), parse_constant=refuse)
+
+
+def texts(figure: Path) -> list[str]:
+    """What is written in an SVG, which keeps text as text."""
+    return [unescape(text) for text in re.findall(r"<text[^>]*>([^<]+)</text>", figure.read_text())]
 
 
 @pytest.fixture
@@ -219,6 +227,14 @@ def test_compare_runs_each_algorithm_under_the_same_limits(work, capsys):
     assert "auto: interior (not mirror descent)" in (work / "again.svg").read_text()
     assert mmd("plot", "runs/mmd", "--x", "seconds", "--out", "mirror.png") == 0
     assert capsys.readouterr().out.splitlines() == ["wrote mirror.png"]
+    assert mmd("plot", "runs", "--out", "all.svg") == 0
+    legend = [text for text in texts(work / "again.svg") if ", " in text]
+    assert len(legend) == 2
+    assert set(legend) <= set(texts(work / "all.svg"))
+    assert mmd("plot", "runs", "--labels", "one", "other", "--out", "named.svg") == 0
+    assert {"one", "other"} <= set(texts(work / "named.svg"))
+    with pytest.raises(RunError, match="runs: holds several runs, expected them by name, as in runs/auto"):
+        plot_convergence("runs")
 
 
 def test_games_lists_specs_that_load(capsys):
