@@ -1,5 +1,6 @@
 """What `--help` says: every command and every option once, with its text, and every name that an option takes."""
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,11 @@ def test_every_command_stands_in_one_theme(program: str, capsys: pytest.CaptureF
 def test_names_that_are_built_in_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert mmd_options.algorithms() == sorted(algorithms.names())
     shown = flat(told("mmd", capsys=capsys))
-    assert f"algorithms (--algorithm): {', '.join(mmd_options.algorithms())} magnets" in shown
+    assert f"algorithms (--algorithm): {', '.join(mmd_options.algorithms())} which" in shown
+    for setting, said in {"alpha": "alpha", "eta": "eta", "magnet": "magnet and --center"}.items():
+        takers = [name for name in algorithms.names() if setting in inspect.signature(algorithms.load(name)).parameters]
+        assert {"mmd", "mpo"} < set(takers)
+        assert f"which take --{said}: {', '.join(takers)} {'magnets' if setting == 'magnet' else 'which'}" in shown
     for name in mmd_options.MAGNETS:
         assert name in type(magnet_of(f"{name}=0.05" if name == "moving" else name, "uniform")).__name__.lower()
     shown = flat(told("mpo", capsys=capsys))

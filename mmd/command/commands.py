@@ -61,7 +61,6 @@ REFUSALS = (GameError, PolicyError, RunError, OutputError, CheckpointError, Figu
 OPTIONAL_LIBRARIES = ("matplotlib", "flax", "orbax-checkpoint", "transformers")
 ROUNDING = 1e-9  # of the payoff range: by which certificates of one policy may differ
 LAST_ITERATE = "--algorithm anchored"
-TUNED = {"alpha", "eta", "magnet"}
 
 
 def run(command: Command, argv: Sequence[str]) -> int:
@@ -366,10 +365,8 @@ def _algorithm(options: Solve) -> Algorithm | HostAlgorithm:
     given = {name: value for name, value in given.items() if value is not None}
     if options.magnet is not None or options.center != "dilated":
         given["magnet"] = magnet_of(options.magnet or "fixed", options.center)
-    known = set(signature(algorithm).parameters)
-    takes_them = known >= set(given) if algorithms.is_outside(options.algorithm) else known >= TUNED
-    if given and not takes_them:
-        flags = " or ".join(f"--{name}" for name in sorted(given))
+    if idle := sorted(given.keys() - signature(algorithm).parameters.keys()):
+        flags = " or ".join(f"--{name}" for name in idle)
         raise UsageError(f"{options.algorithm} takes no {flags}: it chooses its own, try --algorithm mmd")
     return algorithms.made(options.algorithm, **given)
 

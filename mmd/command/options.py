@@ -12,6 +12,7 @@ from mmd.host.marks import Positional, Shown
 
 MAGNETS = ("fixed", "refresh", "moving", "halpern")
 NAMED = re.compile(r'^    name: ClassVar\[str\] = "(.+)"$', re.MULTILINE)
+CLASS = re.compile(r"^class (?P<name>\w+)(?:\((?P<bases>.*)\))?:\n(?P<body>(?:\n|    .*\n)*)", re.MULTILINE)
 
 Spec = Annotated[Positional[str], Shown("SPEC")]
 
@@ -72,18 +73,20 @@ class Solve(Limits):
     algorithm: str = "auto"
     """auto (chooses, and says what), anchored, mmd, another one of mmd/algorithms, or one from outside (module:name,
     path.py:name)."""
-    alpha: Annotated[float | None, Shown("NUMBER", "0.1")] = None
-    """Regularization towards the magnet, in payoff units (mmd only)."""
-    eta: Annotated[float | None, Shown("NUMBER", "the largest that the theorem admits")] = None
-    """Step size, in 1 / payoff units (mmd only)."""
+    alpha: Annotated[float | None, Shown("NUMBER", "the algorithm's own, 0.1 of mmd")] = None
+    """Regularization towards the magnet, in payoff units; `mmd --help` lists the algorithms that take it."""
+    eta: Annotated[float | None, Shown("NUMBER", "the algorithm's own, of mmd the largest that the theorem admits")] = (
+        None
+    )
+    """Step size, in 1 / payoff units; `mmd --help` lists the algorithms that take it."""
     regularized_tolerance: Annotated[float | None, Shown("NUMBER", "1e-12 of the payoff range")] = None
     """Regularized gap at which a run whose magnet stays has arrived; if given, that is success (exit status 0)."""
-    magnet: Annotated[str | None, Shown("MAGNET", "fixed")] = None
+    magnet: Annotated[str | None, Shown("MAGNET", "the algorithm's own, fixed of mmd")] = None
     """How the magnet moves: fixed, refresh (when the inner game is solved), refresh=200 (iterations), moving=0.05
     (rate), moving=0.05,power=4 (whose rate falls), halpern (which stays while alpha fades), or one from outside
-    (module:name, path.py:name)."""
+    (module:name, path.py:name). `mmd --help` lists the algorithms that take it."""
     center: Literal["dilated", "uniform"] = "dilated"
-    """Where the magnet starts; on trees the two are different magnets (mmd only)."""
+    """Where the magnet starts, for algorithms that take a magnet; on trees the two are different magnets."""
 
 
 @dataclass(frozen=True)
@@ -280,14 +283,36 @@ BY_NAME: dict[str, type] = {
 }
 
 
-def algorithms() -> list[str]:
-    """Names of all algorithms, sorted, read from their files: importing them takes a second."""
-    files = (Path(__file__).parents[1] / "algorithms").glob("[!_]*.py")
-    return sorted(found[1] for file in files if (found := NAMED.search(file.read_text("utf-8"))))
+def algorithms(taking: str = "") -> list[str]:
+    """Names of all algorithms, or of those that take a setting, sorted.
+
+    They are read from their files: importing them takes a second. A setting is a field of the class, or of a class
+    that it inherits from.
+
+    Args:
+        taking: alpha, eta or magnet; empty for all.
+    """
+    texts = [file.read_text("utf-8") for file in (Path(__file__).parents[1] / "algorithms").glob("*.py")]
+    classes = {found["name"]: found for text in texts for found in CLASS.finditer(text)}
+
+    def takes(name: str) -> bool:
+        found = classes.get(name)
+        return found is not None and (
+            f"\n    {taking}: " in found["body"]
+            or any(takes(base) for base in re.findall(r"\w+", found["bases"] or ""))
+        )
+
+    named = {name: called[1] for name, found in classes.items() if (called := NAMED.search(found["body"]))}
+    return sorted({called for name, called in named.items() if not taking or takes(name)})
 
 
 def _names() -> Mapping[str, Sequence[str]]:
-    return {"algorithms (--algorithm)": algorithms(), "magnets (--magnet)": MAGNETS}
+    return {
+        "algorithms (--algorithm)": algorithms(),
+        **{f"  which take --{setting}": algorithms(setting) for setting in ("alpha", "eta")},
+        "  which take --magnet and --center": algorithms("magnet"),
+        "magnets (--magnet)": MAGNETS,
+    }
 
 
 PROGRAM = Program(

@@ -163,6 +163,11 @@ def test_a_magnet_is_named_on_the_command_line(flags, expected):
     assert (algorithm.alpha, algorithm.eta) == (0.3, 0.5)
 
 
+def test_an_algorithm_takes_the_numbers_that_it_has():
+    algorithm = commands._algorithm(Solve(spec=CYCLE, algorithm="r-nad", alpha=0.3, eta=0.5))
+    assert (algorithm.name, algorithm.alpha, algorithm.eta) == ("r-nad", 0.3, 0.5)
+
+
 def test_a_regularized_equilibrium_is_success_only_where_it_was_asked_for(capsys):
     """`--tolerance` bounds the exploitability and nothing else."""
     run = ("solve", CYCLE, "--algorithm", "mmd", "--alpha", 1)
@@ -285,6 +290,7 @@ BAD_INPUT = [
     ("solve kuhn_poker --seed -1", "expected a seed >= 0, got -1"),
     ("solve kuhn_poker --polish --no-polish", "expected --polish or --no-polish, got both"),
     ("solve kuhn_poker --magnet fixed --algorithm anchored", "anchored takes no --magnet"),
+    ("solve kuhn_poker --eta 1 --center uniform --algorithm r-nad", "r-nad takes no --magnet: it chooses its own"),
     ("solve kuhn_poker --algorithm mmd --magnet refresh=0", "expected --magnet to be fixed"),
     ("solve kuhn_poker --algorithm mmd --magnet moving=2", "got 'moving=2'"),
     ("solve kuhn_poker --algorithm mmd --magnet moving=0.1,power=-1", "a power >= 0"),
