@@ -228,9 +228,13 @@ def axes_for(ax: "Axes | None", style: str | None, width: float | None = None) -
     """The axes that are given, or those of a new figure in a style, perhaps of another width in inches.
 
     Raises:
-        FigureError: no figure has such a width.
+        FigureError: what is given are no axes, or no figure has such a width.
     """
     if ax is not None:
+        from matplotlib.axes import Axes
+
+        if not isinstance(ax, Axes):
+            raise FigureError(f"expected ax to be axes of matplotlib, got {ax!r:.80}")
         return ax
     wide, high = SIZES[style]
     width = wide if width is None else width

@@ -1,7 +1,7 @@
 """The convergence of runs as a figure, from solutions and from run directories; `mmd.measure.figure` draws it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, overload, runtime_checkable
 
@@ -37,10 +37,12 @@ def curve_of(run: Run) -> Curve:
     """What a figure needs of a run in memory or of a run directory.
 
     Raises:
-        RunError: the path is not a run directory.
+        RunError: it is none, or the path is not a run directory.
     """
     if isinstance(run, HasCurve):
         return run.curve
+    if not isinstance(run, str | os.PathLike):
+        raise _no_run(run)
     name = RECORDING if (Path(run) / RECORDING).is_file() else "result.json"
     known, trace = load_result(run, name), load_trace(run).columns
     try:
@@ -49,6 +51,10 @@ def curve_of(run: Run) -> Curve:
         raise RunError(f"{run}: expected {error} in {name}, found none") from None
     settled = known.get("status") == Status.REGULARIZED.value
     return Curve(**needed, trace=trace, proven=known.get("proven_factor"), settled=settled)
+
+
+def _no_run(found: object) -> RunError:
+    return RunError(f"expected a run to be a Solution, a Recording or a run directory, got {found!r:.80}")
 
 
 def label_with_method(label: str, curve: Curve) -> str:
@@ -115,8 +121,8 @@ def plot_convergence(
         The axes that were given, or else the figure.
 
     Raises:
-        RunError: a path is not a run directory.
-        FigureError: a run has no such column, or there is no such work, scale or style.
+        RunError: a run is none, or a path is not a run directory.
+        FigureError: a run has no such column, there is no such work, scale or style, or `ax` are no axes.
         OutputError: matplotlib cannot be imported, or the figure cannot be written.
     """
     curves = _curves(runs)
@@ -134,6 +140,8 @@ def _curves(runs: Runs) -> dict[str, Curve]:
     """Curves by label: the method or the folder, with the run's number where that is not enough."""
     if isinstance(runs, Mapping):
         return {label: curve_of(run) for label, run in runs.items()}
+    if not isinstance(runs, HasCurve | str | os.PathLike | Iterable):
+        raise _no_run(runs)
     listed = [runs] if isinstance(runs, HasCurve | str | os.PathLike) else list(runs)
     curves = [curve_of(run) for run in listed]
     names = [

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import jaxtyping
 import matplotlib.image
 import numpy as np
 import pytest
@@ -394,3 +395,19 @@ def test_a_figure_that_cannot_be_written_costs_no_table(tmp_path, monkeypatch, c
     assert "value" in said.out
     assert said.err.endswith(f"mmd: {path}: cannot be written (No space left on device)\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "runs", [5, [5.0], {"five": 5}, [None], made([1.0]).policy], ids=lambda runs: type(runs).__name__
+)
+def test_what_is_no_run_is_refused(runs, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(RunError, match="expected a run to be a Solution, a Recording or a run directory, got "):
+        plot_convergence(runs)
+
+
+@pytest.mark.parametrize("ax", [5, "axes", Figure()], ids=lambda ax: type(ax).__name__)
+def test_what_are_no_axes_is_refused(ax, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(FigureError, match="expected ax to be axes of matplotlib, got "):
+        plot_convergence(made([1.0, 0.5]), ax=ax)
