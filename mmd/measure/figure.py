@@ -84,7 +84,8 @@ class Look(NamedTuple):
         x, y: the work, and the column of the trace.
         xscale: "linear" or "log".
         style: "paper" for a figure of a column's width in small print; None for a screen.
-        given: labels that somebody chose, which stay as they are; others say which iterate a curve is about.
+        given: labels that somebody chose, which stay as they are; others say which iterate a curve is about, and where
+            games differ also the game.
         legend: whether there is one.
         title: of the axes; None for the names of the games, which the style "paper" leaves out.
         width: of a new figure, in inches; None for that of the style.
@@ -206,6 +207,7 @@ def draw_convergence(
     if look.x not in X_AXES or look.xscale not in ("linear", "log"):
         known = f"x to be one of {', '.join(X_AXES)} and xscale to be linear or log"
         raise FigureError(f"expected {known}, got {look.x!r} and {look.xscale!r}")
+    curves = _with_games(curves, look)
     with styled(look.style):
         axes = axes_for(ax, look.style, look.width)
         for n, (label, curve) in enumerate(curves.items()):
@@ -222,6 +224,16 @@ def draw_convergence(
         if look.title is not None or look.style != "paper":
             axes.set_title(games if look.title is None else look.title, parse_math=False)
         return finished(axes, ax, path, look.style, legend=look.legend)
+
+
+def _with_games(curves: Mapping[str, Curve], look: Look) -> dict[str, Curve]:
+    """The curves, whose labels say the game where games differ: but those that somebody chose, or that name it."""
+    if len({curve.game for curve in curves.values()}) == 1:
+        return dict(curves)
+    return {
+        label if label in look.given or curve.game in str(label) else f"{label} on {curve.game}": curve
+        for label, curve in curves.items()
+    }
 
 
 def axes_for(ax: "Axes | None", style: str | None, width: float | None = None) -> "Axes":

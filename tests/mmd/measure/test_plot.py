@@ -411,3 +411,24 @@ def test_what_are_no_axes_is_refused(ax, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
     with pytest.raises(FigureError, match="expected ax to be axes of matplotlib, got "):
         plot_convergence(made([1.0, 0.5]), ax=ax)
+
+
+def test_labels_say_the_game_where_games_differ(tmp_path):
+    """In every style, and only where the label neither was chosen nor names the game."""
+    runs = [made([1.0, 0.5]), made([1.0, 0.25])]
+    other = replace(runs[1], game=Game.from_matrix(2 * PAYOFFS, name="doubled"))
+    name = runs[0].game.name
+    for style in (None, "paper"):
+        assert not any(name in label for label in lines(plot_convergence(runs, style=style)))
+        drawn = lines(plot_convergence([runs[0], other], style=style))
+        assert {f"made 1 on {name}, last iterate", "made 2 on doubled, last iterate"} <= set(drawn)
+        assert y_of(drawn["made 2 on doubled, last iterate"])[-1] == 0.25
+        assert {"one", "two"} <= set(lines(plot_convergence({"one": runs[0], "two": other}, style=style)))
+    folders = [tmp_path / "doubled", tmp_path / "run"]
+    for folder, run in zip(folders, (other, runs[0]), strict=True):
+        run_directory.save(run, folder)
+    figure = tmp_path / "figure.svg"
+    assert main(["plot", *map(str, folders), "--style", "paper", "--out", str(figure)]) == 0
+    assert "doubled, last iterate" in figure.read_text()
+    assert "doubled on" not in figure.read_text()
+    assert "run on rock, paper &amp; $cissors_, last iterate" in figure.read_text()
