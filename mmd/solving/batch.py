@@ -270,10 +270,14 @@ class _Run:
         self.statuses[block[self.nash_conv[block] <= self.targets[block]]] = CONVERGED
 
     def _try_vertices(self, block: Int[np.ndarray, " H"]) -> None:
-        """Exact vertices of small games that the polish does not solve, one by one."""
+        """Exact vertices of small games that the polish does not solve, one by one.
+
+        Where one payoff dwarfs play, what is at stake may look larger at near strategies than it is, so there a vertex
+        is tried also of what seems solved.
+        """
         extreme = (self.targets[block] < 2 * EXTREME * self.ranges[block]) & (self.tolerance is None)
-        late = self.iterations[block] >= VERTEX_ITERATIONS
-        wanted = (extreme | late) & ~self.vertices[block] & (self.nash_conv[block] > self.targets[block])
+        late = (self.iterations[block] >= VERTEX_ITERATIONS) & (self.nash_conv[block] > self.targets[block])
+        wanted = (extreme | late) & ~self.vertices[block]
         for at in block[wanted].tolist():
             self.vertices[at] = True
             game = self._game(at)
