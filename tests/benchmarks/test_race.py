@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import tokenizers
 
 import llm_bridge as bridge
-from benchmarks.real_model import text
 from benchmarks.real_model.race import answers, forms, human, kept, page, plan, populations, results, runner, training
 from benchmarks.real_model.race.plan import L, P, S
 from benchmarks.real_model.race.reader import Read, Reader, is_fluent
@@ -116,13 +116,33 @@ def test_no_prompt_is_in_two_parts(data: Path) -> None:
         assert not {*trained} & {*parts[plan.report_part(name)], *parts["tuning"], *parts["tuning_report"]}
 
 
+def letters(folder: Path) -> bridge.Tokenizer:
+    """A tokenizer whose tokens are bytes, with a chat template."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    special = ["<pad>", "<s>", "</s>", "<user>", "<bot>"]
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    inner.train_from_iterator([], tokenizers.trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet))
+    folder.mkdir()
+    inner.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    template = "<s>{% for m in messages %}<user>{{ m['content'] }}{% endfor %}<bot>"
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    return bridge.Tokenizer(folder)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[bridge.Policy, Reader]:
     """A model of random weights that reads and writes letters."""
     folder = tmp_path_factory.mktemp("small") / "model"
-    row = {"prompt": [{"role": "user", "content": "a"}], "chosen": "b", "rejected": "c"}
-    text.make_tokenizer([row], 300, folder)
-    words = bridge.Tokenizer(folder)
+    words = letters(folder)
     config = {
         "model_type": "llama",
         "vocab_size": 300,
