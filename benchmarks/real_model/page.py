@@ -26,6 +26,12 @@ def page(found: Found) -> str:
         "",
         *paragraph(f"**{verdict(found)}**"),
         "",
+        *paragraph(
+            "One method and one seed are no comparison of methods: [the race](race.md) is. Until version 0.2 this page",
+            "was a small model from scratch, where iterative DPO won 58 % against MPO under a judge that no policy had",
+            "met.",
+        ),
+        "",
         "## Judges",
         "",
         *paragraph(
