@@ -25,9 +25,10 @@ from benchmarks.real_model.race import human, populations
 from benchmarks.real_model.race.plan import PROMPT_TOKENS, TEMPERATURE
 from benchmarks.real_model.race.reader import Fluency, Reader, chat
 from llm_bridge.judges import Judge
+from mmd.host.files import replacing
 
 JUDGES = ("people", "others")
-LONGEST, PAIRS, TESTED, AT_A_TIME = 32, 500, 250, 8  # tokens of an answer that are read; pairs of each judge
+LONGEST, PAIRS, TESTED, AT_A_TIME = 32, 800, 250, 8  # tokens of an answer that are read; pairs of each judge
 
 
 def place() -> Path:
@@ -91,15 +92,20 @@ on_topic, direct, concrete = (
 )
 
 
-def thoughts(pairs: Sequence[human.Pair]) -> Float[np.ndarray, "n 2 D"]:
-    """What the start model thinks of both answers of each pair."""
+def thoughts(path: Path, pairs: Sequence[human.Pair]) -> Float[np.ndarray, "n 2 D"]:
+    """What the start model thinks of both answers of each pair; of before, where the file of it is there."""
+    if path.exists():
+        return np.load(path)
     found, read = [], reader()
     for begin in range(0, len(pairs), AT_A_TIME):
         part = pairs[begin : begin + AT_A_TIME]
         both = read([pair.prompt for pair in part] * 2, [*(p.chosen for p in part), *(p.rejected for p in part)])
         read.known.clear()
         found += [np.stack([a.thought, b.thought]) for a, b in zip(both[: len(part)], both[len(part) :], strict=True)]
-    return np.array(found, np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as part, part.open("wb") as file:
+        np.save(file, np.array(found, np.float32))
+    return np.load(path)
 
 
 def main() -> None:
@@ -114,11 +120,11 @@ def main() -> None:
     train, dev = (human.pairs(asked.data / "text", part, fits) for part in ("train", "dev"))
     told = {}
     for name, known, tested in zip(JUDGES, train, dev, strict=True):
-        both = [thoughts(known[:PAIRS]), thoughts(tested[:TESTED])]
+        path = Trained(name).path
+        some = {"read": known[:PAIRS], "tested": tested[:TESTED]}
+        both = [thoughts(path.with_name(f"{name}-{part}.npy"), pairs) for part, pairs in some.items()]
         head = human.train(both[0])
         told[name] = human.accuracy(head, *both)
-        path = Trained(name).path
-        path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path, **head._asdict())
         right = f"right on {told[name]['dev']:.0%} of {told[name]['dev_pairs']} pairs that it has not seen"
         print(f"{name}: {told[name]['train_pairs']} pairs, {right}", flush=True)
