@@ -4,7 +4,8 @@
 
 DEMO_LLM names the folder of the demonstration, whose model/ is the start model. The command trains the two judges of
 human pairs there: `people`, and `others` on pairs of other prompts. Both read an answer as the start model does, and
-have a trained head on what it thinks meanwhile (`benchmarks.real_model.race.human`). The rest are criteria that a
+have a trained head on what it thinks meanwhile (`benchmarks.real_model.race.human`). Only pairs of PandaLM are taken:
+on those of the other sources such a judge is right no more often than a coin. The rest are criteria that a
 person could hold, and one that only asks whether an answer is likely and repeats nothing.
 """
 
@@ -22,13 +23,14 @@ from jaxtyping import Float
 
 import llm_bridge as bridge
 from benchmarks.real_model.race import human, populations
-from benchmarks.real_model.race.plan import PROMPT_TOKENS, TEMPERATURE
+from benchmarks.real_model.race.plan import TEMPERATURE
 from benchmarks.real_model.race.reader import Fluency, Reader, chat
 from llm_bridge.judges import Judge
 from mmd.host.files import replacing
 
 JUDGES = ("people", "others")
-LONGEST, PAIRS, TESTED, AT_A_TIME = 32, 800, 250, 8  # tokens of an answer that are read; pairs of each judge
+SOURCES = ("pandalm-testset-v1",)  # what people prefer can be told from the beginnings of these answers
+PROMPT_TOKENS, LONGEST, AT_A_TIME = 96, 32, 8  # that are read, of a prompt and of an answer; pairs
 
 
 def place() -> Path:
@@ -117,11 +119,11 @@ def main() -> None:
     def fits(text: str) -> bool:
         return len(chat(reader().words, text)) <= PROMPT_TOKENS
 
-    train, dev = (human.pairs(asked.data / "text", part, fits) for part in ("train", "dev"))
+    train, dev = (human.pairs(asked.data / "text", part, fits, SOURCES) for part in ("train", "dev"))
     told = {}
     for name, known, tested in zip(JUDGES, train, dev, strict=True):
         path = Trained(name).path
-        some = {"read": known[:PAIRS], "tested": tested[:TESTED]}
+        some = {"read": known, "tested": tested}
         both = [thoughts(path.with_name(f"{name}-{part}.npy"), pairs) for part, pairs in some.items()]
         head = human.train(both[0])
         told[name] = human.accuracy(head, *both)

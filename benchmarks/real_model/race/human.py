@@ -87,20 +87,21 @@ class HumanJudge:
         return preference(first, second)
 
 
-def pairs(folder: Path, part: str, fits: Any) -> list[list[Pair]]:
+def pairs(folder: Path, part: str, fits: Any, sources: Sequence[str] = SOURCES) -> list[list[Pair]]:
     """Two sets of pairs without a common prompt, each in an order that its texts decide.
 
     Args:
         folder: of the text pairs.
         part: "train" or "dev".
         fits: of a prompt, whether it is short enough.
+        sources: of the pairs.
     """
     found: list[dict[Pair, None]] = [{}, {}]
     with gzip.open(folder / f"prefs_{part}.jsonl.gz", "rt", encoding="utf-8") as file:
         for line in file:
             row = json.loads(line)
             prompt = row["prompt"].removeprefix("Human: ").removesuffix("\n\nAssistant:").strip()
-            if row["source"] not in SOURCES or row.get("p_chosen", 1.0) <= 0.5 or "\n\nHuman:" in prompt:
+            if row["source"] not in sources or row.get("p_chosen", 1.0) <= 0.5 or "\n\nHuman:" in prompt:
                 continue
             if row["chosen"] != row["rejected"] and fits(prompt):
                 found[_digest(prompt) % 2][Pair(prompt, row["chosen"], row["rejected"])] = None
