@@ -74,7 +74,7 @@ def prompts(place: Place) -> None:
     words = bridge.Tokenizer(place.out / "model")
     parts = plan.prompts(place.data / "prompts", lambda text: len(chat(words, text)))
     named = {
-        "training": parts["training"],
+        "training": plan.training_part("natural", parts),
         "watched": parts["tuning"][:WATCHED],
         "compared": parts["held_out"][:COMPARED],
     }
