@@ -4,9 +4,9 @@
 
 DEMO_LLM names the folder of the demonstration, whose model/ is the start model. The command trains the two judges of
 human pairs there: `people`, and `others` on pairs of other prompts. Both read an answer as the start model does, and
-have a trained head on what it thinks meanwhile (`benchmarks.real_model.race.human`). Only pairs of PandaLM are taken:
-on those of the other sources such a judge is right no more often than a coin. The rest are criteria that a
-person could hold, and one that only asks whether an answer is likely and repeats nothing.
+have a trained head on what it thinks meanwhile (`benchmarks.real_model.race.human`). Pairs are those
+of PandaLM, whose short instructions people have labelled. The rest are criteria that a person could hold, and one that
+only asks whether an answer is likely and repeats nothing.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from llm_bridge.judges import Judge
 from mmd.host.files import replacing
 
 JUDGES = ("people", "others")
-SOURCES = ("pandalm-testset-v1",)  # what people prefer can be told from the beginnings of these answers
+SOURCES = ("pandalm-testset-v1",)
 PROMPT_TOKENS, LONGEST, AT_A_TIME = 96, 32, 8  # that are read, of a prompt and of an answer; pairs
 
 

@@ -42,6 +42,7 @@ def page(found: Found) -> str:
         "",
         *markdown(judges_table(found)),
         "",
+        *_coins(found),
         "## Win rates",
         "",
         *paragraph(
@@ -93,6 +94,24 @@ def judges_table(found: Found) -> Table:
         )
         rows.append((f"`{name}`", "none, it only evaluates" if weight is None else f"{weight:g}", *trained))
     return ("judge", "weight in training", "human pairs trained on", "right on others", "of"), rows
+
+
+def coins(found: Found) -> list[str]:
+    """The trained judges that are right no more often than a coin, as far as the pairs tell that they have not seen."""
+    return [
+        name for name, known in found["judges"].items() if known["dev"] - Z * 0.5 / known["dev_pairs"] ** 0.5 <= 0.5
+    ]
+
+
+def _coins(found: Found) -> Iterable[str]:
+    """What such judges are good for."""
+    if names := " and ".join(f"`{name}`" for name in coins(found)):
+        yield from paragraph(
+            f"As far as these pairs tell, {names} cannot be told from a coin: the beginning of an answer, read by a model",
+            "of 135 million weights, says little of what people prefer. So a win under such a judge shows where training",
+            "can lead, not that people would like the answers more.",
+        )
+        yield ""
 
 
 def wins_table(found: Found) -> Table:

@@ -28,6 +28,12 @@ def test_the_verdict_reads_the_row_of_the_trained_model() -> None:
     assert page.verdict(found).count("70.0 [60.0, 80.0] % of pairs") == 2
 
 
+def test_a_judge_that_is_no_better_than_a_coin_is_named() -> None:
+    """59 right of 100 are within 1.96 standard errors of a half, 120 of 200 are not."""
+    judges = {"people": {"dev": 0.59, "dev_pairs": 100}, "others": {"dev": 0.6, "dev_pairs": 200}}
+    assert page.coins({"judges": judges}) == ["people"]
+
+
 def test_an_answer_stays_one_cell_of_its_table() -> None:
     """Lines, bars and tags of an answer are shown as they are."""
     found = {"shown": [{"prompt": "a|b", "before": "x\n\ny", "after": "<b>*z*"}]}
