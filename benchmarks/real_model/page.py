@@ -107,7 +107,7 @@ def _coins(found: Found) -> Iterable[str]:
     """What such judges are good for."""
     if names := " and ".join(f"`{name}`" for name in coins(found)):
         yield from paragraph(
-            f"As far as these pairs tell, {names} cannot be told from a coin: the beginning of an answer, read by a",
+            f"As far as these pairs tell, a coin is right as often as {names}: the beginning of an answer, read by a",
             "model of 135 million weights, says little of what people prefer. So a win under such a judge shows where",
             "training can lead, not that people would like the answers more.",
         )
