@@ -182,10 +182,13 @@ def _in_earnest(game: Game, policies: tuple[Any, ...], found: "_Measured", sizes
     """The policies over the actions that they use in earnest.
 
     Such an action's probability exceeds its loss over what the policies meet there: an equilibrium may use an action
-    very rarely, and what an unfinished iterate still gives to a bad one does not count.
+    very rarely, and what an unfinished iterate still gives to a bad one does not count. In a matrix an action that
+    meets only payoffs of 0, and loses nothing, is used in earnest. In a tree more may follow an action that has no
+    payoff of its own, so there it is not told apart from the others of its infoset.
     """
+    reached = np.greater_equal if _depth(game) == 1 else np.greater
     return tuple(
-        _scaled(player, np.where(p * size >= -regret, p, 0 * p), p)
+        _scaled(player, np.where(reached(p * size, -regret), p, 0 * p), p)
         for player, p, size, regret in zip(game.players, policies, sizes, found.regrets, strict=True)
     )
 
