@@ -222,19 +222,36 @@ def found(place: Place, seconds: dict[str, dict[str, float]]) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Do what is not done yet, print, store; 0 unless a step fails."""
+def rounds_of(place: Place) -> int:
+    """How many rounds the run of a folder has, which is begun with those that are asked for."""
+    told = place.out / "rounds.json"
+    if not told.exists():
+        place.out.mkdir(parents=True, exist_ok=True)
+        told.write_text(f"{place.rounds}\n", "utf-8")
+    return json.loads(told.read_text("utf-8"))
+
+
+def refused(why: str) -> int:
+    """Say why nothing is done; the exit status."""
+    sys.stderr.write(f"demo-llm: {why}\n")
+    return 2
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Do what is not done yet, print, store; 0 when all is done, 2 where something that was given does not fit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/demo-llm"), help="where every step leaves its files")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of prompts and text")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of training; fewer, to see that everything works")
-    asked = parser.parse_args()
+    asked = parser.parse_args(words)
     place = Place(asked.out, asked.data, asked.rounds)
     missing = [name for name in ("prompts", "text") if not (place.data / name).is_dir()]
     if missing:
-        print(f"demo-llm is skipped: {place.data} has no {' and no '.join(missing)}; --data names another folder")
-        return 0
-    place.out.mkdir(parents=True, exist_ok=True)
+        return refused(f"{place.data} has no {' and no '.join(missing)}; --data names another folder")
+    if place.rounds < 1:
+        return refused(f"expected --rounds to be at least 1, got {place.rounds}")
+    if (begun := rounds_of(place)) != place.rounds:
+        return refused(f"{place.out} holds a run of {begun} rounds; --out names another folder")
     seconds = {step.__name__: carry_out(step, place) for step in STEPS}
     told = json.loads(json.dumps(found(place, seconds)))
     page.show(told)

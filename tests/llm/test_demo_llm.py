@@ -67,3 +67,23 @@ def test_a_step_that_is_done_is_not_done_again(tmp_path: Path, capsys: pytest.Ca
     assert demo.carry_out(step, place) == first
     assert len(done) == 2
     assert "done before" in capsys.readouterr().out
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_fetched(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without data, without a round, and where the folder holds a run of other rounds, whose numbers would be told."""
+    for name in ("data/prompts", "data/text", "out"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "out" / "rounds.json").write_text("60\n", "utf-8")
+    given = ["--out", str(tmp_path / "out"), "--data", str(tmp_path / "data")]
+    assert demo.main(["--data", str(tmp_path / "none")]) == 2
+    assert demo.main([*given, "--rounds", "0"]) == 2
+    assert demo.main([*given, "--rounds", "2"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(";")[0].removeprefix("demo-llm: ") for line in said] == [
+        f"{tmp_path / 'none'} has no prompts and no text",
+        "expected --rounds to be at least 1, got 0",
+        f"{tmp_path / 'out'} holds a run of 60 rounds",
+    ]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["rounds.json"]
